@@ -1,0 +1,32 @@
+"""Hosts, configurations, their symmetry and names."""
+
+from defectgen.core.configuration import Configuration, Edit
+from defectgen.core.host import VACANCY, Host, Rule
+from defectgen.core.hosts import get_host, host_names
+from defectgen.core.matching import (
+    NotADecoration,
+    configuration_from_atoms,
+    configuration_from_structure,
+    read_configuration,
+)
+from defectgen.core.names import defect_label, defect_name, kroger_vink, parse_label
+from defectgen.core.symmetry import site_permutations
+
+__all__ = [
+    "VACANCY",
+    "Configuration",
+    "Edit",
+    "Host",
+    "NotADecoration",
+    "Rule",
+    "configuration_from_atoms",
+    "configuration_from_structure",
+    "defect_label",
+    "defect_name",
+    "get_host",
+    "host_names",
+    "kroger_vink",
+    "parse_label",
+    "read_configuration",
+    "site_permutations",
+]

@@ -1,0 +1,125 @@
+"""A decoration of a host: the one type that every structure of this field is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from defectgen.core.host import VACANCY, Host
+from defectgen.core.names import defect_label
+from defectgen.core.symmetry import canonical_edits, site_permutations
+from defectgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+Edit = tuple[int, str]
+"""A site and the species that stands there instead of the host's: an element or ``VAC``."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A host and the sites on which it is changed.
+
+    Attributes:
+        host: the pristine supercell.
+        edits: (site, species) pairs in the order of the sites, each site once; a species is an
+            element other than the host's own on that site, or ``VAC``.
+    """
+
+    host: Host
+    edits: tuple[Edit, ...]
+
+    def __post_init__(self) -> None:
+        sites = [site for site, _ in self.edits]
+        if any(a >= b for a, b in zip(sites, sites[1:], strict=False)):
+            raise ValueError(f"edits must be sorted by site with each site once, got sites {sites}")
+        if sites and not 0 <= sites[0] <= sites[-1] < self.host.n_sites:
+            raise ValueError(f"got sites {sites}, expected 0 to {self.host.n_sites - 1}")
+        for site, species in self.edits:
+            if species == self.host.site_element(site):
+                raise ValueError(f"site {self.host.site_name(site)} of {self.host.name} already holds {species}")
+
+    @classmethod
+    def of(cls, host: Host, edits: Mapping[int, str] | Iterable[Edit]) -> Configuration:
+        """A configuration from edits in any order."""
+        pairs = edits.items() if isinstance(edits, Mapping) else edits
+        return cls(host, tuple(sorted(pairs)))
+
+    @classmethod
+    def from_key(cls, host: Host, key: str) -> Configuration:
+        """The inverse of `key`.
+
+        Raises:
+            UsageError: the key names a site that the host does not have.
+        """
+        pairs = [part.split("@") for part in key.split("+") if part]
+        if any(len(pair) != 2 for pair in pairs):
+            raise UsageError(f"got configuration {key!r}, expected e.g. VAC@A00+Se@B14.")
+        return cls.of(host, [(host.parse_site(site), species) for species, site in pairs])
+
+    @property
+    def key(self) -> str:
+        """The edits as text, e.g. ``VAC@A00+Se@B14``; with `canonical` first, an identity."""
+        return "+".join(f"{species}@{self.host.site_name(site)}" for site, species in self.edits)
+
+    @property
+    def n_defects(self) -> int:
+        return len(self.edits)
+
+    @property
+    def concentration(self) -> float:
+        """Share of the host's sites that are changed."""
+        return len(self.edits) / self.host.n_sites
+
+    @property
+    def kinds(self) -> Counter[tuple[str, str]]:
+        """How many defects there are of each kind (host element, species instead)."""
+        return Counter((self.host.site_element(site), species) for site, species in self.edits)
+
+    @property
+    def label(self) -> str:
+        """Name of the defect or defect complex, e.g. ``v_Mo+2Se_S``."""
+        return defect_label(self.kinds, self.host.elements)
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """What stands on each site, ``VAC`` where nothing does; length n_sites."""
+        changed = dict(self.edits)
+        return tuple(changed.get(site, element) for site, element in self.host.sites())
+
+    @property
+    def formula(self) -> str:
+        """Composition of the cell, e.g. ``Mo64S127``: the host's elements first."""
+        counts = Counter(species for species in self.species if species != VACANCY)
+        order = [*self.host.elements, *sorted(set(counts) - set(self.host.elements))]
+        return "".join(f"{element}{counts[element]}" for element in order if counts[element])
+
+    def follows_rules(self) -> bool:
+        """Whether every edit is one that the host's defect rules allow."""
+        return all(species in self.host.allowed[self.host.site_cell(site)[0]] for site, species in self.edits)
+
+    def canonical(self) -> Configuration:
+        """The representative of all images of this configuration under the host's symmetry."""
+        return Configuration(self.host, canonical_edits(self.host, self.edits))
+
+    def image(self, operation: int) -> Configuration:
+        """The image under one row of `site_permutations`."""
+        permutation = site_permutations(self.host)[operation]
+        return Configuration.of(self.host, [(int(permutation[site]), species) for site, species in self.edits])
+
+    def random_image(self, rng: np.random.Generator) -> Configuration:
+        """An image under an operation drawn uniformly from the host's symmetry group."""
+        return self.image(int(rng.integers(len(site_permutations(self.host)))))
+
+    def structure(self) -> Structure:
+        """The unrelaxed structure in the host's supercell."""
+        from pymatgen.core import Structure
+
+        filled = [(site, species) for site, species in enumerate(self.species) if species != VACANCY]
+        coordinates = self.host.site_frac_coords[[site for site, _ in filled]]
+        return Structure(self.host.supercell_lattice, [species for _, species in filled], coordinates)

@@ -1,0 +1,120 @@
+"""The six hosts of 2DMD, with their unit cells and defect rules.
+
+Unit cells and rules are facts of the data set: Huang et al., npj 2D Mater Appl 7, 6 (2023),
+doi 10.1038/s41699-023-00369-1 (CC BY 4.0). MoS2 and WSe2 carry the vacuum of the low-density
+part, the other hosts 20 angstrom along the normal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+
+from defectgen.core.host import VACANCY, Host, Rule
+from defectgen.errors import UsageError
+
+_THIRD = 1.0 / 3.0
+
+_ALIASES = {"BP": "P", "HBN": "BN", "H-BN": "BN"}
+
+
+def _cell(a: float, b: float, c: float, gamma: float) -> tuple[tuple[float, float, float], ...]:
+    angle = math.radians(gamma)
+    return ((a, 0.0, 0.0), (b * math.cos(angle), b * math.sin(angle), 0.0), (0.0, 0.0, c))
+
+
+def _rules(**replacements: tuple[str, ...]) -> tuple[Rule, ...]:
+    return tuple(Rule(element, new) for element, news in replacements.items() for new in (*news, VACANCY))
+
+
+def _dichalcogenide(name: str, metal: str, chalcogen: str, a: float, c: float, z: tuple[float, float]) -> Host:
+    other_metal, other_chalcogen = {"Mo": "W", "W": "Mo"}[metal], {"S": "Se", "Se": "S"}[chalcogen]
+    return Host(
+        name=name,
+        lattice=_cell(a, a, c, 120.0),
+        species=(metal, chalcogen, chalcogen),
+        frac_coords=((_THIRD, 2 * _THIRD, 0.25), (2 * _THIRD, _THIRD, z[0]), (2 * _THIRD, _THIRD, z[1])),
+        supercell=(8, 8),
+        rules=_rules(**{metal: (other_metal,), chalcogen: (other_chalcogen,)}),
+    )
+
+
+_HOSTS = {
+    host.name: host
+    for host in (
+        _dichalcogenide("MoS2", "Mo", "S", 3.19031570, 14.879004, (0.144826, 0.355174)),
+        _dichalcogenide("WSe2", "W", "Se", 3.32706951, 15.068951, (0.361569, 0.138431)),
+        Host(
+            name="BN",
+            lattice=_cell(2.51242846, 2.51242846, 20.0, 120.0),
+            species=("B", "N"),
+            frac_coords=((_THIRD, 2 * _THIRD, 0.192681625), (2 * _THIRD, _THIRD, 0.192681625)),
+            supercell=(8, 8),
+            rules=_rules(B=("C",), N=("C",)),
+        ),
+        Host(
+            name="GaSe",
+            lattice=_cell(3.81906671, 3.81906671, 20.0, 120.0),
+            species=("Ga", "Ga", "Se", "Se"),
+            frac_coords=(
+                (2 * _THIRD, _THIRD, 0.38327267),
+                (2 * _THIRD, _THIRD, 0.50681713),
+                (_THIRD, 2 * _THIRD, 0.56548028),
+                (_THIRD, 2 * _THIRD, 0.32460952),
+            ),
+            supercell=(6, 6),
+            rules=_rules(Ga=("In",), Se=("S",)),
+        ),
+        Host(
+            name="InSe",
+            lattice=_cell(4.09647352, 4.09647352, 20.0, 120.0),
+            species=("In", "In", "Se", "Se"),
+            frac_coords=(
+                (_THIRD, 2 * _THIRD, 0.52943777),
+                (_THIRD, 2 * _THIRD, 0.38773463),
+                (2 * _THIRD, _THIRD, 0.59281346),
+                (2 * _THIRD, _THIRD, 0.32435894),
+            ),
+            supercell=(6, 6),
+            rules=_rules(In=("Ga",), Se=("S",)),
+        ),
+        Host(
+            name="P",
+            lattice=_cell(3.299918, 4.600926, 20.0, 90.0),
+            species=("P", "P", "P", "P"),
+            frac_coords=(
+                (0.0, 0.588557, 0.20912339),
+                (0.0, 0.411443, 0.31443551),
+                (0.5, 0.088557, 0.31443551),
+                (0.5, 0.911443, 0.20912339),
+            ),
+            supercell=(6, 6),
+            rules=_rules(P=("N",)),
+        ),
+    )
+}
+
+
+def host_names() -> tuple[str, ...]:
+    """Names of the built-in hosts."""
+    return tuple(_HOSTS)
+
+
+def get_host(name: str, supercell: tuple[int, int] | None = None) -> Host:
+    """The built-in host of this name (``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe``, ``P``).
+
+    ``hBN`` and ``BP`` are understood, and so is another case. `supercell` replaces the size that
+    2DMD uses.
+
+    Raises:
+        UsageError: no such host.
+    """
+    by_upper = {known.upper(): known for known in _HOSTS} | _ALIASES
+    known = by_upper.get(name.strip().upper())
+    if known is None:
+        close = difflib.get_close_matches(name.upper(), list(by_upper), n=1)
+        meant = f"Did you mean {by_upper[close[0]]}? " if close else ""
+        raise UsageError(f"unknown host {name!r}.", f"{meant}Known hosts: {', '.join(_HOSTS)}.")
+    host = _HOSTS[known]
+    return host if supercell is None else dataclasses.replace(host, supercell=supercell)
