@@ -59,21 +59,23 @@ def match_sites(
     basis = np.asarray(host.frac_coords).copy()
     basis[:, 2] *= host.lattice[2][2]
     metric = np.asarray(host.lattice) * np.array([[1.0], [1.0], [1.0 / host.lattice[2][2]]])
-    best: tuple[float, NDArray[np.int64], NDArray[np.float64]] | None = None
+    best: tuple[tuple[float, float], NDArray[np.int64], NDArray[np.float64]] | None = None
     for origin in basis:
         shift = origin - position[0]
+        shift[:2] -= np.rint(shift[:2])  # whole cells are no shift: sites keep their numbers
         for _ in range(2):
             sites, offset = _nearest_sites(host, position + shift, basis, metric, height)
             shift = shift - offset.mean(axis=0)
         distance = np.linalg.norm((offset - offset.mean(axis=0)) @ metric, axis=1)
-        if best is None or distance.max() < best[0]:
-            best = float(distance.max()), sites, distance
+        order = round(float(distance.max()), 2), round(float(np.abs(shift[:2]).max()), 2)
+        if best is None or order < best[0]:
+            best = order, sites, distance
     if best is None:
         raise NotADecoration("the structure has no atoms.")
-    farthest, sites, distance = best
-    if farthest > tolerance_angstrom:
+    _, sites, distance = best
+    if distance.max() > tolerance_angstrom:
         raise NotADecoration(
-            f"atom {int(distance.argmax())} lies {farthest:.2f} angstrom from the nearest site of {host.name} "
+            f"atom {int(distance.argmax())} lies {distance.max():.2f} angstrom from the nearest site of {host.name} "
             f"{host.size}, expected at most {tolerance_angstrom:g}."
         )
     occupied, counts = np.unique(sites, return_counts=True)

@@ -1,1 +1,1 @@
-""""""
+"""Language models: base weights, LoRA training, adapters and constrained generation."""

@@ -1,1 +1,1 @@
-""""""
+"""Tasks: how a structure and its properties become prompt, completion, grammar and back."""

@@ -1,0 +1,86 @@
+"""The program `defectgen`: its commands, and what an error looks like."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from defectgen import __version__
+from defectgen.errors import DefectgenError
+from defectgen_cli.build_data import build_data
+from defectgen_cli.fetch import fetch
+from defectgen_cli.finetune import finetune
+from defectgen_cli.options import DebugOption
+from defectgen_cli.output import say
+
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="defectgen",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+
+# One line a command, in the order of the help. A command's module imports typer and its own
+# options only; whatever is heavy is imported inside the function.
+app.command("fetch")(fetch)
+app.command("build-data")(build_data)
+app.command("finetune")(finetune)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"defectgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def defectgen(
+    debug: DebugOption = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Defect structures of 2D materials: wanted levels in, DFT-ready cells out."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Args:
+        arguments: the words after the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 failure, 2 wrong call, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        app(args=[word for word in words if word != "--debug"], prog_name="defectgen")
+    except SystemExit as stop:  # how typer ends a call, good or bad
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, DefectgenError):
+            say(f"error: {error}")
+            return error.exit_code
+        advice = "" if debug else " (run again with --debug for the traceback)"
+        say(f"error: {type(error).__name__}: {' '.join(str(error).split())}{advice}")
+        return 1
+    if code == EXIT_INTERRUPTED:
+        say("interrupted")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""`defectgen design`: wanted levels in, ranked defect structures out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from defectgen_cli.options import JsonOption, SeedOption
+from defectgen_cli.output import emit, progress, say
+
+if TYPE_CHECKING:
+    from defectgen.design.candidates import DesignRun
+
+LEVEL_HELP = "eV above the pristine host's VBM"
+
+
+def design(
+    host: Annotated[str, typer.Option("--host", metavar="NAME", help="Host crystal, e.g. MoS2 or WSe2.")],
+    homo: Annotated[float | None, typer.Option("--homo", metavar="EV", help=f"Wanted HOMO, {LEVEL_HELP}.")] = None,
+    lumo: Annotated[float | None, typer.Option("--lumo", metavar="EV", help=f"Wanted LUMO, {LEVEL_HELP}.")] = None,
+    band_gap: Annotated[float | None, typer.Option("--band-gap", metavar="EV", help="Wanted HOMO-LUMO gap, eV.")] = None,
+    formation_energy: Annotated[
+        float | None, typer.Option("--formation-energy", metavar="EV", help="Wanted formation energy of the cell, eV.")
+    ] = None,
+    fermi_level: Annotated[
+        float | None, typer.Option("--fermi-level", metavar="EV", help=f"Wanted Fermi level, {LEVEL_HELP}.")
+    ] = None,
+    energy_per_atom: Annotated[
+        float | None, typer.Option("--energy-per-atom", metavar="EV", help="Wanted total energy by atom, eV.")
+    ] = None,
+    targets: Annotated[
+        Path | None, typer.Option("--targets", metavar="FILE.csv", help="Many targets: one a line, a column a property.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Candidates to return for each target.")] = 16,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results [designs/HOST].")
+    ] = None,
+    max_defects: Annotated[
+        int | None, typer.Option("--max-defects", min=1, help="Most point defects in a cell [as in training].")
+    ] = None,
+    kinds: Annotated[
+        str | None, typer.Option("--kinds", metavar="KIND", help="Only these defects: vacancy or substitution.")
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(metavar="ZERO", help="Zero of all levels: vbm (of the pristine host), or raw (of the data).")
+    ] = "vbm",
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Structures to generate for each target before ranking [4 n].")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature of the language model.")] = 0.8,
+    model: Annotated[Path | None, typer.Option("--model", metavar="DIR", help="Trained adapter [the shipped one].")] = None,
+    surrogate: Annotated[
+        Path | None, typer.Option("--surrogate", metavar="DIR", help="Trained surrogate [the shipped one].")
+    ] = None,
+    seed: SeedOption = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Design defect structures with wanted levels.
+
+    The language model fills in vacancies and substitutions, duplicates by symmetry are removed, the
+    surrogate predicts every property, and candidates are ranked by their distance to the target
+    (sum of absolute deviations, eV). HOMO, LUMO and Fermi level are in eV relative to the valence
+    band maximum of the pristine host unless --reference raw is given. The folder holds
+    candidates.csv, candidates.parquet, structures as CIF and POSCAR, report.html and manifest.json.
+    """
+    started = time.monotonic()
+    from defectgen.core import get_host
+    from defectgen.core.properties import BY_COLUMN
+    from defectgen.design.pipeline import DesignSettings
+    from defectgen.design.pipeline import design as run_design
+    from defectgen.design.targets import coverage_warnings, read_targets, single_target
+    from defectgen.errors import UsageError
+    from defectgen.report import check_output_folder, render_table, write_run
+
+    crystal = get_host(host)
+    given = {
+        "homo_ev": homo,
+        "lumo_ev": lumo,
+        "band_gap_ev": band_gap,
+        "formation_energy_ev": formation_energy,
+        "fermi_level_ev": fermi_level,
+        "energy_per_atom_ev": energy_per_atom,
+    }
+    if targets is not None and any(value is not None for value in given.values()):
+        raise UsageError("got --targets and single targets.", "Give either a table or options.")
+    asked = read_targets(targets) if targets is not None else (single_target(given),)
+    if reference not in ("vbm", "raw"):
+        raise UsageError(f"got --reference {reference!r}, expected vbm or raw.")
+    wanted_kinds = tuple(kind.strip() for kind in (kinds or "").split(",") if kind.strip())
+    if set(wanted_kinds) - {"vacancy", "substitution"}:
+        raise UsageError(f"got --kinds {kinds!r}, expected vacancy, substitution or both with a comma.")
+    folder = output or Path("designs") / crystal.name
+    check_output_folder(folder, overwrite)
+
+    say("loading model and surrogate ...")
+    from defectgen_cli.engine import load_engine
+
+    engine = load_engine(crystal, model, surrogate, max_defects, wanted_kinds, temperature)
+    raw = engine.raw_reference() if reference == "raw" else None
+    warnings = [*engine.warnings]
+    if raw is None:
+        warnings += coverage_warnings(crystal.name, asked, engine.card.covered_ev[crystal.name])
+    else:
+        shown = engine.raw_coverage(raw)
+        warnings += coverage_warnings(crystal.name, asked, shown)
+    for line in warnings:
+        say(f"warning: {line}")
+    settings = DesignSettings(n=n, samples=samples or 4 * n, seed=seed)
+    with progress(f"generating for {crystal.name}", len(asked) * settings.samples, "structures") as advance:
+        run = run_design(
+            crystal,
+            asked,
+            engine.proposer,
+            engine.scorer,
+            engine.known,
+            settings,
+            raw=raw,
+            warnings=warnings,
+            extra=engine.facts,
+            progress=advance,
+        )
+    if not run.candidates:
+        say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")
+        raise typer.Exit(130 if not run.complete else 1)
+    write_run(run, folder, overwrite=overwrite)
+    result = _summary(run, folder, time.monotonic() - started)
+    emit(result, as_json)
+    if not as_json:
+        render_table(run)
+        zero = "the data's own zero" if raw else f"the valence band maximum of pristine {crystal.name}"
+        levels = any(BY_COLUMN[column].is_level for target in asked for column, _ in target.values)
+        typer.echo(f"\n{len(run.candidates)} structures in {folder} ({result['seconds']:.0f} s)")
+        typer.echo(f"open {folder / 'report.html'}" + (f"; levels in eV above {zero}" if levels and not raw else ""))
+    if not run.complete:
+        say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
+        raise typer.Exit(130)
+
+
+def _summary(run: DesignRun, folder: Path, seconds: float) -> dict[str, object]:
+    best = [group[0] for target in run.targets if (group := run.of(target))]
+    return {
+        "output": folder,
+        "complete": run.complete,
+        "host": run.host.name,
+        "reference": run.reference,
+        "targets": len(run.targets),
+        "candidates": len(run.candidates),
+        "novel": sum(candidate.novel for candidate in run.candidates),
+        "best": [
+            {
+                "target_id": candidate.target.id,
+                "target": candidate.target.text,
+                "label": candidate.configuration.label,
+                "configuration": candidate.configuration.key,
+                "distance_ev": candidate.distance_ev,
+                "novel": candidate.novel,
+                **candidate.predicted,
+            }
+            for candidate in best
+        ],
+        "settings": dict(run.settings),
+        "warnings": list(run.warnings),
+        "seconds": round(seconds, 2),
+    }

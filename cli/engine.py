@@ -1,0 +1,123 @@
+"""The model, surrogate and known structures that design and evaluation share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from defectgen.core import Host
+    from defectgen.design.pipeline import RawReference
+    from defectgen.design.proposals import ModelProposer
+    from defectgen.llm.adapter import AdapterCard
+    from defectgen.score.surrogate import Surrogate
+
+SHIPPED_ADAPTER = "defect-smollm2"
+SHIPPED_SURROGATE = "surrogate"
+
+
+def shipped(name: str) -> Path:
+    """Folder of a shipped model."""
+    import defectgen
+
+    return Path(defectgen.__file__).parent / "models" / name
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Everything that proposes and scores for one host."""
+
+    host: Host
+    card: AdapterCard
+    proposer: ModelProposer
+    scorer: Surrogate
+    known: frozenset[str]
+    facts: dict[str, object]
+    warnings: tuple[str, ...]
+
+    def raw_reference(self) -> RawReference:
+        """Conversion to the zero of the low-density data of the host."""
+        import numpy as np
+
+        from defectgen.core import Configuration
+        from defectgen.data.levels import LevelScale
+        from defectgen.design.pipeline import RawReference
+        from defectgen.errors import UsageError
+
+        if self.host.name not in self.scorer.level_scales:
+            raise UsageError(f"the surrogate has no raw scale for {self.host.name}.", "Leave --reference out.")
+        scale = LevelScale.from_dict(self.scorer.level_scales[self.host.name])
+        shifts = [scale.shift(Configuration.from_key(self.host, key)) for key in sorted(self.known)]
+        return RawReference(scale, float(np.mean(shifts)))
+
+    def raw_coverage(self, raw: RawReference) -> dict[str, list[float]]:
+        """Ranges that the model was trained on, on the raw scale, in eV."""
+        from defectgen.core.properties import BY_COLUMN
+
+        offset = raw.scale.e_vbm_ev + raw.mean_shift_ev
+        covered = self.card.covered_ev[self.host.name]
+        return {c: [v + offset for v in r] if BY_COLUMN[c].is_level else r for c, r in covered.items()}
+
+
+def load_engine(
+    host: Host,
+    model: Path | None,
+    surrogate: Path | None,
+    max_defects: int | None,
+    kinds: tuple[str, ...],
+    temperature: float,
+) -> Engine:
+    """Load adapter, base model and surrogate for a host.
+
+    Raises:
+        UsageError: the models were not trained for the host, or a number is out of range.
+        DefectgenError: an asset or a model is missing or does not fit.
+    """
+    from defectgen import __version__
+    from defectgen.design.proposals import ModelProposer
+    from defectgen.errors import UsageError
+    from defectgen.llm.adapter import read_adapter, training_configurations
+    from defectgen.score.surrogate import Surrogate
+    from defectgen.tasks.defect import DefectTask
+
+    adapter = model or shipped(SHIPPED_ADAPTER)
+    card = read_adapter(adapter)
+    if host.name not in card.hosts:
+        raise UsageError(
+            f"the model in {adapter.name} was trained on {', '.join(card.hosts)}, not on {host.name}.",
+            f"Train one on {host.name} (build-data --sets, finetune) and give it with --model.",
+        )
+    scorer = Surrogate.load(surrogate or shipped(SHIPPED_SURROGATE))
+    if host.name not in scorer.hosts:
+        raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
+    trained = card.max_defects[host.name]
+    most = max_defects or trained
+    warnings: tuple[str, ...] = ()
+    if most > trained:
+        warnings = (f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.",)
+    known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
+    task = DefectTask(card.encoding)  # type: ignore[arg-type]
+    try:
+        task.grammar(host, most, kinds=kinds)
+    except ValueError as error:
+        raise UsageError(f"--max-defects {most}: {error}.") from error
+
+    from defectgen.llm.generate import Sampling, TransformersGenerator
+
+    sampling = Sampling(temperature=temperature, batch_size=64)
+    generator, _ = TransformersGenerator.from_adapter(adapter)
+    facts: dict[str, object] = {
+        "defectgen": __version__,
+        "model": adapter.name if model is None else str(adapter),
+        "base_model": card.base_model,
+        "encoding": card.encoding,
+        "prompt_version": card.prompt_version,
+        "surrogate": SHIPPED_SURROGATE if surrogate is None else str(surrogate),
+        "supercell": host.size,
+        "max_defects": most,
+        "kinds": ", ".join(kinds) or "any",
+        "temperature": temperature,
+    }
+    proposer = ModelProposer(generator, task, most, kinds, sampling)
+    return Engine(host, card, proposer, scorer, known, facts, warnings)

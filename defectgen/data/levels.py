@@ -1,0 +1,269 @@
+"""Putting Kohn-Sham levels of different cells on one zero: the pristine host's valence band maximum.
+
+A raw level refers to the zero of its own cell. The data set's authors align cells by the lowest
+Kohn-Sham orbital, ``normalized_x = x - E_1 - (E_VBM - E_1)_pristine`` (Huang et al., npj 2D Mater
+Appl 7, 6 (2023), doi 10.1038/s41699-023-00369-1). That holds while E_1 is the host's own orbital.
+It fails where the lowest orbital belongs to something else: Mo in WSe2 moves E_1 from -15.4 to about
+-62 eV; nitrogen does it in black phosphorus, carbon bound to nitrogen in BN, and the dangling
+orbitals beside a missing Ga or In pull a state of their own below the band.
+
+So a row counts as aligned by its core level only while E_1 lies in the window in which the host's
+own orbital lies (`HOST_WINDOW_EV`, from the distribution of E_1 in each set). On these rows the shift
+E_1 - E_1(pristine) is linear in the number of defects of each kind (plus an intercept where the cells
+have another vacuum than the pristine one); this fitted shift aligns the other rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from defectgen.core import Configuration, defect_name, parse_label
+from defectgen.errors import DefectgenError
+
+CORE_LEVEL = "core_level"
+FITTED_SHIFT = "fitted_shift"
+
+LEVELS = {"homo_ev": "homo_raw_ev", "lumo_ev": "lumo_raw_ev", "fermi_level_ev": "fermi_level_raw_ev"}
+"""Aligned column and the raw column that it comes from."""
+
+HOST_WINDOW_EV = {
+    "MoS2": (-0.5, 0.2),
+    "WSe2": (-0.5, 0.2),
+    "MoS2_500": (-2.5, -1.0),
+    "WSe2_500": (-1.3, -0.9),
+    "hBN_spin_500": (-0.15, 0.2),
+    "BP_spin_500": (-0.2, 0.2),
+    "GaSe_spin_500": (-0.09, 0.2),
+    "InSe_spin_500": (-0.09, 0.2),
+}
+"""E_1 - E_1(pristine) of rows whose lowest orbital is the host's own, in eV, for each set.
+
+MoS2 (both densities): Mo 4s in every cell. WSe2: the bottom of the Se 4s band, 46 eV above the Mo 4s
+that any Mo brings. Their high-density cells have a thicker vacuum, which moves the zero by -1.4 and
+-1.1 eV. Spin-polarized sets: the bottom of the anion's s band; a second, lower group of values belongs
+to orbitals localized beside a defect.
+"""
+
+DEFAULT_WINDOW_EV = (-0.5, 0.2)
+
+MIN_ROWS_PER_KIND = 8
+"""A kind of defect in fewer rows of the fit gets no coefficient."""
+
+UNFITTED_SHIFT_EV = 0.035
+"""Most that one defect whose coefficient could not be fitted is taken to move the zero: the largest
+coefficient found where E_1 is a band edge (v_W in WSe2)."""
+
+KNOWN_BOUND_EV = {"Mo_W": 0.007, "Ga_In": 0.017}
+"""Kinds for which the mirror image gives a tighter bound: W in MoS2 moves E_1 by -7 meV, In in GaSe by 17 meV."""
+
+MAX_UNFITTED_EV = 0.2
+"""Rows that may be misaligned by more than this are left without aligned levels."""
+
+
+@dataclass(frozen=True)
+class LevelScale:
+    """How the zero of a set's cells moves with the defects in them.
+
+    ``shift = intercept_ev + sum of coefficients[kind] * number of that kind``, and a level on the scale
+    of the pristine host is ``raw - e_vbm_ev - shift``.
+
+    Attributes:
+        set_name: published folder name of the set, e.g. ``WSe2_500``.
+        host: name of the host.
+        e_vbm_ev: valence band maximum of the pristine cell on its own zero, in eV.
+        e1_pristine_ev: lowest Kohn-Sham orbital of the pristine cell on its own zero, in eV.
+        intercept_ev: shift without defects: another vacuum than the pristine cell's. 0 at low density.
+        coefficients: shift for one defect of each kind, e.g. ``{"v_S": -0.026}``, in eV.
+        unfitted: kinds that occur in the set but could not be fitted; they count as 0.
+        scatter_ev: root mean square error of the fit on rows left out of it (10 folds), in eV.
+        n_rows: number of rows of the fit.
+    """
+
+    set_name: str
+    host: str
+    e_vbm_ev: float
+    e1_pristine_ev: float
+    intercept_ev: float
+    coefficients: Mapping[str, float]
+    unfitted: tuple[str, ...]
+    scatter_ev: float
+    n_rows: int
+
+    def shift(self, configuration: Configuration) -> float:
+        """Shift of the zero of this configuration's cell against the pristine cell, in eV."""
+        named = {defect_name(*kind): count for kind, count in configuration.kinds.items()}
+        return self.intercept_ev + sum(self.coefficients.get(kind, 0.0) * count for kind, count in named.items())
+
+    def to_vbm(self, raw_ev: float, configuration: Configuration) -> float:
+        """A raw level of the set on the scale of the pristine host's VBM, in eV."""
+        return raw_ev - self.e_vbm_ev - self.shift(configuration)
+
+    def to_raw(self, level_ev: float, configuration: Configuration) -> float:
+        """A level relative to the pristine host's VBM on the zero of its own cell, in eV."""
+        return level_ev + self.e_vbm_ev + self.shift(configuration)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scale as plain values, for JSON."""
+        return {**dataclasses.asdict(self), "coefficients": dict(self.coefficients), "unfitted": list(self.unfitted)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LevelScale:
+        """The inverse of `to_dict`.
+
+        Raises:
+            DefectgenError: a field is missing or unknown.
+        """
+        try:
+            return cls(**{**values, "unfitted": tuple(values["unfitted"])})
+        except (TypeError, KeyError) as error:
+            raise DefectgenError(f"not a level scale: {error}.") from error
+
+
+def kind_counts(labels: Sequence[str], kinds: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float64]]:
+    """Number of defects of each kind in each label.
+
+    Args:
+        labels: defect labels, e.g. ``v_Mo+2Se_S``.
+        kinds: the kinds to count; by default all that occur, sorted.
+
+    Returns:
+        The kinds and an array of shape (n_labels, n_kinds).
+    """
+    parsed = {label: {defect_name(*k): n for k, n in parse_label(label).items()} for label in dict.fromkeys(labels)}
+    columns = list(kinds) if kinds is not None else sorted({kind for counts in parsed.values() for kind in counts})
+    table = {label: [float(counts.get(kind, 0)) for kind in columns] for label, counts in parsed.items()}
+    return columns, np.array([table[label] for label in labels], dtype=np.float64).reshape(len(labels), len(columns))
+
+
+def is_host_orbital(frame: pl.DataFrame) -> NDArray[np.bool_]:
+    """For each row of one set, whether its E_1 is the host's own orbital; shape (n_rows,)."""
+    name = frame["set"][0] if len(frame) else ""
+    low, high = HOST_WINDOW_EV.get(name, DEFAULT_WINDOW_EV)
+    difference = (frame["core_level_raw_ev"] - frame["core_level_pristine_ev"]).fill_null(np.nan).to_numpy()
+    return np.asarray((difference > low) & (difference < high))
+
+
+def fit_level_scale(frame: pl.DataFrame) -> LevelScale:
+    """The level scale of one set, fitted on the rows whose E_1 is the host's own orbital.
+
+    Args:
+        frame: rows of one set with the columns of `defectgen.data.twodmd.read_2dmd`.
+
+    Raises:
+        DefectgenError: rows of several sets, or too few rows to fit.
+    """
+    if frame["set"].n_unique() != 1:
+        raise DefectgenError(f"got rows of {frame['set'].n_unique()} sets, expected one.")
+    frame = frame.sort("id")
+    kinds, counts = kind_counts(frame["label"].to_list())
+    used = is_host_orbital(frame)
+    intercept = frame["density"][0] == "high"
+    present = (counts[used] > 0).sum(axis=0)
+    fitted = [k for k, n in enumerate(present) if n >= min(MIN_ROWS_PER_KIND, max(1, int(used.sum()) // 2))]
+    if used.sum() <= len(fitted) + intercept:
+        raise DefectgenError(
+            f"{frame['set'][0]}: got {int(used.sum())} rows whose lowest orbital is the host's own, "
+            f"expected more than {len(fitted) + intercept} to align the levels."
+        )
+    columns = np.hstack([counts[:, fitted], np.ones((len(frame), int(intercept)))])[used]
+    target = (frame["core_level_raw_ev"] - frame["core_level_pristine_ev"]).to_numpy()[used]
+    weights = np.linalg.lstsq(columns, target, rcond=None)[0]
+    return LevelScale(
+        set_name=frame["set"][0],
+        host=frame["host"][0],
+        e_vbm_ev=float(frame["vbm_pristine_ev"][0]),
+        e1_pristine_ev=float(frame["core_level_pristine_ev"][0]),
+        intercept_ev=float(weights[-1]) if intercept else 0.0,
+        coefficients={kinds[k]: float(w) for k, w in zip(fitted, weights, strict=False)},
+        unfitted=tuple(kind for k, kind in enumerate(kinds) if k not in fitted),
+        scatter_ev=_left_out_error(columns, target),
+        n_rows=int(used.sum()),
+    )
+
+
+def _left_out_error(columns: NDArray[np.float64], target: NDArray[np.float64], folds: int = 10) -> float:
+    """Root mean square error on rows left out of the fit, every tenth row at a time."""
+    fold = np.arange(len(target)) % min(folds, len(target))
+    errors = np.empty_like(target)
+    for k in range(int(fold.max()) + 1):
+        out = fold == k
+        weights = np.linalg.lstsq(columns[~out], target[~out], rcond=None)[0]
+        errors[out] = target[out] - columns[out] @ weights
+    return float(np.sqrt(np.mean(errors**2)))
+
+
+def fit_level_scales(frame: pl.DataFrame) -> dict[str, LevelScale]:
+    """The level scale of each set in the frame that has core levels, by set name."""
+    known = frame.filter(pl.col("core_level_raw_ev").is_not_null())
+    return {name: fit_level_scale(known.filter(pl.col("set") == name)) for name in sorted(known["set"].unique())}
+
+
+def align_levels(frame: pl.DataFrame, scale: LevelScale | None) -> pl.DataFrame:
+    """One set's rows with their levels relative to the pristine host's VBM.
+
+    Adds ``homo_ev``, ``lumo_ev``, ``fermi_level_ev``, ``level_shift_ev``, ``level_method`` and
+    ``level_error_ev`` (how far the alignment may be off: 0 for the core level itself, otherwise the
+    scatter of the fit and the bound on kinds without a coefficient, added in quadrature). Rows that may
+    be off by more than `MAX_UNFITTED_EV` because of such kinds, and all rows without a scale, get nulls.
+    """
+    if scale is None:
+        empty = [pl.lit(None, pl.Float64).alias(name) for name in (*LEVELS, "level_shift_ev", "level_error_ev")]
+        return frame.with_columns(*empty, pl.lit(None, pl.String).alias("level_method"))
+    labels = frame["label"].to_list()
+    kinds, counts = kind_counts(labels)
+    own = is_host_orbital(frame)
+    fitted = scale.intercept_ev + counts @ np.array([scale.coefficients.get(kind, 0.0) for kind in kinds])
+    bound = [0.0 if k in scale.coefficients else KNOWN_BOUND_EV.get(k, UNFITTED_SHIFT_EV) for k in kinds]
+    unfitted = counts @ np.array(bound)
+    core = (frame["core_level_raw_ev"] - scale.e1_pristine_ev).fill_null(np.nan).to_numpy()
+    trusted = own | (unfitted <= MAX_UNFITTED_EV)
+    shift = np.where(own, core, fitted)
+    error = np.where(own, 0.0, np.hypot(scale.scatter_ev, unfitted))
+    method = [CORE_LEVEL if o else FITTED_SHIFT if t else None for o, t in zip(own, trusted, strict=True)]
+    added = frame.with_columns(
+        level_shift_ev=pl.Series(np.where(trusted, shift, np.nan)).fill_nan(None),
+        level_error_ev=pl.Series(np.where(trusted, error, np.nan)).fill_nan(None),
+        level_method=pl.Series(method, dtype=pl.String),
+    )
+    return added.with_columns(
+        (pl.col(raw) - scale.e_vbm_ev - pl.col("level_shift_ev")).alias(name) for name, raw in LEVELS.items()
+    )
+
+
+REFERENCE_SCALES = (
+    LevelScale(
+        set_name="MoS2",
+        host="MoS2",
+        e_vbm_ev=-0.709,
+        e1_pristine_ev=-61.587,
+        intercept_ev=0.0,
+        coefficients={"Se_S": 0.0060, "W_Mo": -0.0072, "v_Mo": -0.1845, "v_S": -0.0261},
+        unfitted=(),
+        scatter_ev=0.0086,
+        n_rows=5380,
+    ),
+    LevelScale(
+        set_name="WSe2",
+        host="WSe2",
+        e_vbm_ev=-0.958,
+        e1_pristine_ev=-15.439,
+        intercept_ev=0.0,
+        coefficients={"S_Se": -0.0032, "v_Se": -0.0098, "v_W": -0.0344},
+        unfitted=("Mo_W",),
+        scatter_ev=0.0019,
+        n_rows=2712,
+    ),
+)
+"""Fitted by `fit_level_scale` on the published low-density sets (90 % of their rows)."""
+
+
+def reference_scale(set_name: str) -> LevelScale | None:
+    """The scale of a published low-density set (`REFERENCE_SCALES`), for data without core levels."""
+    return next((scale for scale in REFERENCE_SCALES if scale.set_name == set_name), None)

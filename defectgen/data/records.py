@@ -1,0 +1,190 @@
+"""Instruction records: every labelled structure as prompt and completion, with a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from defectgen import __version__
+from defectgen.core import Configuration, get_host
+from defectgen.core.host import Host
+from defectgen.core.properties import COLUMNS
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.tasks.defect import DefectTask
+from defectgen.text.encodings import PROMPT_VERSION
+
+SPLITS = ("train", "validation", "test")
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class RecordSettings:
+    """What decides the records besides the data.
+
+    Attributes:
+        encoding: see `defectgen.text.encodings`.
+        copies: records a structure in the training part, each with its own draw of properties and
+            kinds; the other parts hold one.
+        rotations: show a random image under the host's symmetry in each training record instead of the
+            canonical representative. With ``edits`` the canonical form already removes
+            what rotations would have to teach, so it is off by default there.
+        pair_share: see `DefectTask`.
+        kinds_share: see `DefectTask`.
+        seed: of every random draw.
+    """
+
+    encoding: str = "edits"
+    copies: int = 1
+    rotations: bool = False
+    pair_share: float = 0.6
+    kinds_share: float = 0.2
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise UsageError(f"got {self.copies} copies, expected at least 1.")
+
+    @property
+    def task(self) -> DefectTask:
+        return DefectTask(self.encoding, self.pair_share, self.kinds_share)  # type: ignore[arg-type]
+
+
+def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> Iterator[dict[str, Any]]:
+    """The records of one part of the split, in the order of the frame's ids.
+
+    Args:
+        frame: columns of the data reader and ``split``.
+        split: ``train``, ``validation`` or ``test``.
+        settings: see `RecordSettings`.
+
+    Yields:
+        ``id``, ``host``, ``supercell``, ``set``, ``split``, ``configuration`` (canonical key),
+        ``label``, ``n_defects``, ``values`` (the drawn conditions in eV), ``kinds``, ``prompt`` and
+        ``completion``.
+    """
+    task = settings.task
+    rows = frame.filter(pl.col("split") == split).sort("set", "id")
+    hosts: dict[tuple[str, str], Host] = {}
+    for copy in range(settings.copies if split == "train" else 1):
+        for row in rows.iter_rows(named=True):
+            seed = hashlib.sha256(f"{settings.seed}/{split}/{copy}/{row['set']}/{row['id']}".encode()).digest()
+            rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
+            size = row["host"], row["supercell"]
+            if size not in hosts:
+                n_a, n_b = (int(n) for n in row["supercell"].split("x"))
+                hosts[size] = get_host(row["host"], (n_a, n_b))
+            configuration = Configuration.from_key(hosts[size], row["configuration"])
+            shown = configuration.random_image(rng) if settings.rotations and split == "train" else configuration
+            values, kinds = task.draw_conditions(row, configuration, rng)
+            yield {
+                "id": row["id"],
+                "host": row["host"],
+                "supercell": row["supercell"],
+                "set": row["set"],
+                "split": split,
+                "configuration": row["configuration"],
+                "label": row["label"],
+                "n_defects": row["n_defects"],
+                "values": values,
+                "kinds": list(kinds),
+                "prompt": task.prompt(hosts[size], values, kinds),
+                "completion": task.completion(shown),
+            }
+
+
+def build_data(
+    frame: pl.DataFrame, output: Path, settings: RecordSettings, *, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write ``train.jsonl``, ``validation.jsonl``, ``test.jsonl`` and, last, ``manifest.json``.
+
+    A folder whose manifest was made with the same settings, version and data is left as it is.
+
+    Args:
+        frame: columns of the data reader and ``split``.
+        output: folder to write.
+        settings: see `RecordSettings`.
+        overwrite: replace records that were made with other settings.
+
+    Returns:
+        The manifest; with ``"skipped": True`` if nothing had to be done.
+
+    Raises:
+        UsageError: the folder holds other records or foreign files.
+    """
+    wanted = {
+        "stage": "build-data",
+        "defectgen": __version__,
+        "prompt_version": PROMPT_VERSION,
+        "settings": asdict(settings),
+        "data_sha256": _frame_hash(frame),
+    }
+    path = output / MANIFEST
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if all(found.get(key) == value for key, value in wanted.items()):
+            return found | {"skipped": True}
+        if not overwrite:
+            raise UsageError(
+                f"{output} holds records made with other settings or data.", "Choose another folder or add --overwrite."
+            )
+    elif output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file, expected a folder.")
+    if frame.is_empty():
+        raise DefectgenError("the data has no rows.", "Expected at least one labelled structure.")
+    output.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    files: dict[str, dict[str, Any]] = {}
+    counts: Counter[str] = Counter()
+    for split in SPLITS:
+        digest = hashlib.sha256()
+        with tempfile.NamedTemporaryFile("wb", dir=output, prefix=f".{split}-", delete=False) as stream:
+            n = 0
+            for record in make_records(frame, split, settings):
+                line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+                stream.write(line)
+                digest.update(line)
+                n += 1
+                counts[f"{split}/{record['set']}"] += 1
+        os.replace(stream.name, output / f"{split}.jsonl")
+        files[f"{split}.jsonl"] = {"records": n, "sha256": digest.hexdigest()}
+    train = frame.filter(pl.col("split") == "train")
+    manifest = wanted | {
+        "files": files,
+        "records": dict(sorted(counts.items())),
+        "structures": {split: frame.filter(pl.col("split") == split).height for split in SPLITS},
+        "max_defects": {h: n for h, n in train.group_by("host").agg(pl.max("n_defects")).sort("host").iter_rows()},
+        "covered_ev": covered_ranges(train),
+    }
+    with tempfile.NamedTemporaryFile("w", dir=output, prefix=".manifest-", delete=False, encoding="utf-8") as text:
+        json.dump(manifest, text, indent=1)
+    os.replace(text.name, path)
+    return manifest
+
+
+def covered_ranges(frame: pl.DataFrame) -> dict[str, dict[str, list[float]]]:
+    """Least and largest value of each property for each host, in eV."""
+    ranges: dict[str, dict[str, list[float]]] = {}
+    for host in sorted(frame["host"].unique()):
+        part = frame.filter(pl.col("host") == host)
+        ranges[host] = {
+            column: [round(float(part[column].min()), 4), round(float(part[column].max()), 4)]  # type: ignore[arg-type]
+            for column in COLUMNS
+            if part[column].drop_nulls().len()
+        }
+    return ranges
+
+
+def _frame_hash(frame: pl.DataFrame) -> str:
+    columns = ["set", "id", "configuration", "split", *COLUMNS]
+    text = frame.select(columns).sort("set", "id").write_csv(float_precision=6)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,371 @@
+"""Reader of 2DMD, the published data set of point defects in 2D materials, as one table.
+
+Source: Huang et al., npj 2D Mater Appl 7, 6 (2023), doi 10.1038/s41699-023-00369-1 (CC BY 4.0).
+Two layouts are understood: the published one (``csv_cif/<density>/<set>/...`` with
+``processed/<density>/<set>/targets.csv.gz``) and the pilot sample of 200 structures in the source
+distribution of MEGNetSparse (``data.csv.gz``, ``targets.csv.gz``, ``descriptors.csv``).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from defectgen.core import (
+    VACANCY,
+    Configuration,
+    Host,
+    NotADecoration,
+    configuration_from_atoms,
+    get_host,
+    parse_label,
+)
+from defectgen.data.assets import cache_dir
+from defectgen.data.levels import LevelScale, align_levels, fit_level_scale, reference_scale
+from defectgen.errors import DefectgenError, UsageError
+
+READER_VERSION = 1
+"""Counts changes of what the reader returns; cached tables of another version are not used."""
+
+TOLERANCE_ANGSTROM = 0.05
+"""Farthest that an atom of these unrelaxed structures may lie from its site."""
+
+
+@dataclass(frozen=True)
+class SetInfo:
+    """One of the eight sets: its published folder name, core host and density (``low`` or ``high``)."""
+
+    name: str
+    host: str
+    density: str
+
+
+SETS = (
+    SetInfo("MoS2", "MoS2", "low"),
+    SetInfo("WSe2", "WSe2", "low"),
+    SetInfo("MoS2_500", "MoS2", "high"),
+    SetInfo("WSe2_500", "WSe2", "high"),
+    SetInfo("hBN_spin_500", "BN", "high"),
+    SetInfo("BP_spin_500", "P", "high"),
+    SetInfo("GaSe_spin_500", "GaSe", "high"),
+    SetInfo("InSe_spin_500", "InSe", "high"),
+)
+
+SET_NAMES = tuple(info.name for info in SETS)
+
+_TARGETS = {
+    "homo_raw_ev": "homo_max",
+    "lumo_raw_ev": "lumo_min",
+    "fermi_level_raw_ev": "fermi_level",
+    "band_gap_ev": "homo_lumo_gap_min",
+    "formation_energy_ev": "formation_energy",
+    "formation_energy_per_site_ev": "formation_energy_per_site",
+    "energy_per_atom_ev": "energy_per_atom",
+    "energy_ev": "energy",
+    "total_magnetization_mu_b": "total_mag",
+}
+"""Our column and the published one. Spin-polarized sets: the HOMO is the higher of the two channels',
+the LUMO the lower, and the gap the smaller of the two channels' gaps (so it may exceed LUMO - HOMO)."""
+
+COLUMNS = (
+    "id", "host", "set", "density", "supercell", "configuration", "label", "defect_class", "n_defects",
+    "concentration", "homo_ev", "lumo_ev", "fermi_level_ev", "band_gap_ev", "formation_energy_ev",
+    "formation_energy_per_site_ev", "energy_per_atom_ev", "energy_ev", "total_magnetization_mu_b", "homo_raw_ev",
+    "lumo_raw_ev", "fermi_level_raw_ev", "level_shift_ev", "level_method", "level_error_ev", "core_level_raw_ev",
+    "core_level_pristine_ev", "vbm_pristine_ev",
+)  # fmt: skip
+
+
+def read_dataset(path: Path, sets: Sequence[str] | None = None, cache: bool = True) -> pl.DataFrame:
+    """The labelled structures in a folder, in whichever of the two layouts it has.
+
+    Raises:
+        DefectgenError: neither layout, or see `read_2dmd` and `read_pilot`.
+    """
+    path = Path(path)
+    if (path / "csv_cif").is_dir():
+        return read_2dmd(path, sets, cache=cache)
+    if any((folder / "data.csv.gz").is_file() for folder in (path, path / "pilot")):
+        return read_pilot(path)
+    raise DefectgenError(
+        f"{path} holds no 2DMD data: neither csv_cif/ nor data.csv.gz is there.",
+        "Give the folder that `defectgen fetch` reports, or one in the published layout.",
+    )
+
+
+def read_2dmd(path: Path, sets: Sequence[str] | None = None, cache: bool = True) -> pl.DataFrame:
+    """The published sets as one table: one row a structure, in the order of the sets and of the ids.
+
+    Args:
+        path: folder with ``csv_cif`` and ``processed``; it is only read.
+        sets: published folder names; by default all that the folder holds.
+        cache: keep the table of each set in the cache folder (`defectgen.data.assets.cache_dir`) and use it as long as the
+            files have the same sizes and times.
+
+    Returns:
+        Columns `COLUMNS`. Energies and levels in eV. ``homo_ev``, ``lumo_ev`` and ``fermi_level_ev`` are
+        relative to the pristine host's VBM, null where cells cannot be aligned (see
+        `defectgen.data.levels`); ``*_raw_ev`` are on each cell's own zero. ``configuration`` is the key of
+        the canonical configuration; ``defect_class`` (X1 to S6) exists at low density only. Labels that
+        are NaN in the files are null. Structures without labels are left out.
+
+    Raises:
+        UsageError: an unknown set.
+        DefectgenError: a missing, truncated or incomplete file, named; duplicate ids; a structure that
+            is no decoration of its host.
+    """
+    path = Path(path)
+    unknown = [name for name in sets or () if name not in SET_NAMES]
+    if unknown:
+        raise UsageError(f"unknown set {unknown[0]!r}.", f"Known sets: {', '.join(SET_NAMES)}.")
+    chosen = [info for info in SETS if (info.name in sets if sets is not None else _folder(path, info).is_dir())]
+    if not chosen:
+        raise DefectgenError(f"{path} holds none of the sets {', '.join(SET_NAMES)}.")
+    frame = pl.concat([_cached_set(path, info) if cache else _read_set(path, info) for info in chosen])
+    _refuse_duplicates(frame["id"], path)
+    return frame
+
+
+def read_pilot(path: Path) -> pl.DataFrame:
+    """The pilot sample of 200 low-density structures, with the columns of `read_2dmd`.
+
+    The sample has no core levels: levels are aligned by the shifts that the full set shows. In most cells
+    with a metal vacancy it takes another band for the highest occupied one than the full release does
+    (up to 0.5 eV apart; there it lies above the Fermi level): HOMO, LUMO and gap of these cells are null,
+    so that one word means one quantity. Energies and Fermi levels agree.
+
+    Args:
+        path: the folder ``examples`` of the source distribution, or a folder with these files side by side.
+
+    Raises:
+        DefectgenError: as `read_2dmd`.
+    """
+    path = Path(path)
+    folder = path / "pilot" if (path / "pilot").is_dir() else path
+    data = _read_csv(folder / "data.csv.gz", ("structures",))
+    targets = _read_csv(folder / "targets.csv.gz", ("_id", "descriptor_id", *_TARGETS.values()))
+    descriptors = _read_csv(path / "descriptors.csv", ("_id", "description", "base"))
+    if len(data) != len(targets) or (data.to_series(0) != targets["descriptor_id"]).any():
+        raise DefectgenError(f"{folder}: data.csv.gz and targets.csv.gz do not list the same structures.")
+    _refuse_duplicates(targets["_id"], folder / "targets.csv.gz")
+    bases = dict(zip(descriptors["_id"], descriptors["base"], strict=True))
+    parts = []
+    for info in SETS[:2]:
+        mine = [k for k, found in enumerate(targets["descriptor_id"]) if bases.get(found) == info.host]
+        texts = dict(zip(targets["_id"][mine], data["structures"][mine], strict=True))
+        if mine:
+            parts.append(_table(info, targets[mine], descriptors, texts, reference_scale(info.name)))
+    if not parts:
+        raise DefectgenError(f"{folder}: no structure of MoS2 or WSe2 in it.")
+    other_band = pl.col("label").str.contains("v_(?:Mo|W)") & (pl.col("homo_raw_ev") < pl.col("fermi_level_raw_ev"))
+    columns = ("homo_ev", "lumo_ev", "band_gap_ev", "homo_raw_ev", "lumo_raw_ev")
+    return pl.concat(parts).with_columns(
+        pl.when(other_band).then(None).otherwise(pl.col(name)).alias(name) for name in columns
+    )
+
+
+def formation_energy_errors(path: Path, sets: Sequence[str] | None = None) -> dict[str, float]:
+    """Largest difference between the published formation energy and one computed from the total energies.
+
+    E_form = E_defect - E_pristine + sum of mu (removed atoms) - sum of mu (added atoms), for neutral cells
+    with the elemental chemical potentials of ``elements.csv``.
+
+    Returns:
+        Largest absolute difference in eV for each set.
+
+    Raises:
+        DefectgenError: see `read_2dmd`.
+    """
+    frame = read_2dmd(path, sets)
+    errors: dict[str, float] = {}
+    for info in SETS:
+        rows = frame.filter(set=info.name)
+        if rows.is_empty():
+            continue
+        folder = _folder(Path(path), info)
+        elements = _read_csv(folder / "elements.csv", ("element", "chemical_potential"))
+        potential = dict(zip(elements["element"], elements["chemical_potential"], strict=True)) | {VACANCY: 0.0}
+        pristine = _read_csv(folder / "initial_structures.csv", ("base", "energy")).filter(base=info.host)["energy"][0]
+        exchanged = {
+            label: sum(n * (potential[old] - potential[new]) for (old, new), n in parse_label(label).items())
+            for label in rows["label"].unique()
+        }
+        computed = rows["energy_ev"] - pristine + rows["label"].replace_strict(exchanged, return_dtype=pl.Float64)
+        errors[info.name] = float(np.nanmax(np.abs((computed - rows["formation_energy_ev"]).to_numpy()), initial=0.0))
+    return errors
+
+
+def configuration_from_cif(host: Host, text: str) -> Configuration:
+    """The configuration in the text of an unrelaxed CIF in P1.
+
+    Raises:
+        NotADecoration: unreadable text, or an atom away from the host's sites.
+    """
+    import gemmi
+
+    try:
+        block = gemmi.cif.read_string(text).sole_block()
+        columns = [list(block.find_loop(f"_atom_site_{name}")) for name in ("type_symbol", *_FRACTIONS)]
+        cell = gemmi.UnitCell(*(float(block.find_value(f"_cell_{name}")) for name in _CELL))
+        coordinates = np.array(columns[1:], dtype=np.float64).T
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise NotADecoration(f"cannot be read as a CIF ({error}).") from error
+    lattice = np.array(cell.orth.mat.tolist()).T
+    return configuration_from_atoms(host, lattice, columns[0], coordinates.reshape(-1, 3), TOLERANCE_ANGSTROM)
+
+
+_CORE = ("core_level_raw_ev", "core_level_pristine_ev", "vbm_pristine_ev")
+_FRACTIONS = ("fract_x", "fract_y", "fract_z")
+_CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+
+
+def _folder(path: Path, info: SetInfo) -> Path:
+    return path / "csv_cif" / f"{info.density}_density_defects" / info.name
+
+
+def _targets_file(path: Path, info: SetInfo) -> Path:
+    return path / "processed" / f"{info.density}_density_defects" / info.name / "targets.csv.gz"
+
+
+def _cached_set(path: Path, info: SetInfo) -> pl.DataFrame:
+    """`_read_set` through the cache; a cache that cannot be written is done without."""
+    folder = _folder(path, info)
+    files = [folder / name for name in ("descriptors.csv", "initial_structures.csv", "initial.tar.gz")]
+    digest = hashlib.sha256(f"{READER_VERSION} {info.name}".encode())
+    for file in (*files, _targets_file(path, info)):
+        if not file.is_file():
+            return _read_set(path, info)
+        stat = file.stat()
+        digest.update(f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
+    cached = cache_dir() / "tables" / f"2dmd-{info.name}-{digest.hexdigest()[:16]}.parquet"
+    try:
+        return pl.read_parquet(cached)
+    except (OSError, pl.exceptions.PolarsError):
+        pass
+    frame = _read_set(path, info)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cached.parent, suffix=".part", delete=False) as handle:
+            frame.write_parquet(handle)
+        Path(handle.name).replace(cached)
+    except OSError:
+        return frame
+    return frame
+
+
+def _read_set(path: Path, info: SetInfo) -> pl.DataFrame:
+    folder = _folder(path, info)
+    targets = _read_csv(_targets_file(path, info), ("_id", "descriptor_id", *_TARGETS.values()))
+    channels = ("E_1_majority", "E_1_minority")
+    core: tuple[str, ...] = channels if all(name in targets.columns for name in channels) else ("E_1",)
+    _require(targets, core, _targets_file(path, info))
+    descriptors = _read_csv(folder / "descriptors.csv", ("_id", "description", "base"))
+    pristine = _read_csv(folder / "initial_structures.csv", ("base", "E_1", "E_VBM")).filter(base=info.host)
+    if pristine.is_empty():
+        raise DefectgenError(f"{folder / 'initial_structures.csv'} has no row for {info.host}.")
+    _refuse_duplicates(targets["_id"], _targets_file(path, info))
+    wanted = set(targets["_id"])
+    archive = folder / "initial.tar.gz"
+    texts = {name: text for name, text in _members(archive) if name in wanted}
+    missing = wanted - texts.keys()
+    if missing:
+        raise DefectgenError(f"{archive} lacks {len(missing)} of {len(wanted)} structures, e.g. {min(missing)}.cif.")
+    targets = targets.with_columns(
+        core_level_raw_ev=pl.mean_horizontal(*core, ignore_nulls=False),
+        core_level_pristine_ev=pl.lit(pristine["E_1"][0]),
+        vbm_pristine_ev=pl.lit(pristine["E_VBM"][0]),
+    )
+    return _table(info, targets, descriptors, texts, None)
+
+
+def _table(
+    info: SetInfo, targets: pl.DataFrame, descriptors: pl.DataFrame, texts: dict[str, str], scale: LevelScale | None
+) -> pl.DataFrame:
+    """One set's rows. Without a scale, it is fitted on these rows."""
+    host = get_host(info.host)
+    found: list[Configuration] = []
+    for name in targets["_id"]:
+        try:
+            found.append(configuration_from_cif(host, texts[name]).canonical())
+        except NotADecoration as error:
+            raise DefectgenError(f"structure {name} of {info.name} is no decoration of {info.host}: {error}") from error
+    classes = dict(zip(descriptors["_id"], descriptors["description"], strict=True))
+    unknown = set(targets["descriptor_id"]) - classes.keys()
+    if unknown:
+        raise DefectgenError(f"descriptors.csv of {info.name} lacks {len(unknown)} descriptors, e.g. {min(unknown)}.")
+    low = info.density == "low"
+    frame = pl.DataFrame(
+        {
+            "id": targets["_id"],
+            "host": [info.host] * len(found),
+            "set": [info.name] * len(found),
+            "density": [info.density] * len(found),
+            "supercell": [host.size] * len(found),
+            "configuration": [item.key for item in found],
+            "label": [item.label for item in found],
+            "defect_class": [classes[key] if low else None for key in targets["descriptor_id"]],
+            "n_defects": [item.n_defects for item in found],
+            "concentration": [item.concentration for item in found],
+        },
+        schema_overrides={"defect_class": pl.String},
+    ).with_columns(targets[source].cast(pl.Float64).fill_nan(None).alias(name) for name, source in _TARGETS.items())
+    absent = [pl.lit(None, pl.Float64).alias(name) for name in _CORE if name not in targets.columns]
+    present = [targets[name].cast(pl.Float64).fill_nan(None) for name in _CORE if name in targets.columns]
+    frame = frame.with_columns(*absent, *present)
+    if scale is None:
+        scale = fit_level_scale(frame.filter(pl.col("core_level_raw_ev").is_not_null()))
+    return align_levels(frame, scale).select(COLUMNS).sort("id")
+
+
+def _members(archive: Path) -> Iterator[tuple[str, str]]:
+    """Name without suffix and text of each CIF in a compressed tar file, which is only read in memory."""
+    if not archive.is_file():
+        raise DefectgenError(f"{archive} is missing.")
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                handle = tar.extractfile(member) if member.name.endswith(".cif") else None
+                if handle is not None:
+                    yield Path(member.name).stem, handle.read().decode()
+    except (tarfile.TarError, EOFError, zlib.error, OSError, UnicodeDecodeError) as error:
+        raise DefectgenError(f"{archive} is truncated or damaged ({error}).") from error
+
+
+def _read_csv(path: Path, columns: Iterable[str]) -> pl.DataFrame:
+    """A CSV file, compressed or not; empty fields and NaN are null.
+
+    Raises:
+        DefectgenError: missing or damaged file, or a column that it lacks.
+    """
+    if not path.is_file():
+        raise DefectgenError(f"{path} is missing.")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        frame = pl.read_csv(io.BytesIO(content), infer_schema_length=None, null_values=["", "NaN", "nan"])
+    except (EOFError, zlib.error, OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DefectgenError(f"{path} is truncated or damaged ({reason}).") from error
+    _require(frame, columns, path)
+    return frame
+
+
+def _require(frame: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise DefectgenError(f"{path} has no column {missing[0]!r}; its columns are {', '.join(frame.columns)}.")
+
+
+def _refuse_duplicates(ids: pl.Series, path: Path) -> None:
+    twice = ids.filter(ids.is_duplicated())
+    if len(twice):
+        raise DefectgenError(f"{path}: the id {twice[0]} occurs {int((ids == twice[0]).sum())} times, expected once.")

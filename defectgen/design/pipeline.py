@@ -1,0 +1,204 @@
+"""From targets to ranked candidates: propose, deduplicate, predict, rank."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from defectgen.core.configuration import Configuration
+from defectgen.core.host import Host
+from defectgen.core.properties import BY_COLUMN, COLUMNS
+from defectgen.data.levels import LevelScale
+from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target
+from defectgen.design.proposals import Ask, Proposer
+from defectgen.errors import DefectgenError
+from defectgen.score.protocol import Scorer, uncertainty_column
+
+MAX_ROUNDS = 4
+"""Rounds of proposals for a target that has too few distinct ones."""
+
+
+@dataclass(frozen=True)
+class DesignSettings:
+    """What a design run does besides its targets.
+
+    Attributes:
+        n: candidates to return for each target.
+        samples: proposals to draw for each target before ranking.
+        seed: of all draws.
+    """
+
+    n: int = 16
+    samples: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RawReference:
+    """Conversion between a data set's own zero and the pristine host's valence band maximum.
+
+    Attributes:
+        scale: level scale of the set whose zero is meant.
+        mean_shift_ev: mean shift over the training structures, for a target whose structure is not known yet.
+    """
+
+    scale: LevelScale
+    mean_shift_ev: float
+
+    def to_vbm(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Wanted raw levels on the scale of the pristine host's VBM, in eV."""
+        shift = self.scale.e_vbm_ev + self.mean_shift_ev
+        return {c: v - shift if BY_COLUMN[c].is_level else v for c, v in values.items()}
+
+    def to_raw(self, values: Mapping[str, float], configuration: Configuration) -> dict[str, float]:
+        """Predicted values with levels on the zero of the configuration's own cell, in eV."""
+        return {c: self.scale.to_raw(v, configuration) if BY_COLUMN[c].is_level else v for c, v in values.items()}
+
+
+@dataclass
+class Tally:
+    """Counts of a run: how many proposals came, were valid, and were distinct for their target."""
+
+    proposed: int = 0
+    valid: int = 0
+    distinct: int = 0
+    seconds: float = 0.0
+
+
+def seed_for(seed: int, *parts: object) -> int:
+    """A seed for one part of a run, independent of the others."""
+    text = "/".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def design(
+    host: Host,
+    targets: Sequence[Target],
+    proposer: Proposer,
+    scorer: Scorer,
+    known: Collection[str],
+    settings: DesignSettings,
+    *,
+    raw: RawReference | None = None,
+    warnings: Sequence[str] = (),
+    extra: Mapping[str, object] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> DesignRun:
+    """Ranked, symmetry-distinct candidates for each target.
+
+    Args:
+        host: what is decorated.
+        targets: on the scale that `raw` decides.
+        proposer: where configurations come from.
+        scorer: predicts the properties.
+        known: canonical keys of the training structures; all others are novel.
+        settings: see `DesignSettings`.
+        raw: given if levels of targets and results refer to the data's own zero.
+        warnings: shown with the result.
+        extra: settings to report besides those of this function.
+        progress: called with the number of new proposals.
+
+    Returns:
+        The run; after Ctrl-C what was there by then, with ``complete=False``.
+    """
+    proposals, tally, complete = collect(host, targets, proposer, settings, raw=raw, progress=progress)
+    ranked: list[Candidate] = []
+    notes = list(warnings)
+    for target in targets:
+        candidates = rank(target, proposals[target.id], scorer, known, raw)
+        if complete and len(candidates) < settings.n:
+            notes.append(f"target {target.id}: {len(candidates)} distinct candidates found, {settings.n} asked for.")
+        ranked += candidates[: settings.n]
+    facts = {
+        "n": settings.n,
+        "samples_per_target": settings.samples,
+        "seed": settings.seed,
+        "proposed": tally.proposed,
+        "valid": tally.valid,
+        "distinct": tally.distinct,
+        "generation_seconds": round(tally.seconds, 2),
+    }
+    return DesignRun(
+        host=host,
+        reference=RAW if raw else PRISTINE_VBM,
+        candidates=tuple(ranked),
+        settings={**(extra or {}), **facts},
+        warnings=tuple(notes),
+        complete=complete,
+        targets=tuple(targets),
+    )
+
+
+def collect(
+    host: Host,
+    targets: Sequence[Target],
+    proposer: Proposer,
+    settings: DesignSettings,
+    *,
+    raw: RawReference | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[dict[str, dict[str, Configuration]], Tally, bool]:
+    """Distinct proposals for each target id by canonical key, counts, and whether nothing interrupted it."""
+    found: dict[str, dict[str, Configuration]] = {target.id: {} for target in targets}
+    tally = Tally()
+    started = time.monotonic()
+    complete = True
+    try:
+        for number in range(MAX_ROUNDS):
+            open_targets = [t for t in targets if number == 0 or len(found[t.id]) < settings.n]
+            asks = [
+                Ask(
+                    raw.to_vbm(dict(t.values)) if raw else dict(t.values),
+                    settings.samples,
+                    seed_for(settings.seed, t.id, number),
+                )
+                for t in open_targets
+            ]
+            for proposal in proposer.propose(host, asks) if asks else ():
+                tally.proposed += 1
+                progress(1)
+                if proposal.configuration is not None:
+                    tally.valid += 1
+                    found[open_targets[proposal.ask].id].setdefault(proposal.configuration.key, proposal.configuration)
+    except KeyboardInterrupt:
+        complete = False
+    tally.distinct = sum(len(configurations) for configurations in found.values())
+    tally.seconds = time.monotonic() - started
+    return found, tally, complete
+
+
+def rank(
+    target: Target,
+    configurations: Mapping[str, Configuration],
+    scorer: Scorer,
+    known: Collection[str],
+    raw: RawReference | None = None,
+) -> list[Candidate]:
+    """Candidates of one target, nearest first; ties in the order of their keys."""
+    keys = sorted(configurations)
+    if not keys:
+        return []
+    scores = scorer.score([configurations[key] for key in keys])
+    if scores.height != len(keys):
+        raise DefectgenError(f"the scorer returned {scores.height} rows for {len(keys)} configurations.")
+    rows = []
+    for key, row in zip(keys, scores.iter_rows(named=True), strict=True):
+        predicted = {column: float(row[column]) for column in COLUMNS if row.get(column) is not None}
+        if raw:
+            predicted = raw.to_raw(predicted, configurations[key])
+        uncertainty = {
+            column: float(row[uncertainty_column(column)])
+            for column in predicted
+            if row.get(uncertainty_column(column)) is not None
+        }
+        distance = target.distance_ev(predicted)
+        rows.append((distance if np.isfinite(distance) else np.inf, key, predicted, uncertainty))
+    rows.sort(key=lambda entry: entry[:2])
+    return [
+        Candidate(place, target, configurations[key], predicted, uncertainty, distance, key not in known)
+        for place, (distance, key, predicted, uncertainty) in enumerate(rows, 1)
+    ]

@@ -1,0 +1,102 @@
+"""Proposers: where candidate configurations come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from defectgen.core.configuration import Configuration
+from defectgen.core.host import Host
+from defectgen.llm.generate import Generator, Request, Sampling
+from defectgen.tasks.defect import DefectTask
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A wish for configurations.
+
+    Attributes:
+        values: wanted properties by column in eV, levels relative to the pristine host's VBM.
+        n: number of proposals.
+        seed: of these proposals.
+    """
+
+    values: Mapping[str, float]
+    n: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One configuration for one ask; `configuration` is None where nothing valid came.
+
+    Attributes:
+        ask: index of the ask.
+        configuration: canonical form.
+        reason: why there is none.
+    """
+
+    ask: int
+    configuration: Configuration | None
+    reason: str = ""
+
+
+class Proposer(Protocol):
+    """Turns asks into configurations of a host."""
+
+    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        """As many proposals for each ask as it wants, invalid ones included."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelProposer:
+    """The language model under the grammar of valid completions.
+
+    Attributes:
+        generator: the engine.
+        task: prompts and completions.
+        max_defects: most defects in a proposal.
+        kinds: kinds of defects to make; empty for any.
+        sampling: how tokens are drawn.
+    """
+
+    generator: Generator
+    task: DefectTask
+    max_defects: int
+    kinds: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+
+    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        """See `Proposer`."""
+        grammar = self.task.grammar(host, self.max_defects, kinds=self.kinds)
+        requests = [Request(self.task.prompt(host, a.values, self.kinds), grammar, a.n, a.seed) for a in asks]
+        for completion in self.generator.generate(requests, self.sampling):
+            configuration = self.task.parse(host, completion.text)
+            yield Proposal(completion.request, configuration.canonical())
+
+
+@dataclass(frozen=True)
+class RandomProposer:
+    """Random decorations under the host's rules, whatever is asked for: the baseline.
+
+    The number of defects is uniform from 1 to `max_defects`, the sites are uniform without
+    replacement, and the species on each are uniform among those allowed.
+    """
+
+    max_defects: int
+
+    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        """See `Proposer`."""
+        changeable = [site for site in range(host.n_sites) if host.allowed[host.site_cell(site)[0]]]
+        for index, ask in enumerate(asks):
+            rng = np.random.default_rng(ask.seed)
+            for _ in range(ask.n):
+                count = int(rng.integers(1, self.max_defects + 1))
+                sites = rng.choice(changeable, size=count, replace=False)
+                allowed = [host.allowed[host.site_cell(int(site))[0]] for site in sites]
+                edits = [(int(s), str(rng.choice(options))) for s, options in zip(sites, allowed, strict=True)]
+                yield Proposal(index, Configuration.of(host, edits).canonical())

@@ -1,0 +1,102 @@
+"""What is asked for: targets from options or a table, and whether the data covers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
+from defectgen.design.candidates import Target
+from defectgen.errors import UsageError
+
+_NAMES = {name: p.column for p in PROPERTIES for name in (p.column, p.option, p.option.replace("-", "_"))}
+
+
+def single_target(values: Mapping[str, float | None]) -> Target:
+    """The target of one call.
+
+    Args:
+        values: column to wanted value in eV, None where nothing is asked.
+
+    Raises:
+        UsageError: nothing is asked for.
+    """
+    asked = tuple((column, float(value)) for column in COLUMNS if (value := values.get(column)) is not None)
+    if not asked:
+        options = ", ".join(f"--{p.option}" for p in PROPERTIES)
+        raise UsageError("no target given.", f"Expected at least one of {options}, or --targets FILE.csv.")
+    return _target("1", asked, "the options")
+
+
+def read_targets(path: Path) -> tuple[Target, ...]:
+    """Targets from a CSV file: one a line, a column a property (``homo`` or ``homo_ev``), empty cells allowed.
+
+    A column ``id`` names the targets; without it they are numbered from 1.
+
+    Raises:
+        UsageError: no such file, an unknown column, a value that is no number, a line without a target.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file.", "Expected a CSV table of targets.")
+    try:
+        table = pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}).") from error
+    names = {name: name.strip().lower() for name in table.columns}
+    unknown = [name for name, plain in names.items() if plain != "id" and plain not in _NAMES]
+    if unknown:
+        known = ", ".join(["id", *COLUMNS])
+        raise UsageError(f"{path}: unknown column {unknown[0]!r}.", f"Known columns: {known}.")
+    targets: list[Target] = []
+    for number, row in enumerate(table.iter_rows(named=True), 1):
+        given: dict[str, float] = {}
+        for name, text in row.items():
+            if names[name] == "id" or text is None or not text.strip():
+                continue
+            try:
+                given[_NAMES[names[name]]] = float(text)
+            except ValueError as error:
+                raise UsageError(f"{path}, target {number}: {name} is {text!r}, expected a number in eV.") from error
+        identity = next((str(row[name]).strip() for name in names if names[name] == "id" and row[name]), str(number))
+        asked = tuple((column, given[column]) for column in COLUMNS if column in given)
+        if not asked:
+            raise UsageError(f"{path}: target {identity} asks for nothing.", "Expected a number in at least one column.")
+        targets.append(_target(identity, asked, str(path)))
+    if not targets:
+        raise UsageError(f"{path} holds no targets.", "Expected one a line below the header.")
+    repeated = sorted({t.id for t in targets if [u.id for u in targets].count(t.id) > 1})
+    if repeated:
+        raise UsageError(f"{path}: target id {repeated[0]!r} occurs more than once.", "Give each target its own id.")
+    return tuple(targets)
+
+
+def _target(identity: str, asked: tuple[tuple[str, float], ...], where: str) -> Target:
+    try:
+        return Target(identity, asked)
+    except ValueError as error:
+        raise UsageError(f"target {identity} in {where}: {error}.") from error
+
+
+def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[str, list[float]]) -> tuple[str, ...]:
+    """One line for each value that lies outside what the model was trained on.
+
+    Args:
+        host: name of the host.
+        targets: on the scale of `covered`.
+        covered: least and largest trained value of each property, in eV.
+    """
+    warnings = []
+    for target in targets:
+        for column, value in target.values:
+            title = BY_COLUMN[column].title
+            if column not in covered:
+                warnings.append(f"target {target.id}: the model was not trained on {title} of {host}.")
+            elif not covered[column][0] <= value <= covered[column][1]:
+                low, high = covered[column]
+                warnings.append(
+                    f"target {target.id}: {title} {value:.3f} eV is outside what the data of {host} covers "
+                    f"({low:.3f} to {high:.3f} eV); expect the nearest that there is."
+                )
+    return tuple(warnings)

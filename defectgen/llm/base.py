@@ -1,0 +1,83 @@
+"""Base models: where their weights lie, and the one-time conversion from GGUF."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from defectgen.data.assets import asset_path
+from defectgen.data.cards import load_cards
+from defectgen.errors import DefectgenError, UsageError
+
+
+def base_model_path(name: str) -> str:
+    """What to load a base model from: a folder, or an id of the model hub.
+
+    Args:
+        name: a model that has a card (its folder in the cache is meant), an existing folder, or the
+            id of a model on the hub, e.g. ``meta-llama/Meta-Llama-3-8B``, which is returned as it is.
+
+    Raises:
+        DefectgenError: the model has a card and is not in the cache; names the command that fetches it.
+        UsageError: the name is a data set, or can only be a folder and there is none.
+    """
+    card = load_cards().get(name)
+    if card is not None:
+        if card.kind != "model":
+            raise UsageError(f"{name} is a data set, expected a base model.", "Run: defectgen fetch")
+        return str(asset_path(name))
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return str(folder)
+    if not name or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise UsageError(f"got base model {name!r}, expected an existing folder, a hub id or a name that is listed.")
+    return name
+
+
+def convert_gguf(gguf: Path, target: Path) -> None:
+    """Unpack a GGUF model to bfloat16 safetensors with its tokenizer.
+
+    The folder appears complete or not at all.
+
+    Args:
+        gguf: the quantized model.
+        target: folder to make; must not exist.
+
+    Raises:
+        DefectgenError: the file is not a model that transformers can unpack.
+        FileExistsError: `target` exists.
+    """
+    import torch
+    import transformers
+
+    if target.exists():
+        raise FileExistsError(f"{target} exists already")
+    folder, file = str(gguf.parent), gguf.name
+    # Newer releases of transformers keep the weights packed where a kernel for them is installed.
+    packed = getattr(transformers, "GgufConfig", None)
+    options = {} if packed is None else {"quantization_config": packed(dequantize=True)}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file, local_files_only=True)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=file, local_files_only=True, dtype=torch.bfloat16, **options
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise DefectgenError(f"{file} cannot be unpacked: {reason:.200}.", "Fetch it again.") from error
+    # What says "quantized" goes: the saved model is a plain one.
+    for owner, name in ((model.config, "quantization_config"), (model, "hf_quantizer"), (model, "quantization_method")):
+        if hasattr(owner, name):
+            delattr(owner, name)
+    model.is_quantized = False
+    wrong = sorted({str(weight.dtype) for weight in model.parameters()} - {"torch.bfloat16"})
+    if wrong:
+        raise DefectgenError(f"{file} was unpacked to {', '.join(wrong)}, expected torch.bfloat16.")
+    work = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        model.save_pretrained(work)
+        tokenizer.save_pretrained(work)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

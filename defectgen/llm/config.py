@@ -1,0 +1,41 @@
+"""What a fine-tuning run is made of; every field can stand in a YAML file of configs/."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from defectgen.config import StageConfig
+
+
+class LoraSettings(StageConfig):
+    """Low-rank adaptation (Hu et al., ICLR 2022, doi 10.48550/arXiv.2106.09685)."""
+
+    rank: int = Field(default=32, ge=1, description="rank of the update of each weight matrix")
+    alpha: float = Field(default=64.0, gt=0, description="scale: updates are multiplied by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before the first factor")
+    targets: str | list[str] = Field(default="all-linear", description="weight matrices that get an update")
+
+
+class FinetuneConfig(StageConfig):
+    """One fine-tuning run."""
+
+    base_model: str = Field(description="registered name, folder, or name on the hub")
+    lora: LoraSettings = LoraSettings()
+    learning_rate: float = Field(default=1e-4, gt=0, description="peak; falls to 0 along a cosine")
+    warmup_share: float = Field(default=0.03, ge=0, lt=1, description="share of steps with rising learning rate")
+    epochs: float = Field(default=1.0, gt=0, description="passes over the training records")
+    max_steps: int | None = Field(default=None, ge=1, description="stop after this many steps instead")
+    batch_size: int = Field(default=24, ge=1, description="records in one forward pass")
+    accumulation: int = Field(default=1, ge=1, description="forward passes in one optimizer step")
+    max_length: int = Field(default=256, ge=8, description="longest record in tokens; a longer one is an error")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        default="auto", description="arithmetic; auto takes bfloat16 where the processor has it"
+    )
+    gradient_checkpointing: bool = Field(default=False, description="trade time for memory")
+    quantization: Literal["none", "4bit"] = Field(default="none", description="of the frozen base (4bit: NVIDIA GPU)")
+    eval_steps: int = Field(default=100, ge=1, description="steps between validation losses")
+    eval_records: int = Field(default=480, ge=1, description="validation records used for it")
+    save_steps: int = Field(default=100, ge=1, description="steps between checkpoints")
+    seed: int = Field(default=42, ge=0, description="of the adapter's start and the order of records")

@@ -1,0 +1,214 @@
+"""Constrained generation: every completion is valid, and only real choices cost a decoding step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.llm.adapter import AdapterCard, read_adapter
+from defectgen.llm.loading import load_base
+from defectgen.llm.masks import Cursor, TokenGrammar
+from defectgen.llm.tokens import prompt_ids
+from defectgen.text.grammar import Grammar
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt and how its completions are drawn.
+
+    Attributes:
+        prompt: text of the prompt.
+        grammar: what a completion may be.
+        n: number of completions.
+        seed: of these completions, whatever else is in the batch.
+    """
+
+    prompt: str
+    grammar: Grammar
+    n: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One completion of a request.
+
+    Attributes:
+        request: index of the request.
+        text: the completion.
+        log_likelihood: of the choices under the constrained model at temperature 1, in nats.
+        decode_steps: how often the model was asked for a choice.
+    """
+
+    request: int
+    text: str
+    log_likelihood: float
+    decode_steps: int
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: 0 takes the likeliest token, 1 the model's own distribution.
+        top_p: keep the likeliest tokens that together hold this probability.
+        batch_size: completions in one batch.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise UsageError(f"got temperature {self.temperature}, expected 0 or more.")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"got top_p {self.top_p}, expected more than 0 and at most 1.")
+        if self.batch_size < 1:
+            raise UsageError(f"got batch size {self.batch_size}, expected at least 1.")
+
+
+class Generator(Protocol):
+    """An engine that completes prompts under grammars."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
+        """Complete all requests; completions come as their batches end, in the order of the requests."""
+        ...
+
+
+class TransformersGenerator:
+    """Generation with transformers, on the GPU if there is one."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self._piece_tokens: dict[str, tuple[int, ...]] = {}
+        self._grammars: dict[Grammar, TokenGrammar] = {}
+
+    @classmethod
+    def from_adapter(cls, folder: Path, dtype: str = "auto") -> tuple[TransformersGenerator, AdapterCard]:
+        """An engine for a trained adapter on its base model, and the adapter's card.
+
+        Raises:
+            DefectgenError: no adapter there, other prompts, or a base model that is missing or does not fit.
+        """
+        from peft import PeftModel
+
+        card = read_adapter(folder)
+        model, tokenizer, _ = load_base(card.base_model, dtype)
+        try:
+            model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DefectgenError(f"the adapter in {folder} does not fit {card.base_model} ({reason}).") from error
+        return cls(model, tokenizer), card
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
+        """See `Generator`."""
+        jobs = [(index, sample) for index, request in enumerate(requests) for sample in range(request.n)]
+        for first in range(0, len(jobs), sampling.batch_size):
+            yield from self._batch(requests, jobs[first : first + sampling.batch_size], sampling)
+
+    def _compile(self, grammar: Grammar) -> TokenGrammar:
+        if grammar not in self._grammars:
+            self._grammars[grammar] = TokenGrammar(grammar, self.tokenizer, self._piece_tokens)
+        return self._grammars[grammar]
+
+    @torch.inference_mode()
+    def _batch(
+        self, requests: Sequence[Request], jobs: Sequence[tuple[int, int]], sampling: Sampling
+    ) -> list[Completion]:
+        """Decode one batch: shared prompts once, then chunk by chunk of a choice and what it forces."""
+        device = self.model.device
+        shared = sorted({index for index, _ in jobs})
+        rows = torch.tensor([shared.index(index) for index, _ in jobs], device=device)
+        cursors = [self._compile(requests[index].grammar).start() for index, _ in jobs]
+        rngs = [np.random.default_rng((requests[index].seed, sample)) for index, sample in jobs]
+        likelihoods, steps = np.zeros(len(jobs)), np.zeros(len(jobs), dtype=int)
+        first = {index: cursor for (index, _), cursor in zip(jobs, cursors, strict=True)}
+        chunks = [prompt_ids(self.tokenizer, requests[i].prompt) + first[i].pending for i in shared]
+        mask = torch.zeros((len(shared), 0), dtype=torch.long, device=device)
+        hidden, cache, mask = self._forward(chunks, None, mask)
+        hidden, mask = hidden[rows], mask[rows]
+        cache.batch_select_indices(rows)
+        active = list(range(len(jobs)))
+        for cursor in cursors:
+            cursor.pending.clear()
+        while active:
+            drawn = self._draw(hidden, [cursors[k] for k in active], [rngs[k] for k in active], sampling)
+            for k, (token, log_probability) in zip(active, drawn, strict=True):
+                cursors[k].choose(token)
+                likelihoods[k] += log_probability
+                steps[k] += 1
+            kept = [row for row, k in enumerate(active) if not cursors[k].finished]
+            if not kept:
+                break
+            if len(kept) < len(active):
+                index = torch.tensor(kept, device=device)
+                cache.batch_select_indices(index)
+                mask = mask[index]
+                active = [active[row] for row in kept]
+            hidden, cache, mask = self._forward([cursors[k].pending for k in active], cache, mask)
+            for k in active:
+                cursors[k].pending.clear()
+        return [
+            Completion(index, cursor.text, float(likelihoods[k]), int(steps[k]))
+            for k, ((index, _), cursor) in enumerate(zip(jobs, cursors, strict=True))
+        ]
+
+    def _forward(self, chunks: Sequence[Sequence[int]], cache: Any, mask: torch.Tensor) -> tuple[Any, Any, Any]:
+        """Run the model over one chunk a row, padded on the right and masked there.
+
+        Returns:
+            Hidden state of each row's last token, shape (rows, width); the cache; the mask over it.
+        """
+        device, width = self.model.device, max(len(chunk) for chunk in chunks)
+        lengths = torch.tensor([len(chunk) for chunk in chunks], device=device)
+        ids = torch.tensor([[*chunk, *[0] * (width - len(chunk))] for chunk in chunks], device=device)
+        offsets = torch.arange(width, device=device)
+        positions = mask.sum(dim=1, keepdim=True) + offsets
+        mask = torch.cat([mask, (offsets < lengths[:, None]).long()], dim=1)
+        output = self.model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        last = output.last_hidden_state[torch.arange(len(chunks), device=device), lengths - 1]
+        return last, output.past_key_values, mask
+
+    def _draw(
+        self, hidden: torch.Tensor, cursors: Sequence[Cursor], rngs: Sequence[np.random.Generator], sampling: Sampling
+    ) -> list[tuple[int, float]]:
+        """A token for each row among those that its grammar allows, and its log-probability."""
+        allowed = [cursor.allowed for cursor in cursors]
+        tokens = sorted({token for choices in allowed for token in choices})
+        column = {token: k for k, token in enumerate(tokens)}
+        head = self.model.get_output_embeddings()
+        weight = head.weight[torch.tensor(tokens, device=hidden.device)]
+        logits = torch.nn.functional.linear(hidden, weight).float().cpu().numpy().astype(np.float64)
+        drawn = []
+        for row, (choices, rng) in enumerate(zip(allowed, rngs, strict=True)):
+            scores = logits[row, [column[token] for token in choices]]
+            log_probabilities = scores - np.logaddexp.reduce(scores)
+            k = _pick(log_probabilities, rng.random(), sampling)
+            drawn.append((choices[k], float(log_probabilities[k])))
+        return drawn
+
+
+def _pick(log_probabilities: np.ndarray[Any, Any], uniform: float, sampling: Sampling) -> int:
+    """Index of the token that one uniform number in [0, 1) selects."""
+    if sampling.temperature == 0:
+        return int(log_probabilities.argmax())
+    scaled = log_probabilities / sampling.temperature
+    probabilities = np.exp(scaled - np.logaddexp.reduce(scaled))
+    order = np.argsort(-probabilities, kind="stable")
+    total = np.cumsum(probabilities[order])
+    kept = int(np.searchsorted(total, sampling.top_p * total[-1], side="left")) + 1
+    kept = min(kept, len(order))
+    position = int(np.searchsorted(total[:kept], uniform * total[kept - 1], side="right"))
+    return int(order[min(position, kept - 1)])

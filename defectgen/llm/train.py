@@ -1,0 +1,331 @@
+"""LoRA fine-tuning on instruction records, with checkpoints that outlive a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.helpers import disable_input_dtype_casting
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from defectgen import __version__
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.llm.adapter import METADATA, TRAINING_CONFIGURATIONS, WEIGHTS, AdapterCard
+from defectgen.llm.loading import load_base
+from defectgen.llm.config import FinetuneConfig
+from defectgen.llm.tokens import piece_ids, prompt_ids
+
+IGNORED = -100
+COMPLETE = "complete"
+"""Written into a checkpoint after everything else: only such checkpoints are resumed from."""
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """How a run ended.
+
+    Attributes:
+        adapter: folder of the adapter; None if the run was interrupted.
+        steps: optimizer steps done, earlier sessions of the same run included.
+        total_steps: optimizer steps of the whole run.
+        losses: (step, training loss) in nats a token.
+        validation_losses: (step, validation loss).
+        seconds: wall time of this session.
+    """
+
+    adapter: Path | None
+    steps: int
+    total_steps: int
+    losses: tuple[tuple[int, float], ...]
+    validation_losses: tuple[tuple[int, float], ...]
+    seconds: float
+
+
+def read_records(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """Records of one JSONL file.
+
+    Raises:
+        DefectgenError: missing file or broken line.
+    """
+    if not path.is_file():
+        raise DefectgenError(f"{path} is missing.", "Expected records made by `defectgen build-data`.")
+    records = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if limit is not None and len(records) == limit:
+                break
+            try:
+                record = json.loads(line)
+                record["prompt"], record["completion"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise DefectgenError(f"{path}, line {number}: not a record with prompt and completion.") from error
+            records.append(record)
+    return records
+
+
+class CompletionDataset(Dataset[dict[str, list[int]]]):
+    """Records as tokens; only the completion and the end of the text carry a loss."""
+
+    def __init__(self, records: list[dict[str, Any]], tokenizer: Any, max_length: int) -> None:
+        self.examples = []
+        for record in records:
+            prompt = prompt_ids(tokenizer, record["prompt"])
+            completion = [*piece_ids(tokenizer, record["completion"]), tokenizer.eos_token_id]
+            if len(prompt) + len(completion) > max_length:
+                raise UsageError(
+                    f"record {record.get('id')} has {len(prompt) + len(completion)} tokens, max_length is {max_length}.",
+                    "Raise max_length, or build the data with --encoding edits.",
+                )
+            self.examples.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        return self.examples[index]
+
+
+def collate(examples: list[dict[str, list[int]]], pad: int) -> dict[str, torch.Tensor]:
+    """Pad on the right: under causal attention nothing that counts sees the padding, so no mask is needed."""
+    width = max(len(example["input_ids"]) for example in examples)
+    ids = torch.full((len(examples), width), pad)
+    labels = torch.full((len(examples), width), IGNORED)
+    for row, example in enumerate(examples):
+        ids[row, : len(example["input_ids"])] = torch.tensor(example["input_ids"])
+        labels[row, : len(example["labels"])] = torch.tensor(example["labels"])
+    return {"input_ids": ids, "labels": labels}
+
+
+class CompletionTrainer(Trainer):  # type: ignore[misc]
+    """transformers' trainer with the output layer applied to the positions of the completion only."""
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        labels = inputs["labels"][:, 1:]
+        if self.args.world_size > 1:  # gradients are exchanged in the wrapped model's own forward
+            logits = model(input_ids=inputs["input_ids"], use_cache=False).logits[:, :-1][labels != IGNORED]
+        else:
+            causal = model.get_base_model()
+            device = inputs["input_ids"].device.type
+            with disable_input_dtype_casting(model), torch.autocast(device, torch.bfloat16, enabled=self.args.bf16):
+                hidden = causal.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
+                logits = causal.get_output_embeddings()(hidden[:, :-1][labels != IGNORED])
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels[labels != IGNORED], reduction="sum")
+        count = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum()
+        loss = loss / count
+        return (loss, {"loss": loss.detach()}) if return_outputs else loss
+
+
+class _Progress(TrainerCallback):  # type: ignore[misc]
+    """Marks checkpoints complete, stops at a signal, and reports losses."""
+
+    def __init__(self, report: Callable[[int, int, dict[str, float]], None]) -> None:
+        self.report = report
+        self.stop = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.report(state.global_step, state.max_steps, {})
+        if self.stop:
+            control.should_save = control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        for older in _checkpoints(Path(args.output_dir))[:-2]:
+            shutil.rmtree(older, ignore_errors=True)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        self.report(state.global_step, state.max_steps, logs or {})
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    found = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+@contextmanager
+def _stop_on_signal(progress: _Progress) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into a last checkpoint; a second signal ends the process."""
+
+    def handle(number: int, _: Any) -> None:
+        if progress.stop:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        progress.stop = True
+
+    try:
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def finetune(
+    config: FinetuneConfig,
+    data: Path,
+    output: Path,
+    report: Callable[[int, int, dict[str, float]], None] = lambda *_: None,
+) -> FinetuneResult:
+    """Train a LoRA adapter on the records in `data` and leave it in `output`.
+
+    A run that was stopped or killed continues from its last complete checkpoint when it is
+    called again with the same configuration and data.
+
+    Args:
+        config: see `FinetuneConfig`.
+        data: folder of `defectgen build-data`.
+        output: folder of the adapter; checkpoints are in its subfolder ``checkpoints``.
+        report: called with step, number of steps, and new figures.
+
+    Raises:
+        UsageError: `output` holds an adapter, or the checkpoints of another run.
+        DefectgenError: missing records.
+    """
+    start = time.monotonic()
+    manifest = json.loads(_manifest(data).read_text(encoding="utf-8"))
+    if (output / METADATA).exists():
+        raise UsageError(f"{output} already holds a trained adapter.", "Choose another folder for the new one.")
+    run = {"config": config.model_dump(), "data": manifest["data_sha256"], "settings": manifest["settings"]}
+    _claim(output, run)
+    torch.manual_seed(config.seed)
+    model, tokenizer, dtype = load_base(config.base_model, config.dtype, config.quantization)
+    records = read_records(data / "train.jsonl")
+    held_back = read_records(data / "validation.jsonl", config.eval_records)
+    train = CompletionDataset(records, tokenizer, config.max_length)
+    validation = CompletionDataset(held_back, tokenizer, config.max_length)
+    lora = LoraConfig(
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules=config.lora.targets,
+        task_type="CAUSAL_LM",
+    )
+    model = get_peft_model(model, lora)
+    if config.gradient_checkpointing:
+        model.enable_input_require_grads()
+    checkpoints = output / "checkpoints"
+    progress = _Progress(report)
+    trainer = CompletionTrainer(
+        model=model,
+        args=_arguments(config, checkpoints, dtype),
+        train_dataset=train,
+        eval_dataset=validation if len(validation) else None,
+        data_collator=lambda examples: collate(examples, int(tokenizer.eos_token_id)),
+        callbacks=[progress],
+    )
+    resumable = _checkpoints(checkpoints)
+    with _stop_on_signal(progress):
+        trainer.train(resume_from_checkpoint=str(resumable[-1]) if resumable else None)
+    history = trainer.state.log_history
+    losses = tuple((int(row["step"]), float(row["loss"])) for row in history if "loss" in row)
+    validation_losses = tuple((int(row["step"]), float(row["eval_loss"])) for row in history if "eval_loss" in row)
+    steps, total = trainer.state.global_step, trainer.state.max_steps
+    finished = steps >= total
+    if finished:
+        card = AdapterCard(
+            base_model=config.base_model,
+            encoding=manifest["settings"]["encoding"],
+            prompt_version=manifest["prompt_version"],
+            hosts=tuple(sorted(manifest["max_defects"])),
+            max_defects=manifest["max_defects"],
+            covered_ev=manifest["covered_ev"],
+            data={key: manifest[key] for key in ("settings", "data_sha256", "records", "structures")},
+            training={
+                "defectgen": __version__,
+                "config": config.model_dump(),
+                "steps": steps,
+                "records_seen": steps * config.batch_size * config.accumulation,
+                "losses": losses[-1:],
+                "validation_losses": validation_losses,
+            },
+        )
+        _save_adapter(model, card, records, output)
+    return FinetuneResult(
+        output if finished else None, steps, total, losses, validation_losses, time.monotonic() - start
+    )
+
+
+def _manifest(data: Path) -> Path:
+    path = data / "manifest.json"
+    if not path.is_file():
+        raise DefectgenError(f"{data} holds no records.", "Make them with `defectgen build-data`.")
+    return path
+
+
+def _claim(output: Path, run: dict[str, Any]) -> None:
+    """Note what run this folder is for, or check that it is for this one."""
+    path = output / "run.json"
+    if path.is_file():
+        if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(run)):
+            raise UsageError(f"{output} holds another run (other configuration or records).", "Choose another folder.")
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    temporary = output / ".run.json"
+    temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _arguments(config: FinetuneConfig, folder: Path, dtype: torch.dtype) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        gradient_checkpointing=config.gradient_checkpointing,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup_share,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        bf16=dtype == torch.bfloat16,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=10,
+        eval_strategy="steps",
+        eval_steps=config.eval_steps,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        prediction_loss_only=True,
+        remove_unused_columns=False,
+        train_sampling_strategy="group_by_length",
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to=[],
+        disable_tqdm=True,
+        seed=config.seed,
+        data_seed=config.seed,
+    )
+
+
+def _save_adapter(model: Any, card: AdapterCard, records: list[dict[str, Any]], output: Path) -> None:
+    """Write weights, card and the list of training configurations; the card, last, makes it an adapter."""
+    configurations: dict[str, set[str]] = {}
+    for record in records:
+        configurations.setdefault(f"{record['host']} {record['supercell']}", set()).add(record["configuration"])
+    with tempfile.TemporaryDirectory(dir=output) as name:
+        temporary = Path(name)
+        model.to(torch.bfloat16).save_pretrained(temporary, save_embedding_layers=False)
+        text = json.dumps({host: sorted(keys) for host, keys in sorted(configurations.items())}, separators=(",", ":"))
+        (temporary / TRAINING_CONFIGURATIONS).write_text(text, encoding="utf-8")
+        card.write(temporary)
+        for file in (WEIGHTS, "adapter_config.json", TRAINING_CONFIGURATIONS, METADATA):
+            os.replace(temporary / file, output / file)

@@ -1,0 +1,93 @@
+"""Candidates as table rows, and the names of their files: what every form of the report shares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from defectgen.core.configuration import Configuration
+from defectgen.core.properties import COLUMNS
+from defectgen.design.candidates import Candidate, DesignRun
+
+STRUCTURE_FORMATS = {"cif": "cif", "poscar": "vasp"}
+"""Structure formats and the suffix of their files."""
+
+STRUCTURES_FOLDER = "structures"
+
+EV_DECIMALS = 6
+"""Digits kept in tables: 1 micro-eV."""
+
+MAX_LABEL_CHARACTERS = 80
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate with the names that it carries in files.
+
+    Attributes:
+        candidate: as ranked.
+        configuration: its canonical form, which is what every file and picture shows.
+        name: stem of its structure files, e.g. ``t01-r001-v_Mo-2Se_S``.
+        files: structure format -> path relative to the run's folder.
+    """
+
+    candidate: Candidate
+    configuration: Configuration
+    name: str
+    files: dict[str, str]
+
+    def record(self) -> dict[str, object]:
+        """The row of candidates.csv; values in eV."""
+        candidate, configuration = self.candidate, self.configuration
+        return {
+            "rank": candidate.rank,
+            "target_id": candidate.target.id,
+            "target": candidate.target.text,
+            "label": configuration.label,
+            "n_defects": configuration.n_defects,
+            "formula": configuration.formula,
+            **{column: _rounded(candidate.predicted.get(column)) for column in COLUMNS},
+            **{uncertainty_column(column): _rounded(candidate.uncertainty.get(column)) for column in COLUMNS},
+            "distance_ev": _rounded(candidate.distance_ev),
+            "novel": candidate.novel,
+            "configuration": configuration.key,
+            **{form: self.files.get(form) for form in STRUCTURE_FORMATS},
+        }
+
+
+def uncertainty_column(column: str) -> str:
+    """Column of a property's uncertainty: ``homo_ev`` -> ``homo_uncertainty_ev``."""
+    return f"{column.removesuffix('_ev')}_uncertainty_ev"
+
+
+def run_rows(run: DesignRun, formats: Collection[str] = tuple(STRUCTURE_FORMATS)) -> tuple[Row, ...]:
+    """All candidates, target by target in the order asked for, best first.
+
+    Args:
+        run: the design run.
+        formats: the structure formats that get a file; others are ignored.
+    """
+    width = max(2, len(str(len(run.targets))))
+    rows = []
+    for number, target in enumerate(run.targets, start=1):
+        prefix = f"t{number:0{width}d}-" if len(run.targets) > 1 else ""
+        for candidate in run.of(target):
+            configuration = candidate.configuration.canonical()
+            name = f"{prefix}r{candidate.rank:03d}-{safe_name(configuration.label)}"
+            files = {
+                form: f"{STRUCTURES_FOLDER}/{name}.{suffix}"
+                for form, suffix in STRUCTURE_FORMATS.items()
+                if form in formats
+            }
+            rows.append(Row(candidate, configuration, name, files))
+    return tuple(rows)
+
+
+def safe_name(text: str) -> str:
+    """Text as part of a file name that no file system and no shell minds: letters, digits, ``_`` and ``-``."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")[:MAX_LABEL_CHARACTERS].rstrip("-") or "pristine"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), EV_DECIMALS) + 0.0

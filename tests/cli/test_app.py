@@ -1,0 +1,121 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from defectgen import __version__
+from defectgen.errors import DefectgenError, UsageError
+from defectgen_cli import app as app_module
+from defectgen_cli import output
+from defectgen_cli.app import main
+
+HEAVY = ("torch", "transformers", "peft", "polars", "pymatgen", "catboost", "vllm", "tensorflow", "pydantic", "rich")
+HELP = """
+import resource, sys
+from defectgen_cli.app import main
+code = main(["--help"])
+used = resource.getrusage(resource.RUSAGE_SELF)
+heavy = [name for name in sys.argv[1].split(",") if name in sys.modules]
+print(code, used.ru_utime + used.ru_stime, ",".join(heavy), file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """The error that the program meets."""
+    errors: list[BaseException] = []
+
+    def run(**_: object) -> None:
+        raise errors[0]
+
+    monkeypatch.setattr(app_module, "app", run)
+    return errors
+
+
+def test_help_is_fast_and_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP, ",".join(HEAVY)], capture_output=True, text=True, check=True)
+    code, cpu_s, *heavy = done.stderr.split()
+    assert (code, heavy) == ("0", [])
+    assert float(cpu_s) < 0.5
+    assert "fetch" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_version_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"defectgen {__version__}\n"
+
+
+@pytest.mark.parametrize("call", [["bogus"], ["--bogus"], ["fetch", "--bogus"], ["fetch", "2dmd", "more"]])
+def test_a_wrong_call_is_plain_text_with_exit_code_2(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(call) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: defectgen")
+    assert err.isascii(), "no boxes"
+
+
+@pytest.mark.parametrize(("kind", "code"), [(DefectgenError, 1), (UsageError, 2)])
+def test_an_error_of_the_user_is_one_line(
+    kind: type[DefectgenError], code: int, failing: list[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing.append(kind("got 1, expected 2.", "Give 2."))
+    assert main(["fetch"]) == code
+    assert capsys.readouterr() == ("", "error: got 1, expected 2. Give 2.\n")
+
+
+def test_an_unexpected_error_is_one_line_and_debug_shows_more(
+    failing: list[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing.append(RuntimeError("broken\nin two lines"))
+    assert main(["fetch"]) == 1
+    line = "error: RuntimeError: broken in two lines"
+    assert capsys.readouterr().err == f"{line} (run again with --debug for the traceback)\n"
+    assert main(["fetch", "--debug"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert err.endswith(f"{line}\n")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(130)])
+def test_an_interrupt_is_one_line(
+    error: BaseException, failing: list[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing.append(error)
+    assert main(["fetch"]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
+def test_a_result_is_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    result = {"n": np.int64(2), "gap_ev": float("nan"), "levels": np.array([0.5]), "ok": True, "path": output.__file__}
+    output.emit(result, as_json=True, text="for people")
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {"n": 2, "gap_ev": None, "levels": [0.5], "ok": True, "path": output.__file__}
+    output.emit(result, as_json=False, text="for people")
+    assert capsys.readouterr().out == "for people\n"
+
+
+def test_progress_without_a_terminal_is_plain_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "PLAIN_INTERVAL_S", 0.0)
+    with output.progress("scoring", 3, "structures") as advance:
+        advance(1)
+        advance(2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "scoring: 1 of 3 structures",
+        "scoring: 3 of 3 structures",
+        "scoring: 3 of 3 structures",
+    ]
+    assert lines[-1].endswith("structures/s, 0 s left")
+
+
+@pytest.mark.parametrize(("n", "text"), [(0, "0 B"), (999, "999 B"), (92871040, "92.9 MB"), (5 * 10**12, "5000.0 GB")])
+def test_sizes_are_for_people(n: int, text: str) -> None:
+    assert output.size_text(n) == text

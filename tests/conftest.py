@@ -1,0 +1,73 @@
+"""Fixtures that several rooms share: the hosts, the data sets, and a small folder in the published layout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+from synthetic import distinct_configurations, write_set
+
+from defectgen.core import Host, get_host
+
+DATA_VARIABLE = "DEFECTGEN_2DMD"
+
+
+@pytest.fixture(scope="session")
+def mos2() -> Host:
+    return get_host("MoS2")
+
+
+@pytest.fixture(scope="session")
+def wse2() -> Host:
+    return get_host("WSe2")
+
+
+@pytest.fixture(scope="session")
+def twodmd_dir() -> Path:
+    """2DMD in its published layout."""
+    name = os.environ.get(DATA_VARIABLE)
+    if not name:
+        pytest.skip(f"{DATA_VARIABLE} is not set: tests on the real 2DMD data left out")
+    path = Path(name)
+    if not (path / "csv_cif").is_dir():
+        pytest.skip(f"{DATA_VARIABLE} names no folder with csv_cif/: tests on the real 2DMD data left out")
+    return path
+
+
+@pytest.fixture(scope="session")
+def twodmd(twodmd_dir: Path) -> pl.DataFrame:
+    """All labelled structures of 2DMD, see `read_2dmd`."""
+    from defectgen.data.twodmd import read_2dmd
+
+    return read_2dmd(twodmd_dir)
+
+
+@pytest.fixture(scope="session")
+def pilot_dir() -> Path:
+    """The fetched pilot sample of 200 structures."""
+    from defectgen.data.assets import asset_path
+    from defectgen.errors import DefectgenError
+
+    try:
+        return asset_path("2dmd-pilot")
+    except DefectgenError as error:
+        pytest.skip(f"tests on the pilot sample left out: {error}")
+
+
+@pytest.fixture(scope="session")
+def tiny_2dmd(tmp_path_factory: pytest.TempPathFactory, mos2: Host, wse2: Host) -> Path:
+    """60 MoS2 and 80 WSe2 structures with made-up labels, in the published layout."""
+    root = tmp_path_factory.mktemp("tiny-2dmd")
+    write_set(root, "MoS2", distinct_configurations(mos2, 60, 1, (1, 2, 3)))
+    write_set(root, "WSe2", distinct_configurations(wse2, 80, 2, (1, 2, 3)))
+    return root
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder for one test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("DEFECTGEN_CACHE", str(folder))
+    return folder

@@ -1,0 +1,142 @@
+"""Configurations: canonical form, labels, keys, and the way to structures and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from defectgen.core import Configuration, Host, get_host, host_names, parse_label, site_permutations
+from defectgen.core.matching import NotADecoration, configuration_from_structure, read_configuration
+from defectgen.errors import UsageError
+
+N_OPERATIONS = {"MoS2": 768, "WSe2": 768, "BN": 384, "GaSe": 432, "InSe": 432, "P": 144 * 2}
+MAX_DEFECTS = 12
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> Configuration:
+    host = get_host(draw(st.sampled_from(host_names())))
+    sites = draw(st.sets(st.integers(0, host.n_sites - 1), max_size=MAX_DEFECTS))
+    return Configuration.of(
+        host, [(site, draw(st.sampled_from(host.allowed[host.site_cell(site)[0]]))) for site in sorted(sites)]
+    )
+
+
+def distances(host: Host, sites: np.ndarray) -> np.ndarray:
+    """Minimum-image distances of all sites from the first eight, in angstrom."""
+    frac = host.site_frac_coords[sites]
+    shifts = np.array([(a, b, 0) for a in (-1, 0, 1) for b in (-1, 0, 1)])
+    difference = (frac[:, None] - frac[None, :8])[..., None, :] + shifts
+    return np.linalg.norm(difference @ host.supercell_lattice, axis=-1).min(axis=-1)
+
+
+@pytest.mark.parametrize("name", host_names())
+def test_site_permutations_form_a_group_of_isometries(name: str) -> None:
+    host = get_host(name)
+    permutations = site_permutations(host)
+    assert len(permutations) == N_OPERATIONS[name]
+    assert (permutations[0] == np.arange(host.n_sites)).all()
+    rows = {row.tobytes() for row in permutations}
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        g, h = permutations[rng.integers(len(permutations), size=2)]
+        assert g[h].tobytes() in rows
+        before, after = distances(host, np.arange(host.n_sites)), distances(host, g)
+        assert np.abs(before - after).max() < 1e-3
+        assert all(host.site_element(s) == host.site_element(int(g[s])) for s in range(host.n_sites))
+
+
+@settings(deadline=None, max_examples=150)
+@given(configurations(), st.integers(0, 10**6))
+def test_canonical_form_is_the_same_for_every_symmetry_image(configuration: Configuration, draw: int) -> None:
+    image = configuration.image(draw % len(site_permutations(configuration.host)))
+    assert image.canonical() == configuration.canonical()
+    assert image.label == configuration.label
+
+
+@settings(deadline=None, max_examples=40)
+@given(configurations())
+def test_canonical_form_is_the_smallest_of_all_images(configuration: Configuration) -> None:
+    images = [configuration.image(g).edits for g in range(len(site_permutations(configuration.host)))]
+    assert configuration.canonical().edits == min(images)
+
+
+def test_inequivalent_pairs_have_different_canonical_forms() -> None:
+    host = get_host("MoS2")
+    first = host.site_index(1, 0, 0)
+    chalcogens = range(64, 192)
+    forms = {
+        Configuration.of(host, {first: "VAC", site: "VAC"}).canonical().edits for site in chalcogens if site != first
+    }
+    assert len(forms) == 19  # X2 of Huang et al. 2023, table 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(configurations())
+def test_keys_and_labels_round_trip(configuration: Configuration) -> None:
+    assert Configuration.from_key(configuration.host, configuration.key) == configuration
+    assert parse_label(configuration.label) == configuration.kinds
+
+
+@settings(deadline=None, max_examples=30)
+@given(configurations(), st.integers(0, 2**31))
+def test_structures_become_the_same_configuration_again(configuration: Configuration, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    structure = configuration.structure()
+    assert configuration_from_structure(configuration.host, structure) == configuration
+    structure.perturb(0.2, 0.0)
+    assert configuration_from_structure(configuration.host, structure) == configuration
+    order = rng.permutation(len(structure))
+    shuffled = structure.from_sites([structure[int(k)] for k in order])
+    shuffled.translate_sites(range(len(shuffled)), [0.0, 0.0, float(rng.random())], frac_coords=True)
+    assert configuration_from_structure(configuration.host, shuffled) == configuration
+
+
+def test_labels_keep_multiplicity_in_the_order_of_the_formula() -> None:
+    host = get_host("MoS2")
+    configuration = Configuration.of(host, {100: "Se", 3: "VAC", 70: "Se", 71: "VAC", 4: "W"})
+    assert configuration.label == "v_Mo+W_Mo+v_S+2Se_S"
+    assert configuration.formula == "Mo62S125Se2W1"
+    assert Configuration.of(host, {}).label == "pristine"
+
+
+def test_foreign_structures_are_refused_with_the_reason() -> None:
+    mos2, wse2 = get_host("MoS2"), get_host("WSe2")
+    pristine = Configuration.of(mos2, {}).structure()
+    with pytest.raises(NotADecoration, match="in-plane cell is 25.52"):
+        configuration_from_structure(wse2, pristine)
+    moved = pristine.copy()
+    moved.translate_sites([5], [0.0, 0.0, 2.0], frac_coords=False)
+    with pytest.raises(NotADecoration, match=r"atom 5 lies \d\.\d\d angstrom"):
+        configuration_from_structure(mos2, moved)
+    crowded = pristine.copy()
+    crowded.remove_sites([1])
+    crowded.insert(0, "S", pristine[0].frac_coords + [0.001, 0.0, 0.0])
+    with pytest.raises(NotADecoration, match="two atoms sit on site"):
+        configuration_from_structure(mos2, crowded)
+
+
+def test_unreadable_and_missing_files_give_one_line(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    broken = tmp_path / "broken.cif"
+    broken.write_text("not a cif")
+    with pytest.raises(NotADecoration) as caught:
+        read_configuration(get_host("MoS2"), broken)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(Exception, match="is not a file"):
+        read_configuration(get_host("MoS2"), tmp_path / "none.cif")
+
+
+def test_hosts_are_found_by_any_usual_name() -> None:
+    assert get_host("mos2") is get_host("MoS2")
+    assert get_host("hBN").name == "BN"
+    assert get_host("BP").name == "P"
+    with pytest.raises(UsageError, match=r"Did you mean MoS2\?"):
+        get_host("MoS3")
+
+
+@pytest.mark.parametrize("edits", [((5, "W"), (3, "W")), ((3, "W"), (3, "VAC")), ((500, "W"),), ((3, "Mo"),)])
+def test_impossible_configurations_are_refused(edits: tuple[tuple[int, str], ...]) -> None:
+    with pytest.raises(ValueError, match="got|already"):
+        Configuration(get_host("MoS2"), edits)

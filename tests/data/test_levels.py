@@ -1,0 +1,165 @@
+"""One zero for the levels of different cells."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from defectgen.core import Configuration, Host, get_host
+from defectgen.data.levels import (
+    REFERENCE_SCALES,
+    LevelScale,
+    align_levels,
+    fit_level_scale,
+    fit_level_scales,
+    is_host_orbital,
+    kind_counts,
+    reference_scale,
+)
+from defectgen.data.twodmd import SET_NAMES
+from defectgen.errors import DefectgenError
+
+LABELS = ["v_S", "2v_S", "Se_S", "v_Mo", "v_Mo+2Se_S", "v_S+Se_S", "W_Mo", "W_Mo+v_S", "2Se_S", "v_Mo+v_S"] * 8
+SHIFTS_EV = {"v_S": -0.026, "Se_S": 0.006, "v_Mo": -0.18, "W_Mo": -0.007}
+
+
+def rows(labels: list[str], set_name: str = "MoS2", noise_ev: float = 0.0) -> pl.DataFrame:
+    """Rows whose E_1 follows SHIFTS_EV."""
+    kinds, counts = kind_counts(labels)
+    shift = counts @ np.array([SHIFTS_EV[k] for k in kinds])
+    shift += np.random.default_rng(0).normal(scale=noise_ev, size=len(labels)) if noise_ev else 0.0
+    return pl.DataFrame(
+        {
+            "id": [f"{k:04d}" for k in range(len(labels))],
+            "set": set_name,
+            "host": "MoS2",
+            "density": "high" if set_name.endswith("500") else "low",
+            "label": labels,
+            "core_level_raw_ev": -61.587 + shift - (1.4 if set_name.endswith("500") else 0.0),
+            "core_level_pristine_ev": -61.587,
+            "vbm_pristine_ev": -0.709,
+            "homo_raw_ev": -0.709 + shift + 0.1,
+            "lumo_raw_ev": -0.709 + shift + 1.5,
+            "fermi_level_raw_ev": -0.709 + shift + 0.6,
+        }
+    )
+
+
+def test_kinds_are_counted_with_their_multiplicity() -> None:
+    kinds, counts = kind_counts(["v_Mo+2Se_S", "v_S", "pristine"])
+    assert kinds == ["Se_S", "v_Mo", "v_S"]
+    assert counts.tolist() == [[2, 1, 0], [0, 0, 1], [0, 0, 0]]
+
+
+def test_a_fit_finds_the_shift_of_each_kind() -> None:
+    scale = fit_level_scale(rows(LABELS))
+    assert scale.coefficients == pytest.approx(SHIFTS_EV)
+    assert scale.intercept_ev == 0
+    assert scale.scatter_ev < 1e-9
+    assert scale.unfitted == ()
+
+
+def test_cells_with_another_vacuum_get_an_intercept() -> None:
+    scale = fit_level_scale(rows(LABELS, "MoS2_500"))
+    assert scale.intercept_ev == pytest.approx(-1.4)
+    assert scale.coefficients == pytest.approx(SHIFTS_EV)
+
+
+def test_the_scatter_is_the_noise_of_rows_left_out() -> None:
+    assert fit_level_scale(rows(LABELS * 4, noise_ev=0.02)).scatter_ev == pytest.approx(0.02, rel=0.15)
+
+
+def test_a_foreign_core_level_is_never_used() -> None:
+    frame = rows(LABELS)
+    deep = pl.col("label").str.contains("W_Mo")
+    frame = frame.with_columns(core_level_raw_ev=pl.when(deep).then(-110.0).otherwise("core_level_raw_ev"))
+    scale = fit_level_scale(frame)
+    assert scale.unfitted == ("W_Mo",)
+    aligned = align_levels(frame, scale)
+    foreign = aligned.filter(deep)
+    assert set(foreign["level_method"]) == {"fitted_shift"}
+    assert (foreign["homo_ev"] - 0.1).abs().max() <= 0.007 + 1e-9  # type: ignore[operator]
+    assert (foreign["level_error_ev"] >= 0.035).all(), "the bound on a kind that could not be fitted"
+    own = aligned.filter(~deep)
+    assert (own["homo_ev"] - 0.1).abs().max() < 1e-9  # type: ignore[operator]
+    assert (own["level_error_ev"] == 0).all()
+
+
+def test_rows_that_cannot_be_aligned_are_null() -> None:
+    frame = rows([*LABELS, "7W_Mo"])
+    deep = pl.col("label").str.contains("W_Mo")
+    frame = frame.with_columns(core_level_raw_ev=pl.when(deep).then(-110.0).otherwise("core_level_raw_ev"))
+    row = align_levels(frame, fit_level_scale(frame)).row(-1, named=True)
+    columns = ("homo_ev", "lumo_ev", "fermi_level_ev", "level_shift_ev", "level_error_ev", "level_method")
+    assert [row[name] for name in columns] == [None] * 6
+    assert row["homo_raw_ev"] is not None
+
+
+def test_without_a_scale_nothing_is_aligned() -> None:
+    aligned = align_levels(rows(LABELS), None)
+    assert aligned["homo_ev"].null_count() == len(LABELS)
+
+
+def test_raw_and_aligned_levels_convert_both_ways(mos2: Host) -> None:
+    scale = fit_level_scale(rows(LABELS))
+    item = Configuration.of(mos2, {0: "VAC", 64: "Se", 70: "Se"})
+    assert scale.shift(item) == pytest.approx(-0.18 + 2 * 0.006)
+    assert scale.to_vbm(-0.5, item) == pytest.approx(-0.5 + 0.709 + 0.18 - 0.012)
+    assert scale.to_raw(scale.to_vbm(-0.5, item), item) == pytest.approx(-0.5)
+
+
+def test_a_scale_survives_json() -> None:
+    scale = fit_level_scale(rows(LABELS))
+    assert LevelScale.from_dict(json.loads(json.dumps(scale.to_dict()))) == scale
+    with pytest.raises(DefectgenError, match="not a level scale"):
+        LevelScale.from_dict({"set_name": "MoS2"})
+
+
+def test_too_few_rows_or_several_sets_are_refused() -> None:
+    with pytest.raises(DefectgenError, match="expected more than"):
+        fit_level_scale(rows(["v_S"]).with_columns(core_level_raw_ev=pl.lit(-90.0)))
+    with pytest.raises(DefectgenError, match="2 sets"):
+        fit_level_scale(pl.concat([rows(LABELS), rows(LABELS, "MoS2_500")]))
+
+
+class TestRealData:
+    """What the published core levels show."""
+
+    def test_the_reference_scales_are_those_of_the_data(self, twodmd: pl.DataFrame) -> None:
+        for reference in REFERENCE_SCALES:
+            fitted = fit_level_scale(twodmd.filter(set=reference.set_name))
+            assert fitted.coefficients == pytest.approx(reference.coefficients, abs=1e-3)
+            assert fitted.e_vbm_ev == reference.e_vbm_ev
+            assert reference_scale(reference.set_name) is reference
+        assert reference_scale("MoS2_500") is None
+
+    @pytest.mark.parametrize(("name", "scatter_ev"), [("MoS2", 0.010), ("WSe2", 0.003), ("WSe2_500", 0.015)])
+    def test_the_fitted_shift_agrees_with_the_core_level_where_both_are_known(
+        self, twodmd: pl.DataFrame, name: str, scatter_ev: float
+    ) -> None:
+        rows_of_set = twodmd.filter(set=name)
+        own = rows_of_set.filter(is_host_orbital(rows_of_set))
+        half = own.with_row_index().with_columns(pl.col("index") % 2)
+        scale = fit_level_scale(half.filter(index=0))
+        other = half.filter(index=1)
+        host = get_host(own["host"][0])
+        shift = np.array([scale.shift(Configuration.from_key(host, key)) for key in other["configuration"]])
+        error = other["level_shift_ev"].to_numpy() - shift
+        assert np.sqrt(np.mean(error**2)) < scatter_ev
+
+    def test_both_alignments_agree_on_mixed_wse2(self, twodmd: pl.DataFrame) -> None:
+        """Substitutions leave the band edge where it is, whichever way a row was aligned."""
+        rows_of_set = twodmd.filter(pl.col("set") == "WSe2", ~pl.col("label").str.contains("v_"))
+        by_method = rows_of_set.group_by("level_method").agg(pl.median("homo_ev"), pl.len())
+        assert by_method.height == 2
+        assert by_method["homo_ev"].max() - by_method["homo_ev"].min() < 0.01  # type: ignore[operator]
+
+    def test_every_set_has_a_scale_and_says_what_it_could_not_fit(self, twodmd: pl.DataFrame) -> None:
+        scales = fit_level_scales(twodmd)
+        assert set(scales) == set(SET_NAMES)
+        assert scales["WSe2"].unfitted == ("Mo_W",)
+        assert scales["BP_spin_500"].unfitted == ("N_P",)
+        assert max(scale.scatter_ev for scale in scales.values()) < 0.1

@@ -1,0 +1,58 @@
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from defectgen.design.candidates import DesignRun, Target
+from defectgen.report.table import render_table
+
+
+def printed(run: DesignRun, top: int = 10, **console: object) -> str:
+    stream = io.StringIO()
+    render_table(run, top, Console(file=stream, width=80, highlight=False, **console))  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def test_plain_text_where_there_is_no_terminal(run: DesignRun) -> None:
+    assert "\x1b" not in printed(run)
+    assert "\x1b[" in printed(run, force_terminal=True)
+
+
+@pytest.mark.parametrize("name", ["MoS2", "GaSe", "P"])
+def test_it_fits_eighty_columns_and_cuts_nothing(build: Callable[..., DesignRun], name: str) -> None:
+    run = build(name, n=8)
+    text = printed(run)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert "\u2026" not in text
+    for candidate in run.candidates:
+        line = next(line for line in text.splitlines() if line.split()[:1] == [str(candidate.rank)])
+        assert candidate.configuration.label in line
+        assert f"{candidate.predicted['homo_ev']:.3f}" in line
+        assert f" {candidate.distance_ev * 1000:.0f} " in line
+        assert line.rstrip().endswith("yes" if candidate.novel else "no")
+
+
+def test_targeted_properties_are_marked_and_shown_even_if_unusual(build: Callable[..., DesignRun]) -> None:
+    run = build(targets=(Target("x", (("fermi_level_ev", 0.4), ("energy_per_atom_ev", -7.0))),), n=2)
+    text = printed(run)
+    assert "E_Fermi*" in text
+    assert "E/atom*" in text
+    assert "HOMO*" not in text
+    goal = next(line for line in text.splitlines() if line.split()[:1] == ["target"])
+    assert goal.split() == ["target", "0.400", "-7.0000"]
+
+
+def test_only_the_best_of_each_target_are_shown(many_targets: DesignRun) -> None:
+    text = printed(many_targets, top=2)
+    assert text.count("and 1 more") == 5
+    assert [line.split()[-1] for line in text.splitlines() if "target t" in line] == [f"t{k}" for k in range(5)]
+
+
+def test_warnings_and_interruption_are_told(build: Callable[..., DesignRun]) -> None:
+    run = build(warnings=("the gap [eV] is far from the data",), complete=False)
+    text = printed(run)
+    assert "the gap [eV] is far from the data" in text
+    assert "interrupted" in text
+    assert "interrupted" not in printed(build())
+    assert "no candidate" in printed(build(n=0))
