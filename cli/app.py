@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,11 +12,14 @@ import typer
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError
+from defectgen_cli import evaluate
 from defectgen_cli.build_data import build_data
+from defectgen_cli.design import design
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import say
+from defectgen_cli.score import score
 
 EXIT_INTERRUPTED = 130
 
@@ -30,9 +34,12 @@ app = typer.Typer(
 
 # One line a command, in the order of the help. A command's module imports typer and its own
 # options only; whatever is heavy is imported inside the function.
+app.command("design")(design)
 app.command("fetch")(fetch)
 app.command("build-data")(build_data)
 app.command("finetune")(finetune)
+app.command("score")(score)
+app.add_typer(evaluate.app, name="evaluate")
 
 
 def _version(wanted: bool) -> None:
@@ -62,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    if not debug:  # deprecations inside libraries are no news to a user
+        warnings.simplefilter("ignore")
     try:
         app(args=[word for word in words if word != "--debug"], prog_name="defectgen")
     except SystemExit as stop:  # how typer ends a call, good or bad

@@ -21,7 +21,9 @@ def design(
     host: Annotated[str, typer.Option("--host", metavar="NAME", help="Host crystal, e.g. MoS2 or WSe2.")],
     homo: Annotated[float | None, typer.Option("--homo", metavar="EV", help=f"Wanted HOMO, {LEVEL_HELP}.")] = None,
     lumo: Annotated[float | None, typer.Option("--lumo", metavar="EV", help=f"Wanted LUMO, {LEVEL_HELP}.")] = None,
-    band_gap: Annotated[float | None, typer.Option("--band-gap", metavar="EV", help="Wanted HOMO-LUMO gap, eV.")] = None,
+    band_gap: Annotated[
+        float | None, typer.Option("--band-gap", metavar="EV", help="Wanted HOMO-LUMO gap, eV.")
+    ] = None,
     formation_energy: Annotated[
         float | None, typer.Option("--formation-energy", metavar="EV", help="Wanted formation energy of the cell, eV.")
     ] = None,
@@ -32,7 +34,8 @@ def design(
         float | None, typer.Option("--energy-per-atom", metavar="EV", help="Wanted total energy by atom, eV.")
     ] = None,
     targets: Annotated[
-        Path | None, typer.Option("--targets", metavar="FILE.csv", help="Many targets: one a line, a column a property.")
+        Path | None,
+        typer.Option("--targets", metavar="FILE.csv", help="Many targets: one a line, a column a property."),
     ] = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Candidates to return for each target.")] = 16,
     output: Annotated[
@@ -51,7 +54,9 @@ def design(
         int | None, typer.Option(min=1, help="Structures to generate for each target before ranking [4 n].")
     ] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature of the language model.")] = 0.8,
-    model: Annotated[Path | None, typer.Option("--model", metavar="DIR", help="Trained adapter [the shipped one].")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="Trained adapter [the shipped one].")
+    ] = None,
     surrogate: Annotated[
         Path | None, typer.Option("--surrogate", metavar="DIR", help="Trained surrogate [the shipped one].")
     ] = None,

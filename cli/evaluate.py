@@ -34,7 +34,9 @@ def defect(
     surrogate: Annotated[
         Path | None, typer.Option("--surrogate", metavar="DIR", help="Surrogate [the shipped one].")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write metrics as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write metrics as JSON.")
+    ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -104,5 +106,7 @@ def _lines(host: str, part: dict[str, object]) -> list[str]:
             if "proposals" in m
             else " " * 30
         )
-        lines.append(f"{'':<7}{title:<17}{counts}   {m['first_surrogate_median_mev']:.1f}, {m['first_surrogate_p90_mev']:.1f}")
+        lines.append(
+            f"{'':<7}{title:<17}{counts}   {m['first_surrogate_median_mev']:.1f}, {m['first_surrogate_p90_mev']:.1f}"
+        )
     return lines

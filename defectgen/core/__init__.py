@@ -4,7 +4,7 @@ from defectgen.core.configuration import Configuration, Edit
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.core.hosts import get_host, host_names
 from defectgen.core.matching import (
-    NotADecoration,
+    NotADecorationError,
     configuration_from_atoms,
     configuration_from_structure,
     read_configuration,
@@ -17,7 +17,7 @@ __all__ = [
     "Configuration",
     "Edit",
     "Host",
-    "NotADecoration",
+    "NotADecorationError",
     "Rule",
     "configuration_from_atoms",
     "configuration_from_structure",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,7 @@ class Configuration:
 
     def __post_init__(self) -> None:
         sites = [site for site, _ in self.edits]
-        if any(a >= b for a, b in zip(sites, sites[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(sites)):
             raise ValueError(f"edits must be sorted by site with each site once, got sites {sites}")
         if sites and not 0 <= sites[0] <= sites[-1] < self.host.n_sites:
             raise ValueError(f"got sites {sites}, expected 0 to {self.host.n_sites - 1}")

@@ -96,8 +96,7 @@ class Host:
     def allowed(self) -> tuple[tuple[str, ...], ...]:
         """For each basis atom the species that may stand in its place, vacancy included."""
         return tuple(
-            tuple(sorted(r.replacement for r in self.rules if r.element == element))
-            for element in self.species
+            tuple(sorted(r.replacement for r in self.rules if r.element == element)) for element in self.species
         )
 
     def site_index(self, basis: int, i: int, j: int) -> int:
@@ -145,7 +144,8 @@ class Host:
     def supercell_lattice(self) -> NDArray[np.float64]:
         """Rows a, b, c of the supercell in angstrom, shape (3, 3)."""
         n_a, n_b = self.supercell
-        return np.asarray(self.lattice) * np.array([[n_a], [n_b], [1]])
+        rows: NDArray[np.float64] = np.array(self.lattice) * np.array([[n_a], [n_b], [1]])
+        return rows
 
     @cached_property
     def site_frac_coords(self) -> NDArray[np.float64]:

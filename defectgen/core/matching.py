@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ CELL_TOLERANCE = 0.02
 """Largest relative difference of the in-plane cell, and of the cosine of its angle."""
 
 
-class NotADecoration(DefectgenError):
+class NotADecorationError(DefectgenError):
     """A structure that cannot be read as a decoration of the host; the message says why."""
 
 
@@ -47,11 +48,13 @@ def match_sites(
         Site of each atom, shape (n_atoms,).
 
     Raises:
-        NotADecoration: another cell, an atom away from all sites, or two atoms on one site.
+        NotADecorationError: another cell, an atom away from all sites, or two atoms on one site.
     """
     _check_cell(host, lattice)
     if len(frac_coords) > host.n_sites:
-        raise NotADecoration(f"got {len(frac_coords)} atoms, expected at most {host.n_sites} in {host.name} {host.size}.")
+        raise NotADecorationError(
+            f"got {len(frac_coords)} atoms, expected at most {host.n_sites} in {host.name} {host.size}."
+        )
     cells = np.array([*host.supercell, 1.0])
     height = float(np.linalg.norm(lattice[2]))
     position = frac_coords * cells
@@ -71,16 +74,18 @@ def match_sites(
         if best is None or order < best[0]:
             best = order, sites, distance
     if best is None:
-        raise NotADecoration("the structure has no atoms.")
+        raise NotADecorationError("the structure has no atoms.")
     _, sites, distance = best
     if distance.max() > tolerance_angstrom:
-        raise NotADecoration(
+        raise NotADecorationError(
             f"atom {int(distance.argmax())} lies {distance.max():.2f} angstrom from the nearest site of {host.name} "
             f"{host.size}, expected at most {tolerance_angstrom:g}."
         )
     occupied, counts = np.unique(sites, return_counts=True)
     if counts.max() > 1:
-        raise NotADecoration(f"two atoms sit on site {host.site_name(int(occupied[counts.argmax()]))} of {host.name}.")
+        raise NotADecorationError(
+            f"two atoms sit on site {host.site_name(int(occupied[counts.argmax()]))} of {host.name}."
+        )
     return sites
 
 
@@ -96,13 +101,13 @@ def _check_cell(host: Host, lattice: NDArray[np.float64]) -> None:
         or abs(got[1] / expected[1] - 1) > CELL_TOLERANCE
         or abs(got[2] - expected[2]) > CELL_TOLERANCE
     ):
-        raise NotADecoration(
+        raise NotADecorationError(
             f"the in-plane cell is {got[0]:.2f} x {got[1]:.2f} angstrom, {np.degrees(np.arccos(got[2])):.1f} degrees; "
             f"expected {expected[0]:.2f} x {expected[1]:.2f}, {np.degrees(np.arccos(expected[2])):.1f} for "
             f"{host.name} {host.size}."
         )
     if tilt > CELL_TOLERANCE * float(np.linalg.norm(lattice[2])):
-        raise NotADecoration("the third cell vector is not the normal of the layer.")
+        raise NotADecorationError("the third cell vector is not the normal of the layer.")
 
 
 def _nearest_sites(
@@ -136,7 +141,7 @@ def configuration_from_atoms(
     """The configuration that a cell, its elements and fractional coordinates show.
 
     Raises:
-        NotADecoration: see `match_sites`.
+        NotADecorationError: see `match_sites`.
     """
     sites = match_sites(host, lattice, frac_coords, tolerance_angstrom)
     found = dict(zip(sites.tolist(), species, strict=True))
@@ -150,10 +155,10 @@ def configuration_from_structure(
     """The configuration of a pymatgen structure.
 
     Raises:
-        NotADecoration: see `match_sites`; also a site with partial occupancy.
+        NotADecorationError: see `match_sites`; also a site with partial occupancy.
     """
     if not structure.is_ordered:
-        raise NotADecoration("the structure has partially occupied sites, expected one element a site.")
+        raise NotADecorationError("the structure has partially occupied sites, expected one element a site.")
     species = [site.specie.symbol for site in structure]
     lattice = np.asarray(structure.lattice.matrix)
     return configuration_from_atoms(host, lattice, species, np.asarray(structure.frac_coords), tolerance_angstrom)
@@ -163,17 +168,19 @@ def read_configuration(host: Host, path: Path) -> Configuration:
     """The configuration in a CIF or POSCAR file.
 
     Raises:
-        NotADecoration: the file cannot be read as a structure, or is no decoration of the host.
+        NotADecorationError: the file cannot be read as a structure, or is no decoration of the host.
     """
     from pymatgen.core import Structure
 
     if not path.is_file():
         raise DefectgenError(f"{path} is not a file.", "Expected a CIF or a POSCAR.")
     try:
-        structure = Structure.from_file(path)
+        with warnings.catch_warnings():  # about rounding of coordinates, well below any tolerance here
+            warnings.simplefilter("ignore")
+            structure = Structure.from_file(path)
     except Exception as error:
-        raise NotADecoration(f"{path}: cannot be read as a CIF or POSCAR ({error}).") from error
+        raise NotADecorationError(f"{path}: cannot be read as a CIF or POSCAR ({error}).") from error
     try:
         return configuration_from_structure(host, structure)
-    except NotADecoration as error:
-        raise NotADecoration(f"{path} is no decoration of {host.name} {host.size}: {error}") from error
+    except NotADecorationError as error:
+        raise NotADecorationError(f"{path} is no decoration of {host.name} {host.size}: {error}") from error

@@ -29,7 +29,7 @@ def site_permutations(host: Host) -> NDArray[np.int32]:
 
     numbers = [host.elements.index(element) + 1 for element in host.species]
     frac = np.asarray(host.frac_coords)
-    symmetry = spglib.get_symmetry((host.lattice, frac, numbers), symprec=SYMPREC_ANGSTROM)
+    symmetry = spglib.get_symmetry((host.lattice, host.frac_coords, numbers), symprec=SYMPREC_ANGSTROM)
     if symmetry is None:
         raise ValueError(f"spglib found no symmetry for {host.name}")
     n_a, n_b = host.supercell
@@ -73,9 +73,7 @@ def _images_to_representative(host: Host) -> tuple[NDArray[np.int32], tuple[NDAr
     """The smallest site of each site's orbit, and for each site the operations that take it there."""
     permutations = site_permutations(host)
     representative = permutations.min(axis=0)
-    operations = tuple(
-        permutations[permutations[:, site] == representative[site]] for site in range(host.n_sites)
-    )
+    operations = tuple(permutations[permutations[:, site] == representative[site]] for site in range(host.n_sites))
     return representative, operations
 
 

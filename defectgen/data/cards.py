@@ -7,7 +7,7 @@ A card is one YAML file of the folder ``datasets``, installed as the data-only p
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 import yaml

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -132,7 +131,7 @@ def build_data(
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         if all(found.get(key) == value for key, value in wanted.items()):
-            return found | {"skipped": True}
+            return {**found, "skipped": True}
         if not overwrite:
             raise UsageError(
                 f"{output} holds records made with other settings or data.", "Choose another folder or add --overwrite."
@@ -155,19 +154,19 @@ def build_data(
                 digest.update(line)
                 n += 1
                 counts[f"{split}/{record['set']}"] += 1
-        os.replace(stream.name, output / f"{split}.jsonl")
+        Path(stream.name).replace(output / f"{split}.jsonl")
         files[f"{split}.jsonl"] = {"records": n, "sha256": digest.hexdigest()}
     train = frame.filter(pl.col("split") == "train")
     manifest = wanted | {
         "files": files,
         "records": dict(sorted(counts.items())),
         "structures": {split: frame.filter(pl.col("split") == split).height for split in SPLITS},
-        "max_defects": {h: n for h, n in train.group_by("host").agg(pl.max("n_defects")).sort("host").iter_rows()},
+        "max_defects": dict(train.group_by("host").agg(pl.max("n_defects")).sort("host").iter_rows()),
         "covered_ev": covered_ranges(train),
     }
     with tempfile.NamedTemporaryFile("w", dir=output, prefix=".manifest-", delete=False, encoding="utf-8") as text:
         json.dump(manifest, text, indent=1)
-    os.replace(text.name, path)
+    Path(text.name).replace(path)
     return manifest
 
 

@@ -25,7 +25,7 @@ from defectgen.core import (
     VACANCY,
     Configuration,
     Host,
-    NotADecoration,
+    NotADecorationError,
     configuration_from_atoms,
     get_host,
     parse_label,
@@ -209,7 +209,7 @@ def configuration_from_cif(host: Host, text: str) -> Configuration:
     """The configuration in the text of an unrelaxed CIF in P1.
 
     Raises:
-        NotADecoration: unreadable text, or an atom away from the host's sites.
+        NotADecorationError: unreadable text, or an atom away from the host's sites.
     """
     import gemmi
 
@@ -219,7 +219,7 @@ def configuration_from_cif(host: Host, text: str) -> Configuration:
         cell = gemmi.UnitCell(*(float(block.find_value(f"_cell_{name}")) for name in _CELL))
         coordinates = np.array(columns[1:], dtype=np.float64).T
     except (ValueError, TypeError, RuntimeError) as error:
-        raise NotADecoration(f"cannot be read as a CIF ({error}).") from error
+        raise NotADecorationError(f"cannot be read as a CIF ({error}).") from error
     lattice = np.array(cell.orth.mat.tolist()).T
     return configuration_from_atoms(host, lattice, columns[0], coordinates.reshape(-1, 3), TOLERANCE_ANGSTROM)
 
@@ -297,7 +297,7 @@ def _table(
     for name in targets["_id"]:
         try:
             found.append(configuration_from_cif(host, texts[name]).canonical())
-        except NotADecoration as error:
+        except NotADecorationError as error:
             raise DefectgenError(f"structure {name} of {info.name} is no decoration of {info.host}: {error}") from error
     classes = dict(zip(descriptors["_id"], descriptors["description"], strict=True))
     unknown = set(targets["descriptor_id"]) - classes.keys()

@@ -67,8 +67,8 @@ class ModelProposer:
     generator: Generator
     task: DefectTask
     max_defects: int
-    kinds: tuple[str, ...] = ()
-    sampling: Sampling = Sampling()
+    kinds: tuple[str, ...]
+    sampling: Sampling
 
     def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
         """See `Proposer`."""

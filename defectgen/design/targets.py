@@ -62,7 +62,9 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         identity = next((str(row[name]).strip() for name in names if names[name] == "id" and row[name]), str(number))
         asked = tuple((column, given[column]) for column in COLUMNS if column in given)
         if not asked:
-            raise UsageError(f"{path}: target {identity} asks for nothing.", "Expected a number in at least one column.")
+            raise UsageError(
+                f"{path}: target {identity} asks for nothing.", "Expected a number in at least one column."
+            )
         targets.append(_target(identity, asked, str(path)))
     if not targets:
         raise UsageError(f"{path} holds no targets.", "Expected one a line below the header.")

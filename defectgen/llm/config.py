@@ -13,7 +13,7 @@ class LoraSettings(StageConfig):
     """Low-rank adaptation (Hu et al., ICLR 2022, doi 10.48550/arXiv.2106.09685)."""
 
     rank: int = Field(default=32, ge=1, description="rank of the update of each weight matrix")
-    alpha: float = Field(default=64.0, gt=0, description="scale: updates are multiplied by alpha / rank")
+    alpha: int = Field(default=64, gt=0, description="scale: updates are multiplied by alpha / rank")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before the first factor")
     targets: str | list[str] = Field(default="all-linear", description="weight matrices that get an update")
 

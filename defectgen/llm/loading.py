@@ -21,9 +21,9 @@ def pick_dtype(wanted: str) -> torch.dtype:
         return torch.bfloat16 if wanted == "bfloat16" else torch.float32
     if torch.cuda.is_available():
         return torch.bfloat16
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    fast = any(flags.get(name) for name in ("avx512_bf16", "amx_bf16"))
-    return torch.bfloat16 if fast or torch.backends.cpu.get_cpu_capability() == "AVX512_BF16" else torch.float32
+    flags = torch.cpu.get_capabilities()
+    fast = any(flags.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.bfloat16 if fast else torch.float32
 
 
 def load_base(name: str, dtype: str = "auto", quantization: str = "none") -> tuple[Any, Any, torch.dtype]:
@@ -57,10 +57,10 @@ def load_base(name: str, dtype: str = "auto", quantization: str = "none") -> tup
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=chosen, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=chosen, **options)
     except (OSError, ValueError) as error:
         where = "" if Path(path).is_dir() else " It is read from the hub: check name, network and access token."
         raise DefectgenError(f"base model {name} cannot be loaded ({str(error).splitlines()[0]}).{where}") from error
     if torch.cuda.is_available() and quantization == "none":
-        model = model.to("cuda")
+        model = model.to(torch.device("cuda"))
     return model.eval(), tokenizer, chosen

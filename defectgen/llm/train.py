@@ -23,8 +23,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import METADATA, TRAINING_CONFIGURATIONS, WEIGHTS, AdapterCard
-from defectgen.llm.loading import load_base
 from defectgen.llm.config import FinetuneConfig
+from defectgen.llm.loading import load_base
 from defectgen.llm.tokens import piece_ids, prompt_ids
 
 IGNORED = -100
@@ -61,7 +61,7 @@ def read_records(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise DefectgenError(f"{path} is missing.", "Expected records made by `defectgen build-data`.")
-    records = []
+    records: list[dict[str, Any]] = []
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if limit is not None and len(records) == limit:
@@ -85,7 +85,7 @@ class CompletionDataset(Dataset[dict[str, list[int]]]):
             completion = [*piece_ids(tokenizer, record["completion"]), tokenizer.eos_token_id]
             if len(prompt) + len(completion) > max_length:
                 raise UsageError(
-                    f"record {record.get('id')} has {len(prompt) + len(completion)} tokens, max_length is {max_length}.",
+                    f"record {record.get('id')} has {len(prompt + completion)} tokens, max_length is {max_length}.",
                     "Raise max_length, or build the data with --encoding edits.",
                 )
             self.examples.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
@@ -108,7 +108,7 @@ def collate(examples: list[dict[str, list[int]]], pad: int) -> dict[str, torch.T
     return {"input_ids": ids, "labels": labels}
 
 
-class CompletionTrainer(Trainer):  # type: ignore[misc]
+class CompletionTrainer(Trainer):
     """transformers' trainer with the output layer applied to the positions of the completion only."""
 
     def compute_loss(
@@ -133,25 +133,25 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
         return (loss, {"loss": loss.detach()}) if return_outputs else loss
 
 
-class _Progress(TrainerCallback):  # type: ignore[misc]
+class _Progress(TrainerCallback):
     """Marks checkpoints complete, stops at a signal, and reports losses."""
 
     def __init__(self, report: Callable[[int, int, dict[str, float]], None]) -> None:
         self.report = report
         self.stop = False
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         self.report(state.global_step, state.max_steps, {})
         if self.stop:
             control.should_save = control.should_training_stop = True
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
         for older in _checkpoints(Path(args.output_dir))[:-2]:
             shutil.rmtree(older, ignore_errors=True)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        self.report(state.global_step, state.max_steps, logs or {})
+    def on_log(self, args: Any, state: Any, control: Any, **about: Any) -> None:  # noqa: ARG002
+        self.report(state.global_step, state.max_steps, about.get("logs") or {})
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -224,6 +224,7 @@ def finetune(
     model = get_peft_model(model, lora)
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
+        model.gradient_checkpointing_enable()
     checkpoints = output / "checkpoints"
     progress = _Progress(report)
     trainer = CompletionTrainer(
@@ -292,7 +293,6 @@ def _arguments(config: FinetuneConfig, folder: Path, dtype: torch.dtype) -> Trai
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
         gradient_accumulation_steps=config.accumulation,
-        gradient_checkpointing=config.gradient_checkpointing,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_share,
@@ -328,4 +328,4 @@ def _save_adapter(model: Any, card: AdapterCard, records: list[dict[str, Any]], 
         (temporary / TRAINING_CONFIGURATIONS).write_text(text, encoding="utf-8")
         card.write(temporary)
         for file in (WEIGHTS, "adapter_config.json", TRAINING_CONFIGURATIONS, METADATA):
-            os.replace(temporary / file, output / file)
+            (temporary / file).replace(output / file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,7 @@ def centring_shift(configuration: Configuration) -> tuple[int, int]:
     return shifts[0], shifts[1]
 
 
+@lru_cache(maxsize=64)
 def layer_names(host: Host) -> tuple[str, ...]:
     """For each basis atom ``top``, ``bottom``, ``layer 2 of 3``, or nothing if its element fills one layer."""
     normal = float(host.lattice[2][2])

@@ -54,9 +54,7 @@ class DefectTask:
     def completion(self, configuration: Configuration) -> str:
         return encodings.write_completion(self.encoding, configuration)
 
-    def grammar(
-        self, host: Host, max_defects: int, *, min_defects: int = 1, kinds: tuple[str, ...] = ()
-    ) -> Grammar:
+    def grammar(self, host: Host, max_defects: int, *, min_defects: int = 1, kinds: tuple[str, ...] = ()) -> Grammar:
         return encodings.make_grammar(self.encoding, host, max_defects, min_defects=min_defects, kinds=kinds)
 
     def parse(self, host: Host, text: str) -> Configuration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, cast
 
 from defectgen.core.host import VACANCY, Host
 from defectgen.text.numbers import format_number
@@ -68,7 +68,7 @@ class EditsGrammar:
         return (0, -1)
 
     def choices(self, state: State) -> Mapping[str, State]:
-        count, last = state  # type: ignore[misc]
+        count, last = cast(tuple[int, int], state)
         pieces: dict[str, State] = {}
         if count < self.max_defects:
             latest = self._latest_site(self.min_defects - count - 1)
@@ -121,7 +121,7 @@ class SitesGrammar:
         return (0, 0)
 
     def choices(self, state: State) -> Mapping[str, State]:
-        site, count = state  # type: ignore[misc]
+        site, count = cast(tuple[int, int], state)
         if site == self.host.n_sites:
             return {END: None}
         pieces: dict[str, State] = {}
@@ -138,9 +138,7 @@ class SitesGrammar:
 
 def coordinate_tails(host: Host) -> tuple[str, ...]:
     """The text after the symbol on each line of the `crystal` encoding."""
-    return tuple(
-        " " + " ".join(format_number(float(x), 3) for x in row) + "\n" for row in host.site_frac_coords
-    )
+    return tuple(" " + " ".join(format_number(float(x), 3) for x in row) + "\n" for row in host.site_frac_coords)
 
 
 def allowed_for_kinds(host: Host, kinds: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

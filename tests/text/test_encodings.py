@@ -11,8 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectgen.core import Configuration, Host, get_host, host_names
-from defectgen.text.encodings import ENCODINGS, Encoding, ParseError, make_grammar, parse_completion
-from defectgen.text.encodings import write_completion, write_prompt
+from defectgen.text.encodings import (
+    ENCODINGS,
+    Encoding,
+    ParseError,
+    make_grammar,
+    parse_completion,
+    write_completion,
+    write_prompt,
+)
 from defectgen.text.grammar import END, Grammar
 from defectgen.text.numbers import format_number
 

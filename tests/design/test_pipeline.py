@@ -1,0 +1,113 @@
+"""The pipeline with proposers and a scorer whose answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+import pytest
+
+from defectgen.core import Configuration, Host
+from defectgen.core.properties import COLUMNS
+from defectgen.data.levels import LevelScale
+from defectgen.design.candidates import PRISTINE_VBM, RAW, Target
+from defectgen.design.evaluate import evaluate_proposer, nearest_labelled
+from defectgen.design.pipeline import DesignSettings, RawReference, design, seed_for
+from defectgen.design.proposals import Ask, Proposal, RandomProposer
+from defectgen.score.protocol import uncertainty_column
+
+TARGET = Target("1", (("homo_ev", 0.5), ("lumo_ev", 1.0)))
+
+
+class CountingScorer:
+    """HOMO is a tenth of the number of defects, LUMO one electronvolt."""
+
+    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+        rows = []
+        for configuration in configurations:
+            values = dict.fromkeys(COLUMNS, 1.0) | {"homo_ev": 0.1 * configuration.n_defects}
+            rows.append(values | {uncertainty_column(column): 0.02 for column in COLUMNS})
+        return pl.DataFrame(rows)
+
+
+class Interrupted:
+    """Three random proposals, then Ctrl-C."""
+
+    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        yield from list(RandomProposer(4).propose(host, [Ask(asks[0].values, 3, asks[0].seed)]))
+        raise KeyboardInterrupt
+
+
+class OneStructure:
+    """Symmetry images of one structure, and one proposal that is invalid."""
+
+    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        for index, ask in enumerate(asks):
+            for site in range(ask.n - 1):
+                yield Proposal(index, Configuration.of(host, {site: "VAC"}).canonical())
+            yield Proposal(index, None, "broken")
+
+
+def test_candidates_are_ranked_by_distance_and_distinct(mos2: Host) -> None:
+    run = design(mos2, [TARGET], RandomProposer(5), CountingScorer(), (), DesignSettings(n=20, samples=80, seed=1))
+    assert [c.rank for c in run.candidates] == list(range(1, 21))
+    distances = [c.distance_ev for c in run.candidates]
+    assert distances == sorted(distances)
+    assert run.candidates[0].configuration.n_defects == 5
+    assert distances[0] == pytest.approx(0.0)
+    assert len({c.configuration.canonical() for c in run.candidates}) == 20
+    assert run.reference == PRISTINE_VBM
+    assert run.complete
+    assert run.settings["proposed"] == run.settings["valid"] == 80
+
+
+def test_symmetry_images_are_one_candidate_and_too_few_are_said(mos2: Host) -> None:
+    run = design(mos2, [TARGET], OneStructure(), CountingScorer(), ("VAC@A00",), DesignSettings(n=4, samples=8))
+    assert [c.configuration.key for c in run.candidates] == ["VAC@A00"]
+    assert not run.candidates[0].novel
+    assert run.settings["proposed"] == 32
+    assert run.settings["valid"] == 28
+    assert run.warnings == ("target 1: 1 distinct candidates found, 4 asked for.",)
+
+
+def test_the_same_seed_gives_the_same_candidates(mos2: Host) -> None:
+    def keys(seed: int) -> list[str]:
+        settings = DesignSettings(n=8, samples=16, seed=seed)
+        run = design(mos2, [TARGET], RandomProposer(3), CountingScorer(), (), settings)
+        return [c.configuration.key for c in run.candidates]
+
+    assert keys(1) == keys(1)
+    assert keys(1) != keys(2)
+    assert seed_for(1, "a", 0) != seed_for(1, "a", 1)
+
+
+def test_an_interrupted_run_keeps_what_was_there(mos2: Host) -> None:
+    run = design(mos2, [TARGET], Interrupted(), CountingScorer(), (), DesignSettings(n=8, samples=16))
+    assert not run.complete
+    assert len(run.candidates) == 3
+
+
+def test_raw_targets_are_compared_on_the_raw_scale(mos2: Host) -> None:
+    scale = LevelScale("MoS2", "MoS2", -0.7, -61.6, 0.0, {"v_S": -0.03}, (), 0.01, 100)
+    raw = RawReference(scale, -0.02)
+    assert raw.to_vbm({"homo_ev": -0.2, "band_gap_ev": 1.0}) == pytest.approx({"homo_ev": 0.52, "band_gap_ev": 1.0})
+    target = Target("1", (("homo_ev", -0.2),))
+    run = design(mos2, [target], RandomProposer(3), CountingScorer(), (), DesignSettings(n=4, samples=8), raw=raw)
+    assert run.reference == RAW
+    for candidate in run.candidates:
+        expected = 0.1 * candidate.configuration.n_defects - 0.7 + scale.shift(candidate.configuration)
+        assert candidate.predicted["homo_ev"] == pytest.approx(expected)
+        assert candidate.distance_ev == pytest.approx(abs(expected + 0.2))
+
+
+def test_evaluation_counts_what_its_definitions_say(mos2: Host) -> None:
+    labelled = {"VAC@A00": {"homo_ev": 0.45, "lumo_ev": 1.0}}
+    result = evaluate_proposer(mos2, [TARGET], OneStructure(), CountingScorer(), (), labelled, n=10, seed=0).metrics
+    assert result["proposals"] == 10
+    assert result["valid_share"] == pytest.approx(0.9)
+    assert result["distinct_share"] == pytest.approx(0.1)
+    assert result["novel_share"] == pytest.approx(0.9)
+    assert result["first_surrogate_median_mev"] == pytest.approx(400.0)
+    assert result["first_dft_median_mev"] == pytest.approx(50.0)
+    nearest = nearest_labelled(mos2, [TARGET], CountingScorer(), labelled)
+    assert nearest["first_dft_median_mev"] == pytest.approx(50.0)

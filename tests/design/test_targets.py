@@ -1,0 +1,64 @@
+"""Targets from options and tables, and what is said about those outside the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from defectgen.design.candidates import Target
+from defectgen.design.targets import coverage_warnings, read_targets, single_target
+from defectgen.errors import UsageError
+
+
+def test_options_become_one_target_in_the_order_of_the_columns() -> None:
+    target = single_target({"lumo_ev": 1.15, "homo_ev": 0.05, "band_gap_ev": None})
+    assert target.values == (("homo_ev", 0.05), ("lumo_ev", 1.15))
+    assert target.text == "homo_ev=0.050 lumo_ev=1.150"
+
+
+def test_no_target_and_no_number_are_refused() -> None:
+    with pytest.raises(UsageError, match="no target given"):
+        single_target({"homo_ev": None})
+    with pytest.raises(UsageError, match="finite"):
+        single_target({"homo_ev": float("nan")})
+
+
+def test_a_table_may_use_either_name_and_leave_cells_empty(tmp_path: Path) -> None:
+    table = tmp_path / "targets.csv"
+    table.write_text("id,homo,lumo_ev,formation-energy\na,0.1,,5\nb,,1.2,\n")
+    assert read_targets(table) == (
+        Target("a", (("homo_ev", 0.1), ("formation_energy_ev", 5.0))),
+        Target("b", (("lumo_ev", 1.2),)),
+    )
+    table.write_text("homo\n0.1\n0.2\n")
+    assert [target.id for target in read_targets(table)] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hommo\n1\n", "unknown column 'hommo'"),
+        ("homo\nhigh\n", "homo is 'high', expected a number"),
+        ("id,homo\na,\n", "target a asks for nothing"),
+        ("id,homo\na,1\na,2\n", "'a' occurs more than once"),
+        ("homo\n", "holds no targets"),
+        ("", "cannot be read as CSV"),
+    ],
+)
+def test_broken_tables_are_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    table = tmp_path / "targets.csv"
+    table.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_targets(table)
+    assert "\n" not in str(caught.value)
+
+
+def test_values_outside_the_data_are_warned_of_with_the_range() -> None:
+    covered = {"homo_ev": [0.0, 0.9]}
+    inside, outside = Target("1", (("homo_ev", 0.9),)), Target("2", (("homo_ev", 2.0), ("lumo_ev", 1.0)))
+    lines = coverage_warnings("MoS2", (inside, outside), covered)
+    assert len(lines) == 2
+    assert "target 2: HOMO 2.000 eV is outside" in lines[0]
+    assert "0.000 to 0.900 eV" in lines[0]
+    assert "not trained on LUMO" in lines[1]

@@ -1,0 +1,164 @@
+"""LoRA training on records: what carries a loss, what is saved, and how a run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from defectgen.core.properties import COLUMNS
+from defectgen.data.records import RecordSettings, build_data
+from defectgen.data.splits import split_by_class
+from defectgen.data.twodmd import read_dataset
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.llm.adapter import METADATA, WEIGHTS, read_adapter, training_configurations
+from defectgen.llm.config import FinetuneConfig, LoraSettings
+from defectgen.llm.generate import Request, Sampling, TransformersGenerator
+from defectgen.llm.loading import load_base
+from defectgen.llm.train import IGNORED, CompletionDataset, collate, finetune, read_records
+from defectgen.tasks.defect import DefectTask
+
+
+@pytest.fixture(scope="module")
+def records(tiny_2dmd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("records")
+    frame = split_by_class(read_dataset(tiny_2dmd), seed=1)
+    build_data(frame, folder, RecordSettings(seed=3))
+    return folder
+
+
+def config(model: Path, **changes: Any) -> FinetuneConfig:
+    values: dict[str, Any] = {
+        "base_model": str(model),
+        "lora": LoraSettings(rank=4, alpha=8),
+        "learning_rate": 5e-3,
+        "max_steps": 12,
+        "batch_size": 8,
+        "eval_steps": 6,
+        "save_steps": 4,
+        "dtype": "float32",
+        "seed": 7,
+    }
+    return FinetuneConfig(**(values | changes))
+
+
+def test_only_the_completion_carries_a_loss(tiny_model_dir: Path, records: Path) -> None:
+    _, tokenizer, _ = load_base(str(tiny_model_dir), "float32")
+    rows = read_records(records / "train.jsonl")
+    dataset = CompletionDataset(rows, tokenizer, 200)
+    for row, example in zip(rows, dataset.examples, strict=True):
+        kept = [token for token in example["labels"] if token != IGNORED]
+        assert tokenizer.decode(kept) == row["completion"] + "<eos>"
+        assert tokenizer.decode(example["input_ids"]) == row["prompt"] + row["completion"] + "<eos>"
+    batch = collate(dataset.examples[:3], tokenizer.eos_token_id)
+    assert batch["input_ids"].shape == batch["labels"].shape
+    assert (batch["labels"] != IGNORED).sum() == sum(
+        label != IGNORED for example in dataset.examples[:3] for label in example["labels"]
+    )
+
+
+def test_training_lowers_the_loss_and_saves_a_usable_adapter(
+    tiny_model_dir: Path, records: Path, tmp_path: Path
+) -> None:
+    result = finetune(config(tiny_model_dir, max_steps=60, eval_steps=20), records, tmp_path / "adapter")
+    assert result.adapter == tmp_path / "adapter"
+    assert result.validation_losses[-1][1] < 0.8 * result.losses[0][1]
+    card = read_adapter(tmp_path / "adapter")
+    assert card.encoding == "edits"
+    assert card.hosts == ("MoS2", "WSe2")
+    assert set(card.covered_ev["MoS2"]) == set(COLUMNS)
+    train = {json.loads(line)["configuration"] for line in (records / "train.jsonl").read_text().splitlines()}
+    assert set().union(*training_configurations(tmp_path / "adapter").values()) == train
+    generator, _ = TransformersGenerator.from_adapter(tmp_path / "adapter", "float32")
+    plain, _, _ = load_base(str(tiny_model_dir), "float32")
+    changed = [
+        name
+        for name, weight in generator.model.state_dict().items()
+        if not torch.equal(weight, plain.state_dict()[name])
+    ]
+    assert any("q_proj" in name for name in changed)
+    assert not any("embed" in name or "norm" in name for name in changed)
+    from defectgen.core import get_host
+
+    task = DefectTask()
+    request = Request(task.prompt(get_host("MoS2"), {"homo_ev": 0.1}), task.grammar(get_host("MoS2"), 3), 8, 0)
+    assert len(list(generator.generate([request], Sampling()))) == 8
+    with pytest.raises(UsageError, match="already holds a trained adapter"):
+        finetune(config(tiny_model_dir), records, tmp_path / "adapter")
+
+
+def test_a_stopped_run_goes_on_and_ends_where_an_unbroken_one_does(
+    tiny_model_dir: Path, records: Path, tmp_path: Path
+) -> None:
+    unbroken = finetune(config(tiny_model_dir), records, tmp_path / "unbroken")
+    assert unbroken.adapter is not None
+
+    def stop_at_seven(step: int, _total: int, figures: dict[str, float]) -> None:
+        if step == 6 and not figures:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = finetune(config(tiny_model_dir), records, tmp_path / "broken", stop_at_seven)
+    assert stopped.adapter is None
+    assert stopped.steps < 12
+    half_written = tmp_path / "broken" / "checkpoints" / "checkpoint-999"
+    half_written.mkdir()
+    (half_written / "trainer_state.json").write_text("{")
+    resumed = finetune(config(tiny_model_dir), records, tmp_path / "broken")
+    assert resumed.steps == 12
+    weights = [load_file(tmp_path / name / WEIGHTS) for name in ("unbroken", "broken")]
+    for name, weight in weights[0].items():
+        assert torch.allclose(weight.float(), weights[1][name].float(), atol=1e-3), name
+
+
+def test_a_folder_of_another_run_is_refused(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
+    finetune(config(tiny_model_dir, max_steps=2), records, tmp_path / "run")
+    (tmp_path / "run" / METADATA).unlink()
+    with pytest.raises(UsageError, match="holds another run"):
+        finetune(config(tiny_model_dir, max_steps=3), records, tmp_path / "run")
+
+
+def test_too_long_records_and_missing_files_are_named(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="max_length is 12"):
+        finetune(config(tiny_model_dir, max_length=12), records, tmp_path / "short")
+    with pytest.raises(DefectgenError, match="holds no records"):
+        finetune(config(tiny_model_dir), tmp_path, tmp_path / "none")
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n')
+    with pytest.raises(DefectgenError, match="line 1"):
+        read_records(tmp_path / "bad.jsonl")
+
+
+def test_adapters_of_other_prompts_are_refused(tmp_path: Path) -> None:
+    (tmp_path / WEIGHTS).touch()
+    card = {
+        "base_model": "smollm2-135m",
+        "encoding": "edits",
+        "prompt_version": 99,
+        "hosts": ["MoS2"],
+        "max_defects": {},
+        "covered_ev": {},
+    }
+    (tmp_path / METADATA).write_text(json.dumps(card))
+    with pytest.raises(DefectgenError, match="prompt version 99"):
+        read_adapter(tmp_path)
+    (tmp_path / METADATA).write_text("{}")
+    with pytest.raises(DefectgenError, match="not an adapter card"):
+        read_adapter(tmp_path)
+
+
+def test_records_say_which_properties_are_missing(tmp_path: Path) -> None:
+    with pytest.raises(DefectgenError, match="no rows"):
+        build_data(
+            pl.DataFrame(
+                schema=dict.fromkeys(COLUMNS, pl.Float64)
+                | dict.fromkeys(["set", "id", "configuration", "split"], pl.String)
+            ),
+            tmp_path / "x",
+            RecordSettings(),
+        )

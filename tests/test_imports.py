@@ -1,0 +1,46 @@
+"""What an import brings in, and how quickly the help answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ["torch", "transformers", "vllm", "tensorflow", "catboost", "polars", "pymatgen"]
+
+
+def modules_after(code: str) -> set[str]:
+    check = f"{code}\nimport sys, json; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import defectgen",
+        "import defectgen.core",
+        "import defectgen.text.encodings, defectgen.tasks.defect",
+        "import contextlib, io, defectgen_cli.app\n"
+        "with contextlib.redirect_stdout(io.StringIO()): defectgen_cli.app.main(['--help'])",
+    ],
+)
+def test_light_parts_import_nothing_heavy(code: str) -> None:
+    assert modules_after(code) == set()
+
+
+def test_the_training_side_needs_no_polars_pymatgen_or_catboost() -> None:
+    assert modules_after("import defectgen.llm.train, defectgen.llm.generate") == {"torch", "transformers"}
+
+
+def test_help_takes_less_than_half_a_second_of_cpu() -> None:
+    code = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-m', 'defectgen_cli.app', '--help'], check=True, capture_output=True)\n"
+        "usage = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(usage.ru_utime + usage.ru_stime)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.5
