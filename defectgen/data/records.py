@@ -94,7 +94,7 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
                 "configuration": row["configuration"],
                 "label": row["label"],
                 "n_defects": row["n_defects"],
-                "values": values,
+                "values": {column: round(value, 6) for column, value in values.items()},
                 "kinds": list(kinds),
                 "prompt": task.prompt(hosts[size], values, kinds),
                 "completion": task.completion(shown),

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError
 from defectgen.text.encodings import PROMPT_VERSION
 
 METADATA = "defectgen.json"
 WEIGHTS = "adapter_model.safetensors"
+MODEL_CARD = "README.md"
 TRAINING_CONFIGURATIONS = "training_configurations.json"
 
 
@@ -40,7 +42,47 @@ class AdapterCard:
     training: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
+        """Write the card for programs, and the model card for people."""
+        (folder / MODEL_CARD).write_text(self.markdown(), encoding="utf-8")
         (folder / METADATA).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    def markdown(self) -> str:
+        """The model card in Markdown."""
+        config, settings = self.training["config"], self.data["settings"]
+        structures = self.data["structures"]
+        losses = self.training["validation_losses"]
+        lora = config["lora"]
+        sets = sorted({key.split("/", 1)[1] for key in self.data["records"]})
+        shown = "random symmetry images" if settings["rotations"] else "canonical form"
+        lines = [
+            f"# LoRA adapter for defects in {', '.join(self.hosts)}",
+            "",
+            f"Proposes point defects for wanted properties; works on {self.base_model} and under its grammar only.",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| defectgen | {self.training['defectgen']}, prompt version {self.prompt_version} |",
+            f"| base model | {self.base_model} |",
+            f"| adapter | LoRA rank {lora['rank']}, alpha {lora['alpha']}, {lora['targets']} |",
+            f"| encoding | {self.encoding}, {shown} |",
+            f"| data | {', '.join(sets)} of 2DMD (CC BY 4.0) |",
+            f"| split | by symmetry class, seed {settings['seed']}: {structures['train']} structures for training, "
+            f"{structures['validation']} for validation, {structures['test']} for test |",
+            f"| records | {settings['copies']} for each training structure; data {self.data['data_sha256'][:16]} (sha256) |",
+            f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
+            f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
+            f"| validation loss | {f'{losses[-1][1]:.4f} nats a token' if losses else 'not measured'} |",
+            "",
+            "Ranges of the training structures (eV; levels relative to the valence band maximum of the pristine host):",
+            "",
+            "| host | most defects | " + " | ".join(COLUMNS) + " |",
+            "|---|---|" + "---|" * len(COLUMNS),
+        ]
+        for host in self.hosts:
+            ranges = [self.covered_ev[host].get(column) for column in COLUMNS]
+            cells = [f"{r[0]:.3f} to {r[1]:.3f}" if r else "none" for r in ranges]
+            lines.append(f"| {host} | {self.max_defects[host]} | {' | '.join(cells)} |")
+        return "\n".join(lines) + "\n"
 
 
 def read_adapter(folder: Path) -> AdapterCard:

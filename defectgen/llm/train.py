@@ -22,7 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.adapter import METADATA, TRAINING_CONFIGURATIONS, WEIGHTS, AdapterCard
+from defectgen.llm.adapter import METADATA, MODEL_CARD, TRAINING_CONFIGURATIONS, WEIGHTS, AdapterCard
 from defectgen.llm.config import FinetuneConfig
 from defectgen.llm.loading import load_base
 from defectgen.llm.tokens import piece_ids, prompt_ids
@@ -327,5 +327,5 @@ def _save_adapter(model: Any, card: AdapterCard, records: list[dict[str, Any]], 
         text = json.dumps({host: sorted(keys) for host, keys in sorted(configurations.items())}, separators=(",", ":"))
         (temporary / TRAINING_CONFIGURATIONS).write_text(text, encoding="utf-8")
         card.write(temporary)
-        for file in (WEIGHTS, "adapter_config.json", TRAINING_CONFIGURATIONS, METADATA):
+        for file in (WEIGHTS, "adapter_config.json", TRAINING_CONFIGURATIONS, MODEL_CARD, METADATA):
             (temporary / file).replace(output / file)

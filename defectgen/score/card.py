@@ -78,7 +78,12 @@ def model_card(metadata: Mapping[str, Any]) -> str:
 
 
 def _test_cells(values: Mapping[str, Any]) -> list[str]:
-    return [_number(values["mae_mev"]), str(values["n"]), _share(values["within_20_mev"]), _share(values["coverage_90"])]
+    return [
+        _number(values["mae_mev"]),
+        str(values["n"]),
+        _share(values["within_20_mev"]),
+        _share(values["coverage_90"]),
+    ]
 
 
 def _number(value: float | None) -> str:

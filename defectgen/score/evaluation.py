@@ -54,9 +54,7 @@ def _array(values: pl.Series) -> NDArray[np.float64]:
     return np.asarray(values.cast(pl.Float64).fill_null(np.nan).to_numpy())
 
 
-def _metrics(
-    true: NDArray[np.float64], predicted: NDArray[np.float64], width: NDArray[np.float64]
-) -> dict[str, Any]:
+def _metrics(true: NDArray[np.float64], predicted: NDArray[np.float64], width: NDArray[np.float64]) -> dict[str, Any]:
     labelled = ~np.isnan(true)
     error = (predicted - true)[labelled]
     done = ~np.isnan(error)

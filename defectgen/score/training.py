@@ -112,9 +112,7 @@ def train_surrogate(
         "parts": [part.to_dict() for part in parts],
     }
     surrogate = Surrogate(tuple(parts), metadata, frozenset(seen))
-    metadata["errors"] = {
-        part: evaluate(surrogate, frame.filter(split=part)) for part in ("validation", "test")
-    }
+    metadata["errors"] = {part: evaluate(surrogate, frame.filter(split=part)) for part in ("validation", "test")}
     _write(surrogate, metadata, seen, out_dir)
     return Surrogate.load(out_dir)
 
@@ -130,7 +128,9 @@ def _train_part(
     name, host_name, density, supercell = frame.select("set", "host", "density", "supercell").row(0)
     n_a, n_b = (int(n) for n in supercell.split("x"))
     host = get_host(host_name, (n_a, n_b))
-    split = {part: _rows(frame.filter(split=part).sort("id"), part, name, (n_a, n_b)) for part in ("train", "validation")}
+    split = {
+        part: _rows(frame.filter(split=part).sort("id"), part, name, (n_a, n_b)) for part in ("train", "validation")
+    }
     train, validation = split["train"], split["validation"]
     tree_pairs = None
     if density == "high":
@@ -191,7 +191,9 @@ def _train_property(
     size = np.maximum(x.counts.sum(axis=1), 1.0) if column == "formation_energy_ev" else np.ones(len(y))
     check = ~np.isnan(validation.values[column])
     x_check, y_check = select(validation, check), validation.values[column][check]
-    size_check = np.maximum(x_check.counts.sum(axis=1), 1.0) if column == "formation_energy_ev" else np.ones(len(y_check))
+    size_check = (
+        np.maximum(x_check.counts.sum(axis=1), 1.0) if column == "formation_energy_ev" else np.ones(len(y_check))
+    )
 
     def error(model: LinearModel | PropertyModel) -> float:
         if not len(y_check):
