@@ -12,7 +12,7 @@ import typer
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError
-from defectgen_cli import evaluate
+from defectgen_cli import evaluate, surrogate
 from defectgen_cli.build_data import build_data
 from defectgen_cli.design import design
 from defectgen_cli.fetch import fetch
@@ -40,6 +40,7 @@ app.command("build-data")(build_data)
 app.command("finetune")(finetune)
 app.command("score")(score)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(surrogate.app, name="surrogate")
 
 
 def _version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,36 @@ def test_pilot_to_designs(tmp_path: Path) -> None:
     assert {entry["label"] for entry in scored["structures"]} == set(table["label"])  # type: ignore[attr-defined]
     refused = defectgen("design", *options, "--model", tmp_path / "adapter", code=2)
     assert "--overwrite" in refused["stderr"]  # type: ignore[operator]
+
+
+@pytest.mark.usefixtures("assets")
+def test_ctrl_c_keeps_what_was_generated(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    command = [sys.executable, "-m", "defectgen_cli.app", "design", "--host", "MoS2", "--homo", "0.2"]
+    options = ["-n", "5", "--samples", "100000", "-o", str(folder)]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        seen = []
+        for line in process.stderr:
+            seen.append(line)
+            if "of 100000 structures" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+        assert process.wait(timeout=120) == 130, "".join(seen) + rest
+    assert "interrupted: 5 structures from what was generated so far" in rest
+    assert json.loads((folder / "manifest.json").read_text())["complete"] is False
+    assert pl.read_csv(folder / "candidates.csv").height == 5
+
+
+@pytest.mark.usefixtures("assets")
+def test_targets_outside_the_data_are_met_as_well_as_they_can_be(tmp_path: Path) -> None:
+    table = tmp_path / "targets.csv"
+    table.write_text("id,homo,lumo\nfar,-3,9\nnear,0.2,1.2\n")
+    result = defectgen("design", "--host", "WSe2", "--targets", table, "-n", 2, "-o", tmp_path / "out")
+    assert [best["target_id"] for best in result["best"]] == ["far", "near"]  # type: ignore[attr-defined]
+    outside = [line for line in result["warnings"] if "outside what the data of WSe2 covers" in line]  # type: ignore[attr-defined]
+    assert len(outside) == 2
 
 
 @pytest.mark.usefixtures("assets")

@@ -109,8 +109,8 @@ def read_2dmd(path: Path, sets: Sequence[str] | None = None, cache: bool = True)
     Args:
         path: folder with ``csv_cif`` and ``processed``; it is only read.
         sets: published folder names; by default all that the folder holds.
-        cache: keep the table of each set in the cache folder (`defectgen.data.assets.cache_dir`) and use it as long as the
-            files have the same sizes and times.
+        cache: keep the table of each set in the cache folder (`defectgen.data.assets.cache_dir`) and
+            use it as long as the files have the same sizes and times.
 
     Returns:
         Columns `COLUMNS`. Energies and levels in eV. ``homo_ev``, ``lumo_ev`` and ``fermi_level_ev`` are

@@ -68,7 +68,7 @@ class AdapterCard:
             f"| data | {', '.join(sets)} of 2DMD (CC BY 4.0) |",
             f"| split | by symmetry class, seed {settings['seed']}: {structures['train']} structures for training, "
             f"{structures['validation']} for validation, {structures['test']} for test |",
-            f"| records | {settings['copies']} for each training structure; data {self.data['data_sha256'][:16]} (sha256) |",
+            f"| records | {settings['copies']} for each training structure; sha256 {self.data['data_sha256'][:12]} |",
             f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
             f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
             f"| validation loss | {f'{losses[-1][1]:.4f} nats a token' if losses else 'not measured'} |",

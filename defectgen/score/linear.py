@@ -5,7 +5,7 @@ It extrapolates where trees cannot: to compositions with more defects, and to is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from defectgen.core import Host
 from defectgen.score.features import Features, frequent, histogram, pair_vocabulary
 
-CUTOFFS_ANGSTROM = (0.0, 6.0, 8.0, 11.0)
+CUTOFFS_ANGSTROM = (6.0, 8.0, 11.0)
 """Longest pair of the candidates."""
 
 PENALTIES = (0.03, 0.3, 3.0, 30.0)
@@ -58,39 +58,53 @@ class LinearModel:
         return cls(tuple(values["pairs"]), tuple(values["triangles"]), tuple(values["weights"]), values["constant"])
 
 
+@dataclass(frozen=True)
+class LinearSettings:
+    """Longest pair (angstrom), whether triangles count, and the ridge penalty of both."""
+
+    cutoff_angstrom: float
+    triangles: bool
+    penalty: float
+
+
+CANDIDATES = (
+    LinearSettings(0.0, False, PENALTIES[0]),
+    *(
+        LinearSettings(cutoff, triangles, penalty)
+        for cutoff in CUTOFFS_ANGSTROM
+        for triangles in (False, True)
+        for penalty in PENALTIES
+    ),
+)
+
+
 def fit_linear(
+    host: Host,
     features: Features,
     target: NDArray[np.float64],
     weight: NDArray[np.float64],
-    pairs: NDArray[np.int64],
-    triangles: NDArray[np.int64],
-    penalty: float,
+    settings: LinearSettings,
 ) -> LinearModel:
-    """Ridge regression; rows count by `weight`, pairs and triangles without a code in the list count nothing."""
+    """Ridge regression on training rows.
+
+    Args:
+        host: the host of all rows.
+        features: of n rows.
+        target: shape (n,), in the unit of the property.
+        weight: how much each row counts, shape (n,).
+        settings: see `LinearSettings`.
+    """
+    pairs = pair_vocabulary(host, settings.cutoff_angstrom, features.pairs, LEAST_ROWS)
+    triangles = frequent(features.triangles, LEAST_ROWS if settings.triangles else len(features) + 1)
     columns = _columns(features, pairs, triangles)
-    n_kinds = features.counts.shape[1]
     full = np.hstack([columns, np.ones((len(columns), 1))])
-    penalties = np.full(full.shape[1], penalty)
-    penalties[:n_kinds] = COUNT_PENALTY
+    penalties = np.full(full.shape[1], settings.penalty)
+    penalties[: features.counts.shape[1]] = COUNT_PENALTY
     penalties[-1] = COUNT_PENALTY
     gram = (full * weight[:, None]).T @ full + np.diag(penalties)
     solution = np.linalg.solve(gram, full.T @ (weight * target))
     codes = tuple(pairs.tolist()), tuple(triangles.tolist())
     return LinearModel(*codes, tuple(solution[:-1].tolist()), float(solution[-1]))
-
-
-def candidates(
-    host: Host, features: Features, target: NDArray[np.float64], weight: NDArray[np.float64]
-) -> Sequence[LinearModel]:
-    """Linear models of different range and penalty, fitted on the training rows."""
-    near = frequent(features.triangles, LEAST_ROWS)
-    models = []
-    for cutoff in CUTOFFS_ANGSTROM:
-        pairs = pair_vocabulary(host, cutoff, features.pairs, LEAST_ROWS)
-        for triangles in (near[:0], near) if len(near) else (near,):
-            for penalty in PENALTIES if len(pairs) + len(triangles) else PENALTIES[:1]:
-                models.append(fit_linear(features, target, weight, pairs, triangles, penalty))
-    return models
 
 
 def _columns(features: Features, pairs: NDArray[np.int64], triangles: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TARGETS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev", "fermi_level_ev")
 """The properties that are learnt; the energy per atom follows from the formation energy."""
 
+FAR = 999.0
+"""What the trees see in place of the distance and orbit of a pair that does not exist: a far one."""
+
 OTHER = "other"
 """Group of the labels that have too few validation rows for a half-width of their own."""
 
@@ -51,7 +54,7 @@ class PropertyModel:
 def tree_columns(features: Features, pairs: Sequence[int] | None) -> NDArray[np.float64]:
     """What the trees see: counts with the list of pairs, or with how often each of some pairs occurs."""
     if pairs is None:
-        return np.hstack([features.counts, features.listed])
+        return np.hstack([features.counts, np.nan_to_num(features.listed, nan=FAR)])
     return np.hstack([features.counts, histogram(features.pairs, np.array(pairs, dtype=np.int64), len(features))])
 
 

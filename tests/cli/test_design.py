@@ -1,0 +1,136 @@
+"""`design` and `score` called wrongly: one clear line, the right exit code, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from defectgen.core import Configuration, Host
+from defectgen_cli.app import main
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    """Exit code and the error line."""
+    code = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    lines = [line for line in captured.err.splitlines() if line.startswith(("error:", "Error"))]
+    assert len(lines) == 1, captured.err
+    return code, lines[0]
+
+
+LEVELS = ("--homo", 0.1, "--lumo", 1.1)
+
+
+def test_unknown_host(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = refused(capsys, "design", "--host", "MoS3", *LEVELS, "-o", tmp_path / "out")
+    assert code == 2
+    assert "unknown host 'MoS3'" in line
+    assert "MoS2" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_target(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = refused(capsys, "design", "--host", "MoS2", "-o", tmp_path / "out")
+    assert code == 2
+    assert "no target given" in line
+    assert "--homo" in line
+
+
+def test_table_and_options_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = refused(capsys, "design", "--host", "MoS2", *LEVELS, "--targets", tmp_path / "t.csv")
+    assert code == 2
+    assert "--targets" in line
+
+
+def test_folder_of_another_run_or_of_the_user(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for extra in ((), ("--overwrite",)):
+        code, line = refused(capsys, "design", "--host", "MoS2", *LEVELS, "-o", tmp_path, *extra)
+        assert code == 2
+        assert str(tmp_path) in line
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_host_that_the_models_do_not_know(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = refused(capsys, "design", "--host", "hBN", *LEVELS, "-o", tmp_path / "out")
+    assert code == 2
+    assert "trained on MoS2, WSe2, not on BN" in line
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_base_model_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = refused(capsys, "design", "--host", "MoS2", *LEVELS, "-o", tmp_path / "out")
+    assert code == 1
+    assert "Run: defectgen fetch smollm2-135m" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [("--reference", "vacuum"), ("--kinds", "interstitial"), ("--max-defects", 500)])
+def test_values_that_do_not_exist(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[object, ...]
+) -> None:
+    code, line = refused(capsys, "design", "--host", "MoS2", *LEVELS, "-o", tmp_path / "out", *words)
+    assert code == 2
+    assert str(words[1]) in line
+
+
+def test_an_adapter_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = refused(capsys, "design", "--host", "MoS2", *LEVELS, "--model", tmp_path, "-o", tmp_path / "out")
+    assert code == 1
+    assert "is no trained adapter" in line
+
+
+def test_structures_that_are_no_decoration(capsys: pytest.CaptureFixture[str], tmp_path: Path, mos2: Host) -> None:
+    shifted = Configuration.of(mos2, {}).structure()
+    shifted.translate_sites([7], [0.0, 0.0, 2.5], frac_coords=False)
+    shifted.to(tmp_path / "shifted.cif")
+    code, line = refused(capsys, "score", tmp_path / "shifted.cif", "--host", "MoS2")
+    assert code == 1
+    assert "is no decoration of MoS2 8x8: atom 7 lies" in line
+    code, line = refused(capsys, "score", tmp_path / "none.cif")
+    assert code == 1
+    assert "is not a file" in line
+
+
+def test_records_need_a_known_encoding_and_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = refused(capsys, "build-data", "--data", tmp_path, "--encoding", "smiles", "-o", tmp_path / "r")
+    assert code == 2
+    assert "edits, symbols, crystal" in line
+    code, line = refused(capsys, "build-data", "--data", tmp_path / "no", "-o", tmp_path / "r")
+    assert code == 2
+    assert "is not a folder" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("no-such-config",), "smollm2-cpu"),
+        (("smollm2-cpu", "--set", "lora.rnk=4"), "Did you mean 'lora.rank'?"),
+        (("smollm2-cpu", "--set", "learning_rate=fast"), "learning_rate: got 'fast'"),
+        (("smollm2-cpu", "--set", "oops"), "expected key=value"),
+    ],
+)
+def test_configurations_that_do_not_fit(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    code, line = refused(capsys, "finetune", *words, "--data", tmp_path, "-o", tmp_path / "out")
+    assert code == 2
+    assert message in line
+
+
+def test_every_shipped_configuration_fits(tmp_path: Path) -> None:
+    from defectgen.config import find_config, load_config
+    from defectgen.llm.config import FinetuneConfig
+
+    slides = load_config(FinetuneConfig, find_config("llama3-8b", "defect"))
+    assert (slides.learning_rate, slides.epochs, slides.quantization) == (1e-4, 10, "none")
+    assert load_config(FinetuneConfig, find_config("smollm2-cpu", "defect")).base_model == "smollm2-135m"
+    changed = load_config(FinetuneConfig, find_config("smollm2-cpu", "defect"), ["lora.rank=8"], max_steps=5)
+    assert (changed.lora.rank, changed.max_steps) == (8, 5)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("base_model: [")
+    with pytest.raises(Exception, match="cannot be read as YAML"):
+        load_config(FinetuneConfig, broken)
