@@ -56,7 +56,11 @@ def finetune(
             pace = (time.monotonic() - started) / max(step - first[0] + 1, 1)
             say(f"step {step}/{total}: {', '.join(shown)}, about {(total - step) * pace / 60:.0f} min left")
 
-    result = train(settings, data, output, report)
+    given = [("--base-model", base_model), ("--max-steps", max_steps), ("--seed", seed)]
+    changes = [f"{name} {value}" for name, value in given if value is not None]
+    changes += [f"--set {item}" for item in overrides or ()]
+    command = " ".join(["defectgen finetune", Path(config).stem, "--data RECORDS -o ADAPTER", *changes])
+    result = train(settings, data, output, report, command)
     summary = {
         "adapter": result.adapter,
         "steps": result.steps,

@@ -34,6 +34,7 @@ def score(
 
     from defectgen.core import get_host, host_names
     from defectgen.core.matching import NotADecorationError, read_configuration
+    from defectgen.core.properties import PROPERTIES
     from defectgen.errors import DefectgenError, UsageError
     from defectgen.llm.adapter import training_configurations
     from defectgen.score.surrogate import Surrogate
@@ -80,11 +81,10 @@ def score(
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         table.write_csv(output, float_precision=4)
-    lines = [
-        f"{row['file']}: {row['label']} in {row['host']}, HOMO {row['homo_ev']:.3f}, LUMO {row['lumo_ev']:.3f}, "
-        f"gap {row['band_gap_ev']:.3f}, E_form {row['formation_energy_ev']:.3f} eV"
-        for row in table.iter_rows(named=True)
-    ]
+    lines = []
+    for row in table.iter_rows(named=True):
+        values = [f"{p.title} {row[p.column]:.3f}" for p in PROPERTIES if row.get(p.column) is not None]
+        lines.append(f"{row['file']}: {row['label']} in {row['host']}; {', '.join(values)} eV")
     emit({"structures": table.to_dicts(), "output": output}, as_json, "\n".join(lines))
 
 

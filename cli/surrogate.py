@@ -16,7 +16,10 @@ SPLIT_FRACTIONS = (0.8, 0.1, 0.1)
 app = typer.Typer(no_args_is_help=True, help="Train or evaluate the surrogate of the DFT labels.")
 
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="2DMD in its published layout [the fetched copy].")
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", envvar="DEFECTGEN_2DMD", help="2DMD in its published layout; else the fetched one."
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.data.levels import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target
 from defectgen.design.proposals import Ask, Proposer
-from defectgen.errors import DefectgenError
+from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.protocol import Scorer, uncertainty_column
 
 MAX_ROUNDS = 4
@@ -190,6 +190,11 @@ def rank(
         predicted = {column: float(row[column]) for column in COLUMNS if row.get(column) is not None}
         if raw:
             predicted = raw.to_raw(predicted, configurations[key])
+        missing = [BY_COLUMN[column].title for column, _ in target.values if column not in predicted]
+        if missing:
+            raise UsageError(
+                f"the scorer has no {missing[0]} for {configurations[key].label}.", "Leave that target out."
+            )
         uncertainty = {
             column: float(row[uncertainty_column(column)])
             for column in predicted

@@ -53,6 +53,10 @@ class AdapterCard:
         losses = self.training["validation_losses"]
         lora = config["lora"]
         sets = sorted({key.split("/", 1)[1] for key in self.data["records"]})
+        build = (
+            f"defectgen build-data --sets {','.join(sets)} --encoding {self.encoding} --copies {settings['copies']}"
+            f" {'--rotations' if settings['rotations'] else '--canonical'} --seed {settings['seed']} -o RECORDS"
+        )
         shown = "random symmetry images" if settings["rotations"] else "canonical form"
         lines = [
             f"# LoRA adapter for defects in {', '.join(self.hosts)}",
@@ -71,6 +75,7 @@ class AdapterCard:
             f"| records | {settings['copies']} for each training structure; sha256 {self.data['data_sha256'][:12]} |",
             f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
             f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
+            f"| commands | `{build}`, `{self.training.get('command') or 'not recorded'}` |",
             f"| validation loss | {f'{losses[-1][1]:.4f} nats a token' if losses else 'not measured'} |",
             "",
             "Ranges of the training structures (eV; levels relative to the valence band maximum of the pristine host):",

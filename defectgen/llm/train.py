@@ -18,7 +18,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.helpers import disable_input_dtype_casting
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
@@ -186,6 +186,7 @@ def finetune(
     data: Path,
     output: Path,
     report: Callable[[int, int, dict[str, float]], None] = lambda *_: None,
+    command: str = "",
 ) -> FinetuneResult:
     """Train a LoRA adapter on the records in `data` and leave it in `output`.
 
@@ -197,6 +198,7 @@ def finetune(
         data: folder of `defectgen build-data`.
         output: folder of the adapter; checkpoints are in its subfolder ``checkpoints``.
         report: called with step, number of steps, and new figures.
+        command: how to call this run again, for the model card.
 
     Raises:
         UsageError: `output` holds an adapter, or the checkpoints of another run.
@@ -235,6 +237,7 @@ def finetune(
         data_collator=lambda examples: collate(examples, int(tokenizer.eos_token_id)),
         callbacks=[progress],
     )
+    trainer.remove_callback(PrinterCallback)  # it prints on stdout, which is for results
     resumable = _checkpoints(checkpoints)
     with _stop_on_signal(progress):
         trainer.train(resume_from_checkpoint=str(resumable[-1]) if resumable else None)
@@ -254,6 +257,7 @@ def finetune(
             data={key: manifest[key] for key in ("settings", "data_sha256", "records", "structures")},
             training={
                 "defectgen": __version__,
+                "command": command,
                 "config": config.model_dump(),
                 "steps": steps,
                 "records_seen": steps * config.batch_size * config.accumulation,
@@ -316,6 +320,15 @@ def _arguments(config: FinetuneConfig, folder: Path, dtype: torch.dtype) -> Trai
     )
 
 
+def _tidy_config(path: Path, base_model: str) -> None:
+    """Name the base model instead of this machine's folder, and put what peft keeps as a set in order."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base_model
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+    path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def _save_adapter(model: Any, card: AdapterCard, records: list[dict[str, Any]], output: Path) -> None:
     """Write weights, card and the list of training configurations; the card, last, makes it an adapter."""
     configurations: dict[str, set[str]] = {}
@@ -324,6 +337,7 @@ def _save_adapter(model: Any, card: AdapterCard, records: list[dict[str, Any]], 
     with tempfile.TemporaryDirectory(dir=output) as name:
         temporary = Path(name)
         model.to(torch.bfloat16).save_pretrained(temporary, save_embedding_layers=False)
+        _tidy_config(temporary / "adapter_config.json", card.base_model)
         text = json.dumps({host: sorted(keys) for host, keys in sorted(configurations.items())}, separators=(",", ":"))
         (temporary / TRAINING_CONFIGURATIONS).write_text(text, encoding="utf-8")
         card.write(temporary)

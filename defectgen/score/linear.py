@@ -6,7 +6,7 @@ It extrapolates where trees cannot: to compositions with more defects, and to is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -50,11 +50,12 @@ class LinearModel:
         return np.asarray(columns @ np.array(self.weights) + self.constant)
 
     def to_dict(self) -> dict[str, Any]:
-        weights = [float(f"{weight:.7g}") for weight in self.weights]
-        return {"pairs": self.pairs, "triangles": self.triangles, "weights": weights, "constant": self.constant}
+        """The model as plain values, for JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LinearModel:
+        """The inverse of `to_dict`."""
         return cls(tuple(values["pairs"]), tuple(values["triangles"]), tuple(values["weights"]), values["constant"])
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration, Host, get_host
+from defectgen.core import VACANCY, Configuration, Host, get_host
 from defectgen.score.features import Features, describe, histogram, kind_names
 from defectgen.score.linear import LinearModel
 from defectgen.score.trees import predict_trees
@@ -93,8 +94,9 @@ class Part:
     covered_ev: Mapping[str, tuple[float, float]]
     level_scale: Mapping[str, Any] | None
 
-    @property
+    @cached_property
     def core_host(self) -> Host:
+        """The pristine supercell."""
         n_a, n_b = (int(n) for n in self.supercell.split("x"))
         return get_host(self.host, (n_a, n_b))
 
@@ -126,12 +128,18 @@ class Part:
         return {"homo_ev": homo, "lumo_ev": lumo, "band_gap_ev": lumo - homo}
 
     def half_widths(self, column: str, configurations: Sequence[Configuration]) -> NDArray[np.float64]:
-        """Half-width of the 90 % interval of each configuration in eV, NaN where unknown, shape (n,)."""
+        """Half-width of the 90 % interval of each configuration in eV, NaN where unknown, shape (n,).
+
+        A label that the training rows do not hold gets the largest half-width of any group; there the
+        interval promises nothing.
+        """
         if column == "energy_per_atom_ev":
             n_atoms = np.array([item.host.n_sites - n_vacancies(item) for item in configurations], dtype=np.float64)
             return self.half_widths("formation_energy_ev", configurations) / n_atoms
         known = self.half_widths_ev.get(column, {})
-        return np.array([known.get(item.label, known.get(OTHER, np.nan)) for item in configurations])
+        largest = max(known.values(), default=np.nan)
+        widths = {label: known.get(label, known.get(OTHER, largest)) for label in self.labels}
+        return np.array([widths.get(item.label, largest) for item in configurations])
 
     def in_domain(self, configuration: Configuration) -> bool:
         """Whether the training rows hold this label, or at high density as many defects of each kind."""
@@ -205,4 +213,4 @@ class Part:
 
 def n_vacancies(configuration: Configuration) -> int:
     """How many sites are empty."""
-    return sum(species == "VAC" for _, species in configuration.edits)
+    return sum(species == VACANCY for _, species in configuration.edits)

@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from defectgen.core import Configuration
+from defectgen.core import Configuration, parse_label
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.parts import Part
@@ -35,12 +35,18 @@ def digest(host: str, key: str) -> str:
     return hashlib.sha256(f"{host}/{key}".encode()).hexdigest()[:12]
 
 
+@cache
+def _is_within(label: str, labels: tuple[str, ...]) -> bool:
+    """Whether one of the labels holds all the defects of the first."""
+    return any(parse_label(label) <= parse_label(other) for other in labels)
+
+
 @dataclass(frozen=True)
 class Surrogate:
     """Trained models of several hosts; a `defectgen.score.protocol.Scorer`.
 
-    A configuration with as few defects as the low-density training rows of its host, and a label that
-    occurs there, goes to the low-density models, any other to the high-density models if there are any.
+    A configuration whose defects are some or all of those of a low-density training row of its host goes to
+    the low-density models, any other to the high-density models if there are any.
 
     Attributes:
         parts: the models of each host and density.
@@ -119,10 +125,7 @@ class Surrogate:
             raise UsageError(f"the surrogate knows {host.name} in cells of {some.supercell}, got {host.size}.")
         if len(parts) == 1:
             return some
-        few = configuration.n_defects < parts["high"].defects_range[0]
-        if configuration.label in parts["low"].labels or not configuration.edits:
-            return parts["low"]
-        return parts["low"] if few and parts["low"].in_domain(configuration) else parts["high"]
+        return parts["low" if _is_within(configuration.label, tuple(parts["low"].labels)) else "high"]
 
     def has_seen(self, configuration: Configuration) -> bool:
         """Whether this symmetry class is among the training or validation rows."""

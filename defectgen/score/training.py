@@ -75,6 +75,7 @@ def train_surrogate(
     out_dir = Path(out_dir)
     if out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / METADATA).is_file():
         raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
+    frame = frame.sort("density", "set", "id", descending=[True, False, False])
     parts = []
     for name in frame["set"].unique(maintain_order=True):
         members = frame.filter(set=name)
