@@ -51,7 +51,7 @@ def design(
         str, typer.Option(metavar="ZERO", help="Zero of all levels: vbm (of the pristine host), or raw (of the data).")
     ] = "vbm",
     samples: Annotated[
-        int | None, typer.Option(min=1, help="Structures to generate for each target before ranking [4 n].")
+        int | None, typer.Option(min=1, help="Structures to generate for each target before ranking [16 n].")
     ] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature of the language model.")] = 0.8,
     model: Annotated[
@@ -114,7 +114,7 @@ def design(
         warnings += coverage_warnings(crystal.name, asked, shown)
     for line in warnings:
         say(f"warning: {line}")
-    settings = DesignSettings(n=n, samples=samples or 4 * n, seed=seed)
+    settings = DesignSettings(n=n, samples=samples or 16 * n, seed=seed)
     with progress(f"generating for {crystal.name}", len(asked) * settings.samples, "structures") as advance:
         run = run_design(
             crystal,

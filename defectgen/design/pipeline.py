@@ -33,7 +33,7 @@ class DesignSettings:
     """
 
     n: int = 16
-    samples: int = 64
+    samples: int = 256
     seed: int = 0
 
 
