@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,12 +56,9 @@ def fetch(
 
 
 def _convert_gguf(source: Path, target: Path) -> None:
-    from transformers.utils import logging
-
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when the libraries below are first imported
     from defectgen.llm.base import convert_gguf
 
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
     convert_gguf(source, target)
 
 

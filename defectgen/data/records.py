@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -146,7 +145,8 @@ def build_data(
     counts: Counter[str] = Counter()
     for split in SPLITS:
         digest = hashlib.sha256()
-        with tempfile.NamedTemporaryFile("wb", dir=output, prefix=f".{split}-", delete=False) as stream:
+        part = output / f".{split}.jsonl.part"
+        with part.open("wb") as stream:
             n = 0
             for record in make_records(frame, split, settings):
                 line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
@@ -154,7 +154,7 @@ def build_data(
                 digest.update(line)
                 n += 1
                 counts[f"{split}/{record['set']}"] += 1
-        Path(stream.name).replace(output / f"{split}.jsonl")
+        part.replace(output / f"{split}.jsonl")
         files[f"{split}.jsonl"] = {"records": n, "sha256": digest.hexdigest()}
     train = frame.filter(pl.col("split") == "train")
     manifest = wanted | {
@@ -164,9 +164,9 @@ def build_data(
         "max_defects": dict(train.group_by("host").agg(pl.max("n_defects")).sort("host").iter_rows()),
         "covered_ev": covered_ranges(train),
     }
-    with tempfile.NamedTemporaryFile("w", dir=output, prefix=".manifest-", delete=False, encoding="utf-8") as text:
-        json.dump(manifest, text, indent=1)
-    Path(text.name).replace(path)
+    part = output / f".{MANIFEST}.part"
+    part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
     return manifest
 
 

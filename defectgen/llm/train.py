@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers.trainer
 from peft import LoraConfig, get_peft_model
 from peft.helpers import disable_input_dtype_casting
 from torch.utils.data import Dataset
@@ -229,6 +231,7 @@ def finetune(
         model.gradient_checkpointing_enable()
     checkpoints = output / "checkpoints"
     progress = _Progress(report)
+    _tell_folder_from_library()
     trainer = CompletionTrainer(
         model=model,
         args=_arguments(config, checkpoints, dtype),
@@ -269,6 +272,16 @@ def finetune(
     return FinetuneResult(
         output if finished else None, steps, total, losses, validation_losses, time.monotonic() - start
     )
+
+
+def _tell_folder_from_library() -> None:
+    """Keep transformers from taking a folder ``datasets`` in the working directory for the library.
+
+    This project's own checkout has such a folder; the library is not used here.
+    """
+    found = importlib.util.find_spec("datasets")
+    if found is not None and found.origin is None:
+        transformers.trainer.is_datasets_available = lambda: False  # type: ignore[attr-defined]
 
 
 def _manifest(data: Path) -> Path:
@@ -342,4 +355,5 @@ def _save_adapter(model: Any, card: AdapterCard, records: list[dict[str, Any]], 
         (temporary / TRAINING_CONFIGURATIONS).write_text(text, encoding="utf-8")
         card.write(temporary)
         for file in (WEIGHTS, "adapter_config.json", TRAINING_CONFIGURATIONS, MODEL_CARD, METADATA):
+            (temporary / file).chmod((temporary / METADATA).stat().st_mode)  # safetensors writes for the owner only
             (temporary / file).replace(output / file)
