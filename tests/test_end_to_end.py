@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import polars as pl
@@ -63,7 +64,13 @@ def test_ctrl_c_keeps_what_was_generated(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     command = [sys.executable, "-m", "defectgen_cli.app", "design", "--host", "MoS2", "--homo", "0.2"]
     options = ["-n", "5", "--samples", "100000", "-o", str(folder)]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+
+    def hear_ctrl_c() -> None:  # a shell in the background makes its children deaf to it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c) as process:
+        watchdog = threading.Timer(300, process.kill)
+        watchdog.start()
         assert process.stderr is not None
         seen = []
         for line in process.stderr:
@@ -72,6 +79,7 @@ def test_ctrl_c_keeps_what_was_generated(tmp_path: Path) -> None:
                 process.send_signal(signal.SIGINT)
                 break
         rest = process.stderr.read()
+        watchdog.cancel()
         assert process.wait(timeout=120) == 130, "".join(seen) + rest
     assert "interrupted: 5 structures from what was generated so far" in rest
     assert json.loads((folder / "manifest.json").read_text())["complete"] is False
