@@ -18,6 +18,9 @@ from defectgen.design.proposals import Ask, Proposer
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.protocol import Scorer, uncertainty_column
 
+SINGLE_SHARE = 0.25
+"""Share of a target's proposals that ask for one of its properties alone."""
+
 MAX_ROUNDS = 4
 """Rounds of proposals for a target that has too few distinct ones."""
 
@@ -149,26 +152,36 @@ def collect(
     complete = True
     try:
         for number in range(MAX_ROUNDS):
-            open_targets = [t for t in targets if number == 0 or len(found[t.id]) < settings.n]
-            asks = [
-                Ask(
-                    raw.to_vbm(dict(t.values)) if raw else dict(t.values),
-                    settings.samples,
-                    seed_for(settings.seed, t.id, number),
-                )
-                for t in open_targets
-            ]
-            for proposal in proposer.propose(host, asks) if asks else ():
+            wanting = [t for t in targets if number == 0 or len(found[t.id]) < settings.n]
+            asks = [(target.id, ask) for target in wanting for ask in _asks(target, number, settings, raw)]
+            for proposal in proposer.propose(host, [ask for _, ask in asks]) if asks else ():
                 tally.proposed += 1
                 progress(1)
                 if proposal.configuration is not None:
                     tally.valid += 1
-                    found[open_targets[proposal.ask].id].setdefault(proposal.configuration.key, proposal.configuration)
+                    found[asks[proposal.ask][0]].setdefault(proposal.configuration.key, proposal.configuration)
     except KeyboardInterrupt:
         complete = False
     tally.distinct = sum(len(configurations) for configurations in found.values())
     tally.seconds = time.monotonic() - started
     return found, tally, complete
+
+
+def _asks(target: Target, number: int, settings: DesignSettings, raw: RawReference | None) -> list[Ask]:
+    """What is asked of the proposer for one target in one round.
+
+    A share of the proposals is for each wanted property alone: where no structure has all of them at
+    once, these reach the nearest compromise, which the joint wish can miss.
+    """
+    wanted = raw.to_vbm(dict(target.values)) if raw else dict(target.values)
+    alone = [{column: value} for column, value in wanted.items()] if len(wanted) > 1 else []
+    each = int(settings.samples * SINGLE_SHARE) // max(len(alone), 1) if alone else 0
+    sizes = [(wanted, settings.samples - each * len(alone)), *((values, each) for values in alone)]
+    return [
+        Ask(values, size, seed_for(settings.seed, target.id, number, part))
+        for part, (values, size) in enumerate(sizes)
+        if size
+    ]
 
 
 def rank(
