@@ -138,4 +138,4 @@ def make_grammar(
     if encoding == "edits":
         return EditsGrammar(host, max_defects, min_defects, allowed)
     tails = coordinate_tails(host) if encoding == "crystal" else ("",) * host.n_sites
-    return SitesGrammar(host, max_defects, tails, min_defects, allowed)
+    return SitesGrammar(host, max_defects, min_defects, allowed, tails)

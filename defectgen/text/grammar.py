@@ -39,20 +39,16 @@ class EditsGrammar:
         host: the supercell whose sites may change.
         max_defects: largest number of edits.
         min_defects: smallest number of edits.
-        allowed: species for each basis atom; by default the host's rules.
+        allowed: species for each basis atom.
     """
 
     host: Host
     max_defects: int
-    min_defects: int = 1
-    allowed: tuple[tuple[str, ...], ...] | None = None
+    min_defects: int
+    allowed: tuple[tuple[str, ...], ...]
 
     def __post_init__(self) -> None:
-        _check_range(self.host, self.min_defects, self.max_defects, self._allowed)
-
-    @property
-    def _allowed(self) -> tuple[tuple[str, ...], ...]:
-        return self.host.allowed if self.allowed is None else self.allowed
+        _check_range(self.host, self.min_defects, self.max_defects, self.allowed)
 
     @cached_property
     def _edits(self) -> tuple[tuple[int, str], ...]:
@@ -60,7 +56,7 @@ class EditsGrammar:
         return tuple(
             (site, f" {species} {self.host.site_name(site)}")
             for site in range(self.host.n_sites)
-            for species in self._allowed[self.host.site_cell(site)[0]]
+            for species in self.allowed[self.host.site_cell(site)[0]]
         )
 
     @property
@@ -91,29 +87,25 @@ class SitesGrammar:
         host: the supercell whose sites may change.
         max_defects: largest number of changed sites.
         min_defects: smallest number of changed sites.
-        allowed: species for each basis atom; by default the host's rules.
+        allowed: species for each basis atom.
         tails: text that follows each symbol, one a site: empty, or the coordinates of the line.
     """
 
     host: Host
     max_defects: int
+    min_defects: int
+    allowed: tuple[tuple[str, ...], ...]
     tails: tuple[str, ...]
-    min_defects: int = 1
-    allowed: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_range(self.host, self.min_defects, self.max_defects, self._allowed)
-
-    @property
-    def _allowed(self) -> tuple[tuple[str, ...], ...]:
-        return self.host.allowed if self.allowed is None else self.allowed
+        _check_range(self.host, self.min_defects, self.max_defects, self.allowed)
 
     @cached_property
     def _changeable_from(self) -> tuple[int, ...]:
         """For each site how many sites from it on may change."""
         counts = [0]
         for site in reversed(range(self.host.n_sites)):
-            counts.append(counts[-1] + bool(self._allowed[self.host.site_cell(site)[0]]))
+            counts.append(counts[-1] + bool(self.allowed[self.host.site_cell(site)[0]]))
         return tuple(reversed(counts))
 
     @property
@@ -128,7 +120,7 @@ class SitesGrammar:
         if count + self._changeable_from[site + 1] >= self.min_defects:
             pieces[self._piece(site, self.host.site_element(site))] = (site + 1, count)
         if count < self.max_defects:
-            for species in self._allowed[self.host.site_cell(site)[0]]:
+            for species in self.allowed[self.host.site_cell(site)[0]]:
                 pieces[self._piece(site, species)] = (site + 1, count + 1)
         return pieces
 
