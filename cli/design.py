@@ -14,7 +14,7 @@ from defectgen_cli.output import emit, progress, say
 if TYPE_CHECKING:
     from defectgen.design.candidates import DesignRun
 
-LEVEL_HELP = "eV above the pristine host's VBM"
+LEVEL_HELP = "eV relative to the pristine VBM"
 
 
 def design(
@@ -31,7 +31,7 @@ def design(
         float | None, typer.Option("--fermi-level", metavar="EV", help=f"Wanted Fermi level, {LEVEL_HELP}.")
     ] = None,
     energy_per_atom: Annotated[
-        float | None, typer.Option("--energy-per-atom", metavar="EV", help="Wanted total energy by atom, eV.")
+        float | None, typer.Option("--energy-per-atom", metavar="EV", help="Wanted total energy per atom, eV.")
     ] = None,
     targets: Annotated[
         Path | None,
@@ -45,7 +45,7 @@ def design(
         int | None, typer.Option("--max-defects", min=1, help="Most point defects in a cell [as in training].")
     ] = None,
     kinds: Annotated[
-        str | None, typer.Option("--kinds", metavar="KIND", help="Only these defects: vacancy or substitution.")
+        str | None, typer.Option("--kinds", metavar="KIND", help="Only these defects: vacancy, substitution, or both.")
     ] = None,
     reference: Annotated[
         str, typer.Option(metavar="ZERO", help="Zero of all levels: vbm (of the pristine host), or raw (of the data).")
@@ -80,6 +80,7 @@ def design(
     from defectgen.design.targets import coverage_warnings, read_targets, single_target
     from defectgen.errors import UsageError
     from defectgen.report import check_output_folder, render_table, write_run
+    from defectgen.text.encodings import KINDS
 
     crystal = get_host(host)
     given = {
@@ -95,8 +96,9 @@ def design(
     asked = read_targets(targets) if targets is not None else (single_target(given),)
     if reference not in ("vbm", "raw"):
         raise UsageError(f"got --reference {reference!r}, expected vbm or raw.")
-    wanted_kinds = tuple(kind.strip() for kind in (kinds or "").split(",") if kind.strip())
-    if set(wanted_kinds) - {"vacancy", "substitution"}:
+    named = {kind.strip() for kind in (kinds or "").split(",") if kind.strip()}
+    wanted_kinds = tuple(kind for kind in KINDS if kind in named)
+    if named - set(KINDS):
         raise UsageError(f"got --kinds {kinds!r}, expected vacancy, substitution or both with a comma.")
     folder = output or Path("designs") / crystal.name
     check_output_folder(folder, overwrite)
@@ -132,14 +134,16 @@ def design(
         say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")
         raise typer.Exit(130 if not run.complete else 1)
     write_run(run, folder, overwrite=overwrite)
+    for line in run.warnings[len(warnings) :]:
+        say(f"warning: {line}")
     result = _summary(run, folder, time.monotonic() - started)
     emit(result, as_json)
     if not as_json:
         render_table(run)
-        zero = "the data's own zero" if raw else f"the valence band maximum of pristine {crystal.name}"
-        levels = any(BY_COLUMN[column].is_level for target in asked for column, _ in target.values)
+        levels = not raw and any(BY_COLUMN[column].is_level for target in asked for column, _ in target.values)
+        zero = f"; levels in eV relative to the valence band maximum of pristine {crystal.name}" if levels else ""
         typer.echo(f"\n{len(run.candidates)} structures in {folder} ({result['seconds']:.0f} s)")
-        typer.echo(f"open {folder / 'report.html'}" + (f"; levels in eV above {zero}" if levels and not raw else ""))
+        typer.echo(f"open {folder / 'report.html'}{zero}")
     if not run.complete:
         say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
         raise typer.Exit(130)

@@ -12,7 +12,7 @@ JsonOption = Annotated[
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do it again even if the result is already there.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed; the same seed gives the same files.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed; the same seed gives the same result.")]
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder that the results go to.")]
 SetOption = Annotated[
     list[str] | None,

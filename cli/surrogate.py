@@ -38,10 +38,13 @@ def train(
     from defectgen.data.levels import fit_level_scales
     from defectgen.data.splits import split_by_class
     from defectgen.data.twodmd import read_dataset
+    from defectgen.errors import UsageError
     from defectgen.score.parts import TARGETS
     from defectgen.score.training import train_surrogate
     from defectgen_cli.data import dataset_path
 
+    if (output / "surrogate.json").exists():
+        raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
     chosen = None if sets == "all" else [name.strip() for name in sets.split(",") if name.strip()]
     frame = split_by_class(read_dataset(dataset_path(data), chosen), SPLIT_FRACTIONS, seed)
     scales = {name: scale.to_dict() for name, scale in fit_level_scales(frame).items()}

@@ -80,9 +80,12 @@ def load_config(model: type[C], path: Path, overrides: Sequence[str] = (), **opt
             raise UsageError(f"--set {item!r}: expected key=value.")
         place = values
         *parents, last = key.split(".")
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = yaml.safe_load(text)
+        try:
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = yaml.safe_load(text)
+        except (TypeError, AttributeError, yaml.YAMLError) as error:
+            raise UsageError(f"--set {item!r}: cannot be set.", "Expected key=value with a value in YAML.") from error
     values.update({key: value for key, value in options.items() if value is not None})
     try:
         return model.model_validate(values)

@@ -23,6 +23,8 @@ from defectgen.text.encodings import PROMPT_VERSION
 
 SPLITS = ("train", "validation", "test")
 MANIFEST = "manifest.json"
+OWN_FILES = frozenset(f".{name}.part" for name in (*(f"{split}.jsonl" for split in SPLITS), MANIFEST))
+"""What an interrupted run can leave in a folder without a manifest."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,12 @@ def build_data(
     }
     path = output / MANIFEST
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+        if found.get("stage") != wanted["stage"]:
+            raise UsageError(f"{path} is not of records.", "Choose another folder.")
         if all(found.get(key) == value for key, value in wanted.items()):
             return {**found, "skipped": True}
         if not overwrite:
@@ -137,6 +144,8 @@ def build_data(
             )
     elif output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file, expected a folder.")
+    elif output.exists() and any(entry.name not in OWN_FILES for entry in output.iterdir()):
+        raise UsageError(f"{output} holds other files.", "Choose another folder.")
     if frame.is_empty():
         raise DefectgenError("the data has no rows.", "Expected at least one labelled structure.")
     output.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ class Candidate:
         predicted: column -> value in eV, for the columns of `core.properties`.
         uncertainty: column -> half-width of the 90 % interval in eV.
         distance_ev: sum of ``|predicted - target|`` over the target's properties, in eV.
-        novel: whether the configuration is in none of the data that the run knows.
+        novel: whether the configuration is not in the model's training data, up to symmetry.
     """
 
     rank: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,10 @@ class RawReference:
         """Predicted values with levels on the zero of the configuration's own cell, in eV."""
         return {c: self.scale.to_raw(v, configuration) if BY_COLUMN[c].is_level else v for c, v in values.items()}
 
+    def widen(self, column: str, half_width_ev: float) -> float:
+        """Half-width of the 90 % interval of a raw level, with the scatter of the zero's fitted shift added."""
+        return math.hypot(half_width_ev, 1.645 * self.scale.scatter_ev) if BY_COLUMN[column].is_level else half_width_ev
+
 
 @dataclass
 class Tally:
@@ -116,6 +121,12 @@ def design(
         if complete and len(candidates) < settings.n:
             notes.append(f"target {target.id}: {len(candidates)} distinct candidates found, {settings.n} asked for.")
         ranked += candidates[: settings.n]
+    beyond = sum(not candidate.uncertainty for candidate in ranked)
+    if beyond:
+        notes.append(
+            f"{beyond} of {len(ranked)} candidates are unlike anything that the surrogate was trained on: "
+            "their values are extrapolated and have no interval."
+        )
     facts = {
         "n": settings.n,
         "samples_per_target": settings.samples,
@@ -156,7 +167,8 @@ def collect(
             asks = [(target.id, ask) for target in wanting for ask in _asks(target, number, settings, raw)]
             for proposal in proposer.propose(host, [ask for _, ask in asks]) if asks else ():
                 tally.proposed += 1
-                progress(1)
+                if number == 0:
+                    progress(1)
                 if proposal.configuration is not None:
                     tally.valid += 1
                     found[asks[proposal.ask][0]].setdefault(proposal.configuration.key, proposal.configuration)
@@ -211,8 +223,10 @@ def rank(
         uncertainty = {
             column: float(row[uncertainty_column(column)])
             for column in predicted
-            if row.get(uncertainty_column(column)) is not None
+            if row.get(uncertainty_column(column)) is not None and row.get("in_domain", True)
         }
+        if raw:
+            uncertainty = {column: raw.widen(column, width) for column, width in uncertainty.items()}
         distance = target.distance_ev(predicted)
         rows.append((distance if np.isfinite(distance) else np.inf, key, predicted, uncertainty))
     rows.sort(key=lambda entry: entry[:2])

@@ -14,6 +14,10 @@ from defectgen.errors import UsageError
 _NAMES = {name: p.column for p in PROPERTIES for name in (p.column, p.option, p.option.replace("-", "_"))}
 
 
+LARGEST_EV = 1e3
+"""No property of a cell is larger; what is, was not meant in eV."""
+
+
 def single_target(values: Mapping[str, float | None]) -> Target:
     """The target of one call.
 
@@ -43,8 +47,14 @@ def read_targets(path: Path) -> tuple[Target, ...]:
     try:
         table = pl.read_csv(path, infer_schema=False)
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}).") from error
+        raise UsageError(
+            f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}).", "Expected commas between columns."
+        ) from error
     names = {name: name.strip().lower() for name in table.columns}
+    columns = [_NAMES.get(plain, plain) for plain in names.values()]
+    repeated = [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]
+    if repeated:
+        raise UsageError(f"{path}: column {repeated[0]!r} stands for a property that another one gives too.")
     unknown = [name for name, plain in names.items() if plain != "id" and plain not in _NAMES]
     if unknown:
         known = ", ".join(["id", *COLUMNS])
@@ -59,7 +69,9 @@ def read_targets(path: Path) -> tuple[Target, ...]:
                 given[_NAMES[names[name]]] = float(text)
             except ValueError as error:
                 raise UsageError(f"{path}, target {number}: {name} is {text!r}, expected a number in eV.") from error
-        identity = next((str(row[name]).strip() for name in names if names[name] == "id" and row[name]), str(number))
+        identity = next(
+            (row[name].strip() for name in names if names[name] == "id" and (row[name] or "").strip()), str(number)
+        )
         asked = tuple((column, given[column]) for column in COLUMNS if column in given)
         if not asked:
             raise UsageError(
@@ -68,17 +80,28 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         targets.append(_target(identity, asked, str(path)))
     if not targets:
         raise UsageError(f"{path} holds no targets.", "Expected one a line below the header.")
-    repeated = sorted({t.id for t in targets if [u.id for u in targets].count(t.id) > 1})
-    if repeated:
-        raise UsageError(f"{path}: target id {repeated[0]!r} occurs more than once.", "Give each target its own id.")
+    twice = sorted({t.id for t in targets if [u.id for u in targets].count(t.id) > 1})
+    if twice:
+        raise UsageError(f"{path}: target id {twice[0]!r} occurs more than once.", "Give each target its own id.")
     return tuple(targets)
 
 
 def _target(identity: str, asked: tuple[tuple[str, float], ...], where: str) -> Target:
     try:
-        return Target(identity, asked)
+        target = Target(identity, asked)
     except ValueError as error:
         raise UsageError(f"target {identity} in {where}: {error}.") from error
+    values = dict(asked)
+    for column, value in asked:
+        if abs(value) > LARGEST_EV:
+            raise UsageError(f"target {identity} in {where}: got {column}={value:g}, expected electronvolts.")
+    if values.get("band_gap_ev", 0.0) < 0:
+        raise UsageError(
+            f"target {identity} in {where}: got a gap of {values['band_gap_ev']:g} eV, expected 0 or more."
+        )
+    if "homo_ev" in values and values.get("lumo_ev", values["homo_ev"]) < values["homo_ev"]:
+        raise UsageError(f"target {identity} in {where}: the LUMO asked for lies below the HOMO.")
+    return target
 
 
 def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[str, list[float]]) -> tuple[str, ...]:

@@ -211,7 +211,7 @@ def finetune(
     if (output / METADATA).exists():
         raise UsageError(f"{output} already holds a trained adapter.", "Choose another folder for the new one.")
     run = {"config": config.model_dump(), "data": manifest["data_sha256"], "settings": manifest["settings"]}
-    _claim(output, run)
+    _check_claim(output, run)
     torch.manual_seed(config.seed)
     model, tokenizer, dtype = load_base(config.base_model, config.dtype, config.quantization)
     records = read_records(data / "train.jsonl")
@@ -241,6 +241,7 @@ def finetune(
         callbacks=[progress],
     )
     trainer.remove_callback(PrinterCallback)  # it prints on stdout, which is for results
+    _claim(output, run)
     resumable = _checkpoints(checkpoints)
     with _stop_on_signal(progress):
         trainer.train(resume_from_checkpoint=str(resumable[-1]) if resumable else None)
@@ -291,13 +292,18 @@ def _manifest(data: Path) -> Path:
     return path
 
 
-def _claim(output: Path, run: dict[str, Any]) -> None:
-    """Note what run this folder is for, or check that it is for this one."""
+def _check_claim(output: Path, run: dict[str, Any]) -> None:
+    """Check that the folder is not the one of another run."""
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file, expected a folder.")
     path = output / "run.json"
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(run)):
-            raise UsageError(f"{output} holds another run (other configuration or records).", "Choose another folder.")
-        return
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(run)):
+        raise UsageError(f"{output} holds another run (other configuration or records).", "Choose another folder.")
+
+
+def _claim(output: Path, run: dict[str, Any]) -> None:
+    """Note what run this folder is for."""
+    path = output / "run.json"
     output.mkdir(parents=True, exist_ok=True)
     temporary = output / ".run.json"
     temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")

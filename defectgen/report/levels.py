@@ -15,7 +15,7 @@ Scale = Callable[[float], float]
 LEVELS = ("homo_ev", "lumo_ev")
 HEIGHT_PX = 260.0
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 56.0, 96.0, 14.0, 28.0
-STEPS_EV = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+STEPS_EV = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 MIN_LABEL_STEP_PX = 13.0
 BAR_SHARE = 0.56
 """Width of a level by the room of a candidate."""

@@ -146,4 +146,4 @@ def allowed_for_kinds(host: Host, kinds: tuple[str, ...]) -> tuple[tuple[str, ..
 def _check_range(host: Host, least: int, most: int, allowed: tuple[tuple[str, ...], ...]) -> None:
     changeable = sum(bool(species) for species in allowed) * host.supercell[0] * host.supercell[1]
     if not 0 <= least <= most <= changeable:
-        raise ValueError(f"got {least} to {most} defects, expected a range within 0 to {changeable} for {host.name}")
+        raise ValueError(f"got {most} defects, expected {max(least, 1)} to {changeable} in {host.name} {host.size}")
