@@ -70,6 +70,19 @@ def test_symmetry_images_are_one_candidate_and_too_few_are_said(mos2: Host) -> N
     assert run.warnings == ("target 1: 1 distinct candidates found, 4 asked for.",)
 
 
+class ExtrapolatingScorer(CountingScorer):
+    """Says that it never saw anything like it."""
+
+    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+        return super().score(configurations).with_columns(in_domain=pl.lit(False))
+
+
+def test_extrapolated_values_have_no_interval_and_are_said(mos2: Host) -> None:
+    run = design(mos2, [TARGET], RandomProposer(3), ExtrapolatingScorer(), (), DesignSettings(n=3, samples=8))
+    assert all(not candidate.uncertainty for candidate in run.candidates)
+    assert any("3 of 3 candidates are unlike anything" in line for line in run.warnings)
+
+
 def test_the_same_seed_gives_the_same_candidates(mos2: Host) -> None:
     def keys(seed: int) -> list[str]:
         settings = DesignSettings(n=8, samples=16, seed=seed)
@@ -94,6 +107,8 @@ def test_raw_targets_are_compared_on_the_raw_scale(mos2: Host) -> None:
     target = Target("1", (("homo_ev", -0.2),))
     run = design(mos2, [target], RandomProposer(3), CountingScorer(), (), DesignSettings(n=4, samples=8), raw=raw)
     assert run.reference == RAW
+    assert raw.widen("homo_ev", 0.02) == pytest.approx((0.02**2 + (1.645 * 0.01) ** 2) ** 0.5)
+    assert raw.widen("band_gap_ev", 0.02) == 0.02
     for candidate in run.candidates:
         expected = 0.1 * candidate.configuration.n_defects - 0.7 + scale.shift(candidate.configuration)
         assert candidate.predicted["homo_ev"] == pytest.approx(expected)

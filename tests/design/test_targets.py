@@ -44,6 +44,10 @@ def test_a_table_may_use_either_name_and_leave_cells_empty(tmp_path: Path) -> No
         ("id,homo\na,1\na,2\n", "'a' occurs more than once"),
         ("homo\n", "holds no targets"),
         ("", "cannot be read as CSV"),
+        ("homo,homo_ev\n0.1,0.2\n", "stands for a property that another one gives too"),
+        ("homo\n1150\n", "expected electronvolts"),
+        ("band_gap\n-1\n", "got a gap of -1 eV"),
+        ("homo,lumo\n1,0.5\n", "LUMO asked for lies below the HOMO"),
     ],
 )
 def test_broken_tables_are_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -152,6 +152,23 @@ def test_adapters_of_other_prompts_are_refused(tmp_path: Path) -> None:
         read_adapter(tmp_path)
 
 
+def test_records_never_replace_foreign_files(tiny_2dmd: Path, tmp_path: Path) -> None:
+    frame = split_by_class(read_dataset(tiny_2dmd), seed=1)
+    (tmp_path / "train.jsonl").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files"):
+        build_data(frame, tmp_path, RecordSettings(), overwrite=True)
+    (tmp_path / "manifest.json").write_text('{"tool": "another"}')
+    with pytest.raises(UsageError, match="is not of records"):
+        build_data(frame, tmp_path, RecordSettings(), overwrite=True)
+    assert (tmp_path / "train.jsonl").read_text() == "mine"
+
+
+def test_a_failed_start_does_not_claim_the_folder(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="max_length is 12"):
+        finetune(config(tiny_model_dir, max_length=12), records, tmp_path / "run")
+    assert finetune(config(tiny_model_dir, max_steps=1), records, tmp_path / "run").steps == 1
+
+
 def test_records_say_which_properties_are_missing(tmp_path: Path) -> None:
     with pytest.raises(DefectgenError, match="no rows"):
         build_data(
