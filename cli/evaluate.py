@@ -61,13 +61,13 @@ def defect(
         raise UsageError(f"got --split {split!r}, expected validation or test.")
     if output is not None and output.exists():
         raise UsageError(f"{output} exists already.", "Choose another file.")
+    crystals = [get_host(name) for name in host.split(",") if name.strip()]
     folder = dataset_path(data)
     result: dict[str, object] = {
         "targets_per_host": targets, "n": n, "split": split, "seed": seed, "temperature": temperature
     }  # fmt: skip
     lines = []
-    for name in host.split(","):
-        crystal = get_host(name)
+    for crystal in crystals:
         engine = load_engine(crystal, model, surrogate, None, (), temperature)
         split_seed = engine.card.data["settings"]["seed"]
         frame = split_by_class(read_dataset(folder, (crystal.name,)), seed=split_seed).drop_nulls(LEVEL_PAIR)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,6 @@ JsonOption = Annotated[
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do it again even if the result is already there.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed; the same seed gives the same result.")]
-OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder that the results go to.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the config; may be given several times."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -27,13 +28,19 @@ def score(
 ) -> None:
     """Tell what defects structure files hold and predict their properties.
 
-    Each file is matched to the host's pristine supercell; it may be relaxed, shifted or have another
-    vacuum. Levels are in eV relative to the valence band maximum of the pristine host.
+    Each file is matched to the host's pristine supercell with the same axes; it may be relaxed,
+    shifted or have another vacuum. All files must have one host. Levels are in eV relative to the
+    valence band maximum of the pristine host.
     """
     import polars as pl
 
     from defectgen.core import get_host, host_names
-    from defectgen.core.matching import NotADecorationError, read_configuration
+    from defectgen.core.matching import (
+        NotADecorationError,
+        configuration_from_structure,
+        read_configuration,
+        read_structure,
+    )
     from defectgen.core.properties import PROPERTIES
     from defectgen.errors import DefectgenError, UsageError
     from defectgen.llm.adapter import training_configurations
@@ -48,17 +55,16 @@ def score(
     names = [get_host(host).name] if host else list(host_names())
     configurations = []
     for path in paths:
-        problems = []
+        if len(names) == 1:
+            configurations.append(read_configuration(get_host(names[0]), path))
+            continue
+        structure = read_structure(path)
         for name in names:
-            try:
-                configurations.append(read_configuration(get_host(name), path))
+            with contextlib.suppress(NotADecorationError):
+                configurations.append(configuration_from_structure(get_host(name), structure))
                 names = [name]
                 break
-            except NotADecorationError as error:
-                problems.append(error)
         else:
-            if len(problems) == 1:
-                raise problems[0]
             raise DefectgenError(
                 f"{path} is no decoration of {', '.join(names)}.", "Name the host with --host to see why."
             )

@@ -91,11 +91,13 @@ def evaluate(
     import polars as pl
 
     from defectgen.data.twodmd import read_dataset
-    from defectgen.errors import DefectgenError
+    from defectgen.errors import DefectgenError, UsageError
     from defectgen.score import evaluation
     from defectgen.score.surrogate import Surrogate, digest
     from defectgen_cli.data import dataset_path
 
+    if output is not None and output.exists():
+        raise UsageError(f"{output} exists already.", "Choose another file.")
     scorer = Surrogate.load(model)
     chosen = None if sets == "all" else [name.strip() for name in sets.split(",") if name.strip()]
     frame = read_dataset(dataset_path(data), chosen)

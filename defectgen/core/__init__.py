@@ -8,6 +8,7 @@ from defectgen.core.matching import (
     configuration_from_atoms,
     configuration_from_structure,
     read_configuration,
+    read_structure,
 )
 from defectgen.core.names import defect_label, defect_name, kroger_vink, parse_label
 from defectgen.core.symmetry import site_permutations
@@ -28,5 +29,6 @@ __all__ = [
     "kroger_vink",
     "parse_label",
     "read_configuration",
+    "read_structure",
     "site_permutations",
 ]

@@ -164,11 +164,11 @@ def configuration_from_structure(
     return configuration_from_atoms(host, lattice, species, np.asarray(structure.frac_coords), tolerance_angstrom)
 
 
-def read_configuration(host: Host, path: Path) -> Configuration:
-    """The configuration in a CIF or POSCAR file.
+def read_structure(path: Path) -> Structure:
+    """The structure in a CIF or POSCAR file.
 
     Raises:
-        NotADecorationError: the file cannot be read as a structure, or is no decoration of the host.
+        DefectgenError: no such file, or one that cannot be read as a structure.
     """
     from pymatgen.core import Structure
 
@@ -177,10 +177,20 @@ def read_configuration(host: Host, path: Path) -> Configuration:
     try:
         with warnings.catch_warnings():  # about rounding of coordinates, well below any tolerance here
             warnings.simplefilter("ignore")
-            structure = Structure.from_file(path)
+            return Structure.from_file(path)
     except Exception as error:
-        raise NotADecorationError(f"{path}: cannot be read as a CIF or POSCAR ({error}).") from error
+        reason = " ".join(str(error).split())
+        raise DefectgenError(f"{path}: cannot be read as a CIF or POSCAR ({reason:.100}).") from error
+
+
+def read_configuration(host: Host, path: Path) -> Configuration:
+    """The configuration in a CIF or POSCAR file.
+
+    Raises:
+        DefectgenError: no such file, or one that cannot be read as a structure.
+        NotADecorationError: no decoration of the host.
+    """
     try:
-        return configuration_from_structure(host, structure)
+        return configuration_from_structure(host, read_structure(path))
     except NotADecorationError as error:
         raise NotADecorationError(f"{path} is no decoration of {host.name} {host.size}: {error}") from error

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from defectgen.core import Configuration, Host, get_host, host_names, parse_label, site_permutations
 from defectgen.core.matching import NotADecorationError, configuration_from_structure, read_configuration
-from defectgen.errors import UsageError
+from defectgen.errors import DefectgenError, UsageError
 
 N_OPERATIONS = {"MoS2": 768, "WSe2": 768, "BN": 384, "GaSe": 432, "InSe": 432, "P": 144 * 2}
 MAX_DEFECTS = 12
@@ -121,7 +121,7 @@ def test_foreign_structures_are_refused_with_the_reason() -> None:
 def test_unreadable_and_missing_files_give_one_line(tmp_path) -> None:  # type: ignore[no-untyped-def]
     broken = tmp_path / "broken.cif"
     broken.write_text("not a cif")
-    with pytest.raises(NotADecorationError) as caught:
+    with pytest.raises(DefectgenError, match="cannot be read as a CIF or POSCAR") as caught:
         read_configuration(get_host("MoS2"), broken)
     assert "\n" not in str(caught.value)
     with pytest.raises(Exception, match="is not a file"):
