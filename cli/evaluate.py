@@ -51,9 +51,10 @@ def defect(
     from defectgen.core import get_host
     from defectgen.data.splits import split_by_class
     from defectgen.data.twodmd import read_dataset
-    from defectgen.design.evaluate import LEVEL_PAIR, evaluate_proposer, held_out_targets, nearest_labelled
+    from defectgen.design.evaluate import evaluate_proposer, held_out_targets, nearest_labelled
     from defectgen.design.proposals import RandomProposer
     from defectgen.errors import UsageError
+    from defectgen.tasks.defect import LEVEL_PAIR
     from defectgen_cli.data import dataset_path
     from defectgen_cli.engine import load_engine
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.core.properties import BY_COLUMN, COLUMNS
+from defectgen.text.numbers import format_number
 
 PRISTINE_VBM = "pristine VBM"
 """`DesignRun.reference` when levels count from the valence band maximum of the pristine host."""
@@ -43,7 +44,7 @@ class Target:
     @property
     def text(self) -> str:
         """The target in one line, e.g. ``homo_ev=0.050 lumo_ev=1.150``."""
-        return " ".join(f"{column}={_fixed(value, BY_COLUMN[column].decimals)}" for column, value in self.values)
+        return " ".join(f"{column}={format_number(value, BY_COLUMN[column].decimals)}" for column, value in self.values)
 
     def distance_ev(self, predicted: Mapping[str, float]) -> float:
         """Sum of absolute deviations over the target's properties, in eV.
@@ -140,8 +141,3 @@ class DesignRun:
         for candidate in self.candidates:
             groups.setdefault(candidate.target, []).append(candidate)
         return {target: tuple(group) for target, group in groups.items()}
-
-
-def _fixed(value: float, decimals: int) -> str:
-    """Fixed-point text without a negative zero."""
-    return f"{round(value, decimals) + 0.0:.{decimals}f}"

@@ -17,8 +17,8 @@ from defectgen.design.pipeline import rank, seed_for
 from defectgen.design.proposals import Ask, Proposer
 from defectgen.errors import DefectgenError
 from defectgen.score.protocol import Scorer
+from defectgen.tasks.defect import LEVEL_PAIR
 
-LEVEL_PAIR = ("homo_ev", "lumo_ev")
 WITHIN_EV = 0.02
 
 
