@@ -12,9 +12,10 @@ import typer
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError
-from defectgen_cli import evaluate, surrogate
+from defectgen_cli import data_commands, evaluate, surrogate
 from defectgen_cli.build_data import build_data
 from defectgen_cli.design import design
+from defectgen_cli.enumerate import enumerate_
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.options import DebugOption
@@ -35,10 +36,12 @@ app = typer.Typer(
 # One line a command, in the order of the help. A command's module imports typer and its own
 # options only; whatever is heavy is imported inside the function.
 app.command("design")(design)
+app.command("enumerate")(enumerate_)
 app.command("fetch")(fetch)
 app.command("build-data")(build_data)
 app.command("finetune")(finetune)
 app.command("score")(score)
+app.add_typer(data_commands.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(surrogate.app, name="surrogate")
 

@@ -18,6 +18,12 @@ def finetune(
     ],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Records made by build-data.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the adapter.")],
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--start-from", metavar="ADAPTER", help="Go on from this trained adapter instead of from nothing."
+        ),
+    ] = None,
     base_model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Registered name, folder, or name on the hub.")
     ] = None,
@@ -38,6 +44,7 @@ def finetune(
         FinetuneConfig,
         find_config(config, "defect"),
         overrides or (),
+        initial_adapter=None if start_from is None else str(start_from),
         base_model=base_model,
         max_steps=max_steps,
         seed=seed,
@@ -58,6 +65,7 @@ def finetune(
 
     given = [("--base-model", base_model), ("--max-steps", max_steps), ("--seed", seed)]
     changes = [f"{name} {value}" for name, value in given if value is not None]
+    changes += ["--start-from ADAPTER"] if start_from is not None else []
     changes += [f"--set {item}" for item in overrides or ()]
     command = " ".join(["defectgen finetune", Path(config).stem, "--data RECORDS -o ADAPTER", *changes])
     result = train(settings, data, output, report, command)

@@ -1,6 +1,6 @@
 """Hosts, configurations, their symmetry and names."""
 
-from defectgen.core.configuration import Configuration, Edit
+from defectgen.core.configuration import Configuration, Edit, canonicalize
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.core.hosts import get_host, host_names
 from defectgen.core.matching import (
@@ -20,6 +20,7 @@ __all__ = [
     "Host",
     "NotADecorationError",
     "Rule",
+    "canonicalize",
     "configuration_from_atoms",
     "configuration_from_structure",
     "defect_label",

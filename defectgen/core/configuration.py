@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -106,7 +106,7 @@ class Configuration:
 
     def canonical(self) -> Configuration:
         """The representative of all images of this configuration under the host's symmetry."""
-        return Configuration(self.host, canonical_edits(self.host, self.edits))
+        return Configuration(self.host, canonical_edits(self.host, [self.edits])[0])
 
     def image(self, operation: int) -> Configuration:
         """The image under one row of `site_permutations`."""
@@ -124,3 +124,15 @@ class Configuration:
         filled = [(site, species) for site, species in enumerate(self.species) if species != VACANCY]
         coordinates = self.host.site_frac_coords[[site for site, _ in filled]]
         return Structure(self.host.supercell_lattice, [species for _, species in filled], coordinates)
+
+
+def canonicalize(configurations: Sequence[Configuration]) -> list[Configuration]:
+    """`Configuration.canonical` of many at once, in their order, which is faster than one by one."""
+    by_host: dict[Host, list[int]] = {}
+    for row, item in enumerate(configurations):
+        by_host.setdefault(item.host, []).append(row)
+    found = list(configurations)
+    for host, rows in by_host.items():
+        for row, edits in zip(rows, canonical_edits(host, [found[row].edits for row in rows]), strict=True):
+            found[row] = Configuration(host, edits)
+    return found

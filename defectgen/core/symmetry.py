@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,30 +70,132 @@ def _basis_image(host: Host, basis: int, moved: NDArray[np.float64]) -> tuple[in
     return target, offsets[target].astype(np.int64)
 
 
-@lru_cache(maxsize=64)
-def _images_to_representative(host: Host) -> tuple[NDArray[np.int32], tuple[NDArray[np.int32], ...]]:
-    """The smallest site of each site's orbit, and for each site the operations that take it there."""
-    permutations = site_permutations(host)
-    representative = permutations.min(axis=0)
-    operations = tuple(permutations[permutations[:, site] == representative[site]] for site in range(host.n_sites))
-    return representative, operations
+Sites = NDArray[np.int64]
 
 
-def canonical_edits(host: Host, edits: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
-    """The smallest image of a decoration under the host's symmetry, as sorted (site, species) pairs.
+@dataclass(frozen=True)
+class SmallestImages:
+    """The smallest images of n decorations with k defects.
 
-    Two decorations are equivalent exactly if their smallest images are equal. Only operations
-    that take one of the defects to the smallest site that any of them can reach need a look.
+    Attributes:
+        sites: in ascending order, shape (n, k).
+        codes: what stands on each, shape (n, k).
+        stabilizer_orders: number of operations that leave each decoration unchanged, shape (n,).
     """
-    if not edits:
-        return ()
-    representative, operations = _images_to_representative(host)
-    sites = np.array([site for site, _ in edits])
-    names = sorted({species for _, species in edits})
-    codes = np.array([names.index(species) for _, species in edits])
-    reachable = representative[sites]
-    first = reachable.min()
-    images = np.concatenate([operations[site][:, sites] for site in sites[reachable == first]])
-    keys = np.sort(images.astype(np.int64) * len(names) + codes, axis=1)
-    smallest = keys[np.lexsort(keys.T[::-1])[0]]
-    return tuple((int(key) // len(names), names[int(key) % len(names)]) for key in smallest)
+
+    sites: Sites
+    codes: Sites
+    stabilizer_orders: Sites
+
+
+@dataclass(frozen=True)
+class SiteGroup:
+    """A group of site permutations with what is needed to find smallest images fast.
+
+    Attributes:
+        permutations: shape (n_operations, n_sites): operation g takes site s to ``permutations[g, s]``.
+    """
+
+    permutations: NDArray[np.int32]
+
+    @cached_property
+    def representatives(self) -> NDArray[np.int32]:
+        """The smallest site that each site can be taken to, shape (n_sites,)."""
+        return np.asarray(self.permutations.min(axis=0))
+
+    @cached_property
+    def _to_representative(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """The operations that take each site to its representative, site after site; where each begins; how many."""
+        found = [np.flatnonzero(self.permutations[:, s] == first) for s, first in enumerate(self.representatives)]
+        sizes = np.array([len(operations) for operations in found])
+        return np.concatenate(found), np.cumsum(sizes) - sizes, sizes
+
+    @cached_property
+    def _narrow(self) -> NDArray[np.integer]:
+        """The permutations in two bytes a site where that is enough: sorting images is most of the work."""
+        return self.permutations.astype(np.int16 if self.permutations.shape[1] < 2**15 else np.int64)
+
+    def smallest_images(self, sites: Sites, codes: Sites | None = None) -> SmallestImages:
+        """The smallest image of each of n decorations with k defects.
+
+        Images are compared as lists of (site, code) pairs in ascending order. A smallest image begins with the
+        smallest site that any of the defects can reach, so only operations that take a defect there need a look.
+
+        Args:
+            sites: changed sites, each once, shape (n, k).
+            codes: what stands on each, as small numbers, shape (n, k); all the same if left out.
+        """
+        n, k = sites.shape
+        if codes is None:
+            codes = np.zeros_like(sites)
+        if not n or not k:
+            return SmallestImages(sites, codes, np.full(n, len(self.permutations)))
+        base = int(codes.max()) + 1
+        dtype = np.int16 if self.permutations.shape[1] * base < 2**15 else np.int64
+        step = max(1, _MAX_ELEMENTS // (k * k * int(self._to_representative[2].max())))
+        found = [
+            self._smallest(sites[start : start + step], codes[start : start + step].astype(dtype), dtype(base))
+            for start in range(0, n, step)
+        ]
+        keys = np.concatenate([keys for keys, _ in found]).astype(np.int64)
+        return SmallestImages(keys // base, keys % base, np.concatenate([same for _, same in found]))
+
+    def _smallest(
+        self, sites: Sites, codes: NDArray[np.integer], base: np.integer
+    ) -> tuple[NDArray[np.integer], Sites]:
+        """Keys (site times base plus code) of the smallest images, and how many operations lead to each."""
+        reached = self.representatives[sites]
+        rows, anchors = np.nonzero(reached == reached.min(axis=1, keepdims=True))
+        operations, begins, sizes = self._to_representative
+        anchors = sites[rows, anchors]
+        count = sizes[anchors]
+        rows = np.repeat(rows, count)
+        which = np.arange(len(rows)) + np.repeat(begins[anchors] - np.cumsum(count) + count, count)
+        keys = self._narrow[operations[which][:, None], sites[rows]] * base + codes[rows]
+        keys.sort(axis=1)
+        for column in range(keys.shape[1]):
+            starts = np.flatnonzero(np.diff(rows, prepend=-1))
+            if len(starts) == len(rows):
+                break
+            smallest = np.minimum.reduceat(keys[:, column], starts)
+            kept = keys[:, column] == np.repeat(smallest, np.diff(starts, append=len(rows)))
+            rows, keys = rows[kept], keys[kept]
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        return keys[starts], np.diff(starts, append=len(rows))
+
+    def stabilizer(self, sites: Sites) -> SiteGroup:
+        """The operations that take a set of sites, shape (k,), to itself."""
+        images = np.sort(self.permutations[:, sites], axis=1)
+        return SiteGroup(self.permutations[(images == np.sort(sites)).all(axis=1)])
+
+
+_MAX_ELEMENTS = 4_000_000
+"""Numbers that one step of `SiteGroup.smallest_images` holds at once, to bound the memory."""
+
+
+@lru_cache(maxsize=64)
+def site_group(host: Host) -> SiteGroup:
+    """The symmetry group of a host supercell."""
+    return SiteGroup(site_permutations(host))
+
+
+def canonical_edits(
+    host: Host, decorations: Sequence[tuple[tuple[int, str], ...]]
+) -> list[tuple[tuple[int, str], ...]]:
+    """The smallest image of each decoration under the host's symmetry, as sorted (site, species) pairs.
+
+    Two decorations are equivalent exactly if their smallest images are equal.
+    """
+    names = sorted({species for edits in decorations for _, species in edits})
+    code = {name: number for number, name in enumerate(names)}
+    by_size: dict[int, list[int]] = {}
+    for row, edits in enumerate(decorations):
+        by_size.setdefault(len(edits), []).append(row)
+    found: list[tuple[tuple[int, str], ...]] = [()] * len(decorations)
+    for size, rows in by_size.items():
+        flat = np.array([(site, code[name]) for row in rows for site, name in decorations[row]], dtype=np.int64)
+        flat = flat.reshape(len(rows), size, 2)
+        images = site_group(host).smallest_images(flat[:, :, 0], flat[:, :, 1])
+        for row, ours, kinds in zip(rows, images.sites.tolist(), images.codes.tolist(), strict=True):
+            found[row] = tuple((site, names[kind]) for site, kind in zip(ours, kinds, strict=True))
+    return found

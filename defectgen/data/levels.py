@@ -33,6 +33,13 @@ FITTED_SHIFT = "fitted_shift"
 LEVELS = {"homo_ev": "homo_raw_ev", "lumo_ev": "lumo_raw_ev", "fermi_level_ev": "fermi_level_raw_ev"}
 """Aligned column and the raw column that it comes from."""
 
+SPIN_LEVELS = {
+    f"{level}_{channel}_ev": f"{level}_{channel}_raw_ev"
+    for level in ("homo", "lumo")
+    for channel in ("majority", "minority")
+}
+"""Likewise for each spin channel, where the table has them."""
+
 HOST_WINDOW_EV = {
     "MoS2": (-0.5, 0.2),
     "WSe2": (-0.5, 0.2),
@@ -233,7 +240,9 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale | None) -> pl.DataFrame:
         level_method=pl.Series(method, dtype=pl.String),
     )
     return added.with_columns(
-        (pl.col(raw) - scale.e_vbm_ev - pl.col("level_shift_ev")).alias(name) for name, raw in LEVELS.items()
+        (pl.col(raw) - scale.e_vbm_ev - pl.col("level_shift_ev")).alias(name)
+        for name, raw in (LEVELS | SPIN_LEVELS).items()
+        if raw in frame.columns
     )
 
 

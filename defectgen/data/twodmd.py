@@ -26,6 +26,7 @@ from defectgen.core import (
     Configuration,
     Host,
     NotADecorationError,
+    canonicalize,
     configuration_from_atoms,
     get_host,
     parse_label,
@@ -34,7 +35,7 @@ from defectgen.data.assets import cache_dir
 from defectgen.data.levels import LevelScale, align_levels, fit_level_scale, reference_scale
 from defectgen.errors import DefectgenError, UsageError
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Counts changes of what the reader returns; cached tables of another version are not used."""
 
 TOLERANCE_ANGSTROM = 0.05
@@ -77,12 +78,21 @@ _TARGETS = {
 """Our column and the published one. Spin-polarized sets: the HOMO is the higher of the two channels',
 the LUMO the lower, and the gap the smaller of the two channels' gaps (so it may exceed LUMO - HOMO)."""
 
+_SPIN_TARGETS = {
+    f"{ours}_{channel}{raw}_ev": f"{published}_{channel}"
+    for channel in ("majority", "minority")
+    for ours, published, raw in (("homo", "homo", "_raw"), ("lumo", "lumo", "_raw"), ("band_gap", "homo_lumo_gap", ""))
+}
+"""Likewise for each spin channel; both are the same where a cell was computed without spin."""
+
 COLUMNS = (
     "id", "host", "set", "density", "supercell", "configuration", "label", "defect_class", "n_defects",
     "concentration", "homo_ev", "lumo_ev", "fermi_level_ev", "band_gap_ev", "formation_energy_ev",
     "formation_energy_per_site_ev", "energy_per_atom_ev", "energy_ev", "total_magnetization_mu_b", "homo_raw_ev",
     "lumo_raw_ev", "fermi_level_raw_ev", "level_shift_ev", "level_method", "level_error_ev", "core_level_raw_ev",
-    "core_level_pristine_ev", "vbm_pristine_ev",
+    "core_level_pristine_ev", "vbm_pristine_ev", "homo_majority_ev", "homo_minority_ev", "lumo_majority_ev",
+    "lumo_minority_ev", "band_gap_majority_ev", "band_gap_minority_ev", "homo_majority_raw_ev", "homo_minority_raw_ev",
+    "lumo_majority_raw_ev", "lumo_minority_raw_ev",
 )  # fmt: skip
 
 
@@ -296,9 +306,10 @@ def _table(
     found: list[Configuration] = []
     for name in targets["_id"]:
         try:
-            found.append(configuration_from_cif(host, texts[name]).canonical())
+            found.append(configuration_from_cif(host, texts[name]))
         except NotADecorationError as error:
             raise DefectgenError(f"structure {name} of {info.name} is no decoration of {info.host}: {error}") from error
+    found = canonicalize(found)
     classes = dict(zip(descriptors["_id"], descriptors["description"], strict=True))
     unknown = set(targets["descriptor_id"]) - classes.keys()
     if unknown:
@@ -318,10 +329,10 @@ def _table(
             "concentration": [item.concentration for item in found],
         },
         schema_overrides={"defect_class": pl.String},
-    ).with_columns(targets[source].cast(pl.Float64).fill_nan(None).alias(name) for name, source in _TARGETS.items())
-    absent = [pl.lit(None, pl.Float64).alias(name) for name in _CORE if name not in targets.columns]
-    present = [targets[name].cast(pl.Float64).fill_nan(None) for name in _CORE if name in targets.columns]
-    frame = frame.with_columns(*absent, *present)
+    ).with_columns(
+        (targets[source] if source in targets.columns else pl.lit(None)).cast(pl.Float64).fill_nan(None).alias(name)
+        for name, source in (_TARGETS | _SPIN_TARGETS | {name: name for name in _CORE}).items()
+    )
     if scale is None:
         scale = fit_level_scale(frame.filter(pl.col("core_level_raw_ev").is_not_null()))
     return align_levels(frame, scale).select(COLUMNS).sort("id")

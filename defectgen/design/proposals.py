@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from defectgen.core.configuration import Configuration
+from defectgen.core.configuration import Configuration, canonicalize
 from defectgen.core.host import Host
 from defectgen.llm.generate import Generator, Request, Sampling
 from defectgen.tasks.defect import DefectTask
@@ -94,9 +94,11 @@ class RandomProposer:
         changeable = [site for site in range(host.n_sites) if host.allowed[host.site_cell(site)[0]]]
         for index, ask in enumerate(asks):
             rng = np.random.default_rng(ask.seed)
+            drawn = []
             for _ in range(ask.n):
                 count = int(rng.integers(1, self.max_defects + 1))
                 sites = rng.choice(changeable, size=count, replace=False)
                 allowed = [host.allowed[host.site_cell(int(site))[0]] for site in sites]
                 edits = [(int(s), str(rng.choice(options))) for s, options in zip(sites, allowed, strict=True)]
-                yield Proposal(index, Configuration.of(host, edits).canonical())
+                drawn.append(Configuration.of(host, edits))
+            yield from (Proposal(index, configuration) for configuration in canonicalize(drawn))

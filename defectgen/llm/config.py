@@ -23,6 +23,7 @@ class FinetuneConfig(StageConfig):
 
     base_model: str = Field(description="registered name, folder, or name on the hub")
     lora: LoraSettings = LoraSettings()
+    initial_adapter: str | None = Field(default=None, description="folder of a trained adapter to go on from")
     learning_rate: float = Field(default=1e-4, gt=0, description="peak; falls to 0 along a cosine")
     warmup_share: float = Field(default=0.03, ge=0, lt=1, description="share of steps with rising learning rate")
     epochs: float = Field(default=1.0, gt=0, description="passes over the training records")

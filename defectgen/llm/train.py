@@ -17,14 +17,23 @@ from typing import Any
 
 import torch
 import transformers.trainer
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from peft.helpers import disable_input_dtype_casting
+from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.adapter import METADATA, MODEL_CARD, TRAINING_CONFIGURATIONS, WEIGHTS, AdapterCard
+from defectgen.llm.adapter import (
+    METADATA,
+    MODEL_CARD,
+    TRAINING_CONFIGURATIONS,
+    WEIGHTS,
+    AdapterCard,
+    read_adapter,
+    training_configurations,
+)
 from defectgen.llm.config import FinetuneConfig
 from defectgen.llm.loading import load_base
 from defectgen.llm.tokens import piece_ids, prompt_ids
@@ -226,6 +235,7 @@ def finetune(
         task_type="CAUSAL_LM",
     )
     model = get_peft_model(model, lora)
+    before = _start_from(model, config, data) if config.initial_adapter else None
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable()
@@ -262,17 +272,47 @@ def finetune(
             training={
                 "defectgen": __version__,
                 "command": command,
-                "config": config.model_dump(),
+                "config": config.model_dump(exclude={"initial_adapter"}),
                 "steps": steps,
                 "records_seen": steps * config.batch_size * config.accumulation,
                 "losses": losses[-1:],
                 "validation_losses": validation_losses,
+                **({"initial_adapter": before} if before else {}),
             },
         )
         _save_adapter(model, card, records, output)
     return FinetuneResult(
         output if finished else None, steps, total, losses, validation_losses, time.monotonic() - start
     )
+
+
+def _start_from(model: Any, config: FinetuneConfig, data: Path) -> dict[str, Any]:
+    """Load the weights of an earlier adapter, and tell how that one was trained.
+
+    Raises:
+        UsageError: an adapter of another shape, or one that was trained on structures held back here.
+    """
+    folder = Path(str(config.initial_adapter))
+    card = read_adapter(folder)
+    known = training_configurations(folder)
+    for part in ("validation", "test"):
+        for record in read_records(data / f"{part}.jsonl"):
+            if record["configuration"] in known.get(f"{record['host']} {record['supercell']}", frozenset()):
+                raise UsageError(
+                    f"{folder} was trained on {record['configuration']} of {record['host']}, which {data} holds back.",
+                    "Build the records with the seed and fractions that the adapter was trained with.",
+                )
+    try:
+        found: Any = set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise UsageError(f"the weights of {folder} do not fit the run's base model and LoRA settings.") from error
+    if found.unexpected_keys or card.base_model != config.base_model:
+        raise UsageError(
+            f"{folder} is an adapter of {card.base_model}, the run is for {config.base_model}.",
+            "Start from an adapter of the same base model and LoRA targets.",
+        )
+    kept = ("command", "steps", "records_seen", "validation_losses", "initial_adapter")
+    return {name: card.training[name] for name in kept if name in card.training}
 
 
 def _tell_folder_from_library() -> None:
