@@ -142,7 +142,7 @@ def _chosen(sets: str) -> list[str] | None:
 
 def _formation_energy_errors(path: Path, frame: pl.DataFrame) -> dict[str, float]:
     """Empty for the pilot sample, which has no chemical potentials."""
-    from defectgen.data.twodmd import formation_energy_errors
+    from defectgen.data.checks import formation_energy_errors
 
     if not (path / "csv_cif").is_dir():
         return {}

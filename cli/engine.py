@@ -97,7 +97,8 @@ def load_engine(
     if most > trained:
         warnings = (f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.",)
     known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
-    task = DefectTask(card.encoding)  # type: ignore[arg-type]
+    cartesian = bool(card.data.get("settings", {}).get("cartesian", False))
+    task = DefectTask(card.encoding, cartesian=cartesian)  # type: ignore[arg-type]
     try:
         task.grammar(host, most, kinds=kinds)
     except ValueError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from defectgen.core import VACANCY, Configuration, Host
+from defectgen.core import VACANCY, Configuration, Host, parse_label
 
 POTENTIALS_EV = {"Mo": -10.9332, "S": -4.127, "W": -13.0106, "Se": -3.489}
 PRISTINE = {"MoS2": (-1398.1131, -61.587, -0.709), "WSe2": (-1384.9085, -15.439, -0.958)}
@@ -100,7 +100,10 @@ def write_set(root: Path, name: str, configurations: Sequence[Configuration], **
     ]
     write_rows(root / "processed" / f"{density}_density_defects" / name / "targets.csv.gz", rows)
     labels = sorted({item.label for item in configurations})
-    descriptors = [{"_id": f"d-{label}", "description": f"class {label}", "base": host.name} for label in labels]
+    descriptors = [
+        {"_id": f"d-{label}", "description": f"class {label}", "base": host.name, "defects": defect_list(label)}
+        for label in labels
+    ]
     write_rows(folder / "descriptors.csv", descriptors)
     write_rows(folder / "elements.csv", [{"element": e, "chemical_potential": v} for e, v in POTENTIALS_EV.items()])
     pristine = [{"base": base, "energy": v[0], "E_1": v[1], "E_VBM": v[2]} for base, v in PRISTINE.items()]
@@ -112,6 +115,16 @@ def write_set(root: Path, name: str, configurations: Sequence[Configuration], **
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     return ids
+
+
+def defect_list(label: str) -> str:
+    """The defects of a label as a published descriptor lists them."""
+    return str(
+        [
+            {"type": "vacancy", "element": old} if new == VACANCY else {"type": "substitution", "from": old, "to": new}
+            for old, new in parse_label(label).elements()
+        ]
+    )
 
 
 def distinct_configurations(host: Host, number: int, seed: int, sizes: Sequence[int]) -> list[Configuration]:

@@ -110,7 +110,12 @@ class Host:
 
     def site_element(self, site: int) -> str:
         """Element of the pristine host on a site."""
-        return self.species[self.site_cell(site)[0]]
+        return self.site_elements[site]
+
+    @cached_property
+    def site_elements(self) -> tuple[str, ...]:
+        """Elements of the pristine host on all sites, in order."""
+        return tuple(element for element in self.species for _ in range(self.supercell[0] * self.supercell[1]))
 
     def site_name(self, site: int) -> str:
         """Sublattice letter and cell indices, e.g. ``A03``: basis atom A of cell (0, 3)."""
@@ -162,5 +167,4 @@ class Host:
 
     def sites(self) -> Iterator[tuple[int, str]]:
         """All sites in order, with the element of the pristine host."""
-        for site in range(self.n_sites):
-            yield site, self.site_element(site)
+        yield from enumerate(self.site_elements)

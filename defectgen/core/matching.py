@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SITE_TOLERANCE_ANGSTROM = 0.8
 """Farthest that an atom may lie from its site: relaxation moves atoms by up to about 0.5 angstrom."""
 
+EXACT_ANGSTROM = 0.01
+"""A match as close as this needs no comparison with others; an unrelaxed structure without a shift has it."""
+
 CELL_TOLERANCE = 0.02
 """Largest relative difference of the in-plane cell, and of the cosine of its angle."""
 
@@ -51,6 +54,8 @@ def match_sites(
         NotADecorationError: another cell, an atom away from all sites, or two atoms on one site.
     """
     _check_cell(host, lattice)
+    if not len(frac_coords):
+        raise NotADecorationError("the structure has no atoms.")
     if len(frac_coords) > host.n_sites:
         raise NotADecorationError(
             f"got {len(frac_coords)} atoms, expected at most {host.n_sites} in {host.name} {host.size}."
@@ -62,19 +67,20 @@ def match_sites(
     basis = np.asarray(host.frac_coords).copy()
     basis[:, 2] *= host.lattice[2][2]
     metric = np.asarray(host.lattice) * np.array([[1.0], [1.0], [1.0 / host.lattice[2][2]]])
-    best: tuple[tuple[float, float], NDArray[np.int64], NDArray[np.float64]] | None = None
-    for origin in basis:
-        shift = origin - position[0]
+    best: tuple[tuple[float, float], NDArray[np.int64], NDArray[np.float64]] | None = None  # exists after one round
+    for origin in (None, *basis):
+        if best is not None and max(best[0]) < EXACT_ANGSTROM:
+            break
+        shift = np.zeros(3) if origin is None else origin - position[0]
         shift[:2] -= np.rint(shift[:2])  # whole cells are no shift: sites keep their numbers
-        for _ in range(2):
+        for _ in range(1 if origin is None else 2):
             sites, offset = _nearest_sites(host, position + shift, basis, metric, height)
             shift = shift - offset.mean(axis=0)
         distance = np.linalg.norm((offset - offset.mean(axis=0)) @ metric, axis=1)
         order = round(float(distance.max()), 2), round(float(np.abs(shift[:2]).max()), 2)
         if best is None or order < best[0]:
             best = order, sites, distance
-    if best is None:
-        raise NotADecorationError("the structure has no atoms.")
+    assert best is not None
     _, sites, distance = best
     if distance.max() > tolerance_angstrom:
         raise NotADecorationError(

@@ -20,6 +20,7 @@ from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.tasks.defect import DefectTask
 from defectgen.text.encodings import PROMPT_VERSION
+from defectgen.text.wording import PLAIN
 
 SPLITS = ("train", "validation", "test")
 MANIFEST = "manifest.json"
@@ -40,6 +41,8 @@ class RecordSettings:
             what rotations would have to teach, so it is off by default there.
         pair_share: see `DefectTask`.
         kinds_share: see `DefectTask`.
+        cartesian: see `DefectTask`; each record turns the axes by a random angle about the normal.
+        split: how the parts were drawn, see `defectgen.data.splits`.
         seed: of every random draw.
     """
 
@@ -48,15 +51,19 @@ class RecordSettings:
     rotations: bool = False
     pair_share: float = 0.6
     kinds_share: float = 0.2
+    cartesian: bool = False
+    split: str = "symmetry-class"
     seed: int = 42
 
     def __post_init__(self) -> None:
         if self.copies < 1:
             raise UsageError(f"got {self.copies} copies, expected at least 1.")
+        if self.cartesian and self.encoding == "edits":
+            raise UsageError("edits shows no coordinates.", "Leave --cartesian out, or take symbols or crystal.")
 
     @property
     def task(self) -> DefectTask:
-        return DefectTask(self.encoding, self.pair_share, self.kinds_share)  # type: ignore[arg-type]
+        return DefectTask(self.encoding, self.pair_share, self.kinds_share, self.cartesian)  # type: ignore[arg-type]
 
 
 def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> Iterator[dict[str, Any]]:
@@ -69,8 +76,8 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
 
     Yields:
         ``id``, ``host``, ``supercell``, ``set``, ``split``, ``configuration`` (canonical key),
-        ``label``, ``n_defects``, ``values`` (the drawn conditions in eV), ``kinds``, ``prompt`` and
-        ``completion``.
+        ``label``, ``n_defects``, ``values`` (the drawn conditions in eV), ``kinds``, ``writing`` (how a long
+        prompt is worded, see `defectgen.text.wording.Writing`), ``prompt`` and ``completion``.
     """
     task = settings.task
     rows = frame.filter(pl.col("split") == split).sort("set", "id")
@@ -86,6 +93,7 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
             configuration = Configuration.from_key(hosts[size], row["configuration"])
             shown = configuration.random_image(rng) if settings.rotations and split == "train" else configuration
             values, kinds = task.draw_conditions(row, configuration, rng)
+            writing = task.draw_writing(shown, rng)
             yield {
                 "id": row["id"],
                 "host": row["host"],
@@ -97,8 +105,9 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
                 "n_defects": row["n_defects"],
                 "values": {column: round(value, 6) for column, value in values.items()},
                 "kinds": list(kinds),
-                "prompt": task.prompt(hosts[size], values, kinds),
-                "completion": task.completion(shown),
+                "writing": None if writing == PLAIN else asdict(writing),
+                "prompt": task.prompt(hosts[size], values, kinds, writing),
+                "completion": task.completion(shown, writing),
             }
 
 

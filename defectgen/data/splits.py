@@ -1,4 +1,4 @@
-"""Train, validation and test parts that no symmetry image crosses."""
+"""Train, validation and test parts that no symmetry image crosses, for interpolation and for extrapolation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,53 @@ import polars as pl
 from defectgen.errors import UsageError
 
 PARTS = ("train", "validation", "test")
+
+SPLITS = {
+    "symmetry-class": "rows of one symmetry class stay together; each set is divided at random",
+    "defect-class": "low density only; the classes V6 and S6 (three different defects) are the test part",
+    "density": "low density trains, high density of the same hosts is the test part",
+}
+"""Ways to divide the data, by name."""
+
+HELD_OUT_CLASSES = ("V6", "S6")
+"""Classes that the split ``defect-class`` tests on."""
+
+
+def split_rows(
+    frame: pl.DataFrame, how: str = "symmetry-class", fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 42
+) -> pl.DataFrame:
+    """The rows that a split uses, with a column ``split``: ``train``, ``validation`` or ``test``.
+
+    Args:
+        frame: with the columns of the data reader.
+        how: one of `SPLITS`. The two that extrapolate leave out the rows that they have no use for, and
+            divide what is not the test part in the ratio of the first two fractions.
+        fractions: shares of the three parts; they sum to 1.
+        seed: of the shuffle.
+
+    Raises:
+        UsageError: an unknown split, or data without the rows that it tests on or trains on.
+    """
+    if how == "symmetry-class":
+        return split_by_class(frame, fractions, seed)
+    if how not in SPLITS:
+        raise UsageError(f"unknown split {how!r}.", f"Known: {', '.join(SPLITS)}.")
+    if how == "defect-class":
+        used = frame.filter(pl.col("defect_class").is_not_null())
+        tested = pl.col("defect_class").is_in(HELD_OUT_CLASSES)
+    else:
+        both = frame.group_by("host").agg(pl.col("density").n_unique()).filter(density=2)["host"].to_list()
+        used = frame.filter(pl.col("host").is_in(both))
+        tested = pl.col("density") == "high"
+    test, rest = used.filter(tested), used.filter(~tested)
+    if test.is_empty() or rest.is_empty():
+        raise UsageError(
+            f"the data has nothing to {'test' if test.is_empty() else 'train'} on in the split {how}.",
+            "It needs the low-density sets." if how == "defect-class" else "It needs both densities of a host.",
+        )
+    total = fractions[0] + fractions[1]
+    rest = split_by_class(rest, (fractions[0] / total, 1 - fractions[0] / total, 0.0), seed)
+    return pl.concat([rest, test.with_columns(split=pl.lit("test"))])
 
 
 def split_by_class(frame: pl.DataFrame, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 42) -> pl.DataFrame:

@@ -151,7 +151,7 @@ def summarize(frame: pl.DataFrame, formation_energy_errors: Mapping[str, float] 
 
     Args:
         frame: rows with the columns of `defectgen.data.twodmd.read_2dmd`.
-        formation_energy_errors: by set, from `defectgen.data.twodmd.formation_energy_errors`.
+        formation_energy_errors: by set, from `defectgen.data.checks.formation_energy_errors`.
 
     Raises:
         DefectgenError: no rows.

@@ -22,14 +22,12 @@ import numpy as np
 import polars as pl
 
 from defectgen.core import (
-    VACANCY,
     Configuration,
     Host,
     NotADecorationError,
     canonicalize,
     configuration_from_atoms,
     get_host,
-    parse_label,
 )
 from defectgen.data.assets import cache_dir
 from defectgen.data.levels import LevelScale, align_levels, fit_level_scale, reference_scale
@@ -138,7 +136,7 @@ def read_2dmd(path: Path, sets: Sequence[str] | None = None, cache: bool = True)
     unknown = [name for name in sets or () if name not in SET_NAMES]
     if unknown:
         raise UsageError(f"unknown set {unknown[0]!r}.", f"Known sets: {', '.join(SET_NAMES)}.")
-    chosen = [info for info in SETS if (info.name in sets if sets is not None else _folder(path, info).is_dir())]
+    chosen = [info for info in SETS if (info.name in sets if sets is not None else set_folder(path, info).is_dir())]
     if not chosen:
         raise DefectgenError(f"{path} holds none of the sets {', '.join(SET_NAMES)}.")
     frame = pl.concat([_cached_set(path, info) if cache else _read_set(path, info) for info in chosen])
@@ -162,9 +160,9 @@ def read_pilot(path: Path) -> pl.DataFrame:
     """
     path = Path(path)
     folder = path / "pilot" if (path / "pilot").is_dir() else path
-    data = _read_csv(folder / "data.csv.gz", ("structures",))
-    targets = _read_csv(folder / "targets.csv.gz", ("_id", "descriptor_id", *_TARGETS.values()))
-    descriptors = _read_csv(path / "descriptors.csv", ("_id", "description", "base"))
+    data = read_csv(folder / "data.csv.gz", ("structures",))
+    targets = read_csv(folder / "targets.csv.gz", ("_id", "descriptor_id", *_TARGETS.values()))
+    descriptors = read_csv(path / "descriptors.csv", ("_id", "description", "base"))
     if len(data) != len(targets) or (data.to_series(0) != targets["descriptor_id"]).any():
         raise DefectgenError(f"{folder}: data.csv.gz and targets.csv.gz do not list the same structures.")
     _refuse_duplicates(targets["_id"], folder / "targets.csv.gz")
@@ -182,37 +180,6 @@ def read_pilot(path: Path) -> pl.DataFrame:
     return pl.concat(parts).with_columns(
         pl.when(other_band).then(None).otherwise(pl.col(name)).alias(name) for name in columns
     )
-
-
-def formation_energy_errors(path: Path, sets: Sequence[str] | None = None) -> dict[str, float]:
-    """Largest difference between the published formation energy and one computed from the total energies.
-
-    E_form = E_defect - E_pristine + sum of mu (removed atoms) - sum of mu (added atoms), for neutral cells
-    with the elemental chemical potentials of ``elements.csv``.
-
-    Returns:
-        Largest absolute difference in eV for each set.
-
-    Raises:
-        DefectgenError: see `read_2dmd`.
-    """
-    frame = read_2dmd(path, sets)
-    errors: dict[str, float] = {}
-    for info in SETS:
-        rows = frame.filter(set=info.name)
-        if rows.is_empty():
-            continue
-        folder = _folder(Path(path), info)
-        elements = _read_csv(folder / "elements.csv", ("element", "chemical_potential"))
-        potential = dict(zip(elements["element"], elements["chemical_potential"], strict=True)) | {VACANCY: 0.0}
-        pristine = _read_csv(folder / "initial_structures.csv", ("base", "energy")).filter(base=info.host)["energy"][0]
-        exchanged = {
-            label: sum(n * (potential[old] - potential[new]) for (old, new), n in parse_label(label).items())
-            for label in rows["label"].unique()
-        }
-        computed = rows["energy_ev"] - pristine + rows["label"].replace_strict(exchanged, return_dtype=pl.Float64)
-        errors[info.name] = float(np.nanmax(np.abs((computed - rows["formation_energy_ev"]).to_numpy()), initial=0.0))
-    return errors
 
 
 def configuration_from_cif(host: Host, text: str) -> Configuration:
@@ -239,20 +206,22 @@ _FRACTIONS = ("fract_x", "fract_y", "fract_z")
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 
 
-def _folder(path: Path, info: SetInfo) -> Path:
+def set_folder(path: Path, info: SetInfo) -> Path:
+    """Where the structures and descriptors of a set are."""
     return path / "csv_cif" / f"{info.density}_density_defects" / info.name
 
 
-def _targets_file(path: Path, info: SetInfo) -> Path:
+def targets_file(path: Path, info: SetInfo) -> Path:
+    """The labels of a set."""
     return path / "processed" / f"{info.density}_density_defects" / info.name / "targets.csv.gz"
 
 
 def _cached_set(path: Path, info: SetInfo) -> pl.DataFrame:
     """`_read_set` through the cache; a cache that cannot be written is done without."""
-    folder = _folder(path, info)
+    folder = set_folder(path, info)
     files = [folder / name for name in ("descriptors.csv", "initial_structures.csv", "initial.tar.gz")]
     digest = hashlib.sha256(f"{READER_VERSION} {info.name}".encode())
-    for file in (*files, _targets_file(path, info)):
+    for file in (*files, targets_file(path, info)):
         if not file.is_file():
             return _read_set(path, info)
         stat = file.stat()
@@ -274,16 +243,16 @@ def _cached_set(path: Path, info: SetInfo) -> pl.DataFrame:
 
 
 def _read_set(path: Path, info: SetInfo) -> pl.DataFrame:
-    folder = _folder(path, info)
-    targets = _read_csv(_targets_file(path, info), ("_id", "descriptor_id", *_TARGETS.values()))
+    folder = set_folder(path, info)
+    targets = read_csv(targets_file(path, info), ("_id", "descriptor_id", *_TARGETS.values()))
     channels = ("E_1_majority", "E_1_minority")
     core: tuple[str, ...] = channels if all(name in targets.columns for name in channels) else ("E_1",)
-    _require(targets, core, _targets_file(path, info))
-    descriptors = _read_csv(folder / "descriptors.csv", ("_id", "description", "base"))
-    pristine = _read_csv(folder / "initial_structures.csv", ("base", "E_1", "E_VBM")).filter(base=info.host)
+    _require(targets, core, targets_file(path, info))
+    descriptors = read_csv(folder / "descriptors.csv", ("_id", "description", "base"))
+    pristine = read_csv(folder / "initial_structures.csv", ("base", "E_1", "E_VBM")).filter(base=info.host)
     if pristine.is_empty():
         raise DefectgenError(f"{folder / 'initial_structures.csv'} has no row for {info.host}.")
-    _refuse_duplicates(targets["_id"], _targets_file(path, info))
+    _refuse_duplicates(targets["_id"], targets_file(path, info))
     wanted = set(targets["_id"])
     archive = folder / "initial.tar.gz"
     texts = {name: text for name, text in _members(archive) if name in wanted}
@@ -352,7 +321,7 @@ def _members(archive: Path) -> Iterator[tuple[str, str]]:
         raise DefectgenError(f"{archive} is truncated or damaged ({error}).") from error
 
 
-def _read_csv(path: Path, columns: Iterable[str]) -> pl.DataFrame:
+def read_csv(path: Path, columns: Iterable[str]) -> pl.DataFrame:
     """A CSV file, compressed or not; empty fields and NaN are null.
 
     Raises:

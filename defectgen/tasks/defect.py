@@ -13,6 +13,7 @@ from defectgen.core.properties import COLUMNS
 from defectgen.text import encodings
 from defectgen.text.encodings import Encoding
 from defectgen.text.grammar import Grammar
+from defectgen.text.wording import PLAIN, Writing, draw_writing
 
 LEVEL_PAIR = ("homo_ev", "lumo_ev")
 
@@ -26,11 +27,24 @@ class DefectTask:
         pair_share: share of records that ask for HOMO and LUMO and nothing else; the others ask
             for a random subset of one to all properties at hand, small subsets more often.
         kinds_share: share of records that name the kinds of defects to make.
+        cartesian: coordinates of the long encodings in angstrom instead of fractions of the cell.
     """
 
     encoding: Encoding = "edits"
     pair_share: float = 0.6
     kinds_share: float = 0.2
+    cartesian: bool = False
+
+    @property
+    def plain(self) -> Writing:
+        """How prompts are written where no variety is wanted."""
+        return Writing(cartesian=self.cartesian)
+
+    def draw_writing(self, configuration: Configuration, rng: np.random.Generator) -> Writing:
+        """A random wording for one record; see `defectgen.text.wording`."""
+        if self.encoding == "edits":
+            return PLAIN
+        return draw_writing(configuration.host, frozenset(configuration.kinds), self.cartesian, rng)
 
     def draw_conditions(
         self, available: Mapping[str, float | None], configuration: Configuration, rng: np.random.Generator
@@ -48,14 +62,18 @@ class DefectTask:
             chosen = [present[k] for k in sorted(rng.choice(len(present), size=size, replace=False))]
         return {column: float(available[column]) for column in chosen}, kinds  # type: ignore[arg-type]
 
-    def prompt(self, host: Host, values: Mapping[str, float], kinds: tuple[str, ...] = ()) -> str:
-        return encodings.write_prompt(self.encoding, host, values, kinds)
+    def prompt(
+        self, host: Host, values: Mapping[str, float], kinds: tuple[str, ...] = (), writing: Writing | None = None
+    ) -> str:
+        return encodings.write_prompt(self.encoding, host, values, kinds, writing or self.plain)
 
-    def completion(self, configuration: Configuration) -> str:
-        return encodings.write_completion(self.encoding, configuration)
+    def completion(self, configuration: Configuration, writing: Writing | None = None) -> str:
+        return encodings.write_completion(self.encoding, configuration, writing or self.plain)
 
     def grammar(self, host: Host, max_defects: int, *, min_defects: int = 1, kinds: tuple[str, ...] = ()) -> Grammar:
-        return encodings.make_grammar(self.encoding, host, max_defects, min_defects=min_defects, kinds=kinds)
+        return encodings.make_grammar(
+            self.encoding, host, max_defects, min_defects=min_defects, kinds=kinds, writing=self.plain
+        )
 
-    def parse(self, host: Host, text: str) -> Configuration:
-        return encodings.parse_completion(self.encoding, host, text)
+    def parse(self, host: Host, text: str, writing: Writing | None = None) -> Configuration:
+        return encodings.parse_completion(self.encoding, host, text, writing or self.plain)

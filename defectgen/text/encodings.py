@@ -14,14 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-import numpy as np
-
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY, Host
 from defectgen.core.properties import PROPERTIES
 from defectgen.errors import DefectgenError
-from defectgen.text.grammar import EditsGrammar, Grammar, SitesGrammar, allowed_for_kinds, coordinate_tails
+from defectgen.text.grammar import EditsGrammar, Grammar, SitesGrammar, allowed_for_kinds
 from defectgen.text.numbers import format_number
+from defectgen.text.wording import PLAIN, Writing
 
 Encoding = Literal["edits", "symbols", "crystal"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
@@ -43,7 +42,13 @@ def kinds_of(configuration: Configuration) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind in found)
 
 
-def write_prompt(encoding: Encoding, host: Host, values: Mapping[str, float], kinds: tuple[str, ...] = ()) -> str:
+def write_prompt(
+    encoding: Encoding,
+    host: Host,
+    values: Mapping[str, float],
+    kinds: tuple[str, ...] = (),
+    writing: Writing = PLAIN,
+) -> str:
     """The prompt for one request.
 
     Args:
@@ -52,6 +57,7 @@ def write_prompt(encoding: Encoding, host: Host, values: Mapping[str, float], ki
         values: wanted properties by column in eV, levels relative to the pristine host's VBM;
             properties are written in their fixed order.
         kinds: kinds of defects to make; none leaves the choice open.
+        writing: sentences, rules and coordinates of a long prompt.
     """
     wanted = [(p, format_number(values[p.column], p.decimals)) for p in PROPERTIES if p.column in values]
     if encoding == "edits":
@@ -59,39 +65,38 @@ def write_prompt(encoding: Encoding, host: Host, values: Mapping[str, float], ki
         return " ".join(parts) + ":"
     rules = "; ".join(
         f"vacancy {rule.element}" if rule.is_vacancy else f"substitution {rule.element} to {rule.replacement}"
-        for rule in host.rules
+        for rule in (host.rules if writing.rules is None else writing.rules)
     )
-    lattice = host.supercell_lattice
-    lengths = " ".join(format_number(float(np.linalg.norm(row)), 2) for row in lattice)
+    n_a, n_b = host.supercell
     lines = [
-        f"Material: {host.name}, a 2D crystal in a supercell of size [{host.supercell[0]}, {host.supercell[1]}, 1].",
-        f"Point defects of {host.name} follow these rules: {rules}.",
+        writing.sentence(0).format(name=host.name, n_a=n_a, n_b=n_b),
+        writing.sentence(1).format(name=host.name, rules=rules),
     ]
     if wanted:
-        lines += ["Wanted properties:", *(f"- {p.sentence.format(value=text)}" for p, text in wanted)]
+        lines += [writing.sentence(2), *(f"- {p.sentence.format(value=text)}" for p, text in wanted)]
     lines += [
-        f"Make defects of these kinds: {', '.join(kinds or KINDS)}.",
-        f"Only a symbol may change: write each {MASK} as its element, a vacancy as {VACANCY}, and leave the rest.",
-        f"Crystal with cell lengths {lengths} angstrom, one site a line, symbol and fractional coordinates:",
-        *(MASK + tail.rstrip("\n") for tail in coordinate_tails(host)),
+        writing.sentence(3).format(kinds=", ".join(kinds or KINDS)),
+        writing.sentence(4).format(mask=MASK, vacancy=VACANCY),
+        writing.header(host),
+        *(f"{MASK} {position}" for position in writing.coordinates(host)),
         "Completed crystal:" if encoding == "crystal" else "Symbols in the same order:",
     ]
     text = "\n".join(lines)
     return text + "\n" if encoding == "crystal" else text
 
 
-def write_completion(encoding: Encoding, configuration: Configuration) -> str:
+def write_completion(encoding: Encoding, configuration: Configuration, writing: Writing = PLAIN) -> str:
     """What fills the masks."""
     if encoding == "edits":
         host = configuration.host
         return "".join(f" {species} {host.site_name(site)}" for site, species in configuration.edits)
     if encoding == "symbols":
         return "".join(f" {species}" for species in configuration.species)
-    tails = coordinate_tails(configuration.host)
+    tails = _tails(configuration.host, writing)
     return "".join(species + tail for species, tail in zip(configuration.species, tails, strict=True))
 
 
-def parse_completion(encoding: Encoding, host: Host, text: str) -> Configuration:
+def parse_completion(encoding: Encoding, host: Host, text: str, writing: Writing = PLAIN) -> Configuration:
     """The configuration that a completion states; the exact inverse of `write_completion`.
 
     Raises:
@@ -105,7 +110,7 @@ def parse_completion(encoding: Encoding, host: Host, text: str) -> Configuration
             edits = [(host.parse_site(site), species) for species, site in zip(words[::2], words[1::2], strict=True)]
             configuration = Configuration.of(host, edits)
         else:
-            configuration = _from_symbols(host, _symbols(encoding, host, text))
+            configuration = _from_symbols(host, _symbols(encoding, host, text, writing))
     except (ValueError, DefectgenError) as error:
         raise ParseError(f"completion {text[:60]!r}: {error}") from error
     if not configuration.follows_rules():
@@ -113,12 +118,16 @@ def parse_completion(encoding: Encoding, host: Host, text: str) -> Configuration
     return configuration
 
 
-def _symbols(encoding: Encoding, host: Host, text: str) -> list[str]:
+def _tails(host: Host, writing: Writing) -> tuple[str, ...]:
+    """What follows the symbol on each line of the `crystal` encoding."""
+    return tuple(f" {position}\n" for position in writing.coordinates(host))
+
+
+def _symbols(encoding: Encoding, host: Host, text: str, writing: Writing) -> list[str]:
     if encoding == "symbols":
         return text.split()
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
-    tails = [tail.strip() for tail in coordinate_tails(host)]
-    if [line[-1] for line in lines] != tails:
+    if [line[-1] for line in lines] != list(writing.coordinates(host)):
         raise ParseError("coordinates differ from those of the prompt.")
     return [line[0] for line in lines]
 
@@ -131,11 +140,17 @@ def _from_symbols(host: Host, symbols: list[str]) -> Configuration:
 
 
 def make_grammar(
-    encoding: Encoding, host: Host, max_defects: int, *, min_defects: int = 1, kinds: tuple[str, ...] = ()
+    encoding: Encoding,
+    host: Host,
+    max_defects: int,
+    *,
+    min_defects: int = 1,
+    kinds: tuple[str, ...] = (),
+    writing: Writing = PLAIN,
 ) -> Grammar:
     """The grammar of all valid completions with `min_defects` to `max_defects` defects of these kinds."""
     allowed = allowed_for_kinds(host, kinds)
     if encoding == "edits":
         return EditsGrammar(host, max_defects, min_defects, allowed)
-    tails = coordinate_tails(host) if encoding == "crystal" else ("",) * host.n_sites
+    tails = _tails(host, writing) if encoding == "crystal" else ("",) * host.n_sites
     return SitesGrammar(host, max_defects, min_defects, allowed, tails)

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Protocol, cast
 
 from defectgen.core.host import VACANCY, Host
-from defectgen.text.numbers import format_number
 
 END = ""
 """The piece that ends a completion."""
@@ -126,11 +125,6 @@ class SitesGrammar:
 
     def _piece(self, site: int, species: str) -> str:
         return f"{'' if self.tails[site] else ' '}{species}{self.tails[site]}"
-
-
-def coordinate_tails(host: Host) -> tuple[str, ...]:
-    """The text after the symbol on each line of the `crystal` encoding."""
-    return tuple(" " + " ".join(format_number(float(x), 3) for x in row) + "\n" for row in host.site_frac_coords)
 
 
 def allowed_for_kinds(host: Host, kinds: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

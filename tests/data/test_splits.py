@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectgen.data.splits import PARTS, split_by_class
+from defectgen.data.splits import PARTS, split_by_class, split_rows
 from defectgen.errors import UsageError
 
 
@@ -75,3 +75,38 @@ def test_real_data_splits_by_set(twodmd: pl.DataFrame) -> None:
     shares = frame.group_by("set").agg((pl.col("split") == "test").mean())
     assert shares["split"].min() > 0.095  # type: ignore[operator]
     assert shares["split"].max() < 0.105  # type: ignore[operator]
+
+
+def labelled() -> pl.DataFrame:
+    classes = ["V3", "V6", "S6", "X2", None]
+    rows = [(f"{k}", classes[k % 5], "high" if k % 5 == 4 else "low") for k in range(200)]
+    return pl.DataFrame(
+        {
+            "id": [name for name, _, _ in rows],
+            "host": ["MoS2" if k % 2 else "BN" for k in range(200)],
+            "set": ["MoS2" if density == "low" else "MoS2_500" for _, _, density in rows],
+            "configuration": [f"VAC@B{k:03d}" for k in range(200)],
+            "defect_class": [name for _, name, _ in rows],
+            "density": [density for _, _, density in rows],
+        }
+    )
+
+
+def test_split_by_defect_class_tests_on_v6_and_s6_only() -> None:
+    parts = split_rows(labelled(), "defect-class")
+    assert set(parts.filter(split="test")["defect_class"]) == {"V6", "S6"}
+    assert set(parts.filter(pl.col("split") != "test")["defect_class"]) == {"V3", "X2"}
+    assert len(parts) == 160
+    assert parts.filter(split="validation").height == pytest.approx(80 / 9, abs=1)
+
+
+def test_split_by_density_tests_on_high_density_of_hosts_that_have_both() -> None:
+    frame = labelled().filter((pl.col("host") == "MoS2") | (pl.col("density") == "high"))
+    parts = split_rows(frame, "density")
+    assert set(parts["host"]) == {"MoS2"}
+    assert set(parts.filter(split="test")["density"]) == {"high"}
+    assert set(parts.filter(pl.col("split") != "test")["density"]) == {"low"}
+    with pytest.raises(UsageError, match="nothing to test on"):
+        split_rows(frame.filter(density="low"), "density")
+    with pytest.raises(UsageError, match="Known: symmetry-class"):
+        split_rows(frame, "random")

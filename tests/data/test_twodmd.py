@@ -12,10 +12,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from synthetic import cif_text, distinct_configurations, made_up_labels, write_rows, write_set
+from synthetic import cif_text, defect_list, distinct_configurations, made_up_labels, write_rows, write_set
 
 from defectgen.core import Configuration, Host, get_host
-from defectgen.data.twodmd import COLUMNS, SET_NAMES, formation_energy_errors, read_2dmd, read_dataset
+from defectgen.data.checks import descriptor_mismatches, formation_energy_errors
+from defectgen.data.twodmd import COLUMNS, SET_NAMES, read_2dmd, read_dataset
 from defectgen.errors import DefectgenError, UsageError
 
 
@@ -114,6 +115,19 @@ def test_formation_energies_follow_from_total_energies(tiny_2dmd: Path, own_cach
     assert set(errors) == {"MoS2", "WSe2"}
     assert max(errors.values()) < 1e-9
     assert own_cache.is_dir()
+
+
+def test_structures_that_are_not_their_descriptors_are_named(folder: Path, own_cache: Path) -> None:  # noqa: ARG001
+    assert descriptor_mismatches(folder) == {"MoS2": []}
+    path = folder / "csv_cif" / "low_density_defects" / "MoS2" / "descriptors.csv"
+    table = pl.read_csv(path)
+    other = table.with_columns(
+        defects=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(defect_list("3W_Mo+v_S"))).otherwise("defects")
+    )
+    path.write_text(other.write_csv())
+    label = table["_id"][0].removeprefix("d-")
+    named = read_2dmd(folder).filter(label=label)["id"].to_list()
+    assert descriptor_mismatches(folder) == {"MoS2": named}
 
 
 def test_the_second_read_comes_from_the_cache_until_a_file_changes(folder: Path, own_cache: Path) -> None:
@@ -268,6 +282,9 @@ class TestRealData:
         errors = formation_energy_errors(twodmd_dir)
         assert set(errors) == set(SET_NAMES)
         assert max(errors.values()) < 1e-6
+
+    def test_every_structure_has_the_defects_of_its_descriptor(self, twodmd_dir: Path) -> None:
+        assert descriptor_mismatches(twodmd_dir) == {name: [] for name in SET_NAMES}
 
     def test_no_level_is_off_by_a_core_level(self, twodmd: pl.DataFrame) -> None:
         assert twodmd["homo_ev"].min() > -0.5  # type: ignore[operator]

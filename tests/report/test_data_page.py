@@ -15,8 +15,9 @@ import pytest
 
 from defectgen.core import host_names
 from defectgen.data.cards import get_card
+from defectgen.data.checks import formation_energy_errors
 from defectgen.data.summary import LABELS, PAIRED, summarize
-from defectgen.data.twodmd import SETS, formation_energy_errors, read_2dmd
+from defectgen.data.twodmd import SETS, read_2dmd
 from defectgen.report.data_page import number, render_data_page, small, span, subscripts
 from defectgen.report.data_plots import CELL_PX, HOST_COLOURS, colour_class, gap_svg, pair_svg, sample_rows
 
