@@ -58,7 +58,7 @@ def enumerate_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List, count or sample the symmetry-distinct defect structures of a host.
+    """List, count or sample symmetry-distinct defects of a host.
 
     Which: defect classes by label, --rules, --max-defects, or, with --sample, any with --defects or
     --concentration. Structures that differ by a symmetry operation of the supercell are one; each is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from defectgen.data.records import RecordSettings, build_data
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_dataset
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.adapter import METADATA, WEIGHTS, read_adapter, training_configurations
+from defectgen.llm.adapter import METADATA, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter, training_configurations
 from defectgen.llm.config import FinetuneConfig, LoraSettings
+from defectgen.llm.dataset import IGNORED, CompletionDataset, collate, read_records
 from defectgen.llm.generate import Request, Sampling, TransformersGenerator
 from defectgen.llm.loading import load_base
-from defectgen.llm.train import IGNORED, CompletionDataset, collate, finetune, read_records
+from defectgen.llm.train import finetune
 from defectgen.tasks.defect import DefectTask
 
 
@@ -115,6 +117,22 @@ def test_a_stopped_run_goes_on_and_ends_where_an_unbroken_one_does(
     weights = [load_file(tmp_path / name / WEIGHTS) for name in ("unbroken", "broken")]
     for name, weight in weights[0].items():
         assert torch.allclose(weight.float(), weights[1][name].float(), atol=1e-3), name
+
+
+def test_training_goes_on_from_an_adapter(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
+    first = finetune(config(tiny_model_dir, max_steps=40, eval_steps=20), records, tmp_path / "first")
+    more = {"initial_adapter": str(tmp_path / "first"), "max_steps": 2, "eval_steps": 1}
+    second = finetune(config(tiny_model_dir, **more), records, tmp_path / "second")
+    assert second.validation_losses[0][1] == pytest.approx(first.validation_losses[-1][1], rel=0.05)
+    before = read_adapter(tmp_path / "second").training["initial_adapter"]
+    assert before["steps"] == 40
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "first", other)
+    held_back = json.loads((records / "validation.jsonl").read_text().splitlines()[0])
+    known = {f"{held_back['host']} {held_back['supercell']}": [held_back["configuration"]]}
+    (other / TRAINING_CONFIGURATIONS).write_text(json.dumps(known))
+    with pytest.raises(UsageError, match="holds back"):
+        finetune(config(tiny_model_dir, **more | {"initial_adapter": str(other)}), records, tmp_path / "leak")
 
 
 def test_a_folder_of_another_run_is_refused(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Instruction records as tokens, ready for training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.llm.tokens import piece_ids, prompt_ids
+
+IGNORED = -100
+"""Label of a token that carries no loss."""
+
+
+def read_records(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """Records of one JSONL file.
+
+    Raises:
+        DefectgenError: missing file or broken line.
+    """
+    if not path.is_file():
+        raise DefectgenError(f"{path} is missing.", "Expected records made by `defectgen build-data`.")
+    records: list[dict[str, Any]] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if limit is not None and len(records) == limit:
+                break
+            try:
+                record = json.loads(line)
+                record["prompt"], record["completion"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise DefectgenError(f"{path}, line {number}: not a record with prompt and completion.") from error
+            records.append(record)
+    return records
+
+
+class CompletionDataset(Dataset[dict[str, list[int]]]):
+    """Records as tokens; only the completion and the end of the text carry a loss."""
+
+    def __init__(self, records: list[dict[str, Any]], tokenizer: Any, max_length: int) -> None:
+        self.examples = []
+        for record in records:
+            prompt = prompt_ids(tokenizer, record["prompt"])
+            completion = [*piece_ids(tokenizer, record["completion"]), tokenizer.eos_token_id]
+            if len(prompt) + len(completion) > max_length:
+                raise UsageError(
+                    f"record {record.get('id')} has {len(prompt + completion)} tokens, max_length is {max_length}.",
+                    "Raise max_length, or build the data with --encoding edits.",
+                )
+            self.examples.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        return self.examples[index]
+
+
+def collate(examples: list[dict[str, list[int]]], pad: int) -> dict[str, torch.Tensor]:
+    """Pad on the right: under causal attention nothing that counts sees the padding, so no mask is needed."""
+    width = max(len(example["input_ids"]) for example in examples)
+    ids = torch.full((len(examples), width), pad)
+    labels = torch.full((len(examples), width), IGNORED)
+    for row, example in enumerate(examples):
+        ids[row, : len(example["input_ids"])] = torch.tensor(example["input_ids"])
+        labels[row, : len(example["labels"])] = torch.tensor(example["labels"])
+    return {"input_ids": ids, "labels": labels}
