@@ -52,7 +52,7 @@ def build_data(
     from defectgen.data.twodmd import read_dataset
     from defectgen.errors import UsageError
     from defectgen.text.encodings import ENCODINGS
-    from defectgen_cli.data import dataset_path
+    from defectgen_cli.data import chosen_sets, dataset_path
 
     if encoding not in ENCODINGS:
         raise UsageError(f"unknown encoding {encoding!r}.", f"Expected one of: {', '.join(ENCODINGS)}.")
@@ -60,7 +60,9 @@ def build_data(
     settings = RecordSettings(
         encoding=encoding, copies=copies, rotations=chosen, cartesian=cartesian, split=split, seed=seed
     )
-    wanted = None if sets == "all" or pilot else tuple(name.strip() for name in sets.split(",") if name.strip())
+    if pilot and sets != "all":
+        raise UsageError("--sets is for the full data.", "Leave out --sets or --pilot.")
+    wanted = chosen_sets(sets)
     say("reading structures ...")
     frame = split_rows(read_dataset(dataset_path(data, pilot=pilot), wanted), split, seed=seed)
     manifest = build(frame, output, settings, overwrite=overwrite)

@@ -22,3 +22,29 @@ def dataset_path(data: Path | None, *, pilot: bool = False) -> Path:
     if not data.is_dir():
         raise UsageError(f"{data} is not a folder.", "Expected 2DMD in its published layout.")
     return data
+
+
+def chosen_sets(sets: str) -> list[str] | None:
+    """The names of the sets, None for all.
+
+    Raises:
+        UsageError: no name, or one that no set has; says the nearest one.
+    """
+    import difflib
+
+    from defectgen.data.twodmd import SET_NAMES, SETS
+    from defectgen.errors import UsageError
+
+    if sets.strip() == "all":
+        return None
+    names = [name.strip() for name in sets.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"got --sets {sets!r}, expected all or some of {', '.join(SET_NAMES)}.")
+    for name in names:
+        if name not in SET_NAMES:
+            known = {set_name.lower(): set_name for set_name in SET_NAMES}
+            close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+            nearest = [info.name for info in SETS if info.host.lower() == name.lower()] or [known[c] for c in close]
+            meant = f"Did you mean {nearest[0]}? " if nearest else ""
+            raise UsageError(f"unknown set {name!r}.", f"{meant}Known sets: {', '.join(SET_NAMES)}, or all.")
+    return names

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from defectgen.data.summary import Range, SetSummary, Summary
 
 WIDTH = 80
+FORMATION_TOLERANCE_EV = 1e-3
+"""Largest difference of recomputed formation energies that rounding can explain."""
 
 app = typer.Typer(no_args_is_help=True, help="Look at a data set, or export its table.", rich_markup_mode=None)
 
@@ -56,7 +58,7 @@ def summary(
             raise UsageError(f"got -o {output.name!r}, expected a page that ends in .html.")
         refuse_existing(output, overwrite)
     path, card, frame = _read(data, pilot, sets)
-    found = summarize(frame, _formation_energy_errors(path, frame))
+    found = summarize(frame, *_checks(path, frame))
     result: dict[str, object] = {"data": card.name, "licence": card.licence, "page": output, **found.to_dict()}
     if output is not None:
         from defectgen.report.data_page import render_data_page
@@ -101,52 +103,26 @@ def _read(data: Path | None, pilot: bool, sets: str) -> tuple[Path, Card, pl.Dat
     from defectgen.data.cards import get_card
     from defectgen.data.twodmd import read_dataset
     from defectgen.errors import UsageError
-    from defectgen_cli.data import dataset_path
+    from defectgen_cli.data import chosen_sets, dataset_path
 
-    chosen = _chosen(sets)
+    chosen = chosen_sets(sets)
     path = dataset_path(data, pilot=pilot)
     frame = read_dataset(path, chosen)
     if chosen is not None:
-        missing = [name for name in chosen if name not in set(frame["set"])]
-        if missing:
-            raise UsageError(f"{path} holds no set {missing[0]}.", f"It holds: {', '.join(frame['set'].unique())}.")
-        frame = frame.filter(pl.col("set").is_in(chosen))
+        frame = frame.filter(pl.col("set").is_in(chosen))  # the pilot sample is read as a whole
+        if frame.is_empty():
+            raise UsageError(f"{path} holds no set {chosen[0]}.", "The pilot sample holds MoS2 only.")
     return path, get_card("2dmd" if (path / "csv_cif").is_dir() else "2dmd-pilot"), frame
 
 
-def _chosen(sets: str) -> list[str] | None:
-    """The names of the sets, None for all.
-
-    Raises:
-        UsageError: no name, or one that no set has; says the nearest one.
-    """
-    import difflib
-
-    from defectgen.data.twodmd import SET_NAMES, SETS
-    from defectgen.errors import UsageError
-
-    if sets.strip() == "all":
-        return None
-    names = [name.strip() for name in sets.split(",") if name.strip()]
-    if not names:
-        raise UsageError(f"got --sets {sets!r}, expected all or some of {', '.join(SET_NAMES)}.")
-    for name in names:
-        if name not in SET_NAMES:
-            known = {set_name.lower(): set_name for set_name in SET_NAMES}
-            close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-            nearest = [info.name for info in SETS if info.host.lower() == name.lower()] or [known[c] for c in close]
-            meant = f"Did you mean {nearest[0]}? " if nearest else ""
-            raise UsageError(f"unknown set {name!r}.", f"{meant}Known sets: {', '.join(SET_NAMES)}, or all.")
-    return names
-
-
-def _formation_energy_errors(path: Path, frame: pl.DataFrame) -> dict[str, float]:
-    """Empty for the pilot sample, which has no chemical potentials."""
-    from defectgen.data.checks import formation_energy_errors
+def _checks(path: Path, frame: pl.DataFrame) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """See `defectgen.data.checks`; empty for the pilot sample, which has neither potentials nor lists of defects."""
+    from defectgen.data.checks import descriptor_mismatches, formation_energy_errors
 
     if not (path / "csv_cif").is_dir():
-        return {}
-    return formation_energy_errors(path, frame["set"].unique(maintain_order=True).to_list())
+        return {}, {}
+    names = frame["set"].unique(maintain_order=True).to_list()
+    return formation_energy_errors(path, names), descriptor_mismatches(path, names)
 
 
 def _table(found: Summary, card: Card) -> str:
@@ -172,7 +148,7 @@ def _table(found: Summary, card: Card) -> str:
         ]
         start = f"{item.name:<14} {shown[0]:>12} {shown[1]:>14} {shown[2]:>15}  "
         lines += textwrap.wrap(_missing(item), WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
-    lines += ["", f"{'levels from':<14} {'core level':>12} {'fitted shift':>14} {'error, meV':>15}  not aligned"]
+    lines += ["", f"{'levels from':<14} {'core level':>12} {'fitted shift':>14} {'off by, meV':>15}  not aligned"]
     for item in found.sets:
         levels = item.alignment
         error = (
@@ -188,16 +164,29 @@ def _notes(found: Summary, card: Card) -> list[str]:
     checked = [item.formation_energy_error_ev for item in found.sets if item.formation_energy_error_ev is not None]
     formation = (
         f"recomputed from total energies, differs by at most {max(checked):.0e} eV."
+        + (" WARNING: more than rounding." if max(checked) > FORMATION_TOLERANCE_EV else "")
         if checked
         else "not recomputed, these files have no chemical potentials."
     )
     notes = [
         "distinct: up to the symmetry of the host's supercell.",
-        "error: of the fitted shift, median and largest; levels are relative to the pristine host's VBM.",
+        "off by: what a fitted shift may be wrong, median and largest; levels are relative to the pristine host's VBM.",
         f"E_form: {formation}",
+        *_descriptor_notes(found),
         f"licence {card.licence}; cite {' and '.join(f'doi:{citation.doi}' for citation in card.citations)}",
     ]
     return [line for note in notes for line in textwrap.wrap(note, WIDTH, break_on_hyphens=False)]
+
+
+def _descriptor_notes(found: Summary) -> list[str]:
+    checked = [item for item in found.sets if item.descriptor_mismatches is not None]
+    wrong = [(item.name, name) for item in checked for name in item.descriptor_mismatches or ()]
+    if not checked:
+        return []
+    if wrong:
+        set_name, found_id = wrong[0]
+        return [f"WARNING: {len(wrong)} structures are not what their descriptors say, e.g. {found_id} of {set_name}."]
+    return ["composition and number of defects of every structure are those of its descriptor."]
 
 
 def _span(values: Range | None, decimals: int) -> str:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from defectgen.core.classes import DefectClass
     from defectgen.report.decorations import Decoration
 
+BLOCK = 1_000
+"""Structures between two steps of the progress bar."""
+
 MAX_ROWS = 5_000_000
 """More structures than this are not listed without --limit."""
 
@@ -65,12 +68,14 @@ def enumerate_(
     shown in canonical form, as species@site, in an order that never changes.
     """
     import numpy as np
+    import polars as pl
 
     from defectgen.core.classes import class_from_label, classes_up_to, rule_set
     from defectgen.core.counting import count_classes
     from defectgen.core.custom import find_host, parse_rules, parse_supercell
+    from defectgen.data.export import refuse_existing
     from defectgen.errors import UsageError
-    from defectgen.report.decorations import CifFolder, check_table_path, numbered, to_frame, write_table
+    from defectgen.report.decorations import CifFolder, numbered, to_frame, write_table
 
     crystal = find_host(host, parse_supercell(supercell) if supercell else None, parse_rules(allow or ()))
     ways = [bool(labels), rules is not None, max_defects is not None, defects is not None or concentration is not None]
@@ -82,7 +87,7 @@ def enumerate_(
     if ways[3] and sample is None and not count:
         raise UsageError("--defects and --concentration are for random structures.", "Add --sample N, or --count.")
     if labels:
-        classes = [class_from_label(crystal, label) for label in labels]
+        classes = list(dict.fromkeys(class_from_label(crystal, label) for label in labels))
     elif rules is not None:
         classes = rule_set(crystal, rules)
     elif max_defects is not None:
@@ -91,8 +96,14 @@ def enumerate_(
         classes = []
         defects = defects or round(float(concentration or 0) * crystal.n_sites)
     if output is not None:
-        check_table_path(output, overwrite)
+        if output.suffix.lower() not in (".parquet", ".csv"):
+            raise UsageError(f"got {output.name!r}, expected a name that ends in .parquet or .csv.")
+        refuse_existing(output, overwrite)
+    if min_defects != 1 and max_defects is None:
+        raise UsageError("--min-defects goes with --max-defects.")
     if count:
+        if output is not None or cif_dir is not None or sample is not None:
+            raise UsageError("--count only counts.", "Leave out -o, --cif-dir and --sample, or --count.")
         _count(crystal, classes, defects, as_json)
         return
     if uniform not in ("classes", "decorations"):
@@ -101,7 +112,7 @@ def enumerate_(
     if sample is not None:
         request |= {"defects": defects, "sample": sample, "seed": seed, "uniform": uniform}
         rows = _sampled(crystal, classes, defects, sample, uniform, np.random.default_rng(seed))
-        expected = sample
+        expected = sample * max(1, len(classes))
     else:
         expected = sum(count_classes(crystal, c) for c in classes)
         if limit is None and expected > MAX_ROWS:
@@ -118,20 +129,20 @@ def enumerate_(
         for row in rows:
             print(f"{row.defect_class}\t{row.configuration.key}")
         return
-    found: list[Decoration] = []
+    frames = [to_frame([])]
     with progress("structures", expected, "structures") as advance:
-        for row in rows:
-            found.append(row)
-            advance(1)
-    frame = to_frame(found)
+        while block := list(itertools.islice(rows, BLOCK)):
+            frames.append(to_frame(block))
+            advance(len(block))
+    frame = pl.concat(frames)
     by_class = dict(frame.group_by("defect_class", maintain_order=True).len().iter_rows())
     if output is not None:
         write_table(frame, output)
     places = [str(place) for place in (output, cif_dir) if place is not None]
-    result: dict[str, Any] = {"n": len(found), "classes": by_class, "output": output, "cif_dir": cif_dir}
+    result: dict[str, Any] = {"n": len(frame), "classes": by_class, "output": output, "cif_dir": cif_dir}
     if not places:
         result["structures"] = frame.to_dicts()
-    emit(result, as_json, f"{len(found):,} distinct structures of {crystal.name} {crystal.size}: {', '.join(places)}")
+    emit(result, as_json, f"{len(frame):,} distinct structures of {crystal.name} {crystal.size}: {', '.join(places)}")
 
 
 def _count(crystal: Host, classes: list[DefectClass], defects: int | None, as_json: bool) -> None:

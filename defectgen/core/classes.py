@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from defectgen.core.host import VACANCY, Host, Rule
-from defectgen.core.names import defect_label, parse_label
+from defectgen.core.host import Host, Rule
+from defectgen.core.names import PRISTINE, defect_label, defect_name, parse_label
 from defectgen.errors import UsageError
 
 
@@ -50,11 +51,13 @@ def class_from_label(host: Host, label: str, name: str | None = None) -> DefectC
     except ValueError as error:
         raise UsageError(f"{error}.") from error
     known = {(rule.element, rule.replacement): rule for rule in host.rules}
+    if label != PRISTINE and min(kinds.values()) < 1:
+        raise UsageError(f"got defect class {label!r} with none of a defect.", "Leave it out.")
     for kind in kinds:
         if kind not in known:
-            rules = ", ".join(defect_label({one: 1}, host.elements) for one in known)
+            rules = ", ".join(defect_name(*one) for one in known)
             raise UsageError(
-                f"{label!r} is no defect class of {host.name}: no rule makes {_kind_name(kind)}.",
+                f"{label!r} is no defect class of {host.name}: no rule makes {defect_name(*kind)}.",
                 f"Its rules: {rules or 'none'}; more with --allow ELEMENT:SPECIES.",
             )
     return _make(host, {known[kind]: number for kind, number in kinds.items()}, name)
@@ -69,6 +72,12 @@ def classes_up_to(host: Host, max_defects: int, min_defects: int = 1) -> Iterato
     if not 0 <= min_defects <= max_defects <= host.n_sites:
         raise UsageError(
             f"got {min_defects} to {max_defects} defects, expected a range within 0 to {host.n_sites}, the sites."
+        )
+    n_classes = math.comb(max_defects + len(host.rules), len(host.rules))
+    if n_classes > MAX_CLASSES:
+        raise UsageError(
+            f"there are {n_classes:,} defect classes of up to {max_defects} defects, more than {MAX_CLASSES:,}.",
+            "Name the classes, or count all structures of one size with --defects N --count.",
         )
     for number in range(min_defects, max_defects + 1):
         for rules in itertools.combinations_with_replacement(host.rules, number):
@@ -106,15 +115,14 @@ def rule_set(host: Host, name: str) -> list[DefectClass]:
 
 LOW_DENSITY = "2dmd-low"
 
+MAX_CLASSES = 10_000
+"""Most classes that are made at once."""
+
 
 def _make(host: Host, numbers: Mapping[Rule, int], name: str | None = None) -> DefectClass:
     ordered = tuple((rule, numbers[rule]) for rule in host.rules if numbers.get(rule))
     label = defect_label({(rule.element, rule.replacement): n for rule, n in ordered}, host.elements)
     return DefectClass(name or label, label, ordered)
-
-
-def _kind_name(kind: tuple[str, str]) -> str:
-    return f"v_{kind[0]}" if kind[1] == VACANCY else f"{kind[1]}_{kind[0]}"
 
 
 def _n_sites(host: Host, element: str) -> int:

@@ -12,6 +12,7 @@ then one of those, reaches every orbit with the same probability (Dixon and Wilf
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -108,11 +109,7 @@ class Demand:
         permutations = site_permutations(self.host)
         tables: dict[int, _Tables] = {}
         while True:
-            operation = 0
-            if uniform == "classes":
-                wanted = exact.randrange(running[-1])
-                while running[operation] <= wanted:
-                    operation += 1
+            operation = bisect_right(running, exact.randrange(running[-1])) if uniform == "classes" else 0
             if operation not in tables:
                 tables[operation] = self._tables(permutations[operation])
             yield Configuration.of(self.host, tables[operation].draw(exact))

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.core.hosts import get_host
 from defectgen.core.matching import read_structure
+from defectgen.core.symmetry import SYMPREC_ANGSTROM, n_operations
 from defectgen.errors import DefectgenError, UsageError
 
 MIN_VACUUM_ANGSTROM = 6.0
 """Least empty height that makes a crystal a layer."""
+
+MIN_DISTANCE_ANGSTROM = 0.5
+"""Atoms of a crystal are farther apart."""
 
 MAX_BASIS = 26
 """Most atoms of a unit cell: each has a letter in the names of sites."""
@@ -34,9 +38,12 @@ def find_host(name: str, supercell: tuple[int, int] | None = None, rules: Sequen
         DefectgenError: see `host_from_file`.
     """
     path = Path(name)
-    if path.suffix or path.is_file():
-        return host_from_file(path, supercell, rules)
-    host = get_host(name, supercell)
+    try:
+        host = get_host(name, supercell)
+    except UsageError:
+        if path.suffix or path.is_file():
+            return host_from_file(path, supercell, rules)
+        raise
     _check_rules(host.name, host.elements, rules)
     return dataclasses.replace(host, rules=tuple(rules)) if rules else host
 
@@ -59,6 +66,11 @@ def host_from_file(path: Path, supercell: tuple[int, int] | None, rules: Sequenc
         raise DefectgenError(f"{path} has partially occupied sites, expected one element a site.")
     if len(structure) > MAX_BASIS:
         raise DefectgenError(f"{path} has {len(structure)} atoms, expected a unit cell of at most {MAX_BASIS}.")
+    if (
+        len(structure) > 1
+        and structure.distance_matrix[np.triu_indices(len(structure), 1)].min() < MIN_DISTANCE_ANGSTROM
+    ):
+        raise DefectgenError(f"{path} has atoms closer than {MIN_DISTANCE_ANGSTROM:g} angstrom, expected a crystal.")
     gaps = [_largest_gap(structure.frac_coords[:, axis]) for axis in range(3)]
     heights = [structure.volume / np.linalg.norm(_face(structure.lattice.matrix, axis)) for axis in range(3)]
     vacuum = [height * gap for height, (gap, _) in zip(heights, gaps, strict=True)]
@@ -67,6 +79,11 @@ def host_from_file(path: Path, supercell: tuple[int, int] | None, rules: Sequenc
         raise DefectgenError(
             f"{path} has at most {vacuum[normal]:.1f} angstrom of vacuum along an axis, "
             f"expected a layer with at least {MIN_VACUUM_ANGSTROM:g}."
+        )
+    empty = sum(height >= MIN_VACUUM_ANGSTROM for height in vacuum)
+    if empty > 1:
+        raise DefectgenError(
+            f"{path} has over {MIN_VACUUM_ANGSTROM:g} angstrom of vacuum along {empty} axes, expected a layer: one."
         )
     order = [(normal + 1) % 3, (normal + 2) % 3, normal]
     a, b, c = structure.lattice.matrix[order]
@@ -78,11 +95,13 @@ def host_from_file(path: Path, supercell: tuple[int, int] | None, rules: Sequenc
     plane = np.array([a, b])
     lean = np.linalg.lstsq(plane.T, c, rcond=None)[0]  # what of c lies in the plane, in units of a and b
     frac[:, :2] = (frac[:, :2] + frac[:, 2:] * lean) % 1.0
+    if np.linalg.det(structure.lattice.matrix[order]) < 0:
+        frac[:, 2] = -frac[:, 2]  # the third axis points down; turned up, not mirrored
     species = tuple(site.specie.symbol for site in structure)
     elements = tuple(dict.fromkeys(species))
     name = structure.composition.reduced_formula
     _check_rules(name, elements, rules)
-    return Host(
+    host = Host(
         name=name,
         lattice=rows,
         species=species,
@@ -90,6 +109,14 @@ def host_from_file(path: Path, supercell: tuple[int, int] | None, rules: Sequenc
         supercell=supercell,
         rules=tuple(rules) or tuple(Rule(element, VACANCY) for element in elements),
     )
+    nearly = n_operations(host, 10 * SYMPREC_ANGSTROM)
+    if nearly > n_operations(host):
+        raise DefectgenError(
+            f"{path} is symmetric to {10 * SYMPREC_ANGSTROM:g} angstrom only, expected {SYMPREC_ANGSTROM:g}: "
+            "equivalent defects would count as different.",
+            "Write its coordinates with more decimals, or symmetrize it (e.g. with pymatgen's SpacegroupAnalyzer).",
+        )
+    return host
 
 
 def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:

@@ -53,6 +53,8 @@ def match_sites(
     Raises:
         NotADecorationError: another cell, an atom away from all sites, or two atoms on one site.
     """
+    if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
+        raise NotADecorationError("cell or coordinates are not finite numbers.")
     _check_cell(host, lattice)
     if not len(frac_coords):
         raise NotADecorationError("the structure has no atoms.")

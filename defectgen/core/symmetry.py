@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.host import Host
+from defectgen.errors import UsageError
+
+MAX_GROUP_NUMBERS = 100_000_000
+"""Operations times sites of the largest group that is made, to bound the memory."""
 
 SYMPREC_ANGSTROM = 1e-2
 """How far an atom may lie from its symmetry image."""
@@ -35,6 +39,14 @@ def site_permutations(host: Host) -> NDArray[np.int32]:
     if symmetry is None:
         raise ValueError(f"spglib found no symmetry for {host.name}")
     n_a, n_b = host.supercell
+    n_numbers = len(symmetry["rotations"]) * n_a * n_b * host.n_sites
+    if n_numbers > MAX_GROUP_NUMBERS:
+        raise UsageError(
+            f"{host.name} {host.size} has {host.n_sites:,} sites, too many for its symmetry group.",
+            f"Take a smaller supercell, e.g. {min(n_a, 12)}x{min(n_b, 12)}.",
+        )
+    if (symmetry["rotations"] == np.eye(3, dtype=int)).all(axis=(1, 2)).sum() > 1:
+        return _permutations_of_supercell(host)
     i, j = (axis.ravel() for axis in np.meshgrid(np.arange(n_a), np.arange(n_b), indexing="ij"))
     rows: list[NDArray[np.int32]] = []
     for rotation, translation in zip(symmetry["rotations"], symmetry["translations"], strict=True):
@@ -55,6 +67,37 @@ def site_permutations(host: Host) -> NDArray[np.int32]:
                 shifted = image - image % (n_a * n_b)
                 shifted = shifted + (image // n_b % n_a + shift_a) % n_a * n_b + (image % n_b + shift_b) % n_b
                 rows.append(shifted.ravel().astype(np.int32))
+    permutations = np.unique(np.array(rows), axis=0)
+    permutations.setflags(write=False)
+    return permutations
+
+
+def n_operations(host: Host, symprec_angstrom: float = SYMPREC_ANGSTROM) -> int:
+    """Number of symmetry operations of the unit cell to within a tolerance."""
+    import spglib
+
+    numbers = [host.elements.index(element) + 1 for element in host.species]
+    symmetry = spglib.get_symmetry((host.lattice, host.frac_coords, numbers), symprec=symprec_angstrom)
+    return 0 if symmetry is None else len(symmetry["rotations"])
+
+
+def _permutations_of_supercell(host: Host) -> NDArray[np.int32]:
+    """The same from the operations of the whole supercell, for a unit cell that is not primitive."""
+    import spglib
+
+    frac = host.site_frac_coords
+    numbers = [host.elements.index(element) + 1 for element in host.site_elements]
+    cell = host.supercell_lattice.tolist(), frac.tolist(), numbers
+    symmetry = spglib.get_symmetry(cell, symprec=SYMPREC_ANGSTROM)
+    if symmetry is None:
+        raise ValueError(f"spglib found no symmetry for {host.name} {host.size}")
+    rows: list[NDArray[np.int32]] = []
+    for rotation, translation in zip(symmetry["rotations"], symmetry["translations"], strict=True):
+        if rotation[:2, 2].any() or rotation[2, :2].any():
+            continue
+        difference = (frac @ rotation.T + translation)[:, None, :] - frac[None, :, :]
+        distance = np.linalg.norm((difference - np.rint(difference)) @ host.supercell_lattice, axis=2)
+        rows.append(distance.argmin(axis=1).astype(np.int32))
     permutations = np.unique(np.array(rows), axis=0)
     permutations.setflags(write=False)
     return permutations
@@ -151,7 +194,7 @@ class SiteGroup:
         count = sizes[anchors]
         rows = np.repeat(rows, count)
         which = np.arange(len(rows)) + np.repeat(begins[anchors] - np.cumsum(count) + count, count)
-        keys = self._narrow[operations[which][:, None], sites[rows]] * base + codes[rows]
+        keys = self._narrow[operations[which][:, None], sites[rows]].astype(base.dtype) * base + codes[rows]
         keys.sort(axis=1)
         for column in range(keys.shape[1]):
             starts = np.flatnonzero(np.diff(rows, prepend=-1))

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from defectgen.core import VACANCY, parse_label
 from defectgen.data.twodmd import SETS, read_2dmd, read_csv, set_folder, targets_file
+from defectgen.errors import DefectgenError
 
 
 def formation_energy_errors(path: Path, sets: Sequence[str] | None = None) -> dict[str, float]:
@@ -21,7 +21,7 @@ def formation_energy_errors(path: Path, sets: Sequence[str] | None = None) -> di
     with the elemental chemical potentials of ``elements.csv``.
 
     Returns:
-        Largest absolute difference in eV for each set.
+        Largest absolute difference in eV for each set that has both energies in a row.
 
     Raises:
         DefectgenError: see `read_2dmd`.
@@ -36,12 +36,18 @@ def formation_energy_errors(path: Path, sets: Sequence[str] | None = None) -> di
         elements = read_csv(folder / "elements.csv", ("element", "chemical_potential"))
         potential = dict(zip(elements["element"], elements["chemical_potential"], strict=True)) | {VACANCY: 0.0}
         pristine = read_csv(folder / "initial_structures.csv", ("base", "energy")).filter(base=info.host)["energy"][0]
+        exchanging = {species for label in rows["label"].unique() for kind in parse_label(label) for species in kind}
+        unknown = exchanging - potential.keys()
+        if unknown:
+            raise DefectgenError(f"{folder / 'elements.csv'} has no chemical potential of {min(unknown)}.")
         exchanged = {
             label: sum(n * (potential[old] - potential[new]) for (old, new), n in parse_label(label).items())
             for label in rows["label"].unique()
         }
         computed = rows["energy_ev"] - pristine + rows["label"].replace_strict(exchanged, return_dtype=pl.Float64)
-        errors[info.name] = float(np.nanmax(np.abs((computed - rows["formation_energy_ev"]).to_numpy()), initial=0.0))
+        difference = (computed - rows["formation_energy_ev"]).abs().max()
+        if difference is not None:
+            errors[info.name] = float(difference)
     return errors
 
 

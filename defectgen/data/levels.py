@@ -16,8 +16,12 @@ have another vacuum than the pristine one); this fitted shift aligns the other r
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +73,9 @@ coefficient found where E_1 is a band edge (v_W in WSe2)."""
 
 KNOWN_BOUND_EV = {"Mo_W": 0.007, "Ga_In": 0.017}
 """Kinds for which the mirror image gives a tighter bound: W in MoS2 moves E_1 by -7 meV, In in GaSe by 17 meV."""
+
+MAX_REFERENCE_ERROR = 3.0
+"""A reference scale must explain core levels to within so many times its own scatter."""
 
 MAX_UNFITTED_EV = 0.2
 """Rows that may be misaligned by more than this are left without aligned levels."""
@@ -230,7 +237,7 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale | None) -> pl.DataFrame:
     bound = [0.0 if k in scale.coefficients else KNOWN_BOUND_EV.get(k, UNFITTED_SHIFT_EV) for k in kinds]
     unfitted = counts @ np.array(bound)
     core = (frame["core_level_raw_ev"] - scale.e1_pristine_ev).fill_null(np.nan).to_numpy()
-    trusted = own | (unfitted <= MAX_UNFITTED_EV)
+    trusted = own | ((unfitted <= MAX_UNFITTED_EV) & math.isfinite(scale.scatter_ev))
     shift = np.where(own, core, fitted)
     error = np.where(own, 0.0, np.hypot(scale.scatter_ev, unfitted))
     method = [CORE_LEVEL if o else FITTED_SHIFT if t else None for o, t in zip(own, trusted, strict=True)]
@@ -246,33 +253,39 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale | None) -> pl.DataFrame:
     )
 
 
-REFERENCE_SCALES = (
-    LevelScale(
-        set_name="MoS2",
-        host="MoS2",
-        e_vbm_ev=-0.709,
-        e1_pristine_ev=-61.587,
-        intercept_ev=0.0,
-        coefficients={"Se_S": 0.0060, "W_Mo": -0.0072, "v_Mo": -0.1845, "v_S": -0.0261},
-        unfitted=(),
-        scatter_ev=0.0086,
-        n_rows=5380,
-    ),
-    LevelScale(
-        set_name="WSe2",
-        host="WSe2",
-        e_vbm_ev=-0.958,
-        e1_pristine_ev=-15.439,
-        intercept_ev=0.0,
-        coefficients={"S_Se": -0.0032, "v_Se": -0.0098, "v_W": -0.0344},
-        unfitted=("Mo_W",),
-        scatter_ev=0.0019,
-        n_rows=2712,
-    ),
-)
-"""Fitted by `fit_level_scale` on the published low-density sets (90 % of their rows)."""
+@lru_cache(maxsize=1)
+def _reference_scales() -> dict[str, LevelScale]:
+    values = json.loads(Path(__file__).with_name("level_scales.json").read_text(encoding="utf-8"))
+    return {name: LevelScale.from_dict(scale) for name, scale in values["scales"].items()}
 
 
 def reference_scale(set_name: str) -> LevelScale | None:
-    """The scale of a published low-density set (`REFERENCE_SCALES`), for data without core levels."""
-    return next((scale for scale in REFERENCE_SCALES if scale.set_name == set_name), None)
+    """The scale of a published set, fitted by `fit_level_scale` on 90 % of its rows; None for other sets."""
+    return _reference_scales().get(set_name)
+
+
+def scale_of(frame: pl.DataFrame) -> LevelScale:
+    """The scale for the rows of one set: the reference where it explains their core levels, else a fitted one.
+
+    So a part of a published set, however small, is on the same scale as the whole. Rows that neither fits (a small
+    table of other data) are aligned by their own core level where that is the host's, and by nothing else.
+
+    Args:
+        frame: rows of one set with the columns of `defectgen.data.twodmd.read_2dmd`.
+    """
+    reference = reference_scale(frame["set"][0])
+    known = frame.filter(pl.col("core_level_raw_ev").is_not_null())
+    pristine = frame.select("vbm_pristine_ev", "core_level_pristine_ev").row(0)
+    if reference is not None and pristine == (reference.e_vbm_ev, reference.e1_pristine_ev):
+        own = known.filter(pl.Series(is_host_orbital(known), dtype=pl.Boolean))
+        kinds, counts = kind_counts(own["label"].to_list())
+        shift = counts @ np.array([reference.coefficients.get(kind, 0.0) for kind in kinds]) + reference.intercept_ev
+        error = (own["core_level_raw_ev"] - own["core_level_pristine_ev"]).to_numpy() - shift
+        if not len(own) or np.sqrt(np.mean(error**2)) <= MAX_REFERENCE_ERROR * reference.scatter_ev:
+            return reference
+    try:
+        return fit_level_scale(known)
+    except DefectgenError:
+        kinds, _ = kind_counts(frame["label"].to_list())
+        name, host = frame.select("set", "host").row(0)
+        return LevelScale(name, host, pristine[0], pristine[1], 0.0, {}, tuple(kinds), math.inf, 0)

@@ -17,15 +17,16 @@ from defectgen import __version__
 from defectgen.core import Configuration, get_host
 from defectgen.core.host import Host
 from defectgen.core.properties import COLUMNS
+from defectgen.data.splits import PARTS
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.tasks.defect import DefectTask
-from defectgen.text.encodings import PROMPT_VERSION
+from defectgen.text.encodings import PROMPT_VERSIONS
 from defectgen.text.wording import PLAIN
 
-SPLITS = ("train", "validation", "test")
 MANIFEST = "manifest.json"
-OWN_FILES = frozenset(f".{name}.part" for name in (*(f"{split}.jsonl" for split in SPLITS), MANIFEST))
-"""What an interrupted run can leave in a folder without a manifest."""
+UNFINISHED = ".unfinished"
+OWN_FILES = frozenset((UNFINISHED, *(f"{part}.jsonl" for part in PARTS), *(f".{part}.jsonl.part" for part in PARTS)))
+"""What an interrupted run can leave in a folder, `UNFINISHED` always among it."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def build_data(
     wanted = {
         "stage": "build-data",
         "defectgen": __version__,
-        "prompt_version": PROMPT_VERSION,
+        "prompt_version": PROMPT_VERSIONS[settings.encoding],
         "settings": asdict(settings),
         "data_sha256": _frame_hash(frame),
     }
@@ -143,31 +144,33 @@ def build_data(
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             found = {}
-        if found.get("stage") != wanted["stage"]:
+        if not isinstance(found, dict) or found.get("stage") != wanted["stage"]:
             raise UsageError(f"{path} is not of records.", "Choose another folder.")
-        if all(found.get(key) == value for key, value in wanted.items()):
+        same = all(found.get(key) == value for key, value in wanted.items())
+        if same and _files_are_whole(output, found["files"]):
             return {**found, "skipped": True}
-        if not overwrite:
+        if not same and not overwrite:
             raise UsageError(
                 f"{output} holds records made with other settings or data.", "Choose another folder or add --overwrite."
             )
     elif output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file, expected a folder.")
-    elif output.exists() and any(entry.name not in OWN_FILES for entry in output.iterdir()):
+    elif output.exists() and any(output.iterdir()) and not _is_unfinished(output):
         raise UsageError(f"{output} holds other files.", "Choose another folder.")
     if frame.is_empty():
         raise DefectgenError("the data has no rows.", "Expected at least one labelled structure.")
     output.mkdir(parents=True, exist_ok=True)
+    (output / UNFINISHED).touch()
     path.unlink(missing_ok=True)
     files: dict[str, dict[str, Any]] = {}
     counts: Counter[str] = Counter()
-    for split in SPLITS:
+    for split in PARTS:
         digest = hashlib.sha256()
         part = output / f".{split}.jsonl.part"
         with part.open("wb") as stream:
             n = 0
             for record in make_records(frame, split, settings):
-                line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+                line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
                 stream.write(line)
                 digest.update(line)
                 n += 1
@@ -178,14 +181,33 @@ def build_data(
     manifest = wanted | {
         "files": files,
         "records": dict(sorted(counts.items())),
-        "structures": {split: frame.filter(pl.col("split") == split).height for split in SPLITS},
+        "structures": {split: frame.filter(pl.col("split") == split).height for split in PARTS},
         "max_defects": dict(train.group_by("host").agg(pl.max("n_defects")).sort("host").iter_rows()),
         "covered_ev": covered_ranges(train),
     }
     part = output / f".{MANIFEST}.part"
     part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
+    (output / UNFINISHED).unlink()
     return manifest
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether all that is in a folder is what an interrupted run left."""
+    names = {entry.name for entry in folder.iterdir()}
+    return UNFINISHED in names and names <= OWN_FILES | {f".{MANIFEST}.part"}
+
+
+def _files_are_whole(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
+    """Whether the files that a manifest lists are there as they were written."""
+    for name, about in files.items():
+        path = folder / name
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != about["sha256"]:
+                return False
+    return True
 
 
 def covered_ranges(frame: pl.DataFrame) -> dict[str, dict[str, list[float]]]:

@@ -106,6 +106,8 @@ class SetSummary:
         correlations: of each pair of `PAIRED`.
         formation_energy_error_ev: largest difference between the published formation energy and the one
             computed from total energies; None if it was not checked.
+        descriptor_mismatches: ids of structures whose composition or number of defects is not the one of their
+            descriptor; None if it was not checked.
     """
 
     name: str
@@ -124,6 +126,7 @@ class SetSummary:
     alignment: Alignment
     correlations: tuple[Correlation, ...]
     formation_energy_error_ev: float | None
+    descriptor_mismatches: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -146,12 +149,17 @@ class Summary:
         return {"n_rows": self.n_rows, "hosts": list(self.hosts), **dataclasses.asdict(self)}
 
 
-def summarize(frame: pl.DataFrame, formation_energy_errors: Mapping[str, float] | None = None) -> Summary:
+def summarize(
+    frame: pl.DataFrame,
+    formation_energy_errors: Mapping[str, float] | None = None,
+    descriptor_mismatches: Mapping[str, list[str]] | None = None,
+) -> Summary:
     """Count and measure the rows of each set.
 
     Args:
         frame: rows with the columns of `defectgen.data.twodmd.read_2dmd`.
         formation_energy_errors: by set, from `defectgen.data.checks.formation_energy_errors`.
+        descriptor_mismatches: by set, from `defectgen.data.checks.descriptor_mismatches`.
 
     Raises:
         DefectgenError: no rows.
@@ -160,10 +168,11 @@ def summarize(frame: pl.DataFrame, formation_energy_errors: Mapping[str, float] 
         raise DefectgenError("got a table without rows, expected labelled structures.")
     errors = formation_energy_errors or {}
     parts = frame.partition_by("set", maintain_order=True)
-    return Summary(tuple(_set_summary(rows, errors.get(rows["set"][0])) for rows in parts))
+    wrong = descriptor_mismatches or {}
+    return Summary(tuple(_set_summary(rows, errors.get(rows["set"][0]), wrong.get(rows["set"][0])) for rows in parts))
 
 
-def _set_summary(rows: pl.DataFrame, formation_energy_error_ev: float | None) -> SetSummary:
+def _set_summary(rows: pl.DataFrame, formation_energy_error_ev: float | None, wrong: list[str] | None) -> SetSummary:
     name = rows["set"][0]
     counts = rows["n_defects"].value_counts().sort("n_defects")
     n_defects, concentration = _range(rows["n_defects"]), _range(rows["concentration"] * 100)
@@ -186,6 +195,7 @@ def _set_summary(rows: pl.DataFrame, formation_energy_error_ev: float | None) ->
         alignment=_alignment(rows),
         correlations=tuple(_correlation(rows, *pair) for pair in itertools.combinations(PAIRED, 2)),
         formation_energy_error_ev=formation_energy_error_ev,
+        descriptor_mismatches=None if wrong is None else tuple(wrong),
     )
 
 

@@ -30,7 +30,7 @@ from defectgen.core import (
     get_host,
 )
 from defectgen.data.assets import cache_dir
-from defectgen.data.levels import LevelScale, align_levels, fit_level_scale, reference_scale
+from defectgen.data.levels import LevelScale, align_levels, reference_scale, scale_of
 from defectgen.errors import DefectgenError, UsageError
 
 READER_VERSION = 2
@@ -136,6 +136,10 @@ def read_2dmd(path: Path, sets: Sequence[str] | None = None, cache: bool = True)
     unknown = [name for name in sets or () if name not in SET_NAMES]
     if unknown:
         raise UsageError(f"unknown set {unknown[0]!r}.", f"Known sets: {', '.join(SET_NAMES)}.")
+    absent = [name for name in sets or () if not set_folder(path, next(i for i in SETS if i.name == name)).is_dir()]
+    if absent:
+        held = [info.name for info in SETS if set_folder(path, info).is_dir()]
+        raise UsageError(f"{path} holds no set {absent[0]}.", f"It holds: {', '.join(held) or 'none of them'}.")
     chosen = [info for info in SETS if (info.name in sets if sets is not None else set_folder(path, info).is_dir())]
     if not chosen:
         raise DefectgenError(f"{path} holds none of the sets {', '.join(SET_NAMES)}.")
@@ -192,13 +196,18 @@ def configuration_from_cif(host: Host, text: str) -> Configuration:
 
     try:
         block = gemmi.cif.read_string(text).sole_block()
-        columns = [list(block.find_loop(f"_atom_site_{name}")) for name in ("type_symbol", *_FRACTIONS)]
         cell = gemmi.UnitCell(*(float(block.find_value(f"_cell_{name}")) for name in _CELL))
-        coordinates = np.array(columns[1:], dtype=np.float64).T
+        columns = [list(block.find_loop(f"_atom_site_{name}")) for name in ("type_symbol", *_FRACTIONS)]
+        coordinates = np.array(columns[1:], dtype=np.float64).T.reshape(-1, 3)
+        unknown = [symbol for symbol in set(columns[0]) if gemmi.Element(symbol).name != symbol or symbol == "X"]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is no element")
+        if len(columns[0]) != len(coordinates) or not np.isfinite([*cell.parameters, *coordinates.flat]).all():
+            raise ValueError("a site without symbol or finite position")
     except (ValueError, TypeError, RuntimeError) as error:
         raise NotADecorationError(f"cannot be read as a CIF ({error}).") from error
     lattice = np.array(cell.orth.mat.tolist()).T
-    return configuration_from_atoms(host, lattice, columns[0], coordinates.reshape(-1, 3), TOLERANCE_ANGSTROM)
+    return configuration_from_atoms(host, lattice, columns[0], coordinates, TOLERANCE_ANGSTROM)
 
 
 _CORE = ("core_level_raw_ev", "core_level_pristine_ev", "vbm_pristine_ev")
@@ -249,18 +258,25 @@ def _read_set(path: Path, info: SetInfo) -> pl.DataFrame:
     core: tuple[str, ...] = channels if all(name in targets.columns for name in channels) else ("E_1",)
     _require(targets, core, targets_file(path, info))
     descriptors = read_csv(folder / "descriptors.csv", ("_id", "description", "base"))
+    _refuse_duplicates(descriptors["_id"], folder / "descriptors.csv")
     pristine = read_csv(folder / "initial_structures.csv", ("base", "E_1", "E_VBM")).filter(base=info.host)
     if pristine.is_empty():
         raise DefectgenError(f"{folder / 'initial_structures.csv'} has no row for {info.host}.")
     _refuse_duplicates(targets["_id"], targets_file(path, info))
     wanted = set(targets["_id"])
     archive = folder / "initial.tar.gz"
-    texts = {name: text for name, text in _members(archive) if name in wanted}
+    texts: dict[str, str] = {}
+    for name, text in _members(archive):
+        if name in texts:
+            raise DefectgenError(f"{archive}: the structure {name} occurs twice, expected once.")
+        if name in wanted:
+            texts[name] = text
     missing = wanted - texts.keys()
     if missing:
         raise DefectgenError(f"{archive} lacks {len(missing)} of {len(wanted)} structures, e.g. {min(missing)}.cif.")
     targets = targets.with_columns(
-        core_level_raw_ev=pl.mean_horizontal(*core, ignore_nulls=False),
+        core_level_raw_ev=sum((_numbers(targets, name, info) for name in core[1:]), _numbers(targets, core[0], info))
+        / len(core),
         core_level_pristine_ev=pl.lit(pristine["E_1"][0]),
         vbm_pristine_ev=pl.lit(pristine["E_VBM"][0]),
     )
@@ -270,7 +286,7 @@ def _read_set(path: Path, info: SetInfo) -> pl.DataFrame:
 def _table(
     info: SetInfo, targets: pl.DataFrame, descriptors: pl.DataFrame, texts: dict[str, str], scale: LevelScale | None
 ) -> pl.DataFrame:
-    """One set's rows. Without a scale, it is fitted on these rows."""
+    """One set's rows. Without a scale, `defectgen.data.levels.scale_of` finds it."""
     host = get_host(info.host)
     found: list[Configuration] = []
     for name in targets["_id"]:
@@ -278,6 +294,10 @@ def _table(
             found.append(configuration_from_cif(host, texts[name]))
         except NotADecorationError as error:
             raise DefectgenError(f"structure {name} of {info.name} is no decoration of {info.host}: {error}") from error
+        if not found[-1].follows_rules():
+            raise DefectgenError(
+                f"structure {name} of {info.name}: {found[-1].label} is no defect that {info.host} allows."
+            )
     found = canonicalize(found)
     classes = dict(zip(descriptors["_id"], descriptors["description"], strict=True))
     unknown = set(targets["descriptor_id"]) - classes.keys()
@@ -299,12 +319,10 @@ def _table(
         },
         schema_overrides={"defect_class": pl.String},
     ).with_columns(
-        (targets[source] if source in targets.columns else pl.lit(None)).cast(pl.Float64).fill_nan(None).alias(name)
+        (_numbers(targets, source, info) if source in targets.columns else pl.lit(None, pl.Float64)).alias(name)
         for name, source in (_TARGETS | _SPIN_TARGETS | {name: name for name in _CORE}).items()
     )
-    if scale is None:
-        scale = fit_level_scale(frame.filter(pl.col("core_level_raw_ev").is_not_null()))
-    return align_levels(frame, scale).select(COLUMNS).sort("id")
+    return align_levels(frame, scale or scale_of(frame)).select(COLUMNS).sort("id")
 
 
 def _members(archive: Path) -> Iterator[tuple[str, str]]:
@@ -339,6 +357,22 @@ def read_csv(path: Path, columns: Iterable[str]) -> pl.DataFrame:
     return frame
 
 
+def _numbers(table: pl.DataFrame, column: str, info: SetInfo) -> pl.Series:
+    """A column as numbers; what is not finite is null.
+
+    Raises:
+        DefectgenError: text that is no number, with its row.
+    """
+    values = table[column].cast(pl.Float64, strict=False)
+    wrong = (values.is_null() & table[column].is_not_null()).arg_true()
+    if len(wrong):
+        row = int(wrong[0])
+        raise DefectgenError(
+            f"set {info.name}, structure {table['_id'][row]}: {column} is {table[column][row]!r}, expected a number."
+        )
+    return values.set(~values.is_finite().fill_null(False), None)
+
+
 def _require(frame: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
@@ -346,6 +380,8 @@ def _require(frame: pl.DataFrame, columns: Iterable[str], path: Path) -> None:
 
 
 def _refuse_duplicates(ids: pl.Series, path: Path) -> None:
+    if ids.null_count():
+        raise DefectgenError(f"{path}: {ids.null_count()} rows have no id.")
     twice = ids.filter(ids.is_duplicated())
     if len(twice):
         raise DefectgenError(f"{path}: the id {twice[0]} occurs {int((ids == twice[0]).sum())} times, expected once.")

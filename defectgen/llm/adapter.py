@@ -9,7 +9,7 @@ from typing import Any
 
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError
-from defectgen.text.encodings import PROMPT_VERSION
+from defectgen.text.encodings import PROMPT_VERSIONS
 
 METADATA = "defectgen.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -104,9 +104,10 @@ def read_adapter(folder: Path) -> AdapterCard:
         card = AdapterCard(**values | {"hosts": tuple(values["hosts"])})
     except (ValueError, TypeError, KeyError) as error:
         raise DefectgenError(f"{path}: not an adapter card ({error}).") from error
-    if card.prompt_version != PROMPT_VERSION:
+    installed = PROMPT_VERSIONS.get(card.encoding)
+    if card.prompt_version != installed:
         raise DefectgenError(
-            f"the adapter in {folder} was trained on prompt version {card.prompt_version}, this is {PROMPT_VERSION}.",
+            f"the adapter in {folder} was trained on prompt version {card.prompt_version}, this is {installed}.",
             "Train it again with `defectgen finetune`, or install the version that made it.",
         )
     return card

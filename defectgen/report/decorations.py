@@ -12,11 +12,11 @@ import polars as pl
 
 from defectgen import __version__
 from defectgen.core import Configuration, Host
+from defectgen.data.export import write_whole
 from defectgen.errors import UsageError
 from defectgen.report.structures import cif_text
 
 MANIFEST = "manifest.json"
-TABLE_SUFFIXES = (".parquet", ".csv")
 
 SCHEMA: dict[str, pl.DataType] = {
     "configuration": pl.String(),
@@ -39,18 +39,6 @@ class Decoration:
     configuration: Configuration
     defect_class: str
     multiplicity: int | None = None
-
-
-def check_table_path(path: Path, overwrite: bool) -> None:
-    """Refuse early what `write_table` could not do at the end.
-
-    Raises:
-        UsageError: unknown suffix, or a file that is there.
-    """
-    if path.suffix not in TABLE_SUFFIXES:
-        raise UsageError(f"got {path.name!r}, expected a name that ends in {' or '.join(TABLE_SUFFIXES)}.")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists already.", "Choose another file or add --overwrite.")
 
 
 def to_frame(rows: list[Decoration]) -> pl.DataFrame:
@@ -76,14 +64,8 @@ def to_frame(rows: list[Decoration]) -> pl.DataFrame:
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:
-    """Write a table by its suffix; it lands by rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    if path.suffix == ".csv":
-        frame.write_csv(part)
-    else:
-        frame.write_parquet(part)
-    part.replace(path)
+    """Write a table by its suffix; see `defectgen.data.export.write_whole`."""
+    write_whole(path, frame.write_csv if path.suffix.lower() == ".csv" else frame.write_parquet)
 
 
 class CifFolder:
@@ -119,29 +101,26 @@ class CifFolder:
                 found = json.loads(manifest.read_text(encoding="utf-8"))
             except ValueError:
                 found = {}
-            if {key: found.get(key) for key in self._about} != self._about:
+            if not isinstance(found, dict) or {key: found.get(key) for key in self._about} != self._about:
                 raise UsageError(f"{folder} holds structures of another request.", "Choose another folder.")
         elif folder.is_dir() and any(folder.iterdir()):
             raise UsageError(f"{folder} holds other files.", "Choose another folder.")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._finish(None)
 
     def add(self, number: int, row: Decoration) -> None:
-        """Write one structure unless it is there."""
-        path = self.folder / f"{number:06d}_{row.configuration.label}.cif"
-        if not path.is_file():
-            part = path.with_suffix(".part")
-            part.write_text(cif_text(row.configuration), encoding="utf-8")
-            part.replace(path)
+        """Write one structure unless it is there as it should be."""
+        if number == 1:
+            self._finish(None)
+        path, text = self.folder / f"{number:06d}_{row.configuration.label}.cif", cif_text(row.configuration)
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+            write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
     def close(self, number: int) -> None:
         """Note that all are there."""
         self._finish(number)
 
     def _finish(self, number: int | None) -> None:
-        part = self.folder / f".{MANIFEST}.part"
-        part.write_text(json.dumps({**self._about, "structures": number}, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.folder / MANIFEST)
+        text = json.dumps({**self._about, "structures": number}, indent=1) + "\n"
+        write_whole(self.folder / MANIFEST, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def numbered(rows: Iterator[Decoration], folder: CifFolder | None) -> Iterator[Decoration]:

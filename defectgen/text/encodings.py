@@ -25,8 +25,8 @@ from defectgen.text.wording import PLAIN, Writing
 Encoding = Literal["edits", "symbols", "crystal"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 
-PROMPT_VERSION = 1
-"""Raised whenever a prompt or a completion would read differently; adapters carry it."""
+PROMPT_VERSIONS: dict[str, int] = {"edits": 1, "symbols": 2, "crystal": 2}
+"""For each encoding, raised whenever a prompt or a completion would read differently; adapters carry it."""
 
 KINDS = ("vacancy", "substitution")
 MASK = "[MASK]"
@@ -74,8 +74,9 @@ def write_prompt(
     ]
     if wanted:
         lines += [writing.sentence(2), *(f"- {p.sentence.format(value=text)}" for p, text in wanted)]
+    if kinds:
+        lines.append(writing.sentence(3).format(kinds=", ".join(kinds)))
     lines += [
-        writing.sentence(3).format(kinds=", ".join(kinds or KINDS)),
         writing.sentence(4).format(mask=MASK, vacancy=VACANCY),
         writing.header(host),
         *(f"{MASK} {position}" for position in writing.coordinates(host)),

@@ -121,7 +121,8 @@ def test_the_pilot_sample(pilot_dir: Path, tmp_path: Path) -> None:
     assert "91: HOMO LUMO gap" in result.stdout
     assert "no chemical potentials" in result.stdout
     assert "licence MIT" in result.stdout
-    assert "holds no set WSe2. It holds: MoS2." in str(refused("summary", "--data", pilot_dir, "--sets", "WSe2"))
+    error = refused("summary", "--data", pilot_dir, "--sets", "WSe2")
+    assert "holds no set WSe2. The pilot sample holds MoS2 only." in str(error)
     table = tmp_path / "pilot.parquet"
     assert call("export", "--data", pilot_dir, "-o", table).exit_code == 0
     assert len(pl.read_parquet(table)) == 200

@@ -46,10 +46,12 @@ def test_table_and_structures_hold_the_same(tmp_path: Path, capsys: pytest.Captu
     assert [read_configuration(host, f).canonical().key for f in files] == frame["configuration"].to_list()
     assert frame["defect_class"].unique(maintain_order=True).to_list() == ["X1", "X2", "X3", "X4", "X5"]
     files[7].unlink()  # as after a kill: the same call completes the folder
+    files[8].write_text("junk")
     before = files[3].stat().st_mtime_ns
     assert "exists already" in out(capsys, *words, code=2)
     out(capsys, *words, "--overwrite")
     assert files[7].is_file()
+    assert read_configuration(host, files[8]).canonical().key == frame["configuration"][8]
     assert files[3].stat().st_mtime_ns == before
     assert "another request" in out(capsys, "--host", "BN", "v_B", "--cif-dir", str(folder), code=2)
 
@@ -74,6 +76,10 @@ def test_random_structures_come_from_the_seed(capsys: pytest.CaptureFixture[str]
         (("--defects", "5"), "Add --sample N, or --count"),
         (("--defects", "5", "--sample", "2", "--uniform", "sites"), "expected classes or decorations"),
         (("4v_S+4Se_S",), "--sample N for random ones, or --count"),
+        (("0v_S",), "with none of a defect"),
+        (("v_S", "--min-defects", "2"), "goes with --max-defects"),
+        (("v_S", "--count", "-o", "table.csv"), "--count only counts"),
+        (("--max-defects", "40", "--count"), "more than 10,000"),
         (("v_S", "-o", "table.xlsx"), "ends in .parquet or .csv"),
         (("v_S", "--allow", "S:Qq"), "'Qq' is no element"),
     ],

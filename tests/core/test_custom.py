@@ -53,11 +53,39 @@ def test_graphene_is_a_host_like_any_other(tmp_path: Path) -> None:
     assert find_host(str(path), (6, 6)).rules == (Rule("C", VACANCY),)
 
 
+def test_a_cell_that_is_not_primitive_has_the_symmetry_of_the_crystal(tmp_path: Path) -> None:
+    square = Structure(Lattice.tetragonal(2.5, 15.0), ["C"], [[0, 0, 0.5]])
+    double = square * (1, 2, 1)
+    paths = [tmp_path / "one.cif", tmp_path / "two.cif"]
+    square.to(str(paths[0]))
+    double.to(str(paths[1]))
+    one, two = find_host(str(paths[0]), (4, 4)), find_host(str(paths[1]), (4, 2))
+    assert len(site_permutations(one)) == len(site_permutations(two)) == 16 * 8
+    for label in ("2v_C", "3v_C"):
+        assert count_classes(one, class_from_label(one, label)) == count_classes(two, class_from_label(two, label))
+
+
+def test_cells_that_are_symmetric_only_roughly_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rough.cif"
+    Structure(Lattice.hexagonal(2.46, 15.0), ["C", "C"], [[0.33, 0.67, 0.5], [0.67, 0.33, 0.5]]).to(str(path))
+    with pytest.raises(DefectgenError, match=r"symmetric to 0\.1 angstrom only"):
+        find_host(str(path), (4, 4))
+
+
+def test_supercells_too_large_for_their_group_are_refused() -> None:
+    with pytest.raises(UsageError, match="too many for its symmetry group"):
+        site_permutations(get_host("MoS2", (50, 50)))
+
+
 def test_files_that_are_no_layer_say_why(tmp_path: Path) -> None:
     bulk = tmp_path / "bulk.cif"
     Structure(Lattice.cubic(4.2), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]).to(str(bulk))
     with pytest.raises(DefectgenError, match=r"at most 2\.1 angstrom of vacuum"):
         find_host(str(bulk), (2, 2))
+    loose = tmp_path / "loose.cif"
+    Structure(Lattice.cubic(7.0), ["Cs"], [[0, 0, 0]]).to(str(loose))
+    with pytest.raises(DefectgenError, match="vacuum along 3 axes"):
+        find_host(str(loose), (2, 2))
     layer = tmp_path / "layer.cif"
     GRAPHENE.to(str(layer))
     with pytest.raises(UsageError, match="needs the size of its supercell"):

@@ -10,7 +10,6 @@ import pytest
 
 from defectgen.core import Configuration, Host, get_host
 from defectgen.data.levels import (
-    REFERENCE_SCALES,
     LevelScale,
     align_levels,
     fit_level_scale,
@@ -18,6 +17,7 @@ from defectgen.data.levels import (
     is_host_orbital,
     kind_counts,
     reference_scale,
+    scale_of,
 )
 from defectgen.data.twodmd import SET_NAMES
 from defectgen.errors import DefectgenError
@@ -125,16 +125,26 @@ def test_too_few_rows_or_several_sets_are_refused() -> None:
         fit_level_scale(pl.concat([rows(LABELS), rows(LABELS, "MoS2_500")]))
 
 
+def test_a_table_too_small_for_a_scale_keeps_the_levels_that_need_none() -> None:
+    frame = rows(["v_S", "v_S"], "MoS2_500").with_columns(vbm_pristine_ev=pl.lit(-0.5))  # none of the published cells
+    deep = frame.with_columns(core_level_raw_ev=pl.Series([frame["core_level_raw_ev"][0], -90.0]))
+    found = align_levels(deep, scale_of(deep))
+    assert found["level_method"].to_list() == ["core_level", None]
+    assert found["homo_ev"].is_null().to_list() == [False, True]
+
+
 class TestRealData:
     """What the published core levels show."""
 
     def test_the_reference_scales_are_those_of_the_data(self, twodmd: pl.DataFrame) -> None:
-        for reference in REFERENCE_SCALES:
-            fitted = fit_level_scale(twodmd.filter(set=reference.set_name))
-            assert fitted.coefficients == pytest.approx(reference.coefficients, abs=1e-3)
+        for name in SET_NAMES:
+            rows_of_set = twodmd.filter(set=name)
+            fitted, reference = fit_level_scale(rows_of_set), reference_scale(name)
+            assert reference is not None
+            assert fitted.coefficients == pytest.approx(reference.coefficients, abs=1e-5)
             assert fitted.e_vbm_ev == reference.e_vbm_ev
-            assert reference_scale(reference.set_name) is reference
-        assert reference_scale("MoS2_500") is None
+            assert fitted.unfitted == reference.unfitted
+            assert scale_of(rows_of_set.sample(40, seed=1)) is reference  # a small part is on the scale of the whole
 
     @pytest.mark.parametrize(("name", "scatter_ev"), [("MoS2", 0.010), ("WSe2", 0.003), ("WSe2_500", 0.015)])
     def test_the_fitted_shift_agrees_with_the_core_level_where_both_are_known(

@@ -74,3 +74,12 @@ def test_a_folder_keeps_what_it_was_made_for(tmp_path: Path, frame: pl.DataFrame
     with pytest.raises(UsageError, match="other settings or data"):
         build_data(frame, tmp_path / "r", RecordSettings(split="density"))
     assert json.loads((tmp_path / "r" / "manifest.json").read_text()) == made
+    (tmp_path / "r" / "train.jsonl").unlink()  # a file that is gone or changed is made again
+    (tmp_path / "r" / "test.jsonl").write_text("{}\n")
+    assert build_data(frame, tmp_path / "r", RecordSettings()) == made
+    (tmp_path / "r" / "manifest.json").unlink()
+    with pytest.raises(UsageError, match="holds other files"):
+        build_data(frame, tmp_path / "r", RecordSettings())
+    (tmp_path / "r" / ".unfinished").touch()  # as after a kill
+    assert build_data(frame, tmp_path / "r", RecordSettings()) == made
+    assert not (tmp_path / "r" / ".unfinished").exists()

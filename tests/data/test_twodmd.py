@@ -227,12 +227,69 @@ def test_text_that_is_no_cif_is_refused_with_the_id(folder: Path) -> None:
         read_2dmd(folder, cache=False)
 
 
+def damaged(folder: Path, column: str, value: str) -> None:
+    """Put some text in one column of the first row of the labels."""
+    path = folder / "processed" / "low_density_defects" / "MoS2" / "targets.csv.gz"
+    targets = pl.read_csv(path)
+    first = pl.int_range(pl.len()) == 0
+    changed = targets.with_columns(
+        pl.when(first).then(pl.lit(value)).otherwise(pl.col(column).cast(pl.String)).alias(column)
+    )
+    path.write_bytes(gzip.compress(changed.write_csv().encode()))
+
+
+@pytest.mark.parametrize("column", ["homo_max", "E_1", "formation_energy"])
+@pytest.mark.parametrize("value", ["inf", "NaN", "-inf"])
+def test_labels_that_are_not_finite_are_null(folder: Path, column: str, value: str) -> None:
+    damaged(folder, column, value)
+    frame = read_2dmd(folder, cache=False)
+    first = frame.row(0, named=True)
+    ours = {"homo_max": "homo_ev", "E_1": "core_level_raw_ev", "formation_energy": "formation_energy_ev"}[column]
+    assert first[ours] is None
+    assert frame[ours].null_count() == 1
+    assert frame["lumo_ev"].null_count() == 0
+
+
+def test_labels_that_are_no_numbers_are_named(folder: Path) -> None:
+    damaged(folder, "homo_max", "deep")
+    with pytest.raises(DefectgenError, match="set MoS2, structure MoS2-0000: homo_max is 'deep', expected a number"):
+        read_2dmd(folder, cache=False)
+
+
+def test_structures_that_occur_twice_are_named(folder: Path) -> None:
+    archive = folder / "csv_cif" / "low_density_defects" / "MoS2" / "initial.tar.gz"
+    with tarfile.open(archive) as tar:
+        members = [(m, tar.extractfile(m).read()) for m in tar.getmembers()]  # type: ignore[union-attr]
+    with tarfile.open(archive, "w:gz") as tar:
+        for member, data in [*members, members[0]]:
+            tar.addfile(member, io.BytesIO(data))
+    with pytest.raises(DefectgenError, match="MoS2-0000 occurs twice"):
+        read_2dmd(folder, cache=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  S  S189", "  Xx  S189", "Xx is no element"),
+        ("_cell_length_a   25.52252560", "_cell_length_a   nan", "cannot be read as a CIF"),
+        ("_atom_site_type_symbol", "_atom_site_other", "without symbol"),
+    ],
+)
+def test_cifs_with_senseless_content_are_refused(old: str, new: str, message: str, mos2: Host) -> None:
+    from defectgen.data.twodmd import configuration_from_cif
+
+    text = cif_text(Configuration.of(mos2, {0: "VAC"}))
+    assert old in text
+    with pytest.raises(DefectgenError, match=message):
+        configuration_from_cif(mos2, text.replace(old, new, 1))
+
+
 def test_unknown_sets_and_other_folders_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown set 'MoS3'"):
         read_2dmd(folder, ["MoS3"])
     with pytest.raises(DefectgenError, match="holds no 2DMD data"):
         read_dataset(tmp_path / "published" / "csv_cif")
-    with pytest.raises(DefectgenError, match=r"targets\.csv\.gz is missing"):
+    with pytest.raises(DefectgenError, match=r"holds no set WSe2\. It holds: MoS2"):
         read_2dmd(folder, ["WSe2"])
 
 

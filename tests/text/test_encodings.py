@@ -108,7 +108,7 @@ def _examples(host: Host) -> dict[str, str]:
 
 
 def test_prompts_are_those_that_adapters_were_trained_on() -> None:
-    """A difference here means: raise PROMPT_VERSION, train the shipped adapter again, renew the file."""
+    """A difference here means: raise its PROMPT_VERSIONS, train the shipped adapter again, renew the file."""
     assert _examples(get_host("MoS2")) == json.loads(GOLDEN.read_text())
 
 

@@ -15,7 +15,8 @@ from defectgen.text.wording import N_WORDINGS, PLAIN, Writing, draw_writing
 
 def test_every_wording_reads_differently() -> None:
     host = get_host("MoS2", (2, 2))
-    texts = {write_prompt("symbols", host, {"homo_ev": 0.1}, (), Writing(number)) for number in range(N_WORDINGS)}
+    values = {"homo_ev": 0.1}
+    texts = {write_prompt("symbols", host, values, ("vacancy",), Writing(number)) for number in range(N_WORDINGS)}
     assert len(texts) == N_WORDINGS
     for text in texts:
         assert all(word in text for word in ("MoS2", "0.100", "vacancy Mo", "substitution S to Se", "VAC"))
