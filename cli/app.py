@@ -21,6 +21,7 @@ from defectgen_cli.finetune import finetune
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import say
 from defectgen_cli.score import score
+from defectgen_cli.slices import slices
 
 EXIT_INTERRUPTED = 130
 
@@ -41,6 +42,7 @@ app.command("fetch")(fetch)
 app.command("build-data")(build_data)
 app.command("finetune")(finetune)
 app.command("score")(score)
+app.command("slices")(slices)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(surrogate.app, name="surrogate")
@@ -84,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.filename is not None:
+            say(f"error: {error.filename}: {error.strerror}.")
+            return 1
         if isinstance(error, DefectgenError):
             say(f"error: {error}")
             return error.exit_code

@@ -1,0 +1,334 @@
+"""The published baseline: boosted trees on SLICES strings, trained for each set and property.
+
+Its authors say that energies are predicted with CatBoost from the SLICES strings, and no more (slides of
+Al-Maeeni et al., DLCP 2024). Here the trees see how often each word occurs in a string, where a word is an atom,
+a bond, or an atom with its bonded neighbours, by element; nothing but the string is used. CatBoost's own text
+features on the string, which see which numbers stand beside which, are worse and much slower.
+
+Source: Xiao et al., Nature Communications 14, 7027 (2023), doi 10.1038/s41467-023-42870-7, for SLICES.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from defectgen.core import Configuration, get_host
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.protocol import uncertainty_column
+from defectgen.score.trees import TreeSettings, fit_trees, load_trees, predict_trees, save_trees
+from defectgen.text.slices import encode_configuration, parse_slices
+
+if TYPE_CHECKING:
+    from catboost import CatBoostRegressor
+
+FORMAT_VERSION = 1
+METADATA = "slices_catboost.json"
+
+FOLDER_VARIABLE = "DEFECTGEN_SLICES_CATBOOST"
+"""Names the folder of the trained models."""
+
+COLUMNS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev")
+"""The properties that are learnt; the formation energy by defect site."""
+
+LEVEL = 0.9
+"""Share of true values that an interval is made to hold."""
+
+LEAST_ROWS = 3
+"""A word that fewer training rows hold is not looked at."""
+
+MIN_TRAIN_ROWS = 20
+"""A property with fewer training rows in a set is not learnt."""
+
+TREES = TreeSettings(iterations=500, depth=4, learning_rate=0.06)
+
+
+def words_of(text: str) -> Counter[str]:
+    """How often each word occurs in a SLICES string.
+
+    ``Mo`` is an atom, ``Mo-S`` a bond, ``S(Mo,Mo,W)`` an atom with its bonded neighbours and ``space group`` the
+    number of the space group.
+    """
+    graph = parse_slices(text)
+    words = Counter(graph.species)
+    neighbours: list[list[str]] = [[] for _ in graph.species]
+    for first, second, _ in graph.edges:
+        one, other = graph.species[first], graph.species[second]
+        words["-".join(sorted((one, other)))] += 1
+        neighbours[first].append(other)
+        neighbours[second].append(one)
+    words.update(f"{name}({','.join(sorted(near))})" for name, near in zip(graph.species, neighbours, strict=True))
+    words["space group"] = graph.space_group or 1
+    return words
+
+
+@dataclass(frozen=True)
+class SlicesPart:
+    """The models of one set.
+
+    Attributes:
+        set_name: of the training rows.
+        host: name of the host.
+        supercell: e.g. ``8x8``.
+        defects_range: least and largest number of defects in the training rows.
+        words: the columns that the trees see.
+        models: trees by property.
+        half_widths_ev: of the interval of each property; of the formation energy by defect site.
+    """
+
+    set_name: str
+    host: str
+    supercell: str
+    defects_range: tuple[int, int]
+    words: tuple[str, ...]
+    models: Mapping[str, CatBoostRegressor]
+    half_widths_ev: Mapping[str, float]
+
+    def predict(self, counts: Sequence[Counter[str]]) -> dict[str, NDArray[np.float64]]:
+        """Values of each property in eV, the formation energy by defect site, each of shape (n,)."""
+        columns = _columns(counts, self.words)
+        return {name: predict_trees(model, columns) for name, model in self.models.items()}
+
+    def file_name(self, column: str) -> str:
+        return f"{self.set_name}-{column}.cbm"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "set": self.set_name,
+            "host": self.host,
+            "supercell": self.supercell,
+            "defects_range": self.defects_range,
+            "words": self.words,
+            "properties": list(self.models),
+            "half_widths_ev": dict(self.half_widths_ev),
+        }
+
+
+@dataclass(frozen=True)
+class SlicesCatBoost:
+    """Boosted trees on the words of SLICES strings; a `defectgen.score.protocol.Scorer`.
+
+    A configuration goes to the set of its host whose numbers of defects are nearest to its own.
+
+    Attributes:
+        parts: the models of each set.
+    """
+
+    parts: tuple[SlicesPart, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> SlicesCatBoost:
+        """The models in a folder that `train` has written.
+
+        Raises:
+            DefectgenError: a missing or damaged file, or another format.
+        """
+        folder = Path(folder)
+        try:
+            metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DefectgenError(
+                f"{folder} holds no trained SLICES models ({METADATA} cannot be read).",
+                "docs/slices.md says how to train them.",
+            ) from error
+        except ValueError as error:
+            raise DefectgenError(f"{folder / METADATA} is damaged ({error}).") from error
+        version = metadata.get("format") if isinstance(metadata, dict) else None
+        if version != FORMAT_VERSION:
+            raise DefectgenError(
+                f"{folder} holds SLICES models of format {version}, expected {FORMAT_VERSION}.", "Train them again."
+            )
+        try:
+            return cls(tuple(_read_part(values, folder) for values in metadata["parts"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
+
+    def part_for(self, configuration: Configuration) -> SlicesPart:
+        """The part that scores a configuration.
+
+        Raises:
+            UsageError: a host or supercell that it was not trained for.
+        """
+        host = configuration.host
+        parts = [part for part in self.parts if (part.host, part.supercell) == (host.name, host.size)]
+        if not parts:
+            known = ", ".join(sorted({f"{part.host} {part.supercell}" for part in self.parts}))
+            raise UsageError(f"slices-catboost does not know {host.name} {host.size}.", f"It was trained for {known}.")
+        return min(parts, key=lambda part: _distance(configuration.n_defects, part.defects_range))
+
+    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+        """See `defectgen.score.protocol.Scorer.score`."""
+        n = len(configurations)
+        rows: dict[str, list[int]] = {}
+        parts = [self.part_for(item) for item in configurations]
+        for row, part in enumerate(parts):
+            rows.setdefault(part.set_name, []).append(row)
+        values, widths = ({name: np.full(n, np.nan) for name in COLUMNS} for _ in range(2))
+        known = np.zeros(n, dtype=bool)
+        for chosen in rows.values():
+            part = parts[chosen[0]]
+            items = [configurations[row] for row in chosen]
+            counts = [words_of(encode_configuration(item)) for item in items]
+            sites = np.array([item.n_defects for item in items], dtype=np.float64)
+            for name, predicted in part.predict(counts).items():
+                scale = sites if name == "formation_energy_ev" else np.ones(len(items))
+                values[name][chosen] = predicted * scale
+                widths[name][chosen] = part.half_widths_ev.get(name, np.nan) * scale
+            vocabulary = set(part.words)
+            known[chosen] = [
+                _distance(item.n_defects, part.defects_range) == 0 and vocabulary.issuperset(words)
+                for item, words in zip(items, counts, strict=True)
+            ]
+        columns = {}
+        for name in COLUMNS:
+            columns[name] = pl.Series(values[name]).fill_nan(None)
+            columns[uncertainty_column(name)] = pl.Series(widths[name]).fill_nan(None)
+        return pl.DataFrame({**columns, "in_domain": known})
+
+
+def load_slices_catboost(folder: Path | None = None) -> SlicesCatBoost:
+    """The models in a folder, by default the one that the variable `FOLDER_VARIABLE` names.
+
+    Raises:
+        DefectgenError: no folder named, or see `SlicesCatBoost.load`.
+    """
+    named = folder or os.environ.get(FOLDER_VARIABLE)
+    if not named:
+        raise DefectgenError(
+            f"{FOLDER_VARIABLE} is not set; expected the folder of trained SLICES models.",
+            "docs/slices.md says how to train them.",
+        )
+    return SlicesCatBoost.load(Path(named))
+
+
+def train(
+    frame: pl.DataFrame,
+    out_dir: Path,
+    seed: int = 42,
+    *,
+    threads: int = 1,
+    trees: TreeSettings = TREES,
+    advance: Callable[[int], None] = lambda _: None,
+) -> SlicesCatBoost:
+    """Train on the ``train`` rows, calibrate the intervals on the ``validation`` rows, and write a folder.
+
+    Args:
+        frame: the columns of the data reader and ``split``; each set becomes a part.
+        out_dir: folder to write: ``<set>-<property>.cbm`` and, last, ``slices_catboost.json``.
+        seed: of the trees.
+        threads: of CatBoost.
+        trees: how many of which depth.
+        advance: is told of each finished model.
+
+    Returns:
+        The models, as `SlicesCatBoost.load` reads them.
+
+    Raises:
+        UsageError: no column ``split``, or a folder with other files.
+        DefectgenError: a set without training or validation rows.
+    """
+    if "split" not in frame.columns:
+        raise UsageError("the table has no column 'split'.", "Split it first.")
+    out_dir = Path(out_dir)
+    if out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / METADATA).is_file():
+        raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
+    parts = [
+        _train_part(frame.filter(set=name).sort("id"), seed, threads, trees, advance)
+        for name in sorted(frame["set"].unique())
+    ]
+    out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / METADATA).unlink(missing_ok=True)
+    for part in parts:
+        for column, model in part.models.items():
+            save_trees(model, out_dir / part.file_name(column))
+    metadata = {"format": FORMAT_VERSION, "seed": seed, "parts": [part.to_dict() for part in parts]}
+    unfinished = out_dir / f"{METADATA}.part"
+    unfinished.write_text(json.dumps(metadata, separators=(",", ":")) + "\n", encoding="utf-8")
+    unfinished.replace(out_dir / METADATA)
+    return SlicesCatBoost.load(out_dir)
+
+
+def _train_part(
+    frame: pl.DataFrame, seed: int, threads: int, trees: TreeSettings, advance: Callable[[int], None]
+) -> SlicesPart:
+    set_name, host_name, supercell = frame.select("set", "host", "supercell").row(0)
+    n_a, n_b = (int(n) for n in supercell.split("x"))
+    host = get_host(host_name, (n_a, n_b))
+    split = {name: frame.filter(split=name) for name in ("train", "validation")}
+    for name, rows in split.items():
+        if rows.is_empty():
+            raise DefectgenError(f"set {set_name} has no {name} rows.", "Use larger fractions or more data.")
+    keys = {name: rows["configuration"] for name, rows in split.items()}
+    counts = {
+        name: [words_of(encode_configuration(Configuration.from_key(host, key))) for key in keys[name]]
+        for name in split
+    }
+    rows_with = Counter(word for words in counts["train"] for word in words)
+    vocabulary = tuple(sorted(word for word, n in rows_with.items() if n >= LEAST_ROWS))
+    columns = {name: _columns(counts[name], vocabulary) for name in split}
+    models, half_widths = {}, {}
+    for column in COLUMNS:
+        target = {name: _target(rows, column) for name, rows in split.items()}
+        known = {name: ~np.isnan(values) for name, values in target.items()}
+        if known["train"].sum() >= MIN_TRAIN_ROWS:
+            model = fit_trees(columns["train"][known["train"]], target["train"][known["train"]], trees, seed, threads)
+            models[column] = model
+            error = np.abs(predict_trees(model, columns["validation"]) - target["validation"])
+            width = _quantile(error[known["validation"]])
+            if width is not None:
+                half_widths[column] = width
+        advance(1)
+    sizes = split["train"]["n_defects"].to_numpy()
+    defects_range = int(sizes.min()), int(sizes.max())
+    return SlicesPart(set_name, host_name, supercell, defects_range, vocabulary, models, half_widths)
+
+
+def _read_part(values: Mapping[str, Any], folder: Path) -> SlicesPart:
+    if Path(values["set"]).name != values["set"]:
+        raise ValueError(f"set {values['set']!r}")
+    least, most = values["defects_range"]
+    bare = SlicesPart(
+        set_name=str(values["set"]),
+        host=str(values["host"]),
+        supercell=str(values["supercell"]),
+        defects_range=(int(least), int(most)),
+        words=tuple(values["words"]),
+        models={},
+        half_widths_ev={name: float(width) for name, width in values["half_widths_ev"].items()},
+    )
+    names = [name for name in COLUMNS if name in values["properties"]]
+    return replace(bare, models={name: load_trees(folder / bare.file_name(name)) for name in names})
+
+
+def _target(frame: pl.DataFrame, column: str) -> NDArray[np.float64]:
+    """What is learnt for a property, NaN where there is no label, shape (n,)."""
+    values = np.asarray(frame[column].cast(pl.Float64).fill_null(np.nan).to_numpy())
+    return values / np.maximum(frame["n_defects"].to_numpy(), 1) if column == "formation_energy_ev" else values
+
+
+def _columns(counts: Sequence[Mapping[str, int]], words: Iterable[str]) -> NDArray[np.float64]:
+    names = tuple(words)
+    return np.array([[found.get(word, 0) for word in names] for found in counts], dtype=np.float64).reshape(
+        len(counts), len(names)
+    )
+
+
+def _distance(n_defects: int, defects_range: tuple[int, int]) -> int:
+    """How far a number of defects lies outside a range."""
+    return max(defects_range[0] - n_defects, n_defects - defects_range[1], 0)
+
+
+def _quantile(errors: NDArray[np.float64]) -> float | None:
+    """The error that a new row exceeds with probability at most 1 - `LEVEL`; None with too few rows."""
+    rank = math.ceil((len(errors) + 1) * LEVEL)
+    return None if rank > len(errors) else float(np.sort(errors)[rank - 1])
