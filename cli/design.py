@@ -10,9 +10,14 @@ import typer
 
 from defectgen_cli.options import JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say
+from defectgen_cli.score import M3GNetOption
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from defectgen.core import Configuration
     from defectgen.design.candidates import DesignRun
+    from defectgen.score.relaxation import Relaxation
 
 LEVEL_HELP = "eV relative to the pristine VBM"
 
@@ -60,6 +65,13 @@ def design(
     surrogate: Annotated[
         Path | None, typer.Option("--surrogate", metavar="DIR", help="Trained surrogate [the shipped one].")
     ] = None,
+    relax: Annotated[
+        str | None, typer.Option("--relax", metavar="NAME", help="Relax the best with a potential: m3gnet or chgnet.")
+    ] = None,
+    relax_top: Annotated[
+        int, typer.Option("--relax-top", metavar="K", min=1, help="Candidates of each target to relax.")
+    ] = 3,
+    m3gnet: M3GNetOption = None,
     seed: SeedOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
     as_json: JsonOption = False,
@@ -70,13 +82,15 @@ def design(
     surrogate predicts every property, and candidates are ranked by their distance to the target
     (sum of absolute deviations, eV). HOMO, LUMO and Fermi level are in eV relative to the valence
     band maximum of the pristine host unless --reference raw is given. The folder holds
-    candidates.csv, candidates.parquet, structures as CIF and POSCAR, report.html and manifest.json.
+    candidates.csv, candidates.parquet, structures as CIF and POSCAR, report.html and manifest.json. With
+    --relax the best candidates are also relaxed by a potential in their cell; ranks do not change.
     """
     started = time.monotonic()
     from defectgen.core import get_host
     from defectgen.core.properties import BY_COLUMN
     from defectgen.design.pipeline import DesignSettings
     from defectgen.design.pipeline import design as run_design
+    from defectgen.design.pipeline import relax_top as relax_run
     from defectgen.design.targets import coverage_warnings, read_targets, single_target
     from defectgen.errors import UsageError
     from defectgen.report import check_output_folder, render_table, write_run
@@ -103,6 +117,7 @@ def design(
     folder = output or Path("designs") / crystal.name
     check_output_folder(folder, overwrite)
 
+    relaxer = _relaxer(relax, m3gnet) if relax else None
     say("loading model and surrogate ...")
     from defectgen_cli.engine import load_engine
 
@@ -133,6 +148,10 @@ def design(
     if not run.candidates:
         say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")
         raise typer.Exit(130 if not run.complete else 1)
+    if relaxer is not None and run.complete:
+        total = sum(min(relax_top, len(run.of(target))) for target in run.targets)
+        with progress(f"relaxing with {relax}", total, "structures") as advance:
+            run = relax_run(run, relaxer, relax_top, progress=advance)
     write_run(run, folder, overwrite=overwrite)
     for line in run.warnings[len(warnings) :]:
         say(f"warning: {line}")
@@ -149,6 +168,24 @@ def design(
         raise typer.Exit(130)
 
 
+def _relaxer(name: str, m3gnet: str | None) -> Callable[[Configuration], Relaxation]:
+    """The function that relaxes a configuration with the potential of this name."""
+    from defectgen.data.assets import cache_dir
+    from defectgen.errors import UsageError
+    from defectgen.score.potentials import PotentialScorer
+    from defectgen.score.registry import ScorerOptions, load_scorer
+    from defectgen.score.relaxation import relax
+
+    if name not in ("m3gnet", "chgnet"):
+        raise UsageError(f"got --relax {name!r}, expected m3gnet or chgnet.")
+    say(f"loading {name} ...")
+    scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=m3gnet))
+    if not isinstance(scorer, PotentialScorer):
+        raise UsageError(f"{name} is no potential.")
+    potential = scorer.potential
+    return lambda configuration: relax(configuration.structure(), potential)
+
+
 def _summary(run: DesignRun, folder: Path, seconds: float) -> dict[str, object]:
     best = [group[0] for target in run.targets if (group := run.of(target))]
     return {
@@ -159,6 +196,7 @@ def _summary(run: DesignRun, folder: Path, seconds: float) -> dict[str, object]:
         "targets": len(run.targets),
         "candidates": len(run.candidates),
         "novel": sum(candidate.novel for candidate in run.candidates),
+        "relaxed": sum(candidate.relaxation is not None for candidate in run.candidates),
         "best": [
             {
                 "target_id": candidate.target.id,

@@ -1,26 +1,50 @@
-"""`defectgen score`: what structure files are, and what the surrogate predicts for them."""
+"""`defectgen score`: what structure files are, whether they can be, and what scorers say of them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from defectgen_cli.options import JsonOption
-from defectgen_cli.output import emit
+from defectgen_cli.output import emit, progress, say
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from defectgen.core import Host
+    from defectgen.score.protocol import Scorer
+    from defectgen.score.samples import NamedSample
+
+BATCH = 64
+"""Structures between two steps of the progress bar."""
+
+M3GNetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--m3gnet", metavar="DIR", envvar="DEFECTGEN_M3GNET", help="M3GNet: its folder, or its name on the hub."
+    ),
+]
 
 
 def score(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="CIF or POSCAR files, or folders of them.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="CIF, POSCAR or extended XYZ files, or folders of them.")
+    ],
+    scorer: Annotated[
+        str,
+        typer.Option("--scorer", metavar="NAME[,NAME]", help="Some of surrogate, m3gnet, chgnet, slices-catboost."),
+    ] = "surrogate",
     host: Annotated[
-        str | None, typer.Option("--host", metavar="NAME", help="Host [found from the first file].")
+        str | None, typer.Option("--host", metavar="NAME", help="Host of all files [each its own].")
     ] = None,
     surrogate: Annotated[
         Path | None, typer.Option("--surrogate", metavar="DIR", help="Surrogate [the shipped one].")
     ] = None,
+    m3gnet: M3GNetOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE.csv", help="Write a CSV table.")
     ] = None,
@@ -28,74 +52,144 @@ def score(
 ) -> None:
     """Tell what defects structure files hold and predict their properties.
 
-    Each file is matched to the host's pristine supercell with the same axes; it may be relaxed,
-    shifted or have another vacuum. All files must have one host. Levels are in eV relative to the
-    valence band maximum of the pristine host.
+    Each file is matched to the known hosts' pristine supercells with the same axes; it may be relaxed,
+    shifted or have another vacuum. The surrogate needs a decoration of a host that it was trained on; a
+    potential (m3gnet, chgnet) takes any atoms as they are. Columns valid, reasons and novel judge the
+    structure, note says what has no score and why. Levels are in eV relative to the valence band
+    maximum of the pristine host. The exit code is 1 if nothing could be scored.
     """
-    import polars as pl
-
     from defectgen.core import get_host, host_names
-    from defectgen.core.matching import (
-        NotADecorationError,
-        configuration_from_structure,
-        read_configuration,
-        read_structure,
-    )
-    from defectgen.core.properties import PROPERTIES
+    from defectgen.data.assets import cache_dir
     from defectgen.errors import DefectgenError, UsageError
-    from defectgen.llm.adapter import training_configurations
-    from defectgen.score.surrogate import Surrogate
-    from defectgen_cli.engine import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+    from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
+    from defectgen.score.samples import read_samples, structure_files
 
+    names = scorer_names(scorer)
     if output is not None and output.exists():
         raise UsageError(f"{output} exists already.", "Choose another file.")
-    paths = [path for given in files for path in (_structures(given) if given.is_dir() else [given])]
+    paths = [path for given in files for path in (structure_files(given) if given.is_dir() else [given])]
     if not paths:
-        raise UsageError("the folders hold no structures.", "Expected *.cif, *.vasp or POSCAR files.")
-    names = [get_host(host).name] if host else list(host_names())
-    configurations = []
+        raise UsageError("the folders hold no structures.", "Expected *.cif, *.vasp, *.extxyz or POSCAR files.")
     for path in paths:
-        if len(names) == 1:
-            configurations.append(read_configuration(get_host(names[0]), path))
-            continue
-        structure = read_structure(path)
-        for name in names:
-            with contextlib.suppress(NotADecorationError):
-                configurations.append(configuration_from_structure(get_host(name), structure))
-                names = [name]
-                break
-        else:
-            raise DefectgenError(
-                f"{path} is no decoration of {', '.join(names)}.", "Name the host with --host to see why."
-            )
-    scores = Surrogate.load(surrogate or shipped(SHIPPED_SURROGATE)).score(configurations)
-    known = training_configurations(shipped(SHIPPED_ADAPTER))
-    facts = pl.DataFrame(
-        [
-            {
-                "file": os.fspath(path),
-                "host": c.host.name,
-                "label": c.label,
-                "n_defects": c.n_defects,
-                "configuration": c.canonical().key,
-                "novel": c.canonical().key not in known.get(f"{c.host.name} {c.host.size}", frozenset()),
-            }
-            for path, c in zip(paths, configurations, strict=True)
-        ]
-    )
-    table = pl.concat([facts, scores], how="horizontal")
+        if not path.is_file():
+            raise DefectgenError(f"{path} is not a file.", "Expected a CIF, POSCAR or extended XYZ file, or a folder.")
+    hosts = [get_host(name) for name in ([host] if host else host_names())]
+    options = ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet)
+    samples = []
+    with progress("reading", len(paths), "files") as advance:
+        for path in paths:
+            samples += read_samples(path, hosts)
+            advance(1)
+    if not any(sample.sample for sample in samples):
+        raise DefectgenError(samples[0].note + _more(len(samples) - 1, "cannot be read"))
+    scorers = {name: load_scorer(name, options) for name in names}
+    table, scored = _table(samples, scorers)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         table.write_csv(output, float_precision=4)
+    if not scored:
+        name, note = str(table["file"][0]), str(table["note"][0])
+        first = note if note.startswith(name) else f"{name} {note}" if note.startswith("is no") else f"{name}: {note}"
+        raise DefectgenError(first + _more(table.height - 1, "could not be scored"))
+    emit({"structures": table.to_dicts(), "output": output}, as_json, _text(table, names))
+    if scored < table.height:
+        say(f"warning: {table.height - scored} of {table.height} structures have no score; see their note.")
+
+
+def _table(samples: Sequence[NamedSample], scorers: Mapping[str, Scorer]) -> tuple[pl.DataFrame, int]:
+    """One row a sample: facts, scores, note; and how many have a score."""
+    import polars as pl
+
+    from defectgen.score.registry import NO_CONFIGURATION, score_samples
+
+    usable = [index for index, named in enumerate(samples) if named.sample]
+    picked = [named.sample for named in samples if named.sample]
+    notes = [[named.note] if named.note and not named.sample else [] for named in samples]
+    scored: set[int] = set()
+    columns = [_facts(samples)]
+    for name, scorer in scorers.items():
+        parts = []
+        with progress(f"scoring with {name}", len(picked), "structures") as advance:
+            for start in range(0, len(picked), BATCH):
+                frame, problems = score_samples(scorer, picked[start : start + BATCH])
+                for index, problem in zip(usable[start:], problems, strict=False):
+                    if not problem:
+                        scored.add(index)
+                        continue
+                    reason = samples[index].note if problem == NO_CONFIGURATION else problem
+                    notes[index].append(f"{name}: {reason}" if len(scorers) > 1 else reason)
+                row = pl.Series("_row", usable[start : start + BATCH], dtype=pl.Int64)
+                parts.append(frame.with_columns(row) if frame.width else row.to_frame())
+                advance(len(problems))
+        everything = pl.DataFrame({"_row": range(len(samples))}, schema={"_row": pl.Int64})
+        found = everything.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row")
+        found = found.drop("_row")
+        columns.append(found.rename(lambda column, n=name: f"{n}_{column}") if len(scorers) > 1 else found)
+    columns.append(pl.DataFrame({"note": ["; ".join(lines) or None for lines in notes]}, schema={"note": pl.String}))
+    return pl.concat(columns, how="horizontal"), len(scored)
+
+
+def _facts(samples: Sequence[NamedSample]) -> pl.DataFrame:
+    """What each sample is, whether it can be, and whether the shipped model was trained on it."""
+    import polars as pl
+
+    from defectgen.llm.adapter import training_configurations
+    from defectgen.score.validity import check
+    from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
+
+    known = training_configurations(shipped(SHIPPED_ADAPTER))
+    schema = {
+        "file": pl.String, "host": pl.String, "label": pl.String, "n_defects": pl.Int64, "formula": pl.String,
+        "configuration": pl.String, "valid": pl.Boolean, "reasons": pl.String, "novel": pl.Boolean,
+    }  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for named in samples:
+        row: dict[str, Any] = {"file": os.fspath(named.name), "valid": False, "reasons": named.note}
+        if named.sample is not None:
+            verdict = check(named.sample)
+            formula = named.sample.structure.composition.reduced_formula
+            row |= {"formula": formula, "valid": verdict.valid, "reasons": "; ".join(verdict.reasons)}
+            found = named.sample.configuration
+            if found is not None:
+                crystal, key = found.host, found.canonical().key
+                row |= {
+                    "host": crystal.name,
+                    "label": found.label,
+                    "n_defects": found.n_defects,
+                    "formula": found.formula,
+                    "configuration": key,
+                    "novel": key not in known.get(_known_name(crystal), frozenset()),
+                }
+        rows.append(row)
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _known_name(crystal: Host) -> str:
+    return f"{crystal.name} {crystal.size}"
+
+
+def _more(n: int, what: str) -> str:
+    return f" ({n} more {what}.)" if n > 0 else ""
+
+
+def _text(table: pl.DataFrame, names: Sequence[str]) -> str:
+    """A line a structure for people."""
+    from defectgen.core.properties import PROPERTIES
+
+    prefixes = [(f"{name}_", f"{name} ") for name in names] if len(names) > 1 else [("", "")]
     lines = []
     for row in table.iter_rows(named=True):
-        values = [f"{p.title} {row[p.column]:.3f}" for p in PROPERTIES if row.get(p.column) is not None]
-        lines.append(f"{row['file']}: {row['label']} in {row['host']}; {', '.join(values)} eV")
-    emit({"structures": table.to_dicts(), "output": output}, as_json, "\n".join(lines))
-
-
-def _structures(folder: Path) -> list[Path]:
-    """Structure files in a folder, sorted by name."""
-    return sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in (".cif", ".vasp", ".poscar") or p.name.startswith("POSCAR")
-    )
+        what = f"{row['label']} in {row['host']}" if row["host"] else row["formula"] or "not read"
+        values = [
+            f"{shown}{p.title} {row[prefix + p.column]:.3f}"
+            for prefix, shown in prefixes
+            for p in PROPERTIES
+            if row.get(prefix + p.column) is not None
+        ]
+        parts = [what, f"{', '.join(values)} eV" if values else "no score"]
+        if row["reasons"] and row["formula"]:
+            parts.append(f"not valid: {row['reasons']}")
+        if row["note"]:
+            parts.append(row["note"])
+        lines.append(f"{row['file']}: {'; '.join(parts)}")
+    return "\n".join(lines)

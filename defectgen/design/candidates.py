@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.text.numbers import format_number
+
+if TYPE_CHECKING:
+    from defectgen.score.relaxation import Relaxation
 
 PRISTINE_VBM = "pristine VBM"
 """`DesignRun.reference` when levels count from the valence band maximum of the pristine host."""
@@ -67,6 +71,7 @@ class Candidate:
         uncertainty: column -> half-width of the 90 % interval in eV.
         distance_ev: sum of ``|predicted - target|`` over the target's properties, in eV.
         novel: whether the configuration is not in the model's training data, up to symmetry.
+        relaxation: what a potential made of its atoms, if it was asked.
     """
 
     rank: int
@@ -76,6 +81,7 @@ class Candidate:
     uncertainty: Mapping[str, float]
     distance_ev: float
     novel: bool
+    relaxation: Relaxation | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 1:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun,
 from defectgen.design.proposals import Ask, Proposer
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.protocol import Scorer, uncertainty_column
+from defectgen.score.relaxation import Relaxation
 
 SINGLE_SHARE = 0.25
 """Share of a target's proposals that ask for one of its properties alone."""
@@ -145,6 +146,48 @@ def design(
         complete=complete,
         targets=tuple(targets),
     )
+
+
+def relax_top(
+    run: DesignRun,
+    relax: Callable[[Configuration], Relaxation],
+    top: int,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> DesignRun:
+    """The run with the best candidates of each target relaxed; ranks and predictions stay as they are.
+
+    Args:
+        run: the run.
+        relax: relaxes the unrelaxed structure of a configuration.
+        top: how many of each target.
+        progress: called with the number of candidates done.
+
+    Returns:
+        The run; after Ctrl-C with what was relaxed by then. Relaxations that diverged are kept, with a warning.
+    """
+    found: dict[str, Relaxation] = {}
+    complete = run.complete
+    chosen = [candidate for target in run.targets for candidate in run.of(target)[:top]]
+    try:
+        for candidate in chosen:
+            configuration = candidate.configuration.canonical()
+            if configuration.key not in found:
+                found[configuration.key] = relax(configuration)
+            progress(1)
+    except KeyboardInterrupt:
+        complete = False
+    keys = {id(candidate): candidate.configuration.canonical().key for candidate in chosen}
+    candidates = tuple(
+        replace(c, relaxation=found[keys[id(c)]]) if keys.get(id(c)) in found else c for c in run.candidates
+    )
+    notes = list(run.warnings)
+    bad = sorted(result.summary for result in found.values() if not result.usable)
+    if bad:
+        notes.append(f"{len(bad)} of {len(found)} relaxations diverged and are not to be used, e.g. {bad[0]}.")
+    by = sorted({result.potential for result in found.values()})
+    settings = {**run.settings, "relaxed": len(found), "relaxed_by": ", ".join(by) or None}
+    return replace(run, candidates=candidates, settings=settings, complete=complete, warnings=tuple(notes))
 
 
 def collect(

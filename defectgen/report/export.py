@@ -17,8 +17,8 @@ from defectgen.core.properties import COLUMNS
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.report.html import render_report
-from defectgen.report.rows import STRUCTURE_FORMATS, Row, run_rows, uncertainty_column
-from defectgen.report.structures import STRUCTURE_WRITERS
+from defectgen.report.rows import RELAXATION_COLUMNS, STRUCTURE_FORMATS, Row, run_rows, uncertainty_column
+from defectgen.report.structures import STRUCTURE_WRITERS, comment
 
 MANIFEST = "manifest.json"
 TOOL = "defectgen"
@@ -106,6 +106,11 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
                 path = folder / row.files[form]
                 path.parent.mkdir(exist_ok=True)
                 _write(path, STRUCTURE_WRITERS[form](row.configuration))
+    for row in rows:
+        if row.relaxed_file is not None and row.candidate.relaxation is not None:
+            result = row.candidate.relaxation
+            head = f"# {comment(row.configuration)}; relaxed by {result.potential}, {result.summary}\n"
+            _write(folder / row.relaxed_file, head + str(result.structure.to(fmt="cif")))
     _write_tables(rows, folder, formats)
     if "html" in formats:
         _write(folder / "report.html", render_report(run, top, formats))
@@ -145,7 +150,12 @@ def _write_tables(rows: tuple[Row, ...], folder: Path, formats: Collection[str])
         "n_defects": pl.Int64(), "formula": pl.String(), **{name: pl.Float64() for name in numbers},
         "novel": pl.Boolean(), "configuration": pl.String(), **{form: pl.String() for form in STRUCTURE_FORMATS},
     }  # fmt: skip
-    frame = pl.DataFrame([row.record() for row in rows], schema=schema)
+    records = [row.record() for row in rows]
+    if any(row.candidate.relaxation is not None for row in rows):
+        name, change, moved, path = RELAXATION_COLUMNS
+        schema |= {name: pl.String(), change: pl.Float64(), moved: pl.Float64(), path: pl.String()}
+        records = [record | row.relaxation_record() for record, row in zip(records, rows, strict=True)]
+    frame = pl.DataFrame(records, schema=schema)
     if "csv" in formats:
         frame.write_csv(folder / "candidates.csv")
     if "parquet" in formats:

@@ -70,6 +70,7 @@ class Card:
     kroger_vink: Markup
     picture: Markup
     lines: tuple[Line, ...]
+    relaxation: str
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,20 @@ def _card(row: Row) -> Card:
         kroger_vink=_subscripts(kroger_vink(configuration.kinds, configuration.host.elements)),
         picture=Markup(lattice_svg(configuration)),
         lines=_lines(row.candidate),
+        relaxation=_relaxation_text(row.candidate),
     )
+
+
+def _relaxation_text(candidate: Candidate) -> str:
+    """What a potential made of the atoms, in one line; empty if none was asked."""
+    result = candidate.relaxation
+    if result is None:
+        return ""
+    text = f"relaxed by {result.potential}: {result.summary}"
+    if result.usable:
+        change = f"{result.energy_change_ev:+.2f}".replace("-", "\u2212")
+        text += f"; energy {change} eV, largest displacement {result.max_displacement_angstrom:.2f} \u00c5"
+    return text
 
 
 def _lines(candidate: Candidate) -> tuple[Line, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ EV_DECIMALS = 6
 
 MAX_LABEL_CHARACTERS = 80
 
+RELAXATION_COLUMNS = ("relaxation", "relaxation_energy_change_ev", "largest_displacement_angstrom", "relaxed_cif")
+"""How a relaxation ended, energy at its end minus energy at its start, how far an atom moved, the file."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -30,12 +34,14 @@ class Row:
         configuration: its canonical form, which is what every file and picture shows.
         name: stem of its structure files, e.g. ``t01-r001-v_Mo-2Se_S``.
         files: structure format -> path relative to the run's folder.
+        relaxed_file: path of the relaxed CIF, if the candidate was relaxed.
     """
 
     candidate: Candidate
     configuration: Configuration
     name: str
     files: dict[str, str]
+    relaxed_file: str | None = None
 
     def record(self) -> dict[str, object]:
         """The row of candidates.csv; values in eV."""
@@ -54,6 +60,15 @@ class Row:
             "configuration": configuration.key,
             **{form: self.files.get(form) for form in STRUCTURE_FORMATS},
         }
+
+    def relaxation_record(self) -> dict[str, object]:
+        """The columns that candidates.csv has besides in a run with relaxed candidates."""
+        relaxation = self.candidate.relaxation
+        values: list[object] = [None] * len(RELAXATION_COLUMNS)
+        if relaxation is not None:
+            change, moved = _rounded(relaxation.energy_change_ev), _rounded(relaxation.max_displacement_angstrom)
+            values = [relaxation.summary, change, moved, self.relaxed_file]
+        return dict(zip(RELAXATION_COLUMNS, values, strict=True))
 
 
 def uncertainty_column(column: str) -> str:
@@ -80,7 +95,9 @@ def run_rows(run: DesignRun, formats: Collection[str] = tuple(STRUCTURE_FORMATS)
                 for form, suffix in STRUCTURE_FORMATS.items()
                 if form in formats
             }
-            rows.append(Row(candidate, configuration, name, files))
+            relaxed = candidate.relaxation is not None and "cif" in formats
+            relaxed_file = f"{STRUCTURES_FOLDER}/{name}-relaxed.cif" if relaxed else None
+            rows.append(Row(candidate, configuration, name, files, relaxed_file))
     return tuple(rows)
 
 
@@ -90,4 +107,4 @@ def safe_name(text: str) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), EV_DECIMALS) + 0.0
+    return None if value is None or not math.isfinite(value) else round(float(value), EV_DECIMALS) + 0.0

@@ -1,5 +1,5 @@
-"""Values for configurations: fast surrogates behind one protocol."""
+"""Values for configurations and structures: surrogates and potentials behind one protocol."""
 
-from defectgen.score.protocol import Scorer, uncertainty_column
+from defectgen.score.protocol import Sample, Scorer, StructureScorer, uncertainty_column
 
-__all__ = ["Scorer", "uncertainty_column"]
+__all__ = ["Sample", "Scorer", "StructureScorer", "uncertainty_column"]

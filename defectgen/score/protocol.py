@@ -1,13 +1,30 @@
-"""What every scorer does: configurations in, values with units and uncertainty out."""
+"""What every scorer does: configurations or structures in, values with units and uncertainty out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import polars as pl
 
 from defectgen.core import Configuration
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Something to score.
+
+    Attributes:
+        structure: the atoms as they are, relaxed or not.
+        configuration: the decoration of a host that they show; None if they show none.
+    """
+
+    structure: Structure
+    configuration: Configuration | None = None
 
 
 @runtime_checkable
@@ -21,10 +38,24 @@ class Scorer(Protocol):
             A column for each property that the scorer knows (names and units as in
             `defectgen.core.properties.COLUMNS`; null where it has no value) and beside it
             `uncertainty_column`: half the width of the interval that holds the true value in 90 % of
-            cases, in eV. ``in_domain`` says whether the scorer was made for configurations like this one.
+            cases, in eV; null where the scorer has none. ``in_domain`` says whether the scorer was made
+            for configurations like this one.
 
         Raises:
             UsageError: a host, supercell or defect that the scorer does not know.
+        """
+        ...
+
+
+@runtime_checkable
+class StructureScorer(Scorer, Protocol):
+    """A scorer that looks at the atoms themselves, so that they need not decorate a known host."""
+
+    def score_samples(self, samples: Sequence[Sample]) -> pl.DataFrame:
+        """As `score`, for atoms as they are.
+
+        Raises:
+            UsageError: an element that the scorer does not know.
         """
         ...
 

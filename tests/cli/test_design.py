@@ -134,3 +134,14 @@ def test_every_shipped_configuration_fits(tmp_path: Path) -> None:
     broken.write_text("base_model: [")
     with pytest.raises(Exception, match="cannot be read as YAML"):
         load_config(FinetuneConfig, broken)
+
+
+def test_relaxation_needs_a_potential(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    call = ("design", "--host", "MoS2", *LEVELS, "-o", tmp_path / "out", "--relax")
+    code, line = refused(capsys, *call, "emt")
+    assert code == 2
+    assert "got --relax 'emt', expected m3gnet or chgnet" in line
+    code, line = refused(capsys, *call, "m3gnet", "--m3gnet", tmp_path / "none")
+    assert code == 2
+    assert "is not a folder" in line
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,144 @@
+"""The scorers by short name, loaded on demand, and scoring that goes on past what a scorer does not know."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from defectgen.errors import UsageError
+from defectgen.score.protocol import Sample, Scorer, StructureScorer
+
+NO_CONFIGURATION = "no decoration of a known host"
+
+
+@dataclass(frozen=True)
+class ScorerOptions:
+    """What a scorer may need to be loaded.
+
+    Attributes:
+        cache: folder for what a library insists on writing.
+        surrogate: folder of a trained surrogate; None for the shipped one.
+        m3gnet: folder of a potential, or its name on the hub; None if none was named.
+    """
+
+    cache: Path
+    surrogate: Path | None = None
+    m3gnet: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class ScorerEntry:
+    """One line of the registry: what a scorer is, and how to load it."""
+
+    name: str
+    description: str
+    load: Callable[[ScorerOptions], Scorer]
+
+
+def _surrogate(options: ScorerOptions) -> Scorer:
+    from defectgen.score.surrogate import Surrogate
+
+    return Surrogate.load(options.surrogate)
+
+
+def _m3gnet(options: ScorerOptions) -> Scorer:
+    from defectgen.score.m3gnet import load_m3gnet
+    from defectgen.score.potentials import PotentialScorer
+
+    return PotentialScorer(load_m3gnet(options.m3gnet, options.cache))
+
+
+def _chgnet(_: ScorerOptions) -> Scorer:
+    from defectgen.score.chgnet import load_chgnet
+    from defectgen.score.potentials import PotentialScorer
+
+    return PotentialScorer(load_chgnet())
+
+
+def _slices_catboost(_: ScorerOptions) -> Scorer:
+    from defectgen.score.slices_catboost import load_slices_catboost
+
+    return load_slices_catboost()
+
+
+SCORERS = {
+    entry.name: entry
+    for entry in (
+        ScorerEntry("surrogate", "levels, gap and energies of decorations of its hosts, in milliseconds", _surrogate),
+        ScorerEntry("m3gnet", "energy and forces of any atoms by M3GNet (extra m3gnet, --m3gnet)", _m3gnet),
+        ScorerEntry("chgnet", "energy and forces of any atoms by CHGNet (extra chgnet)", _chgnet),
+        ScorerEntry("slices-catboost", "the published baseline: trees on SLICES strings", _slices_catboost),
+    )
+}
+
+
+def scorer_names(text: str) -> tuple[str, ...]:
+    """The scorers named in a list with commas.
+
+    Raises:
+        UsageError: none, one twice, or one that does not exist; names the nearest.
+    """
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in SCORERS:
+            close = difflib.get_close_matches(name, SCORERS, n=1, cutoff=0.4)
+            meant = f"Did you mean {close[0]}? " if close else ""
+            raise UsageError(f"unknown scorer {name!r}.", f"{meant}Known: {', '.join(SCORERS)}.")
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"got scorers {text!r}, expected one or more of {', '.join(SCORERS)}, each once.")
+    return tuple(names)
+
+
+def load_scorer(name: str, options: ScorerOptions) -> Scorer:
+    """The scorer of this name.
+
+    Raises:
+        UsageError: no such scorer, or an option that it needs is missing.
+        DefectgenError: its extra is not installed, or its files are missing or damaged.
+    """
+    return SCORERS[scorer_names(name)[0]].load(options)
+
+
+def score_samples(scorer: Scorer, samples: Sequence[Sample]) -> tuple[pl.DataFrame, list[str]]:
+    """Score what the scorer knows, and say of the rest why not.
+
+    Returns:
+        One row a sample in their order, all null where there is no score; and a note a sample, empty
+        where there is one.
+    """
+    notes = [""] * len(samples)
+    usable = list(range(len(samples)))
+    if not isinstance(scorer, StructureScorer):
+        usable = [index for index in usable if samples[index].configuration is not None]
+        for index in set(range(len(samples))) - set(usable):
+            notes[index] = NO_CONFIGURATION
+    parts = _score_parts(scorer, samples, usable, notes)
+    rows = pl.DataFrame({"_row": range(len(samples))}, schema={"_row": pl.Int64})
+    if not parts:
+        return rows.drop("_row"), notes
+    return rows.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row").drop("_row"), notes
+
+
+def _score_parts(scorer: Scorer, samples: Sequence[Sample], chosen: list[int], notes: list[str]) -> list[pl.DataFrame]:
+    """Scores of the chosen samples; where some are refused, of each half by itself."""
+    if not chosen:
+        return []
+    picked = [samples[index] for index in chosen]
+    try:
+        if isinstance(scorer, StructureScorer):
+            frame = scorer.score_samples(picked)
+        else:
+            frame = scorer.score([sample.configuration for sample in picked if sample.configuration is not None])
+    except UsageError as error:
+        if len(chosen) == 1:
+            notes[chosen[0]] = str(error)
+            return []
+        middle = len(chosen) // 2
+        return [
+            part for half in (chosen[:middle], chosen[middle:]) for part in _score_parts(scorer, samples, half, notes)
+        ]
+    return [frame.with_columns(pl.Series("_row", chosen, dtype=pl.Int64))]

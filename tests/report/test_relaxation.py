@@ -1,0 +1,77 @@
+"""Relaxed candidates in tables, files and the page; a run without them is as before."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from pymatgen.core import Structure
+
+from defectgen.core import Configuration, read_structure
+from defectgen.core.matching import configuration_from_structure
+from defectgen.design.candidates import DesignRun
+from defectgen.report.export import write_run
+from defectgen.report.html import render_report
+from defectgen.report.rows import RELAXATION_COLUMNS
+from defectgen.score.relaxation import CONVERGED, TOO_CLOSE, Relaxation
+
+
+def relaxed(configuration: Configuration, status: str = CONVERGED) -> Relaxation:
+    structure = configuration.canonical().structure()
+    structure.translate_sites([0], [0.0, 0.0, 0.25], frac_coords=False)
+    detail = "" if status == CONVERGED else "Mo and S 0.90 angstrom apart"
+    return Relaxation(structure, status, detail, 12, -100.0, -100.61, 0.04, 0.25, "M3GNet-X")
+
+
+def atoms(structure: Structure) -> list[tuple[object, ...]]:
+    return sorted((site.specie.symbol, *np.round(site.frac_coords % 1.0, 6).tolist()) for site in structure)
+
+
+@pytest.fixture(scope="module")
+def relaxed_run(run: DesignRun) -> DesignRun:
+    """The first candidate relaxed well, the second badly, the others not at all."""
+    first, second, *others = run.candidates
+    candidates = (
+        dataclasses.replace(first, relaxation=relaxed(first.configuration)),
+        dataclasses.replace(second, relaxation=relaxed(second.configuration, TOO_CLOSE)),
+        *others,
+    )
+    return dataclasses.replace(run, candidates=candidates)
+
+
+def test_table_and_file_of_a_relaxed_candidate(relaxed_run: DesignRun, tmp_path: Path) -> None:
+    write_run(relaxed_run, tmp_path / "out")
+    table = pl.read_csv(tmp_path / "out" / "candidates.csv")
+    assert tuple(table.columns[-4:]) == RELAXATION_COLUMNS
+    assert pl.read_parquet(tmp_path / "out" / "candidates.parquet").columns == table.columns
+    first = table.row(0, named=True)
+    assert first["relaxation"] == "converged in 12 steps"
+    assert first["relaxation_energy_change_ev"] == pytest.approx(-0.61)
+    assert first["largest_displacement_angstrom"] == 0.25
+    assert first["relaxed_cif"] == first["cif"].replace(".cif", "-relaxed.cif")
+    assert table["relaxation"].to_list()[1:] == ["atoms too close: Mo and S 0.90 angstrom apart", None, None]
+    unrelaxed, found = (read_structure(tmp_path / "out" / first[name]) for name in ("cif", "relaxed_cif"))
+    expected = relaxed_run.candidates[0].relaxation
+    assert expected is not None
+    assert atoms(found) == atoms(expected.structure)
+    assert atoms(found) != atoms(unrelaxed)
+    assert found.lattice.parameters == pytest.approx(unrelaxed.lattice.parameters)
+    again = configuration_from_structure(relaxed_run.host, found)
+    assert again.canonical() == relaxed_run.candidates[0].configuration
+
+
+def test_the_page_shows_relaxations(relaxed_run: DesignRun) -> None:
+    page = render_report(relaxed_run)
+    assert "relaxed by M3GNet-X: converged in 12 steps; energy \u22120.61 eV, largest displacement 0.25 \u00c5" in page
+    assert "relaxed by M3GNet-X: atoms too close: Mo and S 0.90 angstrom apart</p>" in page
+    assert page.count("relaxed CIF</a>") == 2
+
+
+def test_a_run_without_relaxations_has_no_trace_of_them(run: DesignRun, tmp_path: Path) -> None:
+    write_run(run, tmp_path / "out")
+    assert not set(RELAXATION_COLUMNS) & set(pl.read_csv(tmp_path / "out" / "candidates.csv").columns)
+    assert "relaxed by" not in render_report(run)
+    assert not list((tmp_path / "out").rglob("*relaxed*"))
