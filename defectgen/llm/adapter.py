@@ -90,6 +90,25 @@ class AdapterCard:
         return "\n".join(lines) + "\n"
 
 
+def make_card(base_model: str, manifest: dict[str, Any], training: dict[str, Any]) -> AdapterCard:
+    """The card of an adapter trained on the records of a manifest."""
+    return AdapterCard(
+        base_model=base_model,
+        encoding=manifest["settings"]["encoding"],
+        prompt_version=manifest["prompt_version"],
+        hosts=tuple(sorted(manifest["max_defects"])),
+        max_defects=manifest["max_defects"],
+        covered_ev=manifest["covered_ev"],
+        data={key: manifest[key] for key in ("settings", "data_sha256", "records", "structures")},
+        training=training,
+    )
+
+
+def record_identity(record: dict[str, Any]) -> tuple[str, str]:
+    """What a record shows, as group (host and supercell) and canonical key."""
+    return f"{record['host']} {record['supercell']}", record["configuration"]
+
+
 def read_adapter(folder: Path) -> AdapterCard:
     """The card of an adapter folder.
 

@@ -30,7 +30,9 @@ from defectgen.llm.adapter import (
     TRAINING_CONFIGURATIONS,
     WEIGHTS,
     AdapterCard,
+    make_card,
     read_adapter,
+    record_identity,
     training_configurations,
 )
 from defectgen.llm.config import FinetuneConfig
@@ -204,25 +206,17 @@ def finetune(
     steps, total = trainer.state.global_step, trainer.state.max_steps
     finished = steps >= total
     if finished:
-        card = AdapterCard(
-            base_model=config.base_model,
-            encoding=manifest["settings"]["encoding"],
-            prompt_version=manifest["prompt_version"],
-            hosts=tuple(sorted(manifest["max_defects"])),
-            max_defects=manifest["max_defects"],
-            covered_ev=manifest["covered_ev"],
-            data={key: manifest[key] for key in ("settings", "data_sha256", "records", "structures")},
-            training={
-                "defectgen": __version__,
-                "command": command,
-                "config": config.model_dump(exclude={"initial_adapter"}),
-                "steps": steps,
-                "records_seen": steps * config.batch_size * config.accumulation,
-                "losses": losses[-1:],
-                "validation_losses": validation_losses,
-                **({"initial_adapter": before} if before else {}),
-            },
-        )
+        training = {
+            "defectgen": __version__,
+            "command": command,
+            "config": config.model_dump(exclude={"initial_adapter"}),
+            "steps": steps,
+            "records_seen": steps * config.batch_size * config.accumulation,
+            "losses": losses[-1:],
+            "validation_losses": validation_losses,
+            **({"initial_adapter": before} if before else {}),
+        }
+        card = make_card(config.base_model, manifest, training)
         _save_adapter(model, card, records, output)
     return FinetuneResult(
         output if finished else None, steps, total, losses, validation_losses, time.monotonic() - start
@@ -240,9 +234,10 @@ def _start_from(model: Any, config: FinetuneConfig, data: Path) -> dict[str, Any
     known = training_configurations(folder)
     for part in ("validation", "test"):
         for record in read_records(data / f"{part}.jsonl"):
-            if record["configuration"] in known.get(f"{record['host']} {record['supercell']}", frozenset()):
+            group, key = record_identity(record)
+            if key in known.get(group, frozenset()):
                 raise UsageError(
-                    f"{folder} was trained on {record['configuration']} of {record['host']}, which {data} holds back.",
+                    f"{folder} was trained on {key} of {group}, which {data} holds back.",
                     "Build the records with the seed and fractions that the adapter was trained with.",
                 )
     try:
@@ -335,7 +330,8 @@ def _save_adapter(model: Any, card: AdapterCard, records: list[dict[str, Any]], 
     """Write weights, card and the list of training configurations; the card, last, makes it an adapter."""
     configurations: dict[str, set[str]] = {}
     for record in records:
-        configurations.setdefault(f"{record['host']} {record['supercell']}", set()).add(record["configuration"])
+        group, key = record_identity(record)
+        configurations.setdefault(group, set()).add(key)
     with tempfile.TemporaryDirectory(dir=output) as name:
         temporary = Path(name)
         model.to(torch.bfloat16).save_pretrained(temporary, save_embedding_layers=False)
