@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host, defect_name, site_permutations
 from defectgen.errors import UsageError
+from defectgen.score.stabilizers import N_COLUMNS, stabilizers
 
 MAX_LISTED = 3
 """Number of defects up to which pairs and the triangle are listed one by one."""
@@ -87,12 +88,14 @@ class Features:
         listed: for up to `MAX_LISTED` defects the distance (angstrom) and orbit of each pair of each two
             kinds, nearest first, NaN where there is none, shape (n, n_listed).
         pairs: code of each pair: its two kinds and its orbit.
+        symmetry: for up to `MAX_LISTED` defects what `stabilizers` says, else 0, shape (n, 3).
         triangles: code of each triangle within `TRIANGLE_ANGSTROM`: each corner's kind with the orbit of
             the side opposite.
     """
 
     counts: NDArray[np.float64]
     listed: NDArray[np.float64]
+    symmetry: NDArray[np.float64]
     pairs: Codes
     triangles: Codes
 
@@ -105,8 +108,8 @@ def kind_names(host: Host) -> list[str]:
     return [defect_name(rule.element, rule.replacement) for rule in host.rules]
 
 
-def describe(host: Host, configurations: Sequence[Configuration]) -> Features:
-    """The features of configurations of one host.
+def encode(host: Host, configurations: Sequence[Configuration]) -> list[list[tuple[int, int]]]:
+    """The defects of each configuration as sorted (kind, site) pairs; kinds are numbered as the host's rules.
 
     Raises:
         UsageError: a configuration of another host or supercell, or a defect that the rules do not know.
@@ -126,8 +129,20 @@ def describe(host: Host, configurations: Sequence[Configuration]) -> Features:
             raise UsageError(
                 f"{defect_name(old, new)} is no known defect of {host.name}.", f"Known: {known}."
             ) from None
+    return encoded
+
+
+def describe(host: Host, configurations: Sequence[Configuration]) -> Features:
+    """The features of configurations of one host.
+
+    Raises:
+        UsageError: a configuration of another host or supercell, or a defect that the rules do not know.
+    """
+    encoded = encode(host, configurations)
+    kinds = host.rules
     counts = np.zeros((len(encoded), len(kinds)))
     listed = np.full((len(encoded), len(kinds) * (len(kinds) + 1) // 2 * MAX_LISTED * 2), np.nan)
+    symmetry = np.zeros((len(encoded), N_COLUMNS))
     pairs: list[Codes] = []
     triangles: list[Codes] = []
     by_size: dict[int, list[int]] = {}
@@ -140,6 +155,8 @@ def describe(host: Host, configurations: Sequence[Configuration]) -> Features:
         block = np.array([encoded[row] for row in members], dtype=np.int64)
         kind, site = block[:, :, 0], block[:, :, 1]
         np.add.at(counts, (np.repeat(rows, size), kind.ravel()), 1.0)
+        if size <= MAX_LISTED:
+            symmetry[rows] = stabilizers(host, kind, site)
         if size == 1:
             continue
         pairs.append(_pair_codes(host, rows, kind, site))
@@ -147,7 +164,7 @@ def describe(host: Host, configurations: Sequence[Configuration]) -> Features:
             listed[rows] = _list_pairs(host, kind, site)
         if size > 2:
             triangles.append(_triangle_codes(host, rows, kind, site))
-    return Features(counts, listed, _join(pairs), _join(triangles))
+    return Features(counts, listed, symmetry, _join(pairs), _join(triangles))
 
 
 def histogram(codes: Codes, vocabulary: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:

@@ -1,26 +1,37 @@
-"""Fitting one property: candidates, the choice between them, and the width of the intervals."""
+"""Fitting the models of one set: what is chosen, and how wide the intervals are."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration, get_host
-from defectgen.score.features import Features, describe, pair_vocabulary
-from defectgen.score.linear import CANDIDATES, LEAST_ROWS, LinearSettings, fit_linear
-from defectgen.score.parts import OTHER, TARGETS, PropertyModel, tree_columns
-from defectgen.score.trees import TreeSettings, fit_trees
+from defectgen.score.dense import ENERGY, DenseModel, DenseModels, TrainingRows, tree_features
+from defectgen.score.linear import CANDIDATES, LinearSettings, fit_linear
+from defectgen.score.parts import TARGETS
+from defectgen.score.process import find_weights
+from defectgen.score.rows import LabelledRows
+from defectgen.score.sparse import OTHER, SparseModel, tree_columns
+from defectgen.score.trees import TreeSettings, fit_trees, predict_trees
+
+Array = NDArray[np.float64]
 
 LEVEL = 0.9
 """Share of true values that an interval is made to hold."""
 
 MIN_GROUP_ROWS = 40
 """Rows that a defect label needs for a half-width of its own."""
+
+MIN_TRAIN_ROWS = 20
+"""A property with fewer training rows in a set is not learnt."""
+
+N_FOLDS = 5
+
+SHARES = (0.0, 0.25, 0.5, 0.75)
+"""Candidates for the share of the trees beside a process."""
 
 
 @dataclass(frozen=True)
@@ -34,89 +45,35 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Choice:
-    """How a property is modelled.
+    """How a property is modelled at low density.
 
     Attributes:
         linear: settings of the linear model, None for trees alone.
         trees: whether trees learn what the linear model leaves.
-        error_ev: mean absolute error on the validation rows, in eV.
+        error: mean absolute error on the validation rows, in the property's unit.
     """
 
     linear: LinearSettings | None
     trees: bool
-    error_ev: float = math.inf
+    error: float = math.inf
 
 
-@dataclass(frozen=True)
-class LabelledRows:
-    """Configurations of one set with their features and values.
-
-    Attributes:
-        configurations: n of one host.
-        features: of the same.
-        values: by column in eV, NaN where there is none, each of shape (n,).
-    """
-
-    configurations: tuple[Configuration, ...]
-    features: Features
-    values: Mapping[str, NDArray[np.float64]]
-
-    @classmethod
-    def of(cls, frame: pl.DataFrame) -> LabelledRows:
-        """Rows of one set, in their order."""
-        n_a, n_b = (int(n) for n in frame["supercell"][0].split("x"))
-        host = get_host(frame["host"][0], (n_a, n_b))
-        items = tuple(Configuration.from_key(host, key) for key in frame["configuration"])
-        columns = (*TARGETS, "energy_ev", "energy_per_atom_ev")
-        values = {column: frame[column].cast(pl.Float64).fill_null(np.nan).to_numpy() for column in columns}
-        return cls(items, describe(host, items), values)
-
-    def __len__(self) -> int:
-        return len(self.configurations)
-
-    def known(self, column: str) -> NDArray[np.bool_]:
-        """Which rows have a value, shape (n,)."""
-        return np.asarray(~np.isnan(self.values[column]))
-
-    def some(self, chosen: NDArray[np.bool_]) -> LabelledRows:
-        """Some of the rows; `chosen` has shape (n,)."""
-        if chosen.all():
-            return self
-        items = tuple(item for item, wanted in zip(self.configurations, chosen, strict=True) if wanted)
-        values = {name: column[chosen] for name, column in self.values.items()}
-        return LabelledRows(items, describe(self.configurations[0].host, items), values)
-
-    def sizes(self, column: str) -> NDArray[np.float64]:
-        """What errors of a column are divided by: the number of defects for the formation energy, else 1."""
-        if column != "formation_energy_ev":
-            return np.ones(len(self))
-        return np.asarray(np.maximum(self.features.counts.sum(axis=1), 1.0))
-
-
-def fit(column: str, rows: LabelledRows, choice: Choice, longest_pair: float, settings: FitSettings) -> PropertyModel:
-    """The model of a property as chosen, fitted on the rows that have a value.
-
-    `longest_pair` is that of the pairs whose counts the trees see, in angstrom; 0 gives them the list of pairs.
-    """
+def fit_sparse(column: str, rows: LabelledRows, choice: Choice, settings: FitSettings) -> SparseModel:
+    """The model of a property as chosen, fitted on the rows that have a value."""
     rows = rows.some(rows.known(column))
-    host, target = rows.configurations[0].host, rows.values[column]
-    linear = None
+    target, linear = rows.values[column], None
     if choice.linear is not None:
-        linear = fit_linear(host, rows.features, target, 1 / rows.sizes(column) ** 2, choice.linear)
+        linear = fit_linear(rows.host, rows.features, target, 1 / rows.sizes(column) ** 2, choice.linear)
         target = target - linear.predict(rows.features)
     if not choice.trees:
-        return PropertyModel(linear, None, None, choice.error_ev)
-    pairs = None
-    if longest_pair:
-        pairs = tuple(pair_vocabulary(host, longest_pair, rows.features.pairs, LEAST_ROWS).tolist())
-    columns = tree_columns(rows.features, pairs)
-    trees = fit_trees(columns, target, settings.trees, settings.seed, settings.threads)
-    return PropertyModel(linear, trees, pairs, choice.error_ev)
+        return SparseModel(linear, None, choice.error)
+    trees = fit_trees(tree_columns(rows.features), target, settings.trees, settings.seed, settings.threads)
+    return SparseModel(linear, trees, choice.error)
 
 
-def choose(
-    column: str, train: LabelledRows, validation: LabelledRows, longest_pair: float, settings: FitSettings
-) -> tuple[Choice, PropertyModel]:
+def choose_sparse(
+    column: str, train: LabelledRows, validation: LabelledRows, settings: FitSettings
+) -> tuple[Choice, SparseModel]:
     """The best on the validation rows: the best linear model, trees on what it leaves, or trees alone.
 
     Returns:
@@ -125,14 +82,14 @@ def choose(
     checked = validation.some(validation.known(column))
     if not len(checked):
         choice = Choice(None, True, 0.0)
-        return choice, fit(column, train, choice, longest_pair, settings)
+        return choice, fit_sparse(column, train, choice, settings)
 
-    def judged(choice: Choice) -> tuple[float, Choice, PropertyModel]:
-        model = fit(column, train, choice, longest_pair, settings)
+    def judged(choice: Choice) -> tuple[float, Choice, SparseModel]:
+        model = fit_sparse(column, train, choice, settings)
         error = np.abs(model.predict(checked.features) - checked.values[column])
         mean = float(error.mean())
         relative = float(np.mean(error / checked.sizes(column)))
-        return relative, replace(choice, error_ev=mean), replace(model, error_ev=mean)
+        return relative, replace(choice, error=mean), replace(model, error=mean)
 
     linear = min((judged(Choice(candidate, False)) for candidate in CANDIDATES), key=lambda found: found[0])
     base = linear[1].linear
@@ -140,13 +97,13 @@ def choose(
     return best[1], best[2]
 
 
-def half_widths(predicted: Mapping[str, NDArray[np.float64]], rows: LabelledRows) -> dict[str, dict[str, float]]:
-    """Split-conformal half-widths of the intervals in eV, by property and group of labels.
+def half_widths(predicted: Mapping[str, Array], rows: LabelledRows) -> dict[str, dict[str, float]]:
+    """Split-conformal half-widths of the intervals, by property and group of labels, in the property's unit.
 
     A label with at least `MIN_GROUP_ROWS` rows is a group; the others share one, called ``other``.
 
     Args:
-        predicted: values for rows that the models were not fitted on, NaN where there is none.
+        predicted: values for rows that the models were not fitted on.
         rows: the same rows.
     """
     labels = np.array([item.label for item in rows.configurations])
@@ -164,7 +121,73 @@ def half_widths(predicted: Mapping[str, NDArray[np.float64]], rows: LabelledRows
     return widths
 
 
-def _quantile(errors: NDArray[np.float64]) -> float | None:
+def fit_dense(
+    rows: LabelledRows, low: LabelledRows | None, settings: FitSettings, advance: Callable[[int], None]
+) -> DenseModels:
+    """The models of a high-density set.
+
+    The weights of the kernels come from the marginal likelihood of all training rows; the share of the
+    trees and the width of the intervals from rows left out in `N_FOLDS` folds.
+
+    Args:
+        rows: training rows of the set.
+        low: low-density training rows of the same host and supercell, or None.
+        settings: of the trees.
+        advance: is told of each finished property.
+    """
+    items = rows.configurations + (() if low is None else low.configurations)
+    own = np.arange(len(items)) < len(rows)
+    training = TrainingRows(rows.host, tuple(item.key for item in items), own.astype(np.float64))
+    everything = training.decorations
+    kernels = {form: training.kernels(form, everything, everything) for form in (ENERGY, "")}
+    models = {}
+    for column in TARGETS:
+        if rows.learnable(column, MIN_TRAIN_ROWS):
+            values = rows.values[column]
+            if low is not None:
+                values = np.concatenate([values, low.values[column]])
+            shared = kernels[ENERGY if column == ENERGY else ""]
+            models[column] = _fit_dense_model(column, training, values, shared, settings)
+        advance(1)
+    return DenseModels(training, models)
+
+
+def _fit_dense_model(
+    column: str, training: TrainingRows, values: Array, kernels: Array, settings: FitSettings
+) -> DenseModel:
+    rows, own = training.decorations, training.own
+    chosen = np.nonzero(~np.isnan(values))[0]
+    target = values[chosen] / (rows.sizes[chosen] if column == ENERGY else 1.0)
+    pick = np.ix_(chosen, chosen)
+    prior = training.prior(column, rows, own, rows, own)[pick]
+    weights = find_weights(kernels[:, pick[0], pick[1]], training.noise(rows, own)[:, chosen], prior, target)
+    model = DenseModel(weights, tuple(chosen.tolist()), tuple(target.tolist()), None, 0.0, math.nan, math.nan)
+    ours = np.nonzero(own[chosen] == 1)[0]
+    folds = [ours[k::N_FOLDS] for k in range(N_FOLDS)]
+    mean, spread = training.process(column, model, kernels).left_out(folds)
+    if column != ENERGY:
+        columns = tree_features(rows)[chosen]
+
+        def trees_on(which: NDArray[np.int64]) -> Callable[[Array], Array]:
+            fitted = fit_trees(columns[which], target[which], settings.trees, settings.seed, settings.threads)
+            return lambda new: predict_trees(fitted, new)
+
+        guess = np.full(len(chosen), np.nan)
+        for fold in folds:
+            guess[fold] = trees_on(np.setdiff1d(ours, fold))(columns[fold])
+        error = {s: float(np.abs((1 - s) * mean[ours] + s * guess[ours] - target[ours]).mean()) for s in SHARES}
+        share = min(error, key=error.__getitem__)
+        if share:
+            mean = (1 - share) * mean + share * guess
+            trees = fit_trees(columns[ours], target[ours], settings.trees, settings.seed, settings.threads)
+            model = replace(model, trees=trees, share=share)
+    errors = np.abs(mean - target)[ours]
+    width = _quantile(errors / spread[ours])
+    size = rows.sizes[chosen][ours] if column == ENERGY else 1.0
+    return replace(model, quantile=math.inf if width is None else width, error=float((errors * size).mean()))
+
+
+def _quantile(errors: Array) -> float | None:
     """The error that a new row exceeds with probability at most 1 - `LEVEL`; None with too few rows."""
     rank = math.ceil((len(errors) + 1) * LEVEL)
     return None if rank > len(errors) else float(np.sort(errors)[rank - 1])

@@ -8,21 +8,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from defectgen.core import Configuration, parse_label
+from defectgen.core import Configuration, host_names, parse_label
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.score.parts import Part
+from defectgen.score.parts import MAGNETIZATION, MAGNETIZATION_UNCERTAINTY, TARGETS, Part, file_name
 from defectgen.score.protocol import uncertainty_column
 from defectgen.score.trees import load_trees
 
-FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    from catboost import CatBoostRegressor
+
+FORMAT_VERSION = 2
 METADATA = "surrogate.json"
 SEEN = "seen.txt"
+DENSITIES = ("low", "high")
 
 
 def default_surrogate_dir() -> Path:
@@ -39,6 +43,15 @@ def digest(host: str, key: str) -> str:
 def _is_within(label: str, labels: tuple[str, ...]) -> bool:
     """Whether one of the labels holds all the defects of the first."""
     return any(parse_label(label) <= parse_label(other) for other in labels)
+
+
+def _trees(folder: Path, part: Mapping[str, Any]) -> dict[str, CatBoostRegressor]:
+    """The trees of a part by column."""
+    models = part["models"]["models"]
+    wanted = [column for column, model in models.items() if column in TARGETS and model["trees"]]
+    if part["density"] not in DENSITIES or part["host"] not in host_names():
+        raise ValueError(f"no such part: {part['host']} {part['density']}")
+    return {column: load_trees(folder / file_name(part["host"], part["density"], column)) for column in wanted}
 
 
 @dataclass(frozen=True)
@@ -82,9 +95,7 @@ class Surrogate:
                 f"{folder} holds a surrogate of format {version}, expected {FORMAT_VERSION}.", "Train it again."
             )
         try:
-            names = [m["trees"] for part in metadata["parts"] for m in part["models"].values() if m["trees"]]
-            trees = {name: load_trees(folder / name) for name in names if Path(name).name == name}
-            parts = tuple(Part.from_dict(values, trees) for values in metadata["parts"])
+            parts = tuple(Part.from_dict(values, _trees(folder, values)) for values in metadata["parts"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
         return cls(parts, metadata, frozenset(seen))
@@ -100,14 +111,14 @@ class Surrogate:
         return {part.set_name: part.level_scale for part in self.parts if part.level_scale is not None}
 
     def covered(self, host: str) -> dict[str, tuple[float, float]]:
-        """Least and largest training value of each property of a host over its parts, in eV.
+        """Least and largest training value of each property of a host over its parts, in its unit.
 
         Raises:
             UsageError: a host that it does not know.
         """
         ranges: dict[str, tuple[float, float]] = {}
         for part in self._parts_of(host):
-            for name, (low, high) in part.covered_ev.items():
+            for name, (low, high) in part.covered.items():
                 old = ranges.get(name, (low, high))
                 ranges[name] = min(old[0], low), max(old[1], high)
         return ranges
@@ -118,6 +129,9 @@ class Surrogate:
         Raises:
             UsageError: a host or supercell that it was not trained for.
         """
+        return self._part_for(configuration, configuration.label)
+
+    def _part_for(self, configuration: Configuration, label: str) -> Part:
         host = configuration.host
         parts = {part.density: part for part in self._parts_of(host.name)}
         some = next(iter(parts.values()))
@@ -125,34 +139,42 @@ class Surrogate:
             raise UsageError(f"the surrogate knows {host.name} in cells of {some.supercell}, got {host.size}.")
         if len(parts) == 1:
             return some
-        return parts["low" if _is_within(configuration.label, tuple(parts["low"].labels)) else "high"]
+        return parts["low" if _is_within(label, tuple(parts["low"].labels)) else "high"]
 
     def has_seen(self, configuration: Configuration) -> bool:
         """Whether this symmetry class is among the training or validation rows."""
         return digest(configuration.host.name, configuration.canonical().key) in self.seen
 
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
-        """See `defectgen.score.protocol.Scorer.score`."""
+        """See `defectgen.score.protocol.Scorer.score`; the magnetization of the cell is there too.
+
+        It and its uncertainty are in Bohr magnetons, null where the training data has no magnetic cells.
+        """
         rows: dict[tuple[str, str], list[int]] = {}
         parts: dict[tuple[str, str], Part] = {}
-        for row, item in enumerate(configurations):
-            part = self.part_for(item)
+        labels = [item.label for item in configurations]
+        for row, (item, label) in enumerate(zip(configurations, labels, strict=True)):
+            part = self._part_for(item, label)
             parts[part.host, part.density] = part
             rows.setdefault((part.host, part.density), []).append(row)
         n = len(configurations)
-        values = {name: np.full(n, np.nan) for name in COLUMNS}
-        widths = {name: np.full(n, np.nan) for name in COLUMNS}
+        names = (*COLUMNS, MAGNETIZATION)
+        values = {name: np.full(n, np.nan) for name in names}
+        widths = {name: np.full(n, np.nan) for name in names}
         known = np.zeros(n, dtype=bool)
         for key, part in parts.items():
             chosen = [configurations[row] for row in rows[key]]
-            for name, predicted in part.predict(chosen).items():
-                values[name][rows[key]] = predicted
-                widths[name][rows[key]] = part.half_widths(name, chosen)
-            known[rows[key]] = [part.in_domain(item) for item in chosen]
+            named = [labels[row] for row in rows[key]]
+            predicted, half = part.score(chosen, named)
+            for name in predicted:
+                values[name][rows[key]] = predicted[name]
+                widths[name][rows[key]] = half[name]
+            known[rows[key]] = [part.in_domain(item, label) for item, label in zip(chosen, named, strict=True)]
         columns = {}
-        for name in COLUMNS:
+        for name in names:
             columns[name] = pl.Series(values[name]).fill_nan(None)
-            columns[uncertainty_column(name)] = pl.Series(widths[name]).fill_nan(None)
+            width = MAGNETIZATION_UNCERTAINTY if name == MAGNETIZATION else uncertainty_column(name)
+            columns[width] = pl.Series(widths[name]).fill_nan(None)
         return pl.DataFrame({**columns, "in_domain": known})
 
     @cached_property

@@ -38,6 +38,7 @@ def plain(features: Features) -> tuple[object, ...]:
     return (
         features.counts.tolist(),
         np.nan_to_num(features.listed, nan=-1.0).tolist(),
+        features.symmetry.tolist(),
         sorted(features.pairs[1].tolist()),
         sorted(features.triangles[1].tolist()),
     )
@@ -87,6 +88,24 @@ def test_pair_orbits_are_the_orbits_of_the_permutations(name: str) -> None:
     found = np.linalg.norm(displacements(host, first[unequal], second[unequal]), axis=1)
     expected = orbits.distances_angstrom[orbits.table[first, second][unequal]]
     assert found == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", host_names())
+def test_stabilizers_are_what_a_look_at_every_operation_finds(name: str) -> None:
+    host = get_host(name)
+    permutations = site_permutations(host).astype(int)
+    fixed = (permutations == np.arange(host.n_sites)).sum(axis=1)
+    for item in distinct_configurations(host, 25, 5, (1, 2, 3)):
+        kept = [g for g in range(len(permutations)) if item.image(g) == item]
+        other = [int(fixed[g]) for g in kept if fixed[g] < host.n_sites]
+        expected = [len(kept), max(other, default=-1), sum(other)]
+        assert describe(host, [item]).symmetry[0].tolist() == expected
+
+
+def test_a_vacancy_keeps_its_point_group(mos2: Host) -> None:
+    """D3h, of order 12, for the metal and C3v, of order 6, for the chalcogen."""
+    found = [describe(mos2, [Configuration.of(mos2, {site: "VAC"})]).symmetry[0, 0] for site in (0, 64)]
+    assert found == [12, 6]
 
 
 def test_displacements_are_the_shortest_of_all_images(wse2: Host) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,9 @@ from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score import Scorer, uncertainty_column
-from defectgen.score.evaluation import PER_SITE, evaluate
+from defectgen.score.evaluation import PER_SITE, evaluate, means
+from defectgen.score.parts import MAGNETIZATION, MAGNETIZATION_UNCERTAINTY
+from defectgen.score.sparse import SparseModels
 from defectgen.score.surrogate import METADATA, Surrogate, default_surrogate_dir
 from defectgen.score.training import train_surrogate
 from defectgen.score.trees import TreeSettings
@@ -59,10 +61,12 @@ def items(frame: pl.DataFrame, host: Host) -> list[Configuration]:
     return [Configuration.from_key(host, key) for key in frame.filter(host=host.name)["configuration"]]
 
 
-def assert_close(found: dict[str, dict[str, float]], expected: dict[str, dict[str, float]]) -> None:
+def assert_close(
+    found: dict[str, dict[str, float]], expected: dict[str, dict[str, float]], *, rel: float = 1e-6
+) -> None:
     assert found.keys() == expected.keys()
     for column, values in expected.items():
-        assert found[column] == pytest.approx(values, rel=1e-6)
+        assert found[column] == pytest.approx(values, rel=rel)
 
 
 class TestContract:
@@ -75,10 +79,12 @@ class TestContract:
         rng = np.random.default_rng(0)
         mixed = [random_configuration(host, n, rng) for n in (1, 2, 3) for host in (mos2, wse2, mos2)]
         scores = surrogate.score(mixed)
-        assert scores.columns == [n for c in COLUMNS for n in (c, uncertainty_column(c))] + ["in_domain"]
+        moment = [MAGNETIZATION, MAGNETIZATION_UNCERTAINTY]
+        assert scores.columns == [n for c in COLUMNS for n in (c, uncertainty_column(c))] + moment + ["in_domain"]
         for row, item in enumerate(mixed):
             assert surrogate.score([item]).row(0) == pytest.approx(scores.row(row))
-        assert scores.null_count().sum_horizontal()[0] == 0
+        assert scores.drop(moment).null_count().sum_horizontal()[0] == 0
+        assert scores.select(moment).null_count().row(0) == (len(mixed),) * 2, "labels that are all zero teach nothing"
 
     def test_symmetry_images_score_the_same(self, surrogate: Surrogate, mos2: Host) -> None:
         rng = np.random.default_rng(1)
@@ -124,7 +130,7 @@ def test_the_same_seed_gives_the_same_files(frame: pl.DataFrame, folder: Path, t
 def test_metadata_says_where_it_comes_from_and_what_it_covers(
     surrogate: Surrogate, frame: pl.DataFrame, folder: Path
 ) -> None:
-    rows = frame.filter(host="WSe2", split="train")
+    rows = frame.filter(pl.col("host") == "WSe2", pl.col("split") != "test")
     assert surrogate.covered("WSe2")["homo_ev"] == pytest.approx((rows["homo_ev"].min(), rows["homo_ev"].max()))
     assert surrogate.hosts == ("MoS2", "WSe2")
     scale = LevelScale.from_dict(surrogate.level_scales["WSe2"])
@@ -148,7 +154,9 @@ def test_predictions_outside_the_training_compositions_are_marked(surrogate: Sur
     many = Configuration.of(mos2, {0: "VAC", 1: "VAC", 2: "VAC", 3: "VAC"})
     scores = surrogate.score([many])
     assert scores["in_domain"].to_list() == [False]
-    widths = surrogate.parts[0].half_widths_ev["homo_ev"]
+    models = surrogate.parts[0].models
+    assert isinstance(models, SparseModels)
+    widths = models.half_widths["homo_ev"]
     assert scores["homo_uncertainty_ev"][0] == max(widths.values())
 
 
@@ -212,9 +220,9 @@ def test_damaged_and_missing_models_are_refused(folder: Path, frame: pl.DataFram
         (tmp_path / name.name).write_bytes(name.read_bytes())
     metadata = json.loads((tmp_path / METADATA).read_text())
     (tmp_path / METADATA).write_text(json.dumps(metadata | {"format": 99}))
-    with pytest.raises(DefectgenError, match="format 99, expected 1"):
+    with pytest.raises(DefectgenError, match="format 99, expected 2"):
         Surrogate.load(tmp_path)
-    (tmp_path / METADATA).write_text(json.dumps({"format": 1}))
+    (tmp_path / METADATA).write_text(json.dumps({"format": 2}))
     with pytest.raises(DefectgenError, match="is damaged"):
         Surrogate.load(tmp_path)
     (tmp_path / METADATA).write_text(json.dumps(metadata))
@@ -248,7 +256,7 @@ class TestShipped:
 
     def test_it_is_small_and_holds_no_pickle(self) -> None:
         files = [file for file in default_surrogate_dir().rglob("*") if file.is_file()]
-        assert sum(file.stat().st_size for file in files) <= 8_000_000
+        assert sum(file.stat().st_size for file in files) <= 15_000_000
         assert {file.suffix for file in files} <= {".cbm", ".json", ".txt", ".md"}
 
     def test_low_density_compositions_go_to_their_own_models(self, shipped: Surrogate, mos2: Host) -> None:
@@ -275,17 +283,24 @@ class TestShipped:
         )
         errors = evaluate(shipped, test)
         for name, found in errors.items():
-            assert_close(found, shipped.metadata["errors"]["test"][name])
-        limits = {"MoS2": (2.6, 7.0), "WSe2": (4.8, 8.0)}
+            # processors round differently, and a tree's edge may lie between
+            assert_close(found, shipped.metadata["errors"]["test"][name], rel=1e-3)
+        limits = {"MoS2": (2.0, 6.0), "WSe2": (3.0, 7.0)}
         for name, (per_site_mev, gap_mev) in limits.items():
             assert errors[name][PER_SITE]["mae_mev"] < per_site_mev
             assert errors[name]["band_gap_ev"]["mae_mev"] < gap_mev
             assert all(0.85 < errors[name][column]["coverage_90"] < 0.95 for column in COLUMNS)
+        coverage = [values["coverage_90"] for found in errors.values() for values in found.values()]
+        assert 0.86 < np.mean(coverage) < 0.94
+        mean = means(errors)
+        assert mean[PER_SITE]["mae_mev"] < 40
+        assert mean["band_gap_ev"]["mae_mev"] < 105
 
-
-def test_a_part_survives_json(surrogate: Surrogate) -> None:
-    part = surrogate.parts[0]
-    trees = {part.file_name(c): m.trees for c, m in part.models.items() if m.trees is not None}
-    again = type(part).from_dict(json.loads(json.dumps(part.to_dict())), trees)
-    assert replace(again, models={}) == replace(part, models={})
-    assert [m.linear for m in again.models.values()] == [m.linear for m in part.models.values()]
+    def test_it_scores_thousands_in_a_second(self, shipped: Surrogate, mos2: Host) -> None:
+        rng = np.random.default_rng(4)
+        some = [random_configuration(mos2, 3, rng) for _ in range(3000)]
+        low = [item for item in some if shipped.part_for(item).density == "low"]
+        shipped.score(low[:10])
+        started = time.process_time()
+        shipped.score(low)
+        assert len(low) / (time.process_time() - started) > 2000

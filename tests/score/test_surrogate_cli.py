@@ -20,18 +20,32 @@ def test_train_then_evaluate(
     from defectgen.score.trees import TreeSettings
 
     trees = TreeSettings(20, 3, 0.2)
-    monkeypatch.setitem(training.train_surrogate.__kwdefaults__, "low_trees", trees)
+    for function in (training.train_surrogate, training.fit_surrogate):
+        monkeypatch.setitem(function.__kwdefaults__, "low_trees", trees)
     model, metrics = tmp_path / "model", tmp_path / "metrics.json"
     assert main(["surrogate", "train", "--data", str(tiny_2dmd), "-o", str(model), "--seed", "3", "--json"]) == 0
     trained = json.loads(capsys.readouterr().out)
     assert trained["hosts"] == ["MoS2", "WSe2"]
     assert trained["rows"]["MoS2/train"] == 48
     command = ["surrogate", "evaluate", "--data", str(tiny_2dmd), "--model", str(model), "-o", str(metrics), "--json"]
-    assert main(command) == 0
+    page = tmp_path / "pages" / "parity.html"
+    assert main([*command, "--page", str(page)]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads(metrics.read_text())
     assert (result["n_rows"], result["n_evaluated"], result["n_seen"]) == (140, 14, 126)
     assert result["sets"] == trained["test"], "on the same data, what it has not seen is the test part"
+    assert result["means"]["homo_ev"]["mae_mev"] == pytest.approx(
+        (result["sets"]["MoS2"]["homo_ev"]["mae_mev"] + result["sets"]["WSe2"]["homo_ev"]["mae_mev"]) / 2
+    )
+    assert page.read_text(encoding="utf-8").count("<svg") == 2 * len(result["sets"]["MoS2"])
+    assert main([*command, "--page", str(page)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    command = ["surrogate", "evaluate", "--data", str(tiny_2dmd), "--sets", "MoS2", "--cross-validate", "--json"]
+    assert main(command) == 0
+    crossed = json.loads(capsys.readouterr().out)
+    assert crossed["n_evaluated"] == crossed["sets"]["MoS2"]["homo_ev"]["n"] == 60, "every row is judged once"
+    assert main([*command, "--model", str(model)]) == 2
+    assert "Leave out --model" in capsys.readouterr().err
     fresh = tmp_path / "fresh"
     write_set(fresh, "MoS2", distinct_configurations(mos2, 15, 99, (3,)))
     assert main(["surrogate", "evaluate", "--data", str(fresh), "--model", str(model)]) == 0
