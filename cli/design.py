@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from defectgen_cli.engine import Drawing
 from defectgen_cli.options import JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say
 from defectgen_cli.score import M3GNetOption
@@ -49,6 +50,10 @@ def design(
     max_defects: Annotated[
         int | None, typer.Option("--max-defects", min=1, help="Most point defects in a cell [as in training].")
     ] = None,
+    min_defects: Annotated[int, typer.Option("--min-defects", min=1, help="Fewest point defects in a cell.")] = 1,
+    rank_by: Annotated[
+        str, typer.Option(metavar="WHAT", help="expected (distance, uncertainty counted) or distance (predicted).")
+    ] = "expected",
     kinds: Annotated[
         str | None, typer.Option("--kinds", metavar="KIND", help="Only these defects: vacancy, substitution, or both.")
     ] = None,
@@ -59,9 +64,18 @@ def design(
         int | None, typer.Option(min=1, help="Structures to generate for each target before ranking [16 n].")
     ] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature of the language model.")] = 0.8,
+    top_p: Annotated[
+        float, typer.Option("--top-p", min=0.0, max=1.0, help="Draw from the likeliest tokens of this probability.")
+    ] = 1.0,
+    guidance: Annotated[
+        float, typer.Option(min=0.0, help="Weight of the target in the model: 1 as trained, more is stricter.")
+    ] = 1.0,
     model: Annotated[
         Path | None, typer.Option("--model", metavar="DIR", help="Trained adapter [the shipped one].")
     ] = None,
+    engine_name: Annotated[
+        str, typer.Option("--engine", metavar="NAME", help="What runs the language model: transformers or vllm.")
+    ] = "transformers",
     surrogate: Annotated[
         Path | None, typer.Option("--surrogate", metavar="DIR", help="Trained surrogate [the shipped one].")
     ] = None,
@@ -79,11 +93,12 @@ def design(
     """Design defect structures with wanted levels.
 
     The language model fills in vacancies and substitutions, duplicates by symmetry are removed, the
-    surrogate predicts every property, and candidates are ranked by their distance to the target
-    (sum of absolute deviations, eV). HOMO, LUMO and Fermi level are in eV relative to the valence
-    band maximum of the pristine host unless --reference raw is given. The folder holds
-    candidates.csv, candidates.parquet, structures as CIF and POSCAR, report.html and manifest.json. With
-    --relax the best candidates are also relaxed by a potential in their cell; ranks do not change.
+    surrogate predicts every property, and candidates are ranked by their distance to the target (sum of
+    absolute deviations, eV) that is to be expected with the uncertainty of the prediction. HOMO, LUMO and
+    Fermi level are in eV relative to the valence band maximum of the pristine host unless --reference raw
+    is given. The folder holds candidates.csv, candidates.parquet, structures as CIF and POSCAR,
+    report.html and manifest.json. With --relax the best candidates are also relaxed by a potential in
+    their cell; ranks do not change.
     """
     started = time.monotonic()
     from defectgen.core import get_host
@@ -108,12 +123,17 @@ def design(
     if targets is not None and any(value is not None for value in given.values()):
         raise UsageError("got --targets and single targets.", "Give either a table or options.")
     asked = read_targets(targets) if targets is not None else (single_target(given),)
+    if rank_by not in ("expected", "distance"):
+        raise UsageError(f"got --rank-by {rank_by!r}, use `expected` or `distance`.")
     if reference not in ("vbm", "raw"):
         raise UsageError(f"got --reference {reference!r}, expected vbm or raw.")
     named = {kind.strip() for kind in (kinds or "").split(",") if kind.strip()}
     wanted_kinds = tuple(kind for kind in KINDS if kind in named)
     if named - set(KINDS):
         raise UsageError(f"got --kinds {kinds!r}, expected vacancy, substitution or both with a comma.")
+    if max_defects is not None and min_defects > max_defects:
+        raise UsageError(f"got --min-defects {min_defects} and --max-defects {max_defects}, expected no fewer at most.")
+    drawing = Drawing(min_defects, max_defects, wanted_kinds, temperature, top_p, guidance, engine_name)
     folder = output or Path("designs") / crystal.name
     check_output_folder(folder, overwrite)
 
@@ -121,7 +141,7 @@ def design(
     say("loading model and surrogate ...")
     from defectgen_cli.engine import load_engine
 
-    engine = load_engine(crystal, model, surrogate, max_defects, wanted_kinds, temperature)
+    engine = load_engine(crystal, model, surrogate, drawing)
     raw = engine.raw_reference() if reference == "raw" else None
     warnings = [*engine.warnings]
     if raw is None:
@@ -131,7 +151,7 @@ def design(
         warnings += coverage_warnings(crystal.name, asked, shown)
     for line in warnings:
         say(f"warning: {line}")
-    settings = DesignSettings(n=n, samples=samples or 16 * n, seed=seed)
+    settings = DesignSettings(n=n, samples=samples or 16 * n, seed=seed, rank_by=rank_by)  # type: ignore[arg-type]
     with progress(f"generating for {crystal.name}", len(asked) * settings.samples, "structures") as advance:
         run = run_design(
             crystal,

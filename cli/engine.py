@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from defectgen.design.pipeline import RawReference
     from defectgen.design.proposals import ModelProposer
     from defectgen.llm.adapter import AdapterCard
+    from defectgen.llm.generate import Generator
     from defectgen.score.surrogate import Surrogate
 
 SHIPPED_ADAPTER = "defect-smollm2"
@@ -22,6 +24,29 @@ def shipped(name: str) -> Path:
     import defectgen
 
     return Path(defectgen.__file__).parent / "models" / name
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How proposals are drawn.
+
+    Attributes:
+        min_defects: fewest defects in a cell.
+        max_defects: most; None for as many as the model saw in the host.
+        kinds: kinds of defects to make; empty for any.
+        temperature: see `defectgen.llm.generate.Sampling`, as the next two.
+        top_p: share of the probability that is kept.
+        guidance: weight of the wanted values.
+        engine: what runs the language model.
+    """
+
+    min_defects: int = 1
+    max_defects: int | None = None
+    kinds: tuple[str, ...] = ()
+    temperature: float = 0.8
+    top_p: float = 1.0
+    guidance: float = 1.0
+    engine: str = "transformers"
 
 
 @dataclass(frozen=True)
@@ -60,39 +85,33 @@ class Engine:
         return {c: [v + offset for v in r] if BY_COLUMN[c].is_level else r for c, r in covered.items()}
 
 
-def load_engine(
-    host: Host,
-    model: Path | None,
-    surrogate: Path | None,
-    max_defects: int | None,
-    kinds: tuple[str, ...],
-    temperature: float,
-) -> Engine:
+def load_engine(host: Host, model: Path | None, surrogate: Path | None, drawing: Drawing) -> Engine:
     """Load adapter, base model and surrogate for a host.
 
     Raises:
-        UsageError: the models were not trained for the host, or a number is out of range.
+        UsageError: the models were not trained for the host, a number is out of range, or no engine of that name.
         DefectgenError: an asset or a model is missing or does not fit.
     """
     from defectgen import __version__
     from defectgen.design.proposals import ModelProposer
     from defectgen.errors import UsageError
     from defectgen.llm.adapter import read_adapter, training_configurations
-    from defectgen.score.surrogate import Surrogate
     from defectgen.tasks.defect import DefectTask
 
     adapter = model or shipped(SHIPPED_ADAPTER)
     card = read_adapter(adapter)
+    if card.encoding == "bulk":
+        raise UsageError(f"the model in {adapter.name} makes bulk crystals, not defects.", "Use: defectgen generate")
     if host.name not in card.hosts:
         raise UsageError(
             f"the model in {adapter.name} was trained on {', '.join(card.hosts)}, not on {host.name}.",
             f"Train one on {host.name} (build-data --sets, finetune) and give it with --model.",
         )
-    scorer = Surrogate.load(surrogate or shipped(SHIPPED_SURROGATE))
+    scorer = _load_surrogate(surrogate or shipped(SHIPPED_SURROGATE))
     if host.name not in scorer.hosts:
         raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
     trained = card.max_defects[host.name]
-    most = max_defects or trained
+    most, kinds = drawing.max_defects or max(trained, drawing.min_defects), drawing.kinds
     warnings: tuple[str, ...] = ()
     if most > trained:
         warnings = (f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.",)
@@ -100,25 +119,43 @@ def load_engine(
     cartesian = bool(card.data.get("settings", {}).get("cartesian", False))
     task = DefectTask(card.encoding, cartesian=cartesian)  # type: ignore[arg-type]
     try:
-        task.grammar(host, most, kinds=kinds)
+        task.grammar(host, most, min_defects=drawing.min_defects, kinds=kinds)
     except ValueError as error:
-        raise UsageError(f"--max-defects {most}: {error}.") from error
+        raise UsageError(f"{drawing.min_defects} to {most} defects: {error}.") from error
 
-    from defectgen.llm.generate import Sampling, TransformersGenerator
+    from defectgen.llm.generate import Sampling
 
-    sampling = Sampling(temperature=temperature, batch_size=64)
-    generator, _ = TransformersGenerator.from_adapter(adapter)
+    sampling = Sampling(drawing.temperature, drawing.top_p, drawing.guidance, batch_size=64)
+    generator = _load_generator(drawing.engine, adapter)
     facts: dict[str, object] = {
         "defectgen": __version__,
         "model": adapter.name if model is None else str(adapter),
         "base_model": card.base_model,
+        "engine": drawing.engine,
         "encoding": card.encoding,
         "prompt_version": card.prompt_version,
         "surrogate": SHIPPED_SURROGATE if surrogate is None else str(surrogate),
         "supercell": host.size,
+        "min_defects": drawing.min_defects,
         "max_defects": most,
         "kinds": ", ".join(kinds) or "any",
-        "temperature": temperature,
+        "temperature": drawing.temperature,
+        "top_p": drawing.top_p,
+        "guidance": drawing.guidance,
     }
-    proposer = ModelProposer(generator, task, most, kinds, sampling)
+    proposer = ModelProposer(generator, task, drawing.min_defects, most, kinds, sampling)
     return Engine(host, card, proposer, scorer, known, facts, warnings)
+
+
+@lru_cache(maxsize=1)
+def _load_surrogate(folder: Path) -> Surrogate:
+    from defectgen.score.surrogate import Surrogate
+
+    return Surrogate.load(folder)
+
+
+@lru_cache(maxsize=1)
+def _load_generator(engine: str, adapter: Path) -> Generator:
+    from defectgen.llm.engines import load_generator
+
+    return load_generator(engine, adapter)[0]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,16 +15,12 @@ from defectgen import __version__
 from defectgen.core import Configuration, get_host
 from defectgen.core.host import Host
 from defectgen.core.properties import COLUMNS
+from defectgen.data.record_files import write_records
 from defectgen.data.splits import PARTS
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.tasks.defect import DefectTask
 from defectgen.text.encodings import PROMPT_VERSIONS
 from defectgen.text.wording import PLAIN
-
-MANIFEST = "manifest.json"
-UNFINISHED = ".unfinished"
-OWN_FILES = frozenset((UNFINISHED, *(f"{part}.jsonl" for part in PARTS), *(f".{part}.jsonl.part" for part in PARTS)))
-"""What an interrupted run can leave in a folder, `UNFINISHED` always among it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +36,7 @@ class RecordSettings:
             what rotations would have to teach, so it is off by default there.
         pair_share: see `DefectTask`.
         kinds_share: see `DefectTask`.
+        plain_share: see `DefectTask`.
         cartesian: see `DefectTask`; each record turns the axes by a random angle about the normal.
         split: how the parts were drawn, see `defectgen.data.splits`.
         seed: of every random draw.
@@ -52,6 +47,7 @@ class RecordSettings:
     rotations: bool = False
     pair_share: float = 0.6
     kinds_share: float = 0.2
+    plain_share: float = 0.05
     cartesian: bool = False
     split: str = "symmetry-class"
     seed: int = 42
@@ -64,7 +60,9 @@ class RecordSettings:
 
     @property
     def task(self) -> DefectTask:
-        return DefectTask(self.encoding, self.pair_share, self.kinds_share, self.cartesian)  # type: ignore[arg-type]
+        return DefectTask(  # type: ignore[arg-type]
+            self.encoding, self.pair_share, self.kinds_share, self.plain_share, self.cartesian
+        )
 
 
 def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> Iterator[dict[str, Any]]:
@@ -131,83 +129,28 @@ def build_data(
     Raises:
         UsageError: the folder holds other records or foreign files.
     """
+    if frame.is_empty():
+        raise DefectgenError("the data has no rows.", "Expected at least one labelled structure.")
+    train = frame.filter(pl.col("split") == "train")
     wanted = {
-        "stage": "build-data",
         "defectgen": __version__,
         "prompt_version": PROMPT_VERSIONS[settings.encoding],
         "settings": asdict(settings),
         "data_sha256": _frame_hash(frame),
     }
-    path = output / MANIFEST
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = {}
-        if not isinstance(found, dict) or found.get("stage") != wanted["stage"]:
-            raise UsageError(f"{path} is not of records.", "Choose another folder.")
-        same = all(found.get(key) == value for key, value in wanted.items())
-        if same and _files_are_whole(output, found["files"]):
-            return {**found, "skipped": True}
-        if not same and not overwrite:
-            raise UsageError(
-                f"{output} holds records made with other settings or data.", "Choose another folder or add --overwrite."
-            )
-    elif output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file, expected a folder.")
-    elif output.exists() and any(output.iterdir()) and not _is_unfinished(output):
-        raise UsageError(f"{output} holds other files.", "Choose another folder.")
-    if frame.is_empty():
-        raise DefectgenError("the data has no rows.", "Expected at least one labelled structure.")
-    output.mkdir(parents=True, exist_ok=True)
-    (output / UNFINISHED).touch()
-    path.unlink(missing_ok=True)
-    files: dict[str, dict[str, Any]] = {}
-    counts: Counter[str] = Counter()
-    for split in PARTS:
-        digest = hashlib.sha256()
-        part = output / f".{split}.jsonl.part"
-        with part.open("wb") as stream:
-            n = 0
-            for record in make_records(frame, split, settings):
-                line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-                stream.write(line)
-                digest.update(line)
-                n += 1
-                counts[f"{split}/{record['set']}"] += 1
-        part.replace(output / f"{split}.jsonl")
-        files[f"{split}.jsonl"] = {"records": n, "sha256": digest.hexdigest()}
-    train = frame.filter(pl.col("split") == "train")
-    manifest = wanted | {
-        "files": files,
-        "records": dict(sorted(counts.items())),
+    about = {
         "structures": {split: frame.filter(pl.col("split") == split).height for split in PARTS},
         "max_defects": dict(train.group_by("host").agg(pl.max("n_defects")).sort("host").iter_rows()),
         "covered_ev": covered_ranges(train),
     }
-    part = output / f".{MANIFEST}.part"
-    part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
-    (output / UNFINISHED).unlink()
-    return manifest
-
-
-def _is_unfinished(folder: Path) -> bool:
-    """Whether all that is in a folder is what an interrupted run left."""
-    names = {entry.name for entry in folder.iterdir()}
-    return UNFINISHED in names and names <= OWN_FILES | {f".{MANIFEST}.part"}
-
-
-def _files_are_whole(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
-    """Whether the files that a manifest lists are there as they were written."""
-    for name, about in files.items():
-        path = folder / name
-        if not path.is_file():
-            return False
-        with path.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != about["sha256"]:
-                return False
-    return True
+    return write_records(
+        output,
+        wanted,
+        lambda split: make_records(frame, split, settings),
+        about,
+        lambda record: str(record["set"]),
+        overwrite=overwrite,
+    )
 
 
 def covered_ranges(frame: pl.DataFrame) -> dict[str, dict[str, list[float]]]:

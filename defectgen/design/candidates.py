@@ -24,6 +24,18 @@ RAW = "raw"
 """`DesignRun.reference` when levels are as the DFT code wrote them."""
 
 
+Z_90 = 1.6449
+"""Half-width of the interval that holds nine tenths of a normal distribution, in standard deviations."""
+
+
+def _mean_distance(away: float, spread: float) -> float:
+    """Mean of ``|x|`` for x normal around `away` (folded normal, doi 10.1080/00401706.1961.10489974)."""
+    if spread <= 0:
+        return away
+    ratio = away / (spread * math.sqrt(2))
+    return spread * math.sqrt(2 / math.pi) * math.exp(-(ratio**2)) + away * math.erf(ratio)
+
+
 @dataclass(frozen=True)
 class Target:
     """Property values asked for.
@@ -90,6 +102,21 @@ class Candidate:
         missing = sorted({column for column, _ in self.target.values} - set(self.predicted))
         if unknown or missing:
             raise ValueError(f"predicted values: unknown columns {unknown}, missing columns {missing}")
+
+    @property
+    def expected_ev(self) -> float:
+        """Distance to be expected, in eV: the mean of ``|value - target|``, summed over the target's properties.
+
+        Values are taken as normal around the predicted ones, with nine tenths inside the interval; infinite
+        where one has no interval.
+        """
+        total = 0.0
+        for column, wanted in self.target.values:
+            if column not in self.uncertainty:
+                return math.inf
+            spread, away = self.uncertainty[column] / Z_90, abs(self.predicted[column] - wanted)
+            total += _mean_distance(away, spread)
+        return total
 
     def deviation_ev(self, column: str) -> float | None:
         """Predicted minus target in eV, or None for a property that was not asked for."""

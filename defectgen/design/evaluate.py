@@ -1,9 +1,9 @@
-"""How well proposals hit held-out targets, beside random structures and a look-up of labelled ones."""
+"""How well proposals hit held-out targets, beside random structures, a search and a look-up of labelled ones."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import polars as pl
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
-from defectgen.design.candidates import Candidate, Target
+from defectgen.design.candidates import Target
 from defectgen.design.pipeline import rank, seed_for
 from defectgen.design.proposals import Ask, Proposer
 from defectgen.errors import DefectgenError
@@ -21,26 +21,30 @@ from defectgen.tasks.defect import LEVEL_PAIR
 
 WITHIN_EV = 0.02
 
+Labels = Mapping[str, Mapping[str, float]]
+"""Canonical key to DFT values by column, in eV."""
+
 
 @dataclass(frozen=True)
-class ProposerResult:
+class Evaluation:
     """What one proposer reached on all targets.
 
     Attributes:
-        metrics: name (unit in it) to value; see docs/evaluation.md for definitions and denominators.
-        first: first-ranked candidate of each target that has one.
+        metrics: see docs/evaluation.md for definitions and denominators.
+        samples: one row a valid proposal: ``target``, ``key``, ``novel``, ``first`` (of its target), for HOMO and
+            LUMO ``target_*``, ``surrogate_*`` and ``dft_*`` in eV, and the distances ``surrogate_distance_ev``,
+            ``dft_distance_ev`` (null without a label) and ``distance_ev`` (DFT if there is one, else surrogate).
     """
 
-    metrics: dict[str, float | int | None]
-    first: tuple[Candidate, ...]
+    metrics: dict[str, Any]
+    samples: pl.DataFrame
 
 
-def held_out_targets(frame: pl.DataFrame, host: str, split: str, n: int, seed: int) -> tuple[Target, ...]:
-    """HOMO and LUMO of `n` structures drawn without replacement from one part of the split.
+def held_out_targets(frame: pl.DataFrame, split: str, n: int, seed: int) -> tuple[Target, ...]:
+    """HOMO and LUMO of `n` structures drawn without replacement from one part of the split of one set.
 
     Args:
-        frame: columns of the data reader and ``split``.
-        host: name of the host.
+        frame: rows of one set, with the columns of the data reader and ``split``.
         split: ``validation`` or ``test``.
         n: number of targets.
         seed: of the draw.
@@ -48,9 +52,11 @@ def held_out_targets(frame: pl.DataFrame, host: str, split: str, n: int, seed: i
     Raises:
         DefectgenError: fewer than `n` structures with both levels.
     """
-    rows = frame.filter((pl.col("host") == host) & (pl.col("split") == split)).drop_nulls(LEVEL_PAIR).sort("id")
+    rows = frame.filter(pl.col("split") == split).drop_nulls(LEVEL_PAIR).sort("id")
     if rows.height < n:
-        raise DefectgenError(f"the {split} part has {rows.height} structures of {host} with both levels, expected {n}.")
+        raise DefectgenError(
+            f"the {split} part has {rows.height} structures with both levels, expected {n}.", "Ask for fewer targets."
+        )
     chosen = np.random.default_rng(seed).choice(rows.height, size=n, replace=False)
     picked = rows[np.sort(chosen).tolist()]
     return tuple(
@@ -65,12 +71,12 @@ def evaluate_proposer(
     proposer: Proposer,
     scorer: Scorer,
     training: Collection[str],
-    labelled: dict[str, dict[str, float]],
+    labels: Labels,
     *,
     n: int,
     seed: int,
     progress: Callable[[int], None] = lambda _: None,
-) -> ProposerResult:
+) -> Evaluation:
     """Draw `n` proposals for each target and measure them.
 
     Args:
@@ -79,7 +85,7 @@ def evaluate_proposer(
         proposer: what is measured.
         scorer: predicts the properties of each proposal.
         training: canonical keys that the proposer was trained on.
-        labelled: canonical key to DFT values, for every labelled structure of the host.
+        labels: of every labelled structure of the host.
         n: proposals a target.
         seed: of the proposals.
         progress: called with the number of new proposals.
@@ -93,61 +99,157 @@ def evaluate_proposer(
         if proposal.configuration is not None:
             found[proposal.ask].append(proposal.configuration)
     seconds = time.monotonic() - started
-    first: list[Candidate] = []
-    every: list[float] = []
-    novel: list[float] = []
-    dft: list[float] = []
-    distinct = 0
-    for target, configurations in zip(targets, found, strict=True):
-        ranked = rank(target, {c.key: c for c in configurations}, scorer, training)
-        by_key = {candidate.configuration.key: candidate for candidate in ranked}
-        distinct += len(ranked)
-        first += ranked[:1]
-        every += [by_key[c.key].distance_ev for c in configurations]
-        novel += [by_key[c.key].distance_ev for c in configurations if by_key[c.key].novel]
-        dft += [target.distance_ev(labelled[c.key]) for c in configurations if c.key in labelled]
-    first_dft = [c.target.distance_ev(labelled[c.configuration.key]) for c in first if c.configuration.key in labelled]
-    valid = len(every)
-    metrics: dict[str, float | int | None] = {
+    samples = pl.concat(
+        judge(target, configurations, scorer, training, labels)
+        for target, configurations in zip(targets, found, strict=True)
+    )
+    metrics: dict[str, Any] = {
         "targets": len(targets),
         "proposals": proposed,
-        "valid_share": valid / proposed if proposed else None,
-        "distinct_share": distinct / proposed if proposed else None,
-        "novel_share": len(novel) / proposed if proposed else None,
+        "valid_share": samples.height / proposed if proposed else None,
+        "distinct_share": samples.n_unique(["target", "key"]) / proposed if proposed else None,
+        "novel_share": float(samples["novel"].sum()) / proposed if proposed else None,
         "structures_per_s": proposed / seconds if seconds else None,
-        **_spread("sample_surrogate", every),
-        **_spread("sample_novel_surrogate", novel),
-        **_spread("sample_dft", dft),
-        **_spread("first_surrogate", [c.distance_ev for c in first]),
-        **_spread("first_dft", first_dft),
-        "first_novel_share": sum(c.novel for c in first) / len(targets),
+        **measure(samples),
     }
-    return ProposerResult(metrics, tuple(first))
+    return Evaluation(metrics, samples)
+
+
+def evaluate_pool(
+    host: Host,
+    targets: Sequence[Target],
+    pool: Sequence[Configuration],
+    scorer: Scorer,
+    training: Collection[str],
+    labels: Labels,
+) -> Evaluation:
+    """The best of one pool of structures for each target, by the surrogate or, where it is the pool's, by DFT label.
+
+    Args:
+        host: what is decorated.
+        targets: held-out values.
+        pool: canonical structures, the same for all targets.
+        scorer: predicts the properties.
+        training: canonical keys that count as known.
+        labels: of every labelled structure of the host.
+    """
+    keys = sorted({configuration.key for configuration in pool})
+    everything = [Configuration.from_key(host, key) for key in keys]
+    scores = scorer.score(everything)
+    values = np.array([scores[column].to_numpy() for column in LEVEL_PAIR]).T
+    rows = []
+    for target in targets:
+        wanted = np.array([dict(target.values)[column] for column in LEVEL_PAIR])
+        distances = np.abs(values - wanted).sum(axis=1)
+        best = everything[int(np.nanargmin(distances))]
+        rows.append(judge(target, [best], scorer, training, labels))
+    samples = pl.concat(rows)
+    return Evaluation({"targets": len(targets), "pool": len(keys), **measure(samples)}, samples)
 
 
 def nearest_labelled(
-    host: Host, targets: Sequence[Target], scorer: Scorer, training: dict[str, dict[str, float]]
-) -> dict[str, float | int | None]:
-    """The labelled training structure nearest to each target by DFT, and how far the surrogate places it."""
-    keys = sorted(training)
-    values = np.array([[training[key][column] for column in LEVEL_PAIR] for key in keys])
-    dft, surrogate = [], []
+    host: Host, targets: Sequence[Target], scorer: Scorer, training: Collection[str], labels: Labels
+) -> Evaluation:
+    """The labelled training structure nearest to each target by DFT."""
+    keys = sorted(key for key in labels if key in training)
+    values = np.array([[labels[key][column] for column in LEVEL_PAIR] for key in keys])
+    rows = []
     for target in targets:
-        distance = np.abs(values - np.array([dict(target.values)[column] for column in LEVEL_PAIR])).sum(axis=1)
-        best = keys[int(distance.argmin())]
-        dft.append(float(distance.min()))
-        candidate = rank(target, {best: Configuration.from_key(host, best)}, scorer, training)[0]
-        surrogate.append(candidate.distance_ev)
-    return {"targets": len(targets), **_spread("first_surrogate", surrogate), **_spread("first_dft", dft)}
+        wanted = np.array([dict(target.values)[column] for column in LEVEL_PAIR])
+        best = keys[int(np.abs(values - wanted).sum(axis=1).argmin())]
+        rows.append(judge(target, [Configuration.from_key(host, best)], scorer, training, labels))
+    samples = pl.concat(rows)
+    return Evaluation({"targets": len(targets), "pool": len(keys), **measure(samples)}, samples)
 
 
-def _spread(name: str, distances: Sequence[float]) -> dict[str, float | int | None]:
+def judge(
+    target: Target,
+    configurations: Sequence[Configuration],
+    scorer: Scorer,
+    training: Collection[str],
+    labels: Labels,
+) -> pl.DataFrame:
+    """The rows of `Evaluation.samples` for the proposals of one target, in their order."""
+    ranked = {c.configuration.key: c for c in rank(target, {c.key: c for c in configurations}, scorer, training)}
+    seen: set[str] = set()
+    rows = []
+    for key in (configuration.key for configuration in configurations):
+        candidate, label = ranked[key], labels.get(key)
+        by_label = None if label is None else target.distance_ev(label)
+        rows.append(
+            {
+                "target": target.id,
+                "key": key,
+                "novel": candidate.novel,
+                "first": candidate.rank == 1 and key not in seen,
+                **{f"target_{column}": value for column, value in target.values},
+                **{f"surrogate_{column}": candidate.predicted[column] for column, _ in target.values},
+                **{f"dft_{column}": None if label is None else label[column] for column, _ in target.values},
+                "surrogate_distance_ev": candidate.distance_ev,
+                "dft_distance_ev": by_label,
+                "distance_ev": candidate.distance_ev if by_label is None else by_label,
+            }
+        )
+        seen.add(key)
+    return pl.DataFrame(rows, schema=_SCHEMA)
+
+
+_SCHEMA: dict[str, Any] = {
+    "target": pl.String,
+    "key": pl.String,
+    "novel": pl.Boolean,
+    "first": pl.Boolean,
+    **{f"{kind}_{column}": pl.Float64 for kind in ("target", "surrogate", "dft") for column in LEVEL_PAIR},
+    **dict.fromkeys(("surrogate_distance_ev", "dft_distance_ev", "distance_ev"), pl.Float64),
+}
+
+
+def measure(samples: pl.DataFrame) -> dict[str, Any]:
+    """Distances of all samples, the novel ones, the first-ranked and the best of each target; errors of the levels."""
+    best = samples.group_by("target").agg(pl.col("distance_ev").min())
+    return {
+        "samples": _distances(samples),
+        "novel_samples": _distances(samples.filter("novel")),
+        "first": _distances(samples.filter("first")),
+        "first_novel_share": float(samples.filter("first")["novel"].mean() or 0.0) if samples.height else None,  # type: ignore[arg-type]
+        "best": {"distance": _spread(best["distance_ev"])},
+        "levels": {column: level_errors(samples, column) for column in LEVEL_PAIR},
+    }
+
+
+def level_errors(samples: pl.DataFrame, column: str) -> dict[str, float | int | None]:
+    """R2 and RMSE (meV) of surrogate values against targets, over all samples and the 25 % with the least error."""
+    target, value = (samples[f"{kind}_{column}"].to_numpy() for kind in ("target", "surrogate"))
+    if not len(target):
+        return {"n": 0, "r2": None, "rmse_mev": None, "r2_25": None, "rmse_25_mev": None}
+    squared = (value - target) ** 2
+    chosen = squared <= np.quantile(squared, 0.25)
+    r2, rmse = _agreement(target, squared)
+    r2_25, rmse_25 = _agreement(target[chosen], squared[chosen])
+    return {"n": len(target), "r2": r2, "rmse_mev": rmse, "r2_25": r2_25, "rmse_25_mev": rmse_25}
+
+
+def _agreement(target: np.ndarray[Any, Any], squared: np.ndarray[Any, Any]) -> tuple[float | None, float]:
+    spread = float(((target - target.mean()) ** 2).sum())
+    r2 = 1 - float(squared.sum()) / spread if spread > 0 else None
+    return r2, float(np.sqrt(squared.mean())) * 1e3
+
+
+def _distances(samples: pl.DataFrame) -> dict[str, Any]:
+    return {
+        "surrogate": _spread(samples["surrogate_distance_ev"]),
+        "dft": _spread(samples["dft_distance_ev"].drop_nulls()),
+        "distance": _spread(samples["distance_ev"]),
+    }
+
+
+def _spread(distances: pl.Series) -> dict[str, float | int | None]:
     """Count, median and 90th percentile in meV, and share within 20 meV, of distances in eV."""
-    values: Any = np.asarray(distances)
+    values = distances.to_numpy()
     some = len(values) > 0
     return {
-        f"{name}_n": len(values),
-        f"{name}_median_mev": float(np.median(values)) * 1e3 if some else None,
-        f"{name}_p90_mev": float(np.quantile(values, 0.9)) * 1e3 if some else None,
-        f"{name}_within_20mev": float((values <= WITHIN_EV).mean()) if some else None,
+        "n": len(values),
+        "median_mev": float(np.median(values)) * 1e3 if some else None,
+        "p90_mev": float(np.quantile(values, 0.9)) * 1e3 if some else None,
+        "within_20_mev": float((values <= WITHIN_EV).mean()) if some else None,
     }

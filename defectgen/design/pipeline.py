@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from defectgen.score.relaxation import Relaxation
 SINGLE_SHARE = 0.25
 """Share of a target's proposals that ask for one of its properties alone."""
 
+RankBy = Literal["expected", "distance"]
+
 MAX_ROUNDS = 4
 """Rounds of proposals for a target that has too few distinct ones."""
 
@@ -35,11 +38,13 @@ class DesignSettings:
         n: candidates to return for each target.
         samples: proposals to draw for each target before ranking.
         seed: of all draws.
+        rank_by: what decides the order, see `rank`.
     """
 
     n: int = 16
     samples: int = 256
     seed: int = 0
+    rank_by: RankBy = "expected"
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def design(
     ranked: list[Candidate] = []
     notes = list(warnings)
     for target in targets:
-        candidates = rank(target, proposals[target.id], scorer, known, raw)
+        candidates = rank(target, proposals[target.id], scorer, known, raw, by=settings.rank_by)
         if complete and len(candidates) < settings.n:
             notes.append(f"target {target.id}: {len(candidates)} distinct candidates found, {settings.n} asked for.")
         ranked += candidates[: settings.n]
@@ -131,6 +136,7 @@ def design(
     facts = {
         "n": settings.n,
         "samples_per_target": settings.samples,
+        "rank_by": settings.rank_by,
         "seed": settings.seed,
         "proposed": tally.proposed,
         "valid": tally.valid,
@@ -245,15 +251,27 @@ def rank(
     scorer: Scorer,
     known: Collection[str],
     raw: RawReference | None = None,
+    *,
+    by: RankBy = "expected",
 ) -> list[Candidate]:
-    """Candidates of one target, nearest first; ties in the order of their keys."""
+    """Candidates of one target, best first; ties in the order of their keys.
+
+    Args:
+        target: what is wanted.
+        configurations: by canonical key.
+        scorer: predicts the properties.
+        known: canonical keys that are not novel.
+        raw: given if the target is on the data's own zero.
+        by: ``distance`` of the predicted values, or the ``expected`` distance, which counts their
+            uncertainty too: of two equally near structures the better known one comes first.
+    """
     keys = sorted(configurations)
     if not keys:
         return []
     scores = scorer.score([configurations[key] for key in keys])
     if scores.height != len(keys):
         raise DefectgenError(f"the scorer returned {scores.height} rows for {len(keys)} configurations.")
-    rows = []
+    found = []
     for key, row in zip(keys, scores.iter_rows(named=True), strict=True):
         predicted = {column: float(row[column]) for column in COLUMNS if row.get(column) is not None}
         if raw:
@@ -271,9 +289,7 @@ def rank(
         if raw:
             uncertainty = {column: raw.widen(column, width) for column, width in uncertainty.items()}
         distance = target.distance_ev(predicted)
-        rows.append((distance if np.isfinite(distance) else np.inf, key, predicted, uncertainty))
-    rows.sort(key=lambda entry: entry[:2])
-    return [
-        Candidate(place, target, configurations[key], predicted, uncertainty, distance, key not in known)
-        for place, (distance, key, predicted, uncertainty) in enumerate(rows, 1)
-    ]
+        distance = distance if np.isfinite(distance) else np.inf
+        found.append(Candidate(1, target, configurations[key], predicted, uncertainty, distance, key not in known))
+    found.sort(key=lambda c: (c.expected_ev if by == "expected" else 0.0, c.distance_ev, c.configuration.key))
+    return [replace(candidate, rank=place) for place, candidate in enumerate(found, 1)]

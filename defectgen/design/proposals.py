@@ -59,6 +59,7 @@ class ModelProposer:
     Attributes:
         generator: the engine.
         task: prompts and completions.
+        min_defects: fewest defects in a proposal.
         max_defects: most defects in a proposal.
         kinds: kinds of defects to make; empty for any.
         sampling: how tokens are drawn.
@@ -66,14 +67,16 @@ class ModelProposer:
 
     generator: Generator
     task: DefectTask
+    min_defects: int
     max_defects: int
     kinds: tuple[str, ...]
     sampling: Sampling
 
     def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
         """See `Proposer`."""
-        grammar = self.task.grammar(host, self.max_defects, kinds=self.kinds)
-        requests = [Request(self.task.prompt(host, a.values, self.kinds), grammar, a.n, a.seed) for a in asks]
+        grammar = self.task.grammar(host, self.max_defects, min_defects=self.min_defects, kinds=self.kinds)
+        plain = self.task.prompt(host, {}, self.kinds)
+        requests = [Request(self.task.prompt(host, a.values, self.kinds), grammar, a.n, a.seed, plain) for a in asks]
         for completion in self.generator.generate(requests, self.sampling):
             configuration = self.task.parse(host, completion.text)
             yield Proposal(completion.request, configuration.canonical())
@@ -83,11 +86,12 @@ class ModelProposer:
 class RandomProposer:
     """Random decorations under the host's rules, whatever is asked for: the baseline.
 
-    The number of defects is uniform from 1 to `max_defects`, the sites are uniform without
+    The number of defects is uniform from `min_defects` to `max_defects`, the sites are uniform without
     replacement, and the species on each are uniform among those allowed.
     """
 
     max_defects: int
+    min_defects: int = 1
 
     def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
         """See `Proposer`."""
@@ -96,7 +100,7 @@ class RandomProposer:
             rng = np.random.default_rng(ask.seed)
             drawn = []
             for _ in range(ask.n):
-                count = int(rng.integers(1, self.max_defects + 1))
+                count = int(rng.integers(self.min_defects, self.max_defects + 1))
                 sites = rng.choice(changeable, size=count, replace=False)
                 allowed = [host.allowed[host.site_cell(int(site))[0]] for site in sites]
                 edits = [(int(s), str(rng.choice(options))) for s, options in zip(sites, allowed, strict=True)]

@@ -27,12 +27,14 @@ class Request:
         grammar: what a completion may be.
         n: number of completions.
         seed: of these completions, whatever else is in the batch.
+        plain: the prompt without what guidance is to stress; none where there is no guidance.
     """
 
     prompt: str
     grammar: Grammar
     n: int
     seed: int
+    plain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Completion:
     Attributes:
         request: index of the request.
         text: the completion.
-        log_likelihood: of the choices under the constrained model at temperature 1, in nats.
+        log_likelihood: of the choices under the constrained model at temperature 1 without guidance, in nats.
         decode_steps: how often the model was asked for a choice.
     """
 
@@ -59,11 +61,15 @@ class Sampling:
     Attributes:
         temperature: 0 takes the likeliest token, 1 the model's own distribution.
         top_p: keep the likeliest tokens that together hold this probability.
-        batch_size: completions in one batch.
+        guidance: how much the prompt counts against the plain one: 1 leaves the model as it is, more
+            stresses what is asked for (classifier-free guidance, Ho and Salimans 2022, doi
+            10.48550/arXiv.2207.12598, in the logarithms of the probabilities), 0 forgets it.
+        batch_size: completions in one batch; halved where memory runs out.
     """
 
     temperature: float = 0.7
     top_p: float = 1.0
+    guidance: float = 1.0
     batch_size: int = 128
 
     def __post_init__(self) -> None:
@@ -71,6 +77,8 @@ class Sampling:
             raise UsageError(f"got temperature {self.temperature}, expected 0 or more.")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"got top_p {self.top_p}, expected more than 0 and at most 1.")
+        if not 0 <= self.guidance < float("inf"):
+            raise UsageError(f"got guidance {self.guidance}, expected 0 or more.")
         if self.batch_size < 1:
             raise UsageError(f"got batch size {self.batch_size}, expected at least 1.")
 
@@ -111,10 +119,28 @@ class TransformersGenerator:
         return cls(model, tokenizer), card
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
-        """See `Generator`."""
+        """See `Generator`.
+
+        Raises:
+            UsageError: guidance without a plain prompt.
+            DefectgenError: not even one completion fits in the memory.
+        """
+        if sampling.guidance != 1 and any(request.plain is None for request in requests):
+            raise UsageError(f"got guidance {sampling.guidance}, but a request has no plain prompt to compare with.")
         jobs = [(index, sample) for index, request in enumerate(requests) for sample in range(request.n)]
-        for first in range(0, len(jobs), sampling.batch_size):
-            yield from self._batch(requests, jobs[first : first + sampling.batch_size], sampling)
+        size, first = sampling.batch_size, 0
+        while first < len(jobs):
+            try:
+                done = self._batch(requests, jobs[first : first + size], sampling)
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise DefectgenError(
+                        "one completion does not fit in the memory of the GPU.", "Take a smaller model."
+                    ) from error
+                size = (size + 1) // 2
+                continue
+            yield from done
+            first += len(done)
 
     def _compile(self, grammar: Grammar) -> TokenGrammar:
         if grammar not in self._grammars:
@@ -125,15 +151,20 @@ class TransformersGenerator:
     def _batch(
         self, requests: Sequence[Request], jobs: Sequence[tuple[int, int]], sampling: Sampling
     ) -> list[Completion]:
-        """Decode one batch: shared prompts once, then chunk by chunk of a choice and what it forces."""
-        device = self.model.device
-        shared = sorted({index for index, _ in jobs})
-        rows = torch.tensor([shared.index(index) for index, _ in jobs], device=device)
+        """Decode one batch: shared prompts once, then chunk by chunk of a choice and what it forces.
+
+        With guidance each completion has two rows in the model, the asked-for prompts first.
+        """
+        device, guided = self.model.device, sampling.guidance != 1
         cursors = [self._compile(requests[index].grammar).start() for index, _ in jobs]
         rngs = [np.random.default_rng((requests[index].seed, sample)) for index, sample in jobs]
         likelihoods, steps = np.zeros(len(jobs)), np.zeros(len(jobs), dtype=int)
-        first = {index: cursor for (index, _), cursor in zip(jobs, cursors, strict=True)}
-        chunks = [prompt_ids(self.tokenizer, requests[i].prompt) + first[i].pending for i in shared]
+        asked = [requests[index].prompt for index, _ in jobs]
+        plain = [requests[index].plain or "" for index, _ in jobs] if guided else []
+        begun = list(zip(asked + plain, (tuple(c.pending) for c in cursors * (1 + guided)), strict=True))
+        shared = {begin: row for row, begin in enumerate(dict.fromkeys(begun))}
+        rows = torch.tensor([shared[begin] for begin in begun], device=device)
+        chunks = [[*prompt_ids(self.tokenizer, prompt), *pending] for prompt, pending in shared]
         mask = torch.zeros((len(shared), 0), dtype=torch.long, device=device)
         hidden, cache, mask = self._forward(chunks, None, mask)
         hidden, mask = hidden[rows], mask[rows]
@@ -151,11 +182,12 @@ class TransformersGenerator:
             if not kept:
                 break
             if len(kept) < len(active):
-                index = torch.tensor(kept, device=device)
+                both = kept + [len(active) + row for row in kept] if guided else kept
+                index = torch.tensor(both, device=device)
                 cache.batch_select_indices(index)
                 mask = mask[index]
                 active = [active[row] for row in kept]
-            hidden, cache, mask = self._forward([cursors[k].pending for k in active], cache, mask)
+            hidden, cache, mask = self._forward([cursors[k].pending for k in active] * (1 + guided), cache, mask)
             for k in active:
                 cursors[k].pending.clear()
         return [
@@ -184,7 +216,10 @@ class TransformersGenerator:
     def _draw(
         self, hidden: torch.Tensor, cursors: Sequence[Cursor], rngs: Sequence[np.random.Generator], sampling: Sampling
     ) -> list[tuple[int, float]]:
-        """A token for each row among those that its grammar allows, and its log-probability."""
+        """A token for each cursor among those that its grammar allows, and its log-probability.
+
+        `hidden` has one row a cursor, and with guidance as many more for the plain prompts.
+        """
         allowed = [cursor.allowed for cursor in cursors]
         tokens = sorted({token for choices in allowed for token in choices})
         column = {token: k for k, token in enumerate(tokens)}
@@ -193,11 +228,19 @@ class TransformersGenerator:
         logits = torch.nn.functional.linear(hidden, weight).float().cpu().numpy().astype(np.float64)
         drawn = []
         for row, (choices, rng) in enumerate(zip(allowed, rngs, strict=True)):
-            scores = logits[row, [column[token] for token in choices]]
-            log_probabilities = scores - np.logaddexp.reduce(scores)
-            k = _pick(log_probabilities, rng.random(), sampling)
-            drawn.append((choices[k], float(log_probabilities[k])))
+            columns = [column[token] for token in choices]
+            asked = guided = _normalized(logits[row, columns])
+            if len(logits) > len(cursors):
+                plain = _normalized(logits[len(cursors) + row, columns])
+                guided = _normalized(plain + sampling.guidance * (asked - plain))
+            k = _pick(guided, rng.random(), sampling)
+            drawn.append((choices[k], float(asked[k])))
         return drawn
+
+
+def _normalized(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Log-probabilities in nats."""
+    return np.asarray(scores - np.logaddexp.reduce(scores))
 
 
 def _pick(log_probabilities: np.ndarray[Any, Any], uniform: float, sampling: Sampling) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +68,25 @@ class TokenGrammar:
         cursor = Cursor(self, self.root(self.grammar.start))
         cursor.run_forced()
         return cursor
+
+    def along(self, tokens: Sequence[int]) -> list[list[int]]:
+        """The tokens that may stand in place of each token of a completion, the end included.
+
+        Raises:
+            DefectgenError: a token that is not allowed, or no end.
+        """
+        node: Node | None = self.root(self.grammar.start)
+        allowed = []
+        for token in tokens:
+            following = None if node is None else node.children.get(token)
+            if node is None or following is None:
+                raise DefectgenError(f"the grammar does not allow {self.tokenizer.decode(list(tokens))!r}.")
+            allowed.append(list(node.children))
+            ended = following.piece == END
+            node = None if ended else following if following.piece is None else self.root(following.state)
+        if node is not None:
+            raise DefectgenError(f"the grammar does not allow {self.tokenizer.decode(list(tokens))!r} to end there.")
+        return allowed
 
     def _tokens(self, piece: str) -> tuple[int, ...]:
         if piece == END:

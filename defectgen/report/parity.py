@@ -43,7 +43,8 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--line); bord
 figcaption { font-size: .85rem; } figcaption b { font-size: .95rem; }
 svg { display: block; } svg text { font-size: 11px; fill: var(--soft); }
 .frame { fill: none; stroke: var(--line); } .diagonal { stroke: var(--soft); stroke-dasharray: 4 3; }
-.grid { stroke: var(--line); } circle { fill: var(--in); fill-opacity: .55; } circle.out { fill: var(--out); }
+.grid { stroke: var(--line); } circle { fill: var(--in); } circle:not([fill-opacity]) { fill-opacity: .55; }
+circle.out { fill: var(--out); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; background: var(--card); }
 th, td { border: 1px solid var(--line); padding: 3px 10px; text-align: right; font-weight: 400; }
 th { color: var(--soft); } td:first-child, th:first-child { text-align: left; }
@@ -72,26 +73,37 @@ def parity_page(
             rows = predictions.filter(set=name, property=column).drop_nulls("predicted")
             parts.append(f"<figure>{parity_svg(rows, name, column)}{_caption(column, values)}</figure>")
         parts.append("</div>")
+    notes = (
+        f"{escape(title)}.",
+        "Dashed: equality. A point stands for one structure; orange ones lie outside their 90 % interval. "
+        f"Points of large sets are thinned out, figures are of all rows. defectgen {escape(__version__)}.",
+    )
+    return html_page("Predicted against calculated", notes, "".join(parts))
+
+
+def html_page(heading: str, notes: Sequence[str], body: str) -> str:
+    """A page around plots: heading, paragraphs below it, and the body, all HTML already."""
+    paragraphs = "".join(f"<p{' class=soft' if k else ''}>{text}</p>" for k, text in enumerate(notes))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>Parity plots - defectgen</title><style>{STYLE}</style></head><body>"
-        f"<header><h1>Predicted against calculated</h1><p>{escape(title)}.</p>"
-        '<p class="soft">Dashed: equality. A point stands for one structure; orange ones lie outside '
-        "their 90 % interval. "
-        f"Points of large sets are thinned out, figures are of all rows. defectgen {escape(__version__)}.</p></header>"
-        f"<main>{''.join(parts)}</main></body></html>\n"
+        f"<title>{heading} - defectgen</title><style>{STYLE}</style></head><body>"
+        f"<header><h1>{heading}</h1>{paragraphs}</header><main>{body}</main></body></html>\n"
     )
 
 
-def parity_svg(rows: pl.DataFrame, name: str, column: str) -> str:
+def parity_svg(
+    rows: pl.DataFrame, name: str, column: str, *, fade: float | None = None, across: str = "calculated"
+) -> str:
     """One plot: calculated values to the right, predicted ones upwards, on the same axis.
 
     Args:
         rows: columns ``true``, ``predicted``, ``half_width`` without nulls in the first two.
         name: of the set.
         column: the property.
+        fade: points shrink and fade with their error, by a factor of e within this much; None for equal points.
+        across: what the horizontal axis shows.
     """
     ordered = rows.sort("true")
     if len(ordered) > MAX_POINTS:
@@ -112,12 +124,16 @@ def parity_svg(rows: pl.DataFrame, name: str, column: str) -> str:
     parts.append(f'<path class="diagonal" d="M0 {SIDE_PX}L{SIDE_PX} 0"/>')
     for x, y, half in zip(true, predicted, width, strict=True):
         mark = ' class="out"' if abs(x - y) > half else ""
-        parts.append(f'<circle{mark} cx="{(x - low) * scale:.1f}" cy="{SIDE_PX - (y - low) * scale:.1f}" r="1.8"/>')
-    label = f"{heading} of {name}: predicted against calculated, {unit}"
+        weight = 1.0 if fade is None else math.exp(-abs(x - y) / fade)
+        faded = "" if fade is None else f' fill-opacity="{max(0.7 * weight, 0.08):.2f}"'
+        radius = 1.8 if fade is None else 0.8 + 2.2 * weight
+        place = f'cx="{(x - low) * scale:.1f}" cy="{SIDE_PX - (y - low) * scale:.1f}" r="{radius:.1f}"'
+        parts.append(f"<circle{mark} {place}{faded}/>")
+    label = f"{heading} of {name}: predicted against {across}, {unit}"
     return (
         f'<svg role="img" aria-label="{escape(label)}" width="{LEFT_PX + SIDE_PX + 10}" '
         f'height="{TOP_PX + SIDE_PX + BOTTOM_PX}"><g transform="translate({LEFT_PX} {TOP_PX})">{"".join(parts)}'
-        f'<text x="{SIDE_PX / 2:.0f}" y="{SIDE_PX + 29}" text-anchor="middle">calculated ({unit})</text></g></svg>'
+        f'<text x="{SIDE_PX / 2:.0f}" y="{SIDE_PX + 29}" text-anchor="middle">{across} ({unit})</text></g></svg>'
     )
 
 

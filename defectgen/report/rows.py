@@ -56,6 +56,7 @@ class Row:
             **{column: _rounded(candidate.predicted.get(column)) for column in COLUMNS},
             **{uncertainty_column(column): _rounded(candidate.uncertainty.get(column)) for column in COLUMNS},
             "distance_ev": _rounded(candidate.distance_ev),
+            "expected_distance_ev": _rounded(candidate.expected_ev),
             "novel": candidate.novel,
             "configuration": configuration.key,
             **{form: self.files.get(form) for form in STRUCTURE_FORMATS},

@@ -27,12 +27,14 @@ class DefectTask:
         pair_share: share of records that ask for HOMO and LUMO and nothing else; the others ask
             for a random subset of one to all properties at hand, small subsets more often.
         kinds_share: share of records that name the kinds of defects to make.
+        plain_share: share of records that state no property: what guidance compares with.
         cartesian: coordinates of the long encodings in angstrom instead of fractions of the cell.
     """
 
     encoding: Encoding = "edits"
     pair_share: float = 0.6
     kinds_share: float = 0.2
+    plain_share: float = 0.05
     cartesian: bool = False
 
     @property
@@ -52,7 +54,7 @@ class DefectTask:
         """Properties and kinds that one record states, drawn at random from those available."""
         present = [column for column in COLUMNS if available.get(column) is not None]
         kinds = encodings.kinds_of(configuration) if rng.random() < self.kinds_share else ()
-        if not present:
+        if not present or rng.random() < self.plain_share:
             return {}, kinds
         if rng.random() < self.pair_share and set(LEVEL_PAIR) <= set(present):
             chosen: Sequence[str] = LEVEL_PAIR

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -11,7 +12,7 @@ from defectgen.core import Configuration, Host
 from defectgen.core.properties import COLUMNS
 from defectgen.data.levels import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Target
-from defectgen.design.evaluate import evaluate_proposer, nearest_labelled
+from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, level_errors, nearest_labelled
 from defectgen.design.pipeline import DesignSettings, RawReference, design, seed_for
 from defectgen.design.proposals import Ask, Proposal, RandomProposer
 from defectgen.score.protocol import uncertainty_column
@@ -116,13 +117,52 @@ def test_raw_targets_are_compared_on_the_raw_scale(mos2: Host) -> None:
 
 
 def test_evaluation_counts_what_its_definitions_say(mos2: Host) -> None:
-    labelled = {"VAC@A00": {"homo_ev": 0.45, "lumo_ev": 1.0}}
-    result = evaluate_proposer(mos2, [TARGET], OneStructure(), CountingScorer(), (), labelled, n=10, seed=0).metrics
+    labels = {"VAC@A00": {"homo_ev": 0.45, "lumo_ev": 1.0}}
+    found = evaluate_proposer(mos2, [TARGET], OneStructure(), CountingScorer(), (), labels, n=10, seed=0)
+    result = found.metrics
     assert result["proposals"] == 10
     assert result["valid_share"] == pytest.approx(0.9)
     assert result["distinct_share"] == pytest.approx(0.1)
     assert result["novel_share"] == pytest.approx(0.9)
-    assert result["first_surrogate_median_mev"] == pytest.approx(400.0)
-    assert result["first_dft_median_mev"] == pytest.approx(50.0)
-    nearest = nearest_labelled(mos2, [TARGET], CountingScorer(), labelled)
-    assert nearest["first_dft_median_mev"] == pytest.approx(50.0)
+    assert result["samples"]["surrogate"] == pytest.approx(
+        {"n": 9, "median_mev": 400.0, "p90_mev": 400.0, "within_20_mev": 0.0}
+    )
+    assert result["first"]["surrogate"]["n"] == result["first"]["dft"]["n"] == 1
+    assert result["first"]["distance"]["median_mev"] == pytest.approx(50.0)
+    assert result["first_novel_share"] == 1.0
+    assert found.samples["dft_homo_ev"].to_list() == [0.45] * 9
+    nearest = nearest_labelled(mos2, [TARGET], CountingScorer(), {"VAC@A00"}, labels).metrics
+    assert nearest["first"]["dft"]["median_mev"] == pytest.approx(50.0)
+
+
+def test_the_best_of_a_pool_is_by_the_surrogate(mos2: Host) -> None:
+    pool = [Configuration.of(mos2, dict.fromkeys(range(k), "VAC")).canonical() for k in (1, 3, 6)]
+    target = Target("1", (("homo_ev", 0.31), ("lumo_ev", 1.0)))
+    found = evaluate_pool(mos2, [target], pool, CountingScorer(), (), {})
+    assert found.samples["key"].to_list() == [pool[1].key]
+    assert found.metrics["first"]["distance"]["median_mev"] == pytest.approx(10.0)
+    assert found.metrics["best"]["distance"]["within_20_mev"] == 1.0
+
+
+def test_level_errors_are_those_of_the_slides() -> None:
+    """R2 and RMSE over the quarter with the least squared error, and over everything."""
+    target = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+    error = np.array([0.1, -0.2, 0.5, 1.0, -1.0, 2.0, 3.0, 4.0])
+    frame = pl.DataFrame({"target_homo_ev": target, "surrogate_homo_ev": target + error})
+    found = level_errors(frame, "homo_ev")
+    assert found["n"] == 8
+    assert found["rmse_mev"] == pytest.approx(1e3 * np.sqrt((error**2).mean()))
+    assert found["r2"] == pytest.approx(1 - (error**2).sum() / ((target - 3.5) ** 2).sum())
+    assert found["rmse_25_mev"] == pytest.approx(1e3 * np.sqrt((0.1**2 + 0.2**2) / 2))
+    assert found["r2_25"] == pytest.approx(1 - (0.1**2 + 0.2**2) / 0.5)
+
+
+def test_nothing_valid_is_measured_as_nothing(mos2: Host) -> None:
+    class Broken:
+        def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:  # noqa: ARG002
+            yield Proposal(0, None, "broken")
+
+    result = evaluate_proposer(mos2, [TARGET], Broken(), CountingScorer(), (), {}, n=1, seed=0).metrics
+    assert result["valid_share"] == 0
+    assert result["samples"]["distance"]["n"] == 0
+    assert result["samples"]["distance"]["within_20_mev"] is None

@@ -21,7 +21,8 @@ from defectgen.text.grammar import END
 
 def request(host: Host, n: int, *, encoding: Encoding = "edits", most: int = 3, seed: int = 1) -> Request:
     task = DefectTask(encoding)
-    return Request(task.prompt(host, {"homo_ev": 0.05, "lumo_ev": 1.15}), task.grammar(host, most), n, seed)
+    prompt = task.prompt(host, {"homo_ev": 0.05, "lumo_ev": 1.15})
+    return Request(prompt, task.grammar(host, most), n, seed, plain=task.prompt(host, {}))
 
 
 def test_ten_thousand_completions_of_an_untrained_model_are_valid(tiny_generator: TransformersGenerator) -> None:
@@ -113,7 +114,61 @@ def test_a_tokenizer_that_cannot_tell_pieces_apart_is_refused() -> None:
         compiled.start()
 
 
-@pytest.mark.parametrize("values", [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}])
+def test_guidance_of_zero_forgets_what_is_asked_for(tiny_generator: TransformersGenerator) -> None:
+    asked = request(get_host("MoS2"), 8)
+    blind = Request(asked.plain or "", asked.grammar, asked.n, asked.seed)
+    made = [c.text for c in tiny_generator.generate([asked], Sampling(temperature=1.0, guidance=0.0))]
+    assert made == [c.text for c in tiny_generator.generate([blind], Sampling(temperature=1.0))]
+    assert made != [c.text for c in tiny_generator.generate([asked], Sampling(temperature=1.0))]
+
+
+def test_guidance_draws_from_the_weighted_mean_of_both_prompts(tiny_generator: TransformersGenerator) -> None:
+    """Greedy choices under guidance are those of the two prompts' own log-probabilities, mixed by hand."""
+    asked, strength = request(get_host("MoS2"), 1), 3.0
+    (made,) = tiny_generator.generate([asked], Sampling(temperature=0.0, guidance=strength))
+    tokenizer, model = tiny_generator.tokenizer, tiny_generator.model
+    tokens = [*piece_ids(tokenizer, made.text), tokenizer.eos_token_id]
+    rows = []
+    for prompt in (asked.prompt, asked.plain):
+        ids = prompt_ids(tokenizer, prompt)
+        with torch.no_grad():
+            rows.append(model(torch.tensor([ids + tokens])).logits[0, len(ids) - 1 :].double())
+    likelihood = 0.0
+    for k, allowed in enumerate(TokenGrammar(asked.grammar, tokenizer).along(tokens)):
+        own, plain = (row[k, allowed].log_softmax(-1) for row in rows)
+        assert allowed[int((plain + strength * (own - plain)).argmax())] == tokens[k]
+        likelihood += float(own[allowed.index(tokens[k])])
+    assert made.log_likelihood == pytest.approx(likelihood, abs=1e-3)
+
+
+def test_guidance_needs_a_plain_prompt(tiny_generator: TransformersGenerator) -> None:
+    asked = request(get_host("MoS2"), 1)
+    bare = Request(asked.prompt, asked.grammar, 1, 1)
+    with pytest.raises(UsageError, match="plain prompt"):
+        list(tiny_generator.generate([bare], Sampling(guidance=2.0)))
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    tiny_generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(get_host("MoS2"), 11)
+    whole = [c.text for c in tiny_generator.generate([asked], Sampling(temperature=1.0))]
+    real, sizes = tiny_generator._batch, []
+
+    def small(requests: Any, jobs: Any, sampling: Sampling) -> Any:
+        sizes.append(len(jobs))
+        if len(jobs) > 3:
+            raise torch.OutOfMemoryError
+        return real(requests, jobs, sampling)
+
+    monkeypatch.setattr(tiny_generator, "_batch", small)
+    assert [c.text for c in tiny_generator.generate([asked], Sampling(temperature=1.0, batch_size=16))] == whole
+    assert sizes == [11, 8, 4, 2, 2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "values", [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"guidance": -1.0}]
+)
 def test_bad_sampling_numbers_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="expected"):
         Sampling(**values)
