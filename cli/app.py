@@ -16,12 +16,16 @@ from defectgen_cli import data_commands, evaluate, surrogate
 from defectgen_cli.build_data import build_data
 from defectgen_cli.design import design
 from defectgen_cli.enumerate import enumerate_
+from defectgen_cli.evaluate_bulk import bulk
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
+from defectgen_cli.generate import generate
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import say
 from defectgen_cli.score import score
+from defectgen_cli.shrink import shrink
 from defectgen_cli.slices import slices
+from defectgen_cli.stability import stability, template
 
 EXIT_INTERRUPTED = 130
 
@@ -41,9 +45,14 @@ app.command("enumerate")(enumerate_)
 app.command("fetch")(fetch)
 app.command("build-data")(build_data)
 app.command("finetune")(finetune)
+app.command("generate")(generate)
 app.command("score")(score)
+app.command("shrink")(shrink)
 app.command("slices")(slices)
+app.command("stability")(stability)
+app.command("template")(template)
 app.add_typer(data_commands.app, name="data")
+evaluate.app.command("bulk")(bulk)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(surrogate.app, name="surrogate")
 

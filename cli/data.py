@@ -24,6 +24,25 @@ def dataset_path(data: Path | None, *, pilot: bool = False) -> Path:
     return data
 
 
+def crystals_path(data: Path | None) -> Path:
+    """The file or folder of bulk crystals given, the one that ``DEFECTGEN_MP20`` names, or the fetched MP-20.
+
+    The name of a data set that can be fetched (``materials-project``) stands for its folder in the cache.
+
+    Raises:
+        DefectgenError: the data set has not been fetched.
+    """
+    import os
+
+    from defectgen.data.assets import asset_path
+    from defectgen.data.cards import load_cards
+
+    if data is None and os.environ.get("DEFECTGEN_MP20"):
+        return Path(os.environ["DEFECTGEN_MP20"])
+    name = "mp20" if data is None else str(data)
+    return asset_path(name) if data is None or (name in load_cards() and not data.exists()) else data
+
+
 def chosen_sets(sets: str) -> list[str] | None:
     """The names of the sets, None for all.
 

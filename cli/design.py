@@ -168,11 +168,12 @@ def design(
     if not run.candidates:
         say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")
         raise typer.Exit(130 if not run.complete else 1)
+    write_run(run, folder, overwrite=overwrite)
     if relaxer is not None and run.complete:
         total = sum(min(relax_top, len(run.of(target))) for target in run.targets)
         with progress(f"relaxing with {relax}", total, "structures") as advance:
             run = relax_run(run, relaxer, relax_top, progress=advance)
-    write_run(run, folder, overwrite=overwrite)
+        write_run(run, folder, overwrite=True)
     for line in run.warnings[len(warnings) :]:
         say(f"warning: {line}")
     result = _summary(run, folder, time.monotonic() - started)

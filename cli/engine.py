@@ -62,7 +62,7 @@ class Engine:
     warnings: tuple[str, ...]
 
     def raw_reference(self) -> RawReference:
-        """Conversion to the zero of the low-density data of the host."""
+        """Conversion to the zero of the data's own cells, low or high density as the numbers of defects are."""
         import numpy as np
 
         from defectgen.core import Configuration
@@ -70,10 +70,20 @@ class Engine:
         from defectgen.design.pipeline import RawReference
         from defectgen.errors import UsageError
 
-        if self.host.name not in self.scorer.level_scales:
+        parts = {part.density: part for part in self.scorer.parts if part.host == self.host.name}
+        least, most = self.proposer.min_defects, self.proposer.max_defects
+        limit = parts["low"].defects_range[1] if "low" in parts else 0
+        if least <= limit < most:
+            raise UsageError(
+                f"cells of {self.host.name} with up to {limit} and with more defects have other zeros of their own.",
+                f"Give --max-defects {limit} or --min-defects {limit + 1}, or leave --reference out.",
+            )
+        part = parts.get("low" if most <= limit else "high")
+        if part is None or part.level_scale is None:
             raise UsageError(f"the surrogate has no raw scale for {self.host.name}.", "Leave --reference out.")
-        scale = LevelScale.from_dict(self.scorer.level_scales[self.host.name])
-        shifts = [scale.shift(Configuration.from_key(self.host, key)) for key in sorted(self.known)]
+        scale = LevelScale.from_dict(part.level_scale)
+        known = [Configuration.from_key(self.host, key) for key in sorted(self.known)]
+        shifts = [scale.shift(c) for c in known if least <= c.n_defects <= most]
         return RawReference(scale, float(np.mean(shifts)))
 
     def raw_coverage(self, raw: RawReference) -> dict[str, list[float]]:

@@ -35,11 +35,13 @@ def defect(
         typer.Option("--data", metavar="DIR", envvar="DEFECTGEN_2DMD", help="2DMD in its published layout."),
     ] = None,
     sets: Annotated[
-        str, typer.Option("--sets", metavar="NAME[,NAME]", help="Sets that the targets come from, or all.")
+        str, typer.Option("--sets", metavar="NAME[,NAME]", help="Sets that the targets come from, or all of the model.")
     ] = "all",
-    targets: Annotated[int, typer.Option(min=1, help="Held-out structures whose HOMO and LUMO are asked for.")] = 40,
+    targets: Annotated[
+        int, typer.Option(min=1, help="Held-out structures of each set whose HOMO and LUMO are asked for, at most.")
+    ] = 40,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Structures generated for each target.")] = 16,
-    split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
+    split: Annotated[str, typer.Option(help="test, or validation, which the surrogate was fitted on too.")] = "test",
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature.")] = 0.8,
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Probability of the tokens kept.")] = 1.0,
     guidance: Annotated[float, typer.Option(min=0.0, help="Weight of the target in the model.")] = 1.0,
@@ -67,7 +69,7 @@ def defect(
     any part of the data, else by the surrogate. Numbers of defects are those of the training part of the set.
     """
     from defectgen.data.splits import split_by_class
-    from defectgen.data.twodmd import SET_NAMES, read_dataset
+    from defectgen.data.twodmd import SETS, read_dataset
     from defectgen.errors import UsageError
     from defectgen.llm.adapter import read_adapter
     from defectgen.tasks.defect import LEVEL_PAIR
@@ -79,9 +81,18 @@ def defect(
     for path in (output, page):
         if path is not None and path.exists():
             raise UsageError(f"{path} exists already.", "Choose another file.")
-    names = chosen_sets(sets) or list(SET_NAMES)
+    cards = [read_adapter(folder) for folder in model or [shipped(SHIPPED_ADAPTER)]]
+    hosts = {info.name: info.host for info in SETS}
+    names = chosen_sets(sets) or [name for name in hosts if all(hosts[name] in card.hosts for card in cards)]
+    for name in names:
+        for card in cards:
+            if hosts[name] not in card.hosts:
+                raise UsageError(
+                    f"set {name} is of {hosts[name]}, the model was trained on {', '.join(card.hosts)}.",
+                    "Leave the set out, or give a model of that host with --model.",
+                )
     folder = dataset_path(data)
-    split_seed = read_adapter(model[0] if model else shipped(SHIPPED_ADAPTER)).data["settings"]["seed"]
+    split_seed = cards[0].data["settings"]["seed"]
     drawing = Drawing(temperature=temperature, top_p=top_p, guidance=guidance, engine=engine)
     result: dict[str, Any] = {
         "targets_per_set": targets, "n": n, "split": split, "seed": seed,
@@ -152,7 +163,7 @@ def _evaluate_set(
         proposers = {"model" if len(models) == 1 else str(model): engine.proposer}
         proposers |= {"random": blind} if place == len(models) - 1 else {}
         for title, proposer in proposers.items():
-            with progress(f"{name}: {title}", n_targets * n, "structures") as advance:
+            with progress(f"{name}: {title}", len(asked) * n, "structures") as advance:
                 found[title] = evaluate_proposer(
                     crystal, asked, proposer, engine.scorer, engine.known, labels, n=n, seed=seed, progress=advance
                 )

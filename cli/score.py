@@ -75,6 +75,7 @@ def score(
             raise DefectgenError(f"{path} is not a file.", "Expected a CIF, POSCAR or extended XYZ file, or a folder.")
     hosts = [get_host(name) for name in ([host] if host else host_names())]
     options = ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet)
+    scorers = {name: load_scorer(name, options) for name in names}
     samples = []
     with progress("reading", len(paths), "files") as advance:
         for path in paths:
@@ -82,11 +83,10 @@ def score(
             advance(1)
     if not any(sample.sample for sample in samples):
         raise DefectgenError(samples[0].note + _more(len(samples) - 1, "cannot be read"))
-    scorers = {name: load_scorer(name, options) for name in names}
     table, scored = _table(samples, scorers)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        table.write_csv(output, float_precision=4)
+        table.write_csv(output, float_precision=6)
     if not scored:
         name, note = str(table["file"][0]), str(table["note"][0])
         first = note if note.startswith(name) else f"{name} {note}" if note.startswith("is no") else f"{name}: {note}"
@@ -123,7 +123,10 @@ def _table(samples: Sequence[NamedSample], scorers: Mapping[str, Scorer]) -> tup
                 advance(len(problems))
         everything = pl.DataFrame({"_row": range(len(samples))}, schema={"_row": pl.Int64})
         found = everything.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row")
-        found = found.drop("_row")
+        found, beyond = _without_false_intervals(found.drop("_row"))
+        for index in beyond:
+            reason = "unlike the training data: extrapolated, no interval"
+            notes[index].append(f"{name}: {reason}" if len(scorers) > 1 else reason)
         columns.append(found.rename(lambda column, n=name: f"{n}_{column}") if len(scorers) > 1 else found)
     columns.append(pl.DataFrame({"note": ["; ".join(lines) or None for lines in notes]}, schema={"note": pl.String}))
     return pl.concat(columns, how="horizontal"), len(scored)
@@ -158,10 +161,26 @@ def _facts(samples: Sequence[NamedSample]) -> pl.DataFrame:
                     "n_defects": found.n_defects,
                     "formula": found.formula,
                     "configuration": key,
-                    "novel": key not in known.get(_known_name(crystal), frozenset()),
+                    "novel": key not in known[_known_name(crystal)] if _known_name(crystal) in known else None,
                 }
         rows.append(row)
     return pl.DataFrame(rows, schema=schema)
+
+
+def _without_false_intervals(found: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
+    """The scores without intervals where the scorer extrapolates, and which rows these are."""
+    import polars as pl
+
+    if "in_domain" not in found.columns:
+        return found, []
+    beyond = ~pl.col("in_domain").fill_null(True)
+    widths = [column for column in found.columns if "_uncertainty_" in column]
+    rows = found.with_row_index("_place").filter(beyond)["_place"].to_list()
+    return found.with_columns(pl.when(beyond).then(None).otherwise(pl.col(c)).alias(c) for c in widths), rows
+
+
+def _interval(half_width: float | None) -> str:
+    return "" if half_width is None else f" ± {half_width:.3f}"
 
 
 def _known_name(crystal: Host) -> str:
@@ -175,13 +194,14 @@ def _more(n: int, what: str) -> str:
 def _text(table: pl.DataFrame, names: Sequence[str]) -> str:
     """A line a structure for people."""
     from defectgen.core.properties import PROPERTIES
+    from defectgen.score.protocol import uncertainty_column
 
     prefixes = [(f"{name}_", f"{name} ") for name in names] if len(names) > 1 else [("", "")]
     lines = []
     for row in table.iter_rows(named=True):
         what = f"{row['label']} in {row['host']}" if row["host"] else row["formula"] or "not read"
         values = [
-            f"{shown}{p.title} {row[prefix + p.column]:.3f}"
+            f"{shown}{p.title} {row[prefix + p.column]:.3f}{_interval(row.get(prefix + uncertainty_column(p.column)))}"
             for prefix, shown in prefixes
             for p in PROPERTIES
             if row.get(prefix + p.column) is not None

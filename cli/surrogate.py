@@ -47,6 +47,8 @@ def train(
     from defectgen.score.parts import TARGETS
     from defectgen.score.training import train_surrogate
 
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file, expected a folder.")
     if (output / "surrogate.json").exists():
         raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
     frame = split_by_class(_read(data, sets), SPLIT_FRACTIONS, seed)

@@ -43,17 +43,30 @@ def package_folder(package: str) -> Path:
 
 
 def find_config(name: str, group: str) -> Path:
-    """A configuration file by path, or a shipped one by name (``smollm2-cpu`` in group ``defect``).
+    """A configuration file by path, or a shipped one by name.
+
+    Args:
+        name: path, name (``smollm2-cpu``), or group and name (``bulk/llama2-7b``).
+        group: what a name without a group belongs to.
 
     Raises:
         UsageError: neither a file nor a shipped name.
     """
     if Path(name).is_file():
         return Path(name)
-    shipped = {path.stem: path for path in sorted((package_folder("defectgen_configs") / group).glob("*.yaml"))}
-    if name in shipped:
-        return shipped[name]
-    raise UsageError(f"no configuration {name!r}.", f"Expected a YAML file or one of: {', '.join(shipped)}.")
+    files = sorted(package_folder("defectgen_configs").glob("*/*.yaml"))
+    shipped = {f"{path.parent.name}/{path.stem}": path for path in files}
+    wanted = name if "/" in name else f"{group}/{name}"
+    if wanted in shipped:
+        return shipped[wanted]
+    known = ", ".join(key.removeprefix(f"{group}/") for key in shipped)
+    raise UsageError(f"no configuration {name!r}.", f"Expected a YAML file or one of: {known}.")
+
+
+def config_name(path: Path) -> str:
+    """Group and name of a shipped configuration (``bulk/llama2-7b``), the name alone of a user's own file."""
+    shipped = path.parent.parent == package_folder("defectgen_configs")
+    return f"{path.parent.name}/{path.stem}" if shipped else path.stem
 
 
 def load_config(model: type[C], path: Path, overrides: Sequence[str] = (), **options: object) -> C:

@@ -99,6 +99,18 @@ class FromStore(_Strict):
     objects: tuple[StoredObject, ...] = Field(min_length=1)
 
 
+class FromMaterialsProject(_Strict):
+    """Comes from the web interface of the Materials Project, with the user's own key."""
+
+    how: Literal["materials-project"]
+    url: str = Field(pattern=r"^https?://\S+[^/]$")
+    url_variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]+$")
+    key_variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]+$")
+    key_page: str = Field(pattern=r"^https://\S+$")
+    query: dict[str, str | int | bool]
+    file: RelativePath
+
+
 class FromFolder(_Strict):
     """Only comes from a folder or file that the user has."""
 
@@ -133,7 +145,7 @@ class Card(_Strict):
     traps: tuple[str, ...] = ()
     sets: tuple[RelativePath, ...] = ()
     files: tuple[RelativePath, ...] = Field(min_length=1)
-    get: Annotated[FromPackage | FromStore | FromFolder, Field(discriminator="how")]
+    get: Annotated[FromPackage | FromStore | FromMaterialsProject | FromFolder, Field(discriminator="how")]
 
     @model_validator(mode="after")
     def _sets_are_used(self) -> Card:

@@ -19,7 +19,15 @@ import httpx
 from pydantic import ValidationError
 
 from defectgen.data.assets import CACHE_VARIABLE, Manifest, file_hash, finish_asset, locked, require_files, staging_dir
-from defectgen.data.cards import Card, FromFolder, FromPackage, FromStore, Member, StoredObject
+from defectgen.data.cards import (
+    Card,
+    FromFolder,
+    FromMaterialsProject,
+    FromPackage,
+    FromStore,
+    Member,
+    StoredObject,
+)
 from defectgen.errors import DefectgenError, UsageError
 
 ATTEMPTS = 4
@@ -89,6 +97,8 @@ def _fetch(
             return _fetch_package(card, card.get, origin, say, converters)
         if isinstance(card.get, FromStore) and origin is None:
             return _fetch_store(card, card.get, progress)
+        if isinstance(card.get, FromMaterialsProject) and origin is None:
+            return _fetch_materials_project(card, card.get, progress)
         assert origin is not None  # checked by the caller
         return _copy_folder(card, origin)
     finally:
@@ -235,6 +245,20 @@ def _find_members(card: Card, get: FromPackage, origin: Path) -> dict[Member, Pa
     if not found:
         raise DefectgenError(f"got {origin}, expected {get.file} or a folder that holds it.")
     return found
+
+
+# The Materials Project
+
+
+def _fetch_materials_project(card: Card, get: FromMaterialsProject, progress: Progress) -> Manifest:
+    from defectgen.data.materials_project import download_summaries
+
+    work = staging_dir(card.name) / "api"
+    work.mkdir(parents=True, exist_ok=True)
+    file, origin = download_summaries(get, work, progress)
+    content = _new_folder(card)
+    file.replace(content / get.file)
+    return finish_asset(card, content, origin)
 
 
 # A content-addressed store

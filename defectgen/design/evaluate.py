@@ -41,23 +41,21 @@ class Evaluation:
 
 
 def held_out_targets(frame: pl.DataFrame, split: str, n: int, seed: int) -> tuple[Target, ...]:
-    """HOMO and LUMO of `n` structures drawn without replacement from one part of the split of one set.
+    """HOMO and LUMO of up to `n` structures drawn without replacement from one part of the split of one set.
 
     Args:
         frame: rows of one set, with the columns of the data reader and ``split``.
         split: ``validation`` or ``test``.
-        n: number of targets.
+        n: number of targets; all of the part if it has fewer.
         seed: of the draw.
 
     Raises:
-        DefectgenError: fewer than `n` structures with both levels.
+        DefectgenError: no structure with both levels.
     """
     rows = frame.filter(pl.col("split") == split).drop_nulls(LEVEL_PAIR).sort("id")
-    if rows.height < n:
-        raise DefectgenError(
-            f"the {split} part has {rows.height} structures with both levels, expected {n}.", "Ask for fewer targets."
-        )
-    chosen = np.random.default_rng(seed).choice(rows.height, size=n, replace=False)
+    if rows.is_empty():
+        raise DefectgenError(f"the {split} part has no structure with both levels.", "Give more data.")
+    chosen = np.random.default_rng(seed).choice(rows.height, size=min(n, rows.height), replace=False)
     picked = rows[np.sort(chosen).tolist()]
     return tuple(
         Target(row["id"], tuple((column, float(row[column])) for column in LEVEL_PAIR))
@@ -123,7 +121,7 @@ def evaluate_pool(
     training: Collection[str],
     labels: Labels,
 ) -> Evaluation:
-    """The best of one pool of structures for each target, by the surrogate or, where it is the pool's, by DFT label.
+    """The best of one pool of structures for each target, by the surrogate.
 
     Args:
         host: what is decorated.

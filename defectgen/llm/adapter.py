@@ -9,8 +9,13 @@ from typing import Any
 
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError
+from defectgen.text.crystals import BULK_PROMPT_VERSION
 from defectgen.text.encodings import PROMPT_VERSIONS
 
+BULK = "bulk"
+"""Encoding of the records of bulk crystals; the others are of defects in hosts."""
+
+INSTALLED_PROMPTS = {**PROMPT_VERSIONS, BULK: BULK_PROMPT_VERSION}
 METADATA = "defectgen.json"
 WEIGHTS = "adapter_model.safetensors"
 MODEL_CARD = "README.md"
@@ -25,10 +30,11 @@ class AdapterCard:
         base_model: name that `base_model_path` resolves.
         encoding: prompt encoding of its records.
         prompt_version: version of the prompts; must equal the installed one.
-        hosts: hosts in the training records.
+        hosts: hosts in the training records; none for bulk crystals.
         max_defects: for each host the most defects in a training record.
         covered_ev: for each host and property the least and largest value trained on, in eV.
-        data: manifest of the records, without file list.
+        data: manifest of the records, without file list; of bulk crystals with ``max_atoms``, ``elements`` and
+            ``covered`` (range of each label) of the training part.
         training: configuration and figures of the run.
     """
 
@@ -48,6 +54,8 @@ class AdapterCard:
 
     def markdown(self) -> str:
         """The model card in Markdown."""
+        if self.encoding == BULK:
+            return self._bulk_markdown()
         config, settings = self.training["config"], self.data["settings"]
         structures = self.data["structures"]
         losses = self.training["validation_losses"]
@@ -67,7 +75,7 @@ class AdapterCard:
             "|---|---|",
             f"| defectgen | {self.training['defectgen']}, prompt version {self.prompt_version} |",
             f"| base model | {self.base_model} |",
-            f"| adapter | LoRA rank {lora['rank']}, alpha {lora['alpha']}, {lora['targets']} |",
+            f"| adapter | LoRA rank {lora['rank']}, alpha {lora['alpha']}, {lora['targets']}{self._shrunk} |",
             f"| encoding | {self.encoding}, {shown} |",
             f"| data | {', '.join(sets)} of 2DMD (CC BY 4.0) |",
             f"| split | by symmetry class, seed {settings['seed']}: {structures['train']} structures for training, "
@@ -89,6 +97,49 @@ class AdapterCard:
             lines.append(f"| {host} | {self.max_defects[host]} | {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"
 
+    @property
+    def _shrunk(self) -> str:
+        note = self.training.get("shrunk")
+        return f"; then cut to rank {note['rank']}, {note['mean_kept']:.1%} of the squared norm kept" if note else ""
+
+    def _bulk_markdown(self) -> str:
+        config, settings, lora = self.training["config"], self.data["settings"], self.training["config"]["lora"]
+        structures, losses = self.data["structures"], self.training["validation_losses"]
+        build = f"defectgen build-data --task bulk --copies {settings['copies']} --max-atoms {settings['max_atoms']}"
+        parts = "the published ones" if settings["split"] == "published" else f"by formula, seed {settings['seed']}"
+        lines = [
+            "# LoRA adapter for bulk crystals",
+            "",
+            f"Writes crystals and fills in masked elements; works on {self.base_model}.",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| defectgen | {self.training['defectgen']}, prompt version {self.prompt_version} |",
+            f"| base model | {self.base_model} |",
+            f"| adapter | LoRA rank {lora['rank']}, alpha {lora['alpha']}, {lora['targets']} |",
+            f"| parts | {parts}: {structures['train']} crystals for training, {structures['validation']} for "
+            f"validation, {structures['test']} for test |",
+            f"| records | {settings['copies']} for each training crystal; sha256 {self.data['data_sha256'][:12]} |",
+            f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
+            f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
+            f"| commands | `{build} --split {settings['split']} --seed {settings['seed']} --data DATA -o RECORDS`, "
+            f"`{self.training.get('command') or 'not recorded'}` |",
+            f"| validation loss | {f'{losses[-1][1]:.4f} nats a token' if losses else 'not measured'} |",
+            f"| largest cell | {self.data['max_atoms']} atoms |",
+            f"| elements | {len(self.data['elements'])}: {' '.join(self.data['elements'])} |",
+            "",
+            "Ranges of the training crystals:",
+            "",
+            "| label | least | largest |",
+            "|---|---|---|",
+            *(f"| {name} | {low:.3f} | {high:.3f} |" for name, (low, high) in self.data["covered"].items()),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+DATA_KEYS = ("settings", "data_sha256", "records", "structures", "max_atoms", "elements", "covered")
+"""What an adapter keeps of the manifest of its records, as far as it is there."""
+
 
 def make_card(base_model: str, manifest: dict[str, Any], training: dict[str, Any]) -> AdapterCard:
     """The card of an adapter trained on the records of a manifest."""
@@ -96,16 +147,22 @@ def make_card(base_model: str, manifest: dict[str, Any], training: dict[str, Any
         base_model=base_model,
         encoding=manifest["settings"]["encoding"],
         prompt_version=manifest["prompt_version"],
-        hosts=tuple(sorted(manifest["max_defects"])),
-        max_defects=manifest["max_defects"],
-        covered_ev=manifest["covered_ev"],
-        data={key: manifest[key] for key in ("settings", "data_sha256", "records", "structures")},
+        hosts=tuple(sorted(manifest.get("max_defects", {}))),
+        max_defects=manifest.get("max_defects", {}),
+        covered_ev=manifest.get("covered_ev", {}),
+        data={key: manifest[key] for key in DATA_KEYS if key in manifest},
         training=training,
     )
 
 
 def record_identity(record: dict[str, Any]) -> tuple[str, str]:
-    """What a record shows, as group (host and supercell) and canonical key."""
+    """What a record shows, as group and key.
+
+    Of a defect record host and supercell, and the canonical key of the configuration; of a bulk record
+    ``bulk`` and the id of the crystal.
+    """
+    if "host" not in record:
+        return BULK, record["id"]
     return f"{record['host']} {record['supercell']}", record["configuration"]
 
 
@@ -123,7 +180,7 @@ def read_adapter(folder: Path) -> AdapterCard:
         card = AdapterCard(**values | {"hosts": tuple(values["hosts"])})
     except (ValueError, TypeError, KeyError) as error:
         raise DefectgenError(f"{path}: not an adapter card ({error}).") from error
-    installed = PROMPT_VERSIONS.get(card.encoding)
+    installed = INSTALLED_PROMPTS.get(card.encoding)
     if card.prompt_version != installed:
         raise DefectgenError(
             f"the adapter in {folder} was trained on prompt version {card.prompt_version}, this is {installed}.",
@@ -133,7 +190,7 @@ def read_adapter(folder: Path) -> AdapterCard:
 
 
 def training_configurations(folder: Path) -> dict[str, frozenset[str]]:
-    """Canonical keys of the structures an adapter was trained on, by host and supercell (``MoS2 8x8``)."""
+    """Keys of the structures an adapter was trained on, by group; see `record_identity`."""
     path = folder / TRAINING_CONFIGURATIONS
     if not path.is_file():
         raise DefectgenError(f"{path} is missing, so that novelty cannot be told.")

@@ -18,6 +18,17 @@ class LoraSettings(StageConfig):
     targets: str | list[str] = Field(default="all-linear", description="weight matrices that get an update")
 
 
+class DesignSettings(StageConfig):
+    """The design metric, measured at every evaluation: how far proposals miss the levels asked for."""
+
+    targets: int = Field(default=0, ge=0, description="validation records whose levels are asked for; 0: not measured")
+    samples: int = Field(default=4, ge=1, description="completions for each of them")
+    scorer: Literal["labels", "surrogate"] = Field(
+        default="labels", description="what values a proposal whose label the records do not hold: nothing, or"
+    )
+    surrogate: str | None = Field(default=None, description="folder of a surrogate; the shipped one if none is named")
+
+
 class FinetuneConfig(StageConfig):
     """One fine-tuning run."""
 
@@ -29,14 +40,23 @@ class FinetuneConfig(StageConfig):
     epochs: float = Field(default=1.0, gt=0, description="passes over the training records")
     max_steps: int | None = Field(default=None, ge=1, description="stop after this many steps instead")
     batch_size: int = Field(default=24, ge=1, description="records in one forward pass")
-    accumulation: int = Field(default=1, ge=1, description="forward passes in one optimizer step")
+    accumulation: int = Field(
+        default=1, ge=1, description="forward passes in one optimizer step, shared out among the processes"
+    )
     max_length: int = Field(default=256, ge=8, description="longest record in tokens; a longer one is an error")
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         default="auto", description="arithmetic; auto takes bfloat16 where the processor has it"
     )
     gradient_checkpointing: bool = Field(default=False, description="trade time for memory")
     quantization: Literal["none", "4bit"] = Field(default="none", description="of the frozen base (4bit: NVIDIA GPU)")
-    eval_steps: int = Field(default=100, ge=1, description="steps between validation losses")
-    eval_records: int = Field(default=480, ge=1, description="validation records used for it")
+    eval_steps: int = Field(default=100, ge=1, description="steps between evaluations on the validation records")
+    eval_records: int = Field(default=480, ge=1, description="validation records used for the loss")
+    design: DesignSettings = DesignSettings()
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="stop after this many evaluations without a better design metric (validation loss if that is "
+        "not measured), and take the best checkpoint",
+    )
     save_steps: int = Field(default=100, ge=1, description="steps between checkpoints")
-    seed: int = Field(default=42, ge=0, description="of the adapter's start and the order of records")
+    seed: int = Field(default=42, ge=0, description="of the adapter's start, the order of records and the samples")

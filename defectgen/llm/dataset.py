@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,39 @@ def read_records(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
 class CompletionDataset(Dataset[dict[str, list[int]]]):
     """Records as tokens; only the completion and the end of the text carry a loss."""
 
-    def __init__(self, records: list[dict[str, Any]], tokenizer: Any, max_length: int) -> None:
-        self.examples = []
+    def __init__(
+        self, records: Sequence[Mapping[str, Any]], tokenizer: Any, max_length: int, context: int | None = None
+    ) -> None:
+        """Split the records into tokens.
+
+        Args:
+            records: with ``prompt`` and ``completion``.
+            tokenizer: of the base model.
+            max_length: longest record that the run allows, in tokens.
+            context: most tokens that the base model was made for, if it says.
+
+        Raises:
+            UsageError: a longer record, or one that the tokenizer cannot write.
+        """
+        self.examples: list[dict[str, list[int]]] = []
         for record in records:
             prompt = prompt_ids(tokenizer, record["prompt"])
-            completion = [*piece_ids(tokenizer, record["completion"]), tokenizer.eos_token_id]
-            if len(prompt) + len(completion) > max_length:
+            try:
+                completion = [*piece_ids(tokenizer, record["completion"]), tokenizer.eos_token_id]
+            except ValueError as error:
+                raise UsageError(f"record {record.get('id')}: {error}.", "Choose another base model.") from error
+            length = len(prompt) + len(completion)
+            if context is not None and length > context:
+                part = "the prompt alone" if len(prompt) > context else "the record"
                 raise UsageError(
-                    f"record {record.get('id')} has {len(prompt + completion)} tokens, max_length is {max_length}.",
-                    "Raise max_length, or build the data with --encoding edits.",
+                    f"record {record.get('id')} has {length} tokens ({len(prompt)} in the prompt); {part} is longer "
+                    f"than the base model's context of {context}.",
+                    "Build the data with --encoding edits, or choose a base model with a longer context.",
+                )
+            if length > max_length:
+                raise UsageError(
+                    f"record {record.get('id')} has {length} tokens, max_length is {max_length}.",
+                    f"Set max_length={length} or more, or build the data with --encoding edits.",
                 )
             self.examples.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
 

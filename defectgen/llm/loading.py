@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +28,32 @@ def pick_dtype(wanted: str) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def load_base(name: str, dtype: str = "auto", quantization: str = "none") -> tuple[Any, Any, torch.dtype]:
+def own_gpu() -> torch.device:
+    """The GPU of this process: of several processes on one machine each has its own."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def load_base(
+    name: str, dtype: str = "auto", quantization: str = "none", *, place: bool = True
+) -> tuple[Any, Any, torch.dtype]:
     """Model and tokenizer of a base model.
 
     Args:
         name: registered name, folder, or name on the hub (its token is read from the environment).
         dtype: see `pick_dtype`.
         quantization: ``none`` or ``4bit`` (NF4, NVIDIA GPU with bitsandbytes).
+        place: put the model on the GPU if there is one; a trainer does that itself.
 
     Returns:
-        Model in evaluation mode on the GPU if there is one, tokenizer, and the arithmetic.
+        Model in evaluation mode, tokenizer, and the arithmetic.
 
     Raises:
         DefectgenError: weights that are not there or cannot be loaded.
-        UsageError: 4-bit weights without a GPU.
+        UsageError: 4-bit weights without a GPU or without bitsandbytes.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-    from transformers.utils import logging
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    path = base_model_path(name)
+    tokenizer = load_tokenizer(name)
     chosen = pick_dtype(dtype)
     options: dict[str, Any] = {}
     if quantization == "4bit":
@@ -55,12 +62,83 @@ def load_base(name: str, dtype: str = "auto", quantization: str = "none") -> tup
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=chosen
         )
+        options["device_map"] = {"": own_gpu()}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=chosen, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(base_model_path(name), dtype=chosen, **options)
+    except ImportError as error:
+        raise UsageError(
+            f"quantization {quantization} needs bitsandbytes ({str(error).splitlines()[0]}).",
+            "Run: pip install 'defectgen[gpu]'",
+        ) from error
     except (OSError, ValueError) as error:
-        where = "" if Path(path).is_dir() else " It is read from the hub: check name, network and access token."
-        raise DefectgenError(f"base model {name} cannot be loaded ({str(error).splitlines()[0]}).{where}") from error
-    if torch.cuda.is_available() and quantization == "none":
-        model = model.to(torch.device("cuda"))
+        raise _not_loaded(name, error) from error
+    if place and torch.cuda.is_available() and quantization == "none":
+        model = model.to(own_gpu())
     return model.eval(), tokenizer, chosen
+
+
+def load_tokenizer(name: str) -> Any:
+    """Tokenizer of a base model; see `load_base`."""
+    from transformers import AutoTokenizer
+
+    _quiet()
+    try:
+        return AutoTokenizer.from_pretrained(base_model_path(name))
+    except (OSError, ValueError) as error:
+        raise _not_loaded(name, error) from error
+
+
+def load_model_config(name: str) -> Any:
+    """What transformers calls the configuration of a base model: its shape, without weights."""
+    from transformers import AutoConfig
+
+    _quiet()
+    try:
+        return AutoConfig.from_pretrained(base_model_path(name))
+    except (OSError, ValueError) as error:
+        raise _not_loaded(name, error) from error
+
+
+def context_length(config: Any) -> int | None:
+    """Most tokens that a base model was made for; None if it does not say."""
+    length = getattr(config, "max_position_embeddings", None)
+    return None if length is None else int(length)
+
+
+def _quiet() -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _causes(error: BaseException) -> Iterator[str]:
+    """Type names of an error and of what caused it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield type(seen).__name__
+        seen = seen.__cause__ or seen.__context__
+
+
+def _not_loaded(name: str, error: Exception) -> DefectgenError:
+    """One line for what kept a base model from being loaded."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if Path(base_model_path(name)).is_dir():
+        return DefectgenError(f"base model {name} cannot be loaded ({reason}).")
+    kinds = set(_causes(error))
+    folder = "or give a folder that holds the model as base_model."
+    if "GatedRepoError" in kinds or "gated repo" in str(error):
+        given = "is refused" if os.environ.get("HF_TOKEN") else "is missing"
+        return DefectgenError(
+            f"base model {name} is gated on the hub, and the access token {given}.",
+            f"Accept its licence there and put a token into the variable HF_TOKEN, {folder}",
+        )
+    if kinds & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} or os.environ.get("HF_HUB_OFFLINE") == "1":
+        return DefectgenError(
+            f"base model {name} is not in the hub's local cache, and the hub cannot be reached.",
+            f"Leave HF_HUB_OFFLINE unset and check the network, {folder}",
+        )
+    return DefectgenError(
+        f"base model {name} cannot be loaded from the hub ({reason}).",
+        f"Check the name, and the variable HF_TOKEN if it is private, {folder}",
+    )

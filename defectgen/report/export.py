@@ -17,8 +17,9 @@ from defectgen.core.properties import COLUMNS
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.report.html import render_report
-from defectgen.report.rows import RELAXATION_COLUMNS, STRUCTURE_FORMATS, Row, run_rows, uncertainty_column
+from defectgen.report.rows import RELAXATION_COLUMNS, STRUCTURE_FORMATS, Row, run_rows
 from defectgen.report.structures import STRUCTURE_WRITERS, comment
+from defectgen.score.protocol import uncertainty_column
 
 MANIFEST = "manifest.json"
 TOOL = "defectgen"
@@ -144,7 +145,7 @@ def _write_tables(rows: tuple[Row, ...], folder: Path, formats: Collection[str])
         return
     import polars as pl
 
-    numbers = [*COLUMNS, *(uncertainty_column(column) for column in COLUMNS), "distance_ev"]
+    numbers = [*COLUMNS, *(uncertainty_column(column) for column in COLUMNS), "distance_ev", "expected_distance_ev"]
     schema: dict[str, pl.DataType] = {
         "rank": pl.Int64(), "target_id": pl.String(), "target": pl.String(), "label": pl.String(),
         "n_defects": pl.Int64(), "formula": pl.String(), **{name: pl.Float64() for name in numbers},

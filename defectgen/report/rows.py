@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from defectgen.core.configuration import Configuration
 from defectgen.core.properties import COLUMNS
 from defectgen.design.candidates import Candidate, DesignRun
+from defectgen.score.protocol import uncertainty_column
 
 STRUCTURE_FORMATS = {"cif": "cif", "poscar": "vasp"}
 """Structure formats and the suffix of their files."""
@@ -70,11 +71,6 @@ class Row:
             change, moved = _rounded(relaxation.energy_change_ev), _rounded(relaxation.max_displacement_angstrom)
             values = [relaxation.summary, change, moved, self.relaxed_file]
         return dict(zip(RELAXATION_COLUMNS, values, strict=True))
-
-
-def uncertainty_column(column: str) -> str:
-    """Column of a property's uncertainty: ``homo_ev`` -> ``homo_uncertainty_ev``."""
-    return f"{column.removesuffix('_ev')}_uncertainty_ev"
 
 
 def run_rows(run: DesignRun, formats: Collection[str] = tuple(STRUCTURE_FORMATS)) -> tuple[Row, ...]:

@@ -148,7 +148,7 @@ class Decorations:
         else:
             basis = np.diag(decay)
         weighted = self.neighbours[:, :, : len(distances)] * kind_weights(self.host)[:, None]
-        points = (weighted @ basis).reshape(len(self.rows), -1)
+        points = (weighted @ basis).reshape(len(self.rows), self.n_kinds * basis.shape[1])
         members = [np.nonzero(self.kinds == kind)[0] for kind in range(self.n_kinds)]
         return Environments(self.n, tuple((self.rows[m], points[m]) for m in members))
 

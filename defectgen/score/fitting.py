@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from defectgen.score.conformal import MIN_TRAIN_ROWS, quantile
 from defectgen.score.dense import ENERGY, DenseModel, DenseModels, TrainingRows, tree_features
 from defectgen.score.linear import CANDIDATES, LinearSettings, fit_linear
 from defectgen.score.parts import TARGETS
@@ -19,14 +20,8 @@ from defectgen.score.trees import TreeSettings, fit_trees, predict_trees
 
 Array = NDArray[np.float64]
 
-LEVEL = 0.9
-"""Share of true values that an interval is made to hold."""
-
 MIN_GROUP_ROWS = 40
 """Rows that a defect label needs for a half-width of its own."""
-
-MIN_TRAIN_ROWS = 20
-"""A property with fewer training rows in a set is not learnt."""
 
 N_FOLDS = 5
 
@@ -116,7 +111,7 @@ def half_widths(predicted: Mapping[str, Array], rows: LabelledRows) -> dict[str,
         rest = known & ~np.isin(labels, own)
         groups = {str(name): known & (labels == name) for name in own}
         groups[OTHER] = rest if rest.sum() >= MIN_GROUP_ROWS // 2 else known
-        found = {group: _quantile(errors[chosen]) for group, chosen in groups.items()}
+        found = {group: quantile(errors[chosen]) for group, chosen in groups.items()}
         widths[column] = {group: width for group, width in found.items() if width is not None}
     return widths
 
@@ -182,12 +177,6 @@ def _fit_dense_model(
             trees = fit_trees(columns[ours], target[ours], settings.trees, settings.seed, settings.threads)
             model = replace(model, trees=trees, share=share)
     errors = np.abs(mean - target)[ours]
-    width = _quantile(errors / spread[ours])
+    width = quantile(errors / spread[ours])
     size = rows.sizes[chosen][ours] if column == ENERGY else 1.0
     return replace(model, quantile=math.inf if width is None else width, error=float((errors * size).mean()))
-
-
-def _quantile(errors: Array) -> float | None:
-    """The error that a new row exceeds with probability at most 1 - `LEVEL`; None with too few rows."""
-    rank = math.ceil((len(errors) + 1) * LEVEL)
-    return None if rank > len(errors) else float(np.sort(errors)[rank - 1])

@@ -116,7 +116,7 @@ def load_m3gnet(model: str | Path | None, cache: Path) -> M3GNet:
             f"Give its folder or the name of a model on the hub: --m3gnet {DEFAULT_NAME} (or set {VARIABLE}).",
         )
     source = Path(model).expanduser()
-    is_path = source.exists() or source.is_absolute() or len(source.parts) > 2 or str(model).startswith(".")
+    is_path = source.exists() or len(source.parts) > 1 or str(model).startswith((".", "~"))
     if is_path:
         _require_files(source)
     with _home(cache):

@@ -172,8 +172,12 @@ def require_known(structure: Structure, potential: Potential) -> None:
 
 def atoms_problem(structure: Structure) -> str:
     """Why no potential can compute a structure, as the end of a sentence; empty if one can."""
+    from pymatgen.core import DummySpecies
+
     if len(structure) == 0:
         return "holds no atoms"
+    if any(isinstance(species, DummySpecies) for species in structure.composition.elements):
+        return "has a species that is no element"
     if not structure.is_ordered:
         return "has partially occupied sites, expected one element a site"
     if not (np.isfinite(structure.cart_coords).all() and np.isfinite(structure.lattice.matrix).all()):

@@ -137,8 +137,13 @@ def _score_parts(scorer: Scorer, samples: Sequence[Sample], chosen: list[int], n
         if len(chosen) == 1:
             notes[chosen[0]] = str(error)
             return []
-        middle = len(chosen) // 2
-        return [
-            part for half in (chosen[:middle], chosen[middle:]) for part in _score_parts(scorer, samples, half, notes)
-        ]
-    return [frame.with_columns(pl.Series("_row", chosen, dtype=pl.Int64))]
+    except Exception as error:  # what a potential's library makes of odd atoms must not end the run
+        if not isinstance(scorer, StructureScorer):
+            raise
+        if len(chosen) == 1:
+            notes[chosen[0]] = f"the computation failed ({type(error).__name__}: {error!s:.100})."
+            return []
+    else:
+        return [frame.with_columns(pl.Series("_row", chosen, dtype=pl.Int64))]
+    middle = len(chosen) // 2
+    return [part for half in (chosen[:middle], chosen[middle:]) for part in _score_parts(scorer, samples, half, notes)]

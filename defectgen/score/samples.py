@@ -38,7 +38,9 @@ class NamedSample:
 def structure_files(folder: Path) -> list[Path]:
     """CIF, POSCAR and extended XYZ files of a folder, sorted by name; not of the folders in it."""
     known = (*SUFFIXES, *EXTXYZ_SUFFIXES)
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in known or p.name.startswith(NAMES))
+    return sorted(
+        p for p in folder.iterdir() if p.is_file() and (p.suffix.lower() in known or p.name.startswith(NAMES))
+    )
 
 
 def read_samples(path: Path, hosts: Sequence[Host]) -> list[NamedSample]:

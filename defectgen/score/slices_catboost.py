@@ -11,7 +11,6 @@ Source: Xiao et al., Nature Communications 14, 7027 (2023), doi 10.1038/s41467-0
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.conformal import MIN_TRAIN_ROWS, quantile
 from defectgen.score.protocol import uncertainty_column
 from defectgen.score.trees import TreeSettings, fit_trees, load_trees, predict_trees, save_trees
 from defectgen.text.slices import encode_configuration, parse_slices
@@ -41,14 +41,8 @@ FOLDER_VARIABLE = "DEFECTGEN_SLICES_CATBOOST"
 COLUMNS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev")
 """The properties that are learnt; the formation energy by defect site."""
 
-LEVEL = 0.9
-"""Share of true values that an interval is made to hold."""
-
 LEAST_ROWS = 3
 """A word that fewer training rows hold is not looked at."""
-
-MIN_TRAIN_ROWS = 20
-"""A property with fewer training rows in a set is not learnt."""
 
 TREES = TreeSettings(iterations=500, depth=4, learning_rate=0.06)
 
@@ -173,6 +167,9 @@ class SlicesCatBoost:
         parts = [self.part_for(item) for item in configurations]
         for row, part in enumerate(parts):
             rows.setdefault(part.set_name, []).append(row)
+        for item in configurations:
+            if not item.follows_rules():
+                raise UsageError(f"slices-catboost never saw {item.label} in {item.host.name}.")
         values, widths = ({name: np.full(n, np.nan) for name in COLUMNS} for _ in range(2))
         known = np.zeros(n, dtype=bool)
         for chosen in rows.values():
@@ -284,7 +281,7 @@ def _train_part(
             model = fit_trees(columns["train"][known["train"]], target["train"][known["train"]], trees, seed, threads)
             models[column] = model
             error = np.abs(predict_trees(model, columns["validation"]) - target["validation"])
-            width = _quantile(error[known["validation"]])
+            width = quantile(error[known["validation"]])
             if width is not None:
                 half_widths[column] = width
         advance(1)
@@ -326,9 +323,3 @@ def _columns(counts: Sequence[Mapping[str, int]], words: Iterable[str]) -> NDArr
 def _distance(n_defects: int, defects_range: tuple[int, int]) -> int:
     """How far a number of defects lies outside a range."""
     return max(defects_range[0] - n_defects, n_defects - defects_range[1], 0)
-
-
-def _quantile(errors: NDArray[np.float64]) -> float | None:
-    """The error that a new row exceeds with probability at most 1 - `LEVEL`; None with too few rows."""
-    rank = math.ceil((len(errors) + 1) * LEVEL)
-    return None if rank > len(errors) else float(np.sort(errors)[rank - 1])

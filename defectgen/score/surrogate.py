@@ -54,6 +54,30 @@ def _trees(folder: Path, part: Mapping[str, Any]) -> dict[str, CatBoostRegressor
     return {column: load_trees(folder / file_name(part["host"], part["density"], column)) for column in wanted}
 
 
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Checksums of everything in a folder that its metadata answers for."""
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.iterdir())
+        if file.suffix == ".cbm" or file.name == SEEN
+    }
+
+
+def _check_files(folder: Path, expected: object) -> None:
+    """Compare the files with the checksums in the metadata.
+
+    Raises:
+        DefectgenError: a file is missing, too many, or another one than was trained.
+    """
+    if not isinstance(expected, dict):
+        raise DefectgenError(f"{folder / METADATA} is damaged (no checksums).")
+    found = file_hashes(folder)
+    for name in sorted({*expected, *found}):
+        if found.get(name) != expected.get(name):
+            wrong = "is missing" if name not in found else "is not the file that was trained"
+            raise DefectgenError(f"{folder / name} {wrong}.", "Get the folder again, or train a new surrogate.")
+
+
 @dataclass(frozen=True)
 class Surrogate:
     """Trained models of several hosts; a `defectgen.score.protocol.Scorer`.
@@ -81,7 +105,7 @@ class Surrogate:
         folder = default_surrogate_dir() if folder is None else Path(folder)
         try:
             metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-            seen = (folder / SEEN).read_text(encoding="ascii").split()
+            seen = (folder / SEEN).read_text(encoding="ascii", errors="replace").split()
         except OSError as error:
             raise DefectgenError(
                 f"{folder} holds no trained surrogate ({Path(error.filename or METADATA).name} cannot be read).",
@@ -94,9 +118,10 @@ class Surrogate:
             raise DefectgenError(
                 f"{folder} holds a surrogate of format {version}, expected {FORMAT_VERSION}.", "Train it again."
             )
+        _check_files(folder, metadata.get("files"))
         try:
             parts = tuple(Part.from_dict(values, _trees(folder, values)) for values in metadata["parts"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
         return cls(parts, metadata, frozenset(seen))
 

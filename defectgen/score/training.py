@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.card import model_card
+from defectgen.score.conformal import LEVEL, MIN_TRAIN_ROWS
 from defectgen.score.dense import DenseModels
 from defectgen.score.evaluation import evaluate
 from defectgen.score.fitting import (
-    LEVEL,
-    MIN_TRAIN_ROWS,
     Choice,
     FitSettings,
     choose_sparse,
@@ -31,7 +30,7 @@ from defectgen.score.fitting import (
 from defectgen.score.parts import GAP, TARGETS, Part, file_name, reconciled
 from defectgen.score.rows import LabelledRows
 from defectgen.score.sparse import SparseModels
-from defectgen.score.surrogate import FORMAT_VERSION, METADATA, SEEN, Surrogate, digest
+from defectgen.score.surrogate import FORMAT_VERSION, METADATA, SEEN, Surrogate, digest, file_hashes
 from defectgen.score.trees import TreeSettings, save_trees
 
 LOW_TREES = TreeSettings(iterations=1500, depth=6, learning_rate=0.1)
@@ -75,6 +74,8 @@ def train_surrogate(
         DefectgenError: a set without training or validation rows.
     """
     out_dir = Path(out_dir)
+    if out_dir.exists() and not out_dir.is_dir():
+        raise UsageError(f"{out_dir} is a file, expected a folder.")
     if out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / METADATA).is_file():
         raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
     fitted = fit_surrogate(
@@ -239,5 +240,7 @@ def _write(surrogate: Surrogate, metadata: Mapping[str, Any], out_dir: Path) -> 
     (out_dir / SEEN).write_text("\n".join(sorted(surrogate.seen)) + "\n", encoding="ascii")
     (out_dir / "README.md").write_text(model_card(metadata), encoding="utf-8")
     unfinished = out_dir / f"{METADATA}.part"
-    unfinished.write_text(json.dumps(metadata, separators=(",", ":")) + "\n", encoding="utf-8")
+    unfinished.write_text(
+        json.dumps({**metadata, "files": file_hashes(out_dir)}, separators=(",", ":")) + "\n", encoding="utf-8"
+    )
     unfinished.replace(out_dir / METADATA)

@@ -27,8 +27,8 @@ def test_the_list_names_every_asset_and_makes_nothing(cache: Path, capsys: pytes
     assert main(["fetch"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["NAME", "LICENCE", "SIZE", "STATE", "PATH"]
-    assert [row.split()[0] for row in rows] == ["2dmd", "2dmd-pilot", "mp20", "smollm2-135m"]
-    assert rows[3].split() == [
+    assert [row.split()[0] for row in rows] == ["2dmd", "2dmd-pilot", "materials-project", "mp20", "smollm2-135m"]
+    assert rows[4].split() == [
         "smollm2-135m",
         "Apache-2.0",
         "92.9",
@@ -65,6 +65,7 @@ def test_a_folder_is_fetched_once(cache: Path, folder: Path, capsys: pytest.Capt
     assert states == {
         "2dmd": "present",
         "2dmd-pilot": "not fetched",
+        "materials-project": "not fetched",
         "mp20": "not fetched",
         "smollm2-135m": "not fetched",
     }
@@ -83,7 +84,7 @@ def test_a_set_without_its_targets_is_refused(cache: Path, folder: Path, capsys:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (["fetch", "2DMD"], "expected one of 2dmd, 2dmd-pilot, mp20, smollm2-135m. Run: defectgen fetch"),
+        (["fetch", "2DMD"], "2dmd, 2dmd-pilot, materials-project, mp20, smollm2-135m. Run: defectgen fetch"),
         (["fetch", "mp20"], "Run: defectgen fetch mp20 --from PATH"),
         (["fetch", "--force"], "--from and --force need the NAME"),
         (["fetch", "2dmd", "--from", "nowhere"], "nowhere does not exist"),

@@ -22,8 +22,8 @@ def card_text(**changes: object) -> str:
 
 def test_installed_cards_describe_the_known_assets() -> None:
     cards = load_cards()
-    assert list(cards) == ["2dmd", "2dmd-pilot", "mp20", "smollm2-135m"]
-    assert [card.kind for card in cards.values()] == ["dataset", "dataset", "dataset", "model"]
+    assert list(cards) == ["2dmd", "2dmd-pilot", "materials-project", "mp20", "smollm2-135m"]
+    assert [card.kind for card in cards.values()] == ["dataset", "dataset", "dataset", "dataset", "model"]
     assert {path.stem for path in package_folder("defectgen_datasets").glob("*.yaml")} == set(cards)
 
 
@@ -72,7 +72,7 @@ def test_a_card_that_is_not_yaml_or_has_another_name_is_refused() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"got '2DMD', expected one of 2dmd, 2dmd-pilot, mp20, smollm2-135m"):
+    with pytest.raises(UsageError, match=r"expected one of 2dmd, 2dmd-pilot, materials-project, mp20, smollm2-135m"):
         get_card("2DMD")
 
 

@@ -47,6 +47,18 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def records(tiny_2dmd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Instruction records of the small data set: 112 for training, 14 for validation."""
+    from defectgen.data.records import RecordSettings, build_data
+    from defectgen.data.splits import split_by_class
+    from defectgen.data.twodmd import read_dataset
+
+    folder = tmp_path_factory.mktemp("records")
+    build_data(split_by_class(read_dataset(tiny_2dmd), seed=1), folder, RecordSettings(seed=3))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_generator(tiny_model_dir: Path) -> Any:
     from defectgen.llm.generate import TransformersGenerator
     from defectgen.llm.loading import load_base

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
+from training_runs import config
+from transformers import Trainer
 
 from defectgen.core.properties import COLUMNS
 from defectgen.data.records import RecordSettings, build_data
@@ -20,35 +19,11 @@ from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_dataset
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import METADATA, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter, training_configurations
-from defectgen.llm.config import FinetuneConfig, LoraSettings
 from defectgen.llm.dataset import IGNORED, CompletionDataset, collate, read_records
 from defectgen.llm.generate import Request, Sampling, TransformersGenerator
 from defectgen.llm.loading import load_base
 from defectgen.llm.train import finetune
 from defectgen.tasks.defect import DefectTask
-
-
-@pytest.fixture(scope="module")
-def records(tiny_2dmd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("records")
-    frame = split_by_class(read_dataset(tiny_2dmd), seed=1)
-    build_data(frame, folder, RecordSettings(seed=3))
-    return folder
-
-
-def config(model: Path, **changes: Any) -> FinetuneConfig:
-    values: dict[str, Any] = {
-        "base_model": str(model),
-        "lora": LoraSettings(rank=4, alpha=8),
-        "learning_rate": 5e-3,
-        "max_steps": 12,
-        "batch_size": 8,
-        "eval_steps": 6,
-        "save_steps": 4,
-        "dtype": "float32",
-        "seed": 7,
-    }
-    return FinetuneConfig(**(values | changes))
 
 
 def test_only_the_completion_carries_a_loss(tiny_model_dir: Path, records: Path) -> None:
@@ -96,29 +71,6 @@ def test_training_lowers_the_loss_and_saves_a_usable_adapter(
         finetune(config(tiny_model_dir), records, tmp_path / "adapter")
 
 
-def test_a_stopped_run_goes_on_and_ends_where_an_unbroken_one_does(
-    tiny_model_dir: Path, records: Path, tmp_path: Path
-) -> None:
-    unbroken = finetune(config(tiny_model_dir), records, tmp_path / "unbroken")
-    assert unbroken.adapter is not None
-
-    def stop_at_seven(step: int, _total: int, figures: dict[str, float]) -> None:
-        if step == 6 and not figures:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    stopped = finetune(config(tiny_model_dir), records, tmp_path / "broken", stop_at_seven)
-    assert stopped.adapter is None
-    assert stopped.steps < 12
-    half_written = tmp_path / "broken" / "checkpoints" / "checkpoint-999"
-    half_written.mkdir()
-    (half_written / "trainer_state.json").write_text("{")
-    resumed = finetune(config(tiny_model_dir), records, tmp_path / "broken")
-    assert resumed.steps == 12
-    weights = [load_file(tmp_path / name / WEIGHTS) for name in ("unbroken", "broken")]
-    for name, weight in weights[0].items():
-        assert torch.allclose(weight.float(), weights[1][name].float(), atol=1e-3), name
-
-
 def test_training_goes_on_from_an_adapter(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
     first = finetune(config(tiny_model_dir, max_steps=40, eval_steps=20), records, tmp_path / "first")
     more = {"initial_adapter": str(tmp_path / "first"), "max_steps": 2, "eval_steps": 1}
@@ -126,6 +78,8 @@ def test_training_goes_on_from_an_adapter(tiny_model_dir: Path, records: Path, t
     assert second.validation_losses[0][1] == pytest.approx(first.validation_losses[-1][1], rel=0.05)
     before = read_adapter(tmp_path / "second").training["initial_adapter"]
     assert before["steps"] == 40
+    with pytest.raises(UsageError, match=r"adapter of .*tiny-llama.*, the run is for another/base"):
+        finetune(config(Path("another/base"), **more), records, tmp_path / "third")
     other = tmp_path / "other"
     shutil.copytree(tmp_path / "first", other)
     held_back = json.loads((records / "validation.jsonl").read_text().splitlines()[0])
@@ -145,6 +99,13 @@ def test_a_folder_of_another_run_is_refused(tiny_model_dir: Path, records: Path,
 def test_too_long_records_and_missing_files_are_named(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="max_length is 12"):
         finetune(config(tiny_model_dir, max_length=12), records, tmp_path / "short")
+    rows = read_records(records / "train.jsonl")[:1]
+    _, tokenizer, _ = load_base(str(tiny_model_dir), "float32")
+    with pytest.raises(UsageError, match=r"the prompt alone is longer than the base model's context of 10"):
+        CompletionDataset(rows, tokenizer, 200, context=10)
+    length = len(CompletionDataset(rows, tokenizer, 200).examples[0]["input_ids"])
+    with pytest.raises(UsageError, match="the record is longer than the base model's context"):
+        CompletionDataset(rows, tokenizer, 200, context=length - 1)
     with pytest.raises(DefectgenError, match="holds no records"):
         finetune(config(tiny_model_dir), tmp_path, tmp_path / "none")
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n')
@@ -185,6 +146,23 @@ def test_a_failed_start_does_not_claim_the_folder(tiny_model_dir: Path, records:
     with pytest.raises(UsageError, match="max_length is 12"):
         finetune(config(tiny_model_dir, max_length=12), records, tmp_path / "run")
     assert finetune(config(tiny_model_dir, max_steps=1), records, tmp_path / "run").steps == 1
+
+
+def test_folders_that_cannot_be_written_are_named(
+    tiny_model_dir: Path, records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file is no writable folder"):
+        finetune(config(tiny_model_dir), records, tmp_path / "file" / "adapter")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_save_optimizer_and_scheduler", full)
+        with pytest.raises(DefectgenError, match=r"the disk of .* is full"):
+            finetune(config(tiny_model_dir, max_steps=2, save_steps=1), records, tmp_path / "full")
+    assert finetune(config(tiny_model_dir, max_steps=2, save_steps=1), records, tmp_path / "full").steps == 2
 
 
 def test_records_say_which_properties_are_missing(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_a_written_run_can_be_read_back(run: DesignRun, tmp_path: Path) -> None:
         "homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev", "fermi_level_ev", "energy_per_atom_ev",
         "homo_uncertainty_ev", "lumo_uncertainty_ev", "band_gap_uncertainty_ev", "formation_energy_uncertainty_ev",
         "fermi_level_uncertainty_ev", "energy_per_atom_uncertainty_ev",
-        "distance_ev", "novel", "configuration", "cif", "poscar",
+        "distance_ev", "expected_distance_ev", "novel", "configuration", "cif", "poscar",
     ]  # fmt: skip
     assert table["novel"].to_list() == [True, False, True, False]
     text = pl.read_csv(folder / "candidates.csv", schema_overrides=table.schema)

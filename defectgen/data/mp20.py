@@ -1,0 +1,287 @@
+"""Reader of bulk crystals as one table: MP-20 and other CSV files with a column ``cif``, or a folder of CIFs.
+
+Source of MP-20: Jain et al., APL Materials 1, 011002 (2013), doi 10.1063/1.4812323 (Materials Project,
+CC BY 4.0); selection of crystals with up to 20 atoms by Xie et al., ICLR 2022, doi
+10.48550/arXiv.2110.06197.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from defectgen.core.cif import CifError, crystal_from_cif
+from defectgen.core.crystal import Crystal
+from defectgen.data.assets import cache_dir
+from defectgen.data.splits import PARTS, split_by_class
+from defectgen.errors import DefectgenError, UsageError
+
+READER_VERSION = 1
+"""Counts changes of what the reader returns; cached tables of another version are not used."""
+
+LABELS = {
+    "formation_energy_per_atom_ev": "formation_energy_per_atom",
+    "band_gap_ev": "band_gap",
+    "e_above_hull_ev": "e_above_hull",
+}
+"""Our column of a label and the published one; energies in eV/atom, the gap in eV."""
+
+NOT_NEGATIVE = ("band_gap_ev", "e_above_hull_ev")
+
+PUBLISHED_PARTS = {"train.csv": "train", "val.csv": "validation", "test.csv": "test"}
+
+SCHEMA: dict[str, Any] = {
+    "source": pl.String,
+    "row": pl.Int64,
+    "id": pl.String,
+    "problem": pl.String,
+    "formula": pl.String,
+    "n_atoms": pl.Int64,
+    "spacegroup": pl.Int64,
+    **dict.fromkeys(LABELS, pl.Float64),
+    "lengths_angstrom": pl.List(pl.Float64),
+    "angles_degrees": pl.List(pl.Float64),
+    "species": pl.List(pl.String),
+    "fractional": pl.List(pl.List(pl.Float64)),
+    "cif": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class SkippedRow:
+    """A row or file that holds no usable crystal: where it is, its id, and what is wrong."""
+
+    source: str
+    row: int
+    id: str
+    problem: str
+
+    def __str__(self) -> str:
+        place = f"row {self.row} of {self.source} ({self.id})" if self.row else self.source
+        return f"{place}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class CrystalData:
+    """The crystals that were read.
+
+    Attributes:
+        frame: one row a crystal, in the order of files and rows. Columns ``source`` (file), ``row`` (from 1,
+            0 in a file of one crystal), ``id``, ``formula`` (reduced), ``n_atoms``, ``spacegroup`` (number),
+            ``formation_energy_per_atom_ev``, ``band_gap_ev``, ``e_above_hull_ev`` (null where there is no
+            label), ``lengths_angstrom`` (3), ``angles_degrees`` (3), ``species`` (n), ``fractional``
+            (n, 3), ``cif``, and ``split`` if the files state one.
+        skipped: what could not be used.
+        own_split: whether the files state the parts themselves.
+    """
+
+    frame: pl.DataFrame
+    skipped: tuple[SkippedRow, ...]
+    own_split: bool
+
+
+def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
+    """The crystals in a CSV file, in a folder of CSV files, or in a folder of CIFs.
+
+    A CSV file needs a column ``cif``; ``material_id``, ``spacegroup.number``, ``pretty_formula`` and the
+    labels of `LABELS` are used where they exist. Files named train.csv, val.csv and test.csv are taken as
+    the published parts. CIFs are searched in subfolders as well; they have no labels.
+
+    Args:
+        path: file or folder; it is only read.
+        cache: keep the table of each file in the cache folder (`defectgen.data.assets.cache_dir`) and use
+            it as long as the file has the same size and time.
+
+    Raises:
+        UsageError: no such path, a folder without CSV and CIF files, or only some of the three parts.
+        DefectgenError: a damaged file or one without a column ``cif``, an id that occurs twice, or no
+            usable crystal at all.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist, expected a CSV file or a folder with CSV files or CIFs.")
+    tables = [path] if path.is_file() else sorted(path.glob("*.csv"))
+    if path.is_file() and path.suffix.lower() not in (".csv", ".cif"):
+        raise UsageError(f"{path} is neither a CSV file nor a CIF.", "Give a CSV file with a column cif, or a folder.")
+    parts = {file.name for file in tables} & PUBLISHED_PARTS.keys()
+    own_split = len(parts) == len(PUBLISHED_PARTS)
+    if own_split:
+        tables = [file for file in tables if file.name in PUBLISHED_PARTS]
+    elif len(parts) > 1:
+        missing = sorted(PUBLISHED_PARTS.keys() - parts)
+        raise UsageError(f"{path} holds {' and '.join(sorted(parts))} but no {missing[0]}.", "Give all three or one.")
+    if tables and tables[0].suffix.lower() == ".csv":
+        frame = pl.concat([_cached([file], path, cache) for file in tables])
+    else:
+        cifs = tables or sorted(file for file in path.rglob("*") if file.suffix.lower() == ".cif")
+        if not cifs:
+            raise UsageError(f"{path} holds no CSV file and no CIF.", "Expected crystals, e.g. the files of MP-20.")
+        frame = _cached(cifs, path, cache)
+    twice = frame["id"].filter(frame["id"].is_duplicated())
+    if len(twice):
+        times = int((frame["id"] == twice[0]).sum())
+        raise DefectgenError(f"{path}: the id {twice[0]} occurs {times} times, expected once.")
+    broken = frame.filter(pl.col("problem").is_not_null())
+    skipped = tuple(SkippedRow(*row) for row in broken.select("source", "row", "id", "problem").iter_rows())
+    good = frame.filter(pl.col("problem").is_null()).drop("problem")
+    if good.is_empty():
+        what = f"none of {len(skipped)} crystals can be used, the first is {skipped[0]}" if skipped else "no crystals"
+        raise DefectgenError(f"{path}: {what}.", "Expected ordered crystals as CIF text.")
+    if own_split:
+        good = good.with_columns(split=pl.col("source").replace_strict(PUBLISHED_PARTS))
+    return CrystalData(good, skipped, own_split)
+
+
+def split_by_formula(frame: pl.DataFrame, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 42) -> pl.DataFrame:
+    """The frame with a column ``split``: ``train``, ``validation`` or ``test``, no formula in two of them.
+
+    Args:
+        frame: columns of `CrystalData`.
+        fractions: shares of the reduced formulas; they sum to 1.
+        seed: of the shuffle.
+    """
+    named = frame.with_columns(host=pl.lit("bulk"), configuration=pl.col("formula"), set=pl.lit("bulk"))
+    return split_by_class(named, fractions, seed).drop("host", "configuration", "set")
+
+
+def shared_formulas(frame: pl.DataFrame) -> dict[str, int]:
+    """For validation and test how many of their crystals have a formula that occurs in train."""
+    known = frame.filter(split=PARTS[0])["formula"].unique()
+    return {part: int(frame.filter(split=part)["formula"].is_in(known.implode()).sum()) for part in PARTS[1:]}
+
+
+def crystal_of(row: Mapping[str, Any]) -> Crystal:
+    """The crystal of a row of `CrystalData.frame`."""
+    return Crystal(
+        lengths=tuple(row["lengths_angstrom"]),
+        angles=tuple(row["angles_degrees"]),
+        species=tuple(row["species"]),
+        fractional=tuple(tuple(position) for position in row["fractional"]),
+    )
+
+
+def _cached(files: Sequence[Path], root: Path, cache: bool) -> pl.DataFrame:
+    """The table of one CSV file, or of many CIFs, through the cache; one that cannot be written is done without."""
+    if not cache:
+        return _read(files, root)
+    digest = hashlib.sha256(f"{READER_VERSION} {root.resolve()}\n".encode())
+    for file in files:
+        stat = file.stat()
+        digest.update(f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    cached = cache_dir() / "tables" / f"crystals-{digest.hexdigest()[:16]}.parquet"
+    try:
+        return pl.read_parquet(cached)
+    except (OSError, pl.exceptions.PolarsError):
+        pass
+    frame = _read(files, root)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cached.parent, suffix=".part", delete=False) as handle:
+            frame.write_parquet(handle)
+        Path(handle.name).replace(cached)
+    except OSError:
+        return frame
+    return frame
+
+
+def _read(files: Sequence[Path], root: Path) -> pl.DataFrame:
+    rows: Iterator[dict[str, Any]] = (row for file in files for row in _rows(file, root))
+    return pl.DataFrame([_tidy(row) for row in rows], schema=SCHEMA, orient="row")
+
+
+def _rows(file: Path, root: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file as they stand there, with its name and their number."""
+    if file.suffix.lower() == ".cif":
+        name = file.name if file == root else file.relative_to(root).as_posix()
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            text = ""
+            yield {"source": name, "row": 0, "material_id": name[:-4], "cif": text, "problem": f"unreadable ({error})"}
+            return
+        yield {"source": name, "row": 0, "material_id": name[:-4], "cif": text}
+        return
+    try:
+        table = pl.read_csv(file, infer_schema=False, null_values=["", "NaN", "nan"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DefectgenError(f"{file} is damaged or no CSV file ({reason:.120}).") from error
+    if "cif" not in table.columns:
+        raise DefectgenError(f"{file} has no column 'cif'; its columns are {', '.join(table.columns):.200}.")
+    for number, row in enumerate(table.iter_rows(named=True), 1):
+        name = row.get("material_id") or f"{file.stem}-{number}"
+        yield row | {"source": file.name, "row": number, "material_id": name}
+
+
+def _tidy(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table; with a problem and without a crystal if it cannot be used."""
+    tidy: dict[str, Any] = dict.fromkeys(SCHEMA) | {
+        "source": row["source"], "row": row["row"], "id": row["material_id"], "cif": row["cif"],
+    }  # fmt: skip
+    if row.get("problem"):
+        return tidy | {"problem": row["problem"]}
+    try:
+        crystal = crystal_from_cif(row["cif"] or "")
+        labels = {ours: _number(row, theirs) for ours, theirs in LABELS.items()}
+        negative = [LABELS[name] for name in NOT_NEGATIVE if (labels[name] or 0.0) < 0]
+        if negative:
+            raise CifError(f"{negative[0]} is {row[negative[0]]}, expected 0 or more")
+        formula = _formula(crystal, row.get("pretty_formula"))
+        group = _spacegroup(row)
+    except CifError as error:
+        return tidy | {"problem": str(error)}
+    return (
+        tidy
+        | labels
+        | {
+            "formula": formula,
+            "n_atoms": len(crystal.species),
+            "spacegroup": group,
+            "lengths_angstrom": crystal.lengths,
+            "angles_degrees": crystal.angles,
+            "species": crystal.species,
+            "fractional": crystal.fractional,
+        }
+    )
+
+
+def _number(row: Mapping[str, Any], column: str) -> float | None:
+    text = row.get(column)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise CifError(f"{column} is {text!r}, expected a number") from None
+    return value if math.isfinite(value) else None
+
+
+def _spacegroup(row: Mapping[str, Any]) -> int | None:
+    value = _number(row, "spacegroup.number")
+    if value is None:
+        return None
+    if value not in range(1, 231):
+        raise CifError(f"spacegroup.number is {row['spacegroup.number']}, expected 1 to 230")
+    return int(value)
+
+
+def _formula(crystal: Crystal, stated: str | None) -> str:
+    """The reduced formula of the crystal, which the stated one must agree with."""
+    from pymatgen.core import Composition
+
+    formula = crystal.formula
+    if stated is not None and stated != formula:
+        try:
+            same = Composition(stated).reduced_formula == formula
+        except ValueError:
+            same = False
+        if not same:
+            raise CifError(f"pretty_formula is {stated}, the crystal is {formula}")
+    return formula

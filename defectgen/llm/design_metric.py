@@ -1,0 +1,170 @@
+"""The design metric of training: constrained proposals for held-out levels, and how far they miss them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from defectgen.core import Configuration, Host, get_host
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.llm.config import DesignSettings
+from defectgen.llm.generate import Request, Sampling, TransformersGenerator
+from defectgen.tasks.defect import LEVEL_PAIR, DefectTask
+from defectgen.text.encodings import PROMPT_VERSIONS
+
+if TYPE_CHECKING:  # polars and what else scoring needs is loaded with a scorer only
+    from defectgen.score.protocol import Scorer
+
+CAP_EV = 1.0
+"""The error of a proposal that nothing values, and the largest that counts: random choice misses by 0.6 eV."""
+WITHIN_EV = 0.02
+Labels = Mapping[tuple[str, str, str], tuple[float, float]]
+"""Host, supercell and canonical key to HOMO and LUMO in eV."""
+
+
+@dataclass(frozen=True)
+class DesignMetric:
+    """Held-out levels to ask for, and what values the answers.
+
+    Attributes:
+        hosts: the host of each target.
+        levels_ev: HOMO and LUMO of each target, eV, shape (targets, 2).
+        requests: a prompt, grammar and seed for each.
+        task: reads completions.
+        labels: labels of training and validation records that state both levels.
+        scorer: values what has no label; None if nothing does.
+    """
+
+    hosts: tuple[Host, ...]
+    levels_ev: tuple[tuple[float, float], ...]
+    requests: tuple[Request, ...]
+    task: DefectTask
+    labels: Labels
+    scorer: Scorer | None
+
+    @classmethod
+    def of(
+        cls,
+        settings: DesignSettings,
+        manifest: Mapping[str, Any],
+        training: Sequence[Mapping[str, Any]],
+        validation: Sequence[Mapping[str, Any]],
+        seed: int,
+        scorer: Scorer | None = None,
+    ) -> DesignMetric:
+        """The metric on targets drawn from the validation records that state HOMO and LUMO.
+
+        Args:
+            settings: how many targets and completions, and what values them.
+            manifest: of the records.
+            training: records trained on.
+            validation: records held back; those of the test part are never looked at.
+            seed: of the draw and of the completions.
+            scorer: in place of the one that `settings` names.
+
+        Raises:
+            UsageError: records of another task, fewer such records than targets, or a host that the scorer
+                does not know.
+            DefectgenError: a surrogate that cannot be loaded.
+        """
+        encoding = manifest["settings"].get("encoding")
+        if encoding not in PROMPT_VERSIONS or not all("configuration" in record for record in validation):
+            raise UsageError("the design metric needs records of the defect task.", "Set design.targets=0.")
+        both = [record for record in validation if set(LEVEL_PAIR) <= set(record["values"])]
+        if len(both) < settings.targets:
+            raise UsageError(
+                f"{len(both)} validation records state HOMO and LUMO, design.targets is {settings.targets}.",
+                f"Set design.targets={len(both)} or build more records.",
+            )
+        rng = np.random.default_rng(seed)
+        chosen = [both[k] for k in sorted(rng.choice(len(both), settings.targets, replace=False))]
+        task = DefectTask(encoding, cartesian=bool(manifest["settings"].get("cartesian", False)))
+        hosts = tuple(_host(record) for record in chosen)
+        levels = tuple(_levels(record) for record in chosen)
+        requests = tuple(
+            Request(
+                task.prompt(host, dict(zip(LEVEL_PAIR, pair, strict=True))),
+                task.grammar(host, manifest["max_defects"][host.name]),
+                settings.samples,
+                seed + k,
+            )
+            for k, (host, pair) in enumerate(zip(hosts, levels, strict=True))
+        )
+        labels = {
+            (record["host"], record["supercell"], record["configuration"]): _levels(record)
+            for record in (*training, *both)
+            if set(LEVEL_PAIR) <= set(record["values"])
+        }
+        if scorer is None and settings.scorer == "surrogate":
+            scorer = _load_surrogate(settings.surrogate)
+        if scorer is not None:  # what it does not know is said before training, not at the first evaluation
+            scorer.score([Configuration.from_key(_host(record), record["configuration"]) for record in chosen])
+        return cls(hosts, levels, requests, task, labels, scorer)
+
+    def measure(self, model: Any, tokenizer: Any) -> dict[str, float]:
+        """Draw the proposals at temperature 0.7 and value them.
+
+        Args:
+            model: the causal language model with its adapter in place.
+            tokenizer: of the model.
+
+        Returns:
+            ``eval_design_error_ev``: mean of |dHOMO| + |dLUMO| over all proposals, each at most `CAP_EV`,
+            which is also the error of a proposal that neither a label nor the scorer values;
+            ``eval_design_within_20mev``: share of all proposals within 20 meV;
+            ``eval_design_valued``: share of all proposals that have a value.
+        """
+        was_training = model.training
+        drawn: list[tuple[int, Configuration]] = []
+        for completion in TransformersGenerator(model, tokenizer).generate(self.requests, Sampling()):
+            host = self.hosts[completion.request]
+            drawn.append((completion.request, self.task.parse(host, completion.text).canonical()))
+        model.train(was_training)
+        errors = np.array(self._errors(drawn))
+        return {
+            "eval_design_error_ev": float(np.minimum(errors, CAP_EV).mean()),
+            "eval_design_within_20mev": float((errors <= WITHIN_EV).mean()),
+            "eval_design_valued": float(np.isfinite(errors).mean()),
+        }
+
+    def _errors(self, drawn: Sequence[tuple[int, Configuration]]) -> list[float]:
+        """|dHOMO| + |dLUMO| of each proposal in eV, infinite where nothing values it."""
+        found = [self.labels.get((c.host.name, _size(c.host), c.key)) for _, c in drawn]
+        unknown = [k for k, pair in enumerate(found) if pair is None]
+        if self.scorer is not None and unknown:
+            frame = self.scorer.score([drawn[k][1] for k in unknown])
+            for k, homo, lumo in zip(unknown, *(frame[column] for column in LEVEL_PAIR), strict=True):
+                found[k] = None if homo is None or lumo is None else (float(homo), float(lumo))
+        return [
+            float("inf") if pair is None else float(np.abs(np.subtract(pair, self.levels_ev[target])).sum())
+            for (target, _), pair in zip(drawn, found, strict=True)
+        ]
+
+
+def _host(record: Mapping[str, Any]) -> Host:
+    n_a, n_b = (int(n) for n in record["supercell"].split("x"))
+    return get_host(record["host"], (n_a, n_b))
+
+
+def _size(host: Host) -> str:
+    return "x".join(str(n) for n in host.supercell)
+
+
+def _levels(record: Mapping[str, Any]) -> tuple[float, float]:
+    homo, lumo = (float(record["values"][column]) for column in LEVEL_PAIR)
+    return homo, lumo
+
+
+def _load_surrogate(folder: str | None) -> Scorer:
+    try:
+        from defectgen.score.surrogate import Surrogate
+
+        return Surrogate.load(None if folder is None else Path(folder))
+    except ImportError as error:
+        raise DefectgenError(
+            f"design.scorer surrogate needs catboost ({error}).", "Install it, or set design.scorer=labels."
+        ) from error

@@ -1,0 +1,80 @@
+"""A trained adapter in fewer numbers: the best approximation of lower rank of each of its updates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from defectgen.errors import UsageError
+from defectgen.llm.adapter import METADATA, MODEL_CARD, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """What is left of an adapter.
+
+    Attributes:
+        rank: of each update.
+        mean_kept: mean over the weight matrices of the share of the squared norm of the update.
+        least_kept: the smallest of these shares.
+    """
+
+    rank: int
+    mean_kept: float
+    least_kept: float
+
+
+def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
+    """Write an adapter of lower rank: truncated singular value decomposition of each update.
+
+    The decomposition gives the nearest matrix of that rank (Eckart and Young 1936, doi 10.1007/BF02288367).
+
+    Args:
+        folder: the adapter; it stays as it is.
+        output: folder of the new one.
+        rank: of each update, less than that of the adapter.
+
+    Raises:
+        DefectgenError: no adapter in `folder`.
+        UsageError: `output` exists, or the rank is not lower.
+    """
+    card = read_adapter(folder)
+    config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    if output.exists():
+        raise UsageError(f"{output} exists already.", "Choose a new folder.")
+    if not 1 <= rank < config["r"]:
+        raise UsageError(f"got rank {rank}, expected 1 to {config['r'] - 1}: the adapter has rank {config['r']}.")
+    weights = load_file(folder / WEIGHTS)
+    smaller: dict[str, torch.Tensor] = {}
+    kept = []
+    for name in sorted(weights):
+        if ".lora_A." not in name:
+            continue
+        partner = name.replace(".lora_A.", ".lora_B.")
+        inner, outer = weights[name], weights[partner]  # the update is outer @ inner
+        q_in, r_in = torch.linalg.qr(inner.float().T)
+        q_out, r_out = torch.linalg.qr(outer.float())
+        left, values, right = torch.linalg.svd(r_out @ r_in.T)
+        root = values[:rank].sqrt()
+        smaller[name] = (root[:, None] * (right[:rank] @ q_in.T)).to(inner.dtype).contiguous()
+        smaller[partner] = ((q_out @ left[:, :rank]) * root).to(outer.dtype).contiguous()
+        kept.append(float((values[:rank] ** 2).sum() / (values**2).sum().clamp_min(1e-30)))
+    result = Shrunk(rank, sum(kept) / len(kept), min(kept))
+    lora = {"rank": rank, "alpha": config["lora_alpha"] * rank / config["r"]}
+    note = {"from_rank": config["r"], "rank": rank, "mean_kept": result.mean_kept, "least_kept": result.least_kept}
+    output.mkdir(parents=True)
+    save_file(smaller, output / WEIGHTS, metadata={"format": "pt"})
+    changed = config | {"r": rank, "lora_alpha": lora["alpha"]}
+    (output / ADAPTER_CONFIG).write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.copyfile(folder / TRAINING_CONFIGURATIONS, output / TRAINING_CONFIGURATIONS)
+    replace(card, training=card.training | {"shrunk": note}).write(output)
+    for file in (WEIGHTS, ADAPTER_CONFIG, TRAINING_CONFIGURATIONS, MODEL_CARD):
+        (output / file).chmod((output / METADATA).stat().st_mode)
+    return result

@@ -1,0 +1,100 @@
+"""The page of an evaluation of bulk crystals: one self-contained HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from defectgen.report.parity import STYLE
+from defectgen.score.bulk.definitions import BY_NAME
+
+TABLE = (
+    ("structural", "struct"),
+    ("compositional", "comp"),
+    ("cov_recall", "COV-R"),
+    ("cov_precision", "COV-P"),
+    ("wasserstein_density", "w(rho)"),
+    ("wasserstein_elements", "w(Nel)"),
+    ("metastable", "metast."),
+)
+"""Columns of the table of methods: metric and heading."""
+
+TABLE_STYLE = "td.text { text-align: left; white-space: normal; max-width: 60ch; } tr.own td { font-weight: 650; }"
+
+
+def method_rows(
+    result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Name and values by metric of each method: this one, earlier ones, published ones."""
+    own = {key: item["value"] for key, item in result["metrics"].items()}
+    return [(str(result["name"]), own), *others.items(), *result["published"]["rows"].items()]
+
+
+def number(value: float | None) -> str:
+    """A value with three digits behind the point, or fewer for large ones; a dash for none."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+
+
+def bulk_page(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page as HTML that needs nothing else.
+
+    Args:
+        result: what `defectgen evaluate bulk` writes.
+        others: values by metric of earlier runs, by name.
+    """
+    counts = result["counts"]
+    parts = [
+        "<h2>Beside other methods</h2>", _methods(result, others),
+        f'<p class="soft">Published rows: {escape(result["published"]["source"])}. Their numbers of samples, '
+        "reference set and samples judged differ from those here.</p>",
+        "<h2>Metrics</h2>", _metrics(result["metrics"]),
+        "<h2>Counts</h2>", _pairs(counts),
+    ]  # fmt: skip
+    if result["failures"]:
+        parts += ["<h2>What could not be judged, and why</h2>", _pairs(result["failures"])]
+    parts += ["<h2>Settings</h2>", _pairs(result["settings"])]
+    notes = "".join(f"<p>{escape(note)}</p>" for note in result["notes"])
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>Bulk crystals - defectgen</title><style>{STYLE}{TABLE_STYLE}</style></head><body>"
+        f"<header><h1>Bulk crystals: {escape(str(result['name']))}</h1>"
+        f"<p>{counts['crystals']} crystals. {escape(str(result['defectgen']))}</p>{notes}</header>"
+        f"<main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+def _methods(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
+    head = "".join(f'<th title="{escape(BY_NAME[key].text)}">{escape(short)}</th>' for key, short in TABLE)
+    rows = []
+    for index, (title, values) in enumerate(method_rows(result, others)):
+        cells = "".join(f"<td>{number(values.get(key))}</td>" for key, _ in TABLE)
+        mark = "" if index else ' class="own"'
+        rows.append(f"<tr{mark}><td>{escape(title)}</td>{cells}</tr>")
+    return f'<div class="scroll"><table><tr><th>method</th>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = []
+    for key, definition in BY_NAME.items():
+        if key not in metrics:
+            continue
+        item = metrics[key]
+        of = f"{item['n']} of {item['of']}" if "n" in item else str(item.get("of", ""))
+        why = f" ({escape(str(item['why']))})" if item.get("why") else ""
+        rows.append(
+            f"<tr><td>{escape(definition.title)}</td><td>{number(item['value'])}</td><td>{of}</td>"
+            f'<td class="text">{escape(definition.text)}{why}</td>'
+            f'<td class="text">{escape(definition.source)}</td></tr>'
+        )
+    head = "<tr><th>metric</th><th>value</th><th>n</th><th>meaning</th><th>source</th></tr>"
+    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _pairs(items: Mapping[str, Any]) -> str:
+    rows = "".join(f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>" for key, value in items.items())
+    return f'<div class="scroll"><table>{rows}</table></div>'

@@ -1,0 +1,178 @@
+"""Bulk crystals from files: CIF and POSCAR files, folders, extended XYZ, tables with CIFs, folders of samples."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from defectgen.core import read_structure
+from defectgen.errors import DefectgenError
+from defectgen.score.potentials import atoms_problem, import_extra
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+SUFFIXES = (".cif", ".vasp", ".poscar")
+EXTXYZ_SUFFIXES = (".extxyz", ".xyz")
+TABLE_SUFFIXES = (".csv", ".parquet")
+SAMPLES = "samples.parquet"
+"""The table in a folder that `defectgen generate` or `defectgen template` wrote."""
+
+NAME_COLUMNS = ("material_id", "name", "id", "index")
+VALID_COLUMN, REASON_COLUMN = "valid", "reason"
+"""Columns of samples: a draw that was refused is no crystal to compute, but counts."""
+
+
+@dataclass(frozen=True)
+class NamedCrystal:
+    """One crystal of a file.
+
+    Attributes:
+        name: material id, or file and number of the row.
+        structure: None if there is none.
+        note: why there is none, or why it cannot be computed; empty if it can.
+    """
+
+    name: str
+    structure: Structure | None
+    note: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """Names what the crystal is: the same name, atoms and cell have the same digest."""
+        parts = [self.name, self.note]
+        if self.structure is not None:
+            parts += [str(self.structure.lattice.matrix.round(6).tolist())]
+            parts += [f"{site.species_string} {site.frac_coords.round(6).tolist()}" for site in self.structure]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def read_crystals(path: Path) -> Iterator[NamedCrystal]:
+    """The crystals of a file or folder, in order; what cannot be read is named and comes without a structure.
+
+    Args:
+        path: a CIF or POSCAR file, extended XYZ, a CSV or parquet table with a column ``cif``, a folder of samples
+            (its table is read, so that samples that are no crystals count), or a folder of files.
+
+    Raises:
+        DefectgenError: no such file or folder, no crystals in it, or a table without CIFs.
+    """
+    if path.is_dir():
+        yield from _folder(path)
+    elif not path.is_file():
+        raise DefectgenError(f"{path} is not a file.", "Expected CIF, POSCAR, extended XYZ, CSV, parquet or a folder.")
+    elif path.suffix.lower() in TABLE_SUFFIXES:
+        yield from _table(path)
+    elif path.suffix.lower() in EXTXYZ_SUFFIXES:
+        yield from _extxyz(path)
+    else:
+        yield _file(path)
+
+
+def parse_cif(text: str) -> Structure:
+    """The crystal of one CIF.
+
+    Raises:
+        DefectgenError: it cannot be read.
+    """
+    import warnings
+
+    from pymatgen.core import Structure
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of rounded coordinates
+            return Structure.from_str(text, fmt="cif")
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DefectgenError(f"cannot be read as CIF ({reason:.100})") from error
+
+
+def _folder(path: Path) -> Iterator[NamedCrystal]:
+    if (path / SAMPLES).is_file():
+        yield from _table(path / SAMPLES)
+        return
+    known = (*SUFFIXES, *EXTXYZ_SUFFIXES)
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in known or p.name.startswith(("POSCAR", "CONTCAR")))
+    if not files:
+        raise DefectgenError(
+            f"{path} holds no crystals.", f"Expected *.cif, *.vasp, *.extxyz or POSCAR files, or {SAMPLES}."
+        )
+    for file in files:
+        yield from read_crystals(file)
+
+
+def _checked(name: str, structure: Structure) -> NamedCrystal:
+    problem = atoms_problem(structure)
+    return NamedCrystal(name, None if problem else structure, f"the structure {problem}" if problem else "")
+
+
+def _file(path: Path) -> NamedCrystal:
+    try:
+        return _checked(str(path), read_structure(path))
+    except DefectgenError as error:
+        return NamedCrystal(str(path), None, " ".join(str(error).removeprefix(f"{path}: ").split()))
+
+
+def _extxyz(path: Path) -> Iterator[NamedCrystal]:
+    from pymatgen.core import Structure
+
+    reader = import_extra("ase.io", "m3gnet", "reading extended XYZ files")
+    try:
+        frames = reader.read(path, index=":", format="extxyz")
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        yield NamedCrystal(str(path), None, f"cannot be read as extended XYZ ({reason:.100})")
+        return
+    for number, atoms in enumerate(frames, 1):
+        name = f"{path}#{number}" if len(frames) > 1 else str(path)
+        if abs(atoms.cell.volume) < 1e-6:
+            yield NamedCrystal(name, None, "has no cell")
+            continue
+        symbols = atoms.get_chemical_symbols()
+        yield _checked(name, Structure(atoms.cell.array, symbols, atoms.positions, coords_are_cartesian=True))
+
+
+def _table(path: Path) -> Iterator[NamedCrystal]:
+    table = read_table(path)
+    if "cif" not in table.columns:
+        raise DefectgenError(f"{path}: no column cif, got {', '.join(table.columns):.100}.")
+    if not table.height:
+        raise DefectgenError(f"{path}: holds no rows.", "Expected a crystal in each.")
+    named = next((column for column in NAME_COLUMNS if column in table.columns), None)
+    for number, row in enumerate(table.iter_rows(named=True), 1):
+        name = str(row[named]) if named in NAME_COLUMNS[:3] else f"{path.name}#{row[named] if named else number}"
+        if not row["cif"] or row.get(VALID_COLUMN) is False:
+            yield NamedCrystal(name, None, str(row.get(REASON_COLUMN) or "no CIF"))
+            continue
+        try:
+            yield _checked(name, parse_cif(str(row["cif"])))
+        except DefectgenError as error:
+            yield NamedCrystal(name, None, str(error))
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A CSV or parquet table.
+
+    Raises:
+        DefectgenError: it cannot be read.
+    """
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pl.read_parquet(path)
+        return pl.read_csv(path, infer_schema_length=None)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DefectgenError(f"{path}: cannot be read as a table ({' '.join(str(error).split()):.100}).") from error
+
+
+def file_label(index: int, name: str) -> str:
+    """A name for the files of a crystal: its number and what is left of its name in a file name's letters."""
+    stem = Path(name.partition("#")[0]).stem if "/" in name or "." in name else name
+    return f"{index:05d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', stem):.40}"

@@ -1,0 +1,161 @@
+"""What a model may write as a bulk crystal: real elements, lattices with a volume, a bounded number of atoms.
+
+Pieces are cut where every tokenizer cuts: around line breaks, before a number, after its decimal
+point or space. So tokenizers that take digits singly and those that take up to three at once split
+the pieces as they split the whole text. No piece is the beginning of another in tokens: a number or
+symbol that could go on ends with what follows it (``C`` and ``Co``, ``10`` and ``100``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defectgen.core.crystal import ELEMENTS
+from defectgen.errors import UsageError
+from defectgen.text.grammar import END, State
+
+MP_ELEMENTS: tuple[str, ...] = tuple(e for e in ELEMENTS[:94] if e not in ("Po", "At", "Rn", "Fr", "Ra"))
+"""The 89 elements of the Materials Project, H to Pu without Po, At, Rn, Fr and Ra."""
+
+LENGTHS = range(1, 100)
+"""Whole angstroms of a lattice length: 1.0 to 99.9."""
+
+ANGLES = range(5, 176)
+"""Degrees of a lattice angle."""
+
+MIN_VOLUME_FRACTION = 0.02
+"""Least volume of a cell over the product of its lengths; the flattest cell of MP-20 has about this."""
+
+
+@dataclass(frozen=True)
+class CrystalGrammar:
+    """All crystals of 1 to `max_atoms` atoms, as `defectgen.text.crystals.write_crystal` writes them.
+
+    Attributes:
+        max_atoms: most atoms in a cell.
+        elements: symbols that may occur.
+        composition: counts by element of the formula that the crystal must have, any number of
+            formula units that fits; atoms in any order. None leaves the composition open.
+    """
+
+    max_atoms: int = 20
+    elements: tuple[str, ...] = MP_ELEMENTS
+    composition: tuple[tuple[str, int], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_atoms < 1:
+            raise UsageError(f"got at most {self.max_atoms} atoms, expected 1 or more.")
+        _check_elements(self.elements)
+        if self.composition is not None:
+            size = sum(n for _, n in self.composition)
+            name = "".join(f"{element}{n if n > 1 else ''}" for element, n in self.composition)
+            if size > self.max_atoms:
+                raise UsageError(
+                    f"one formula unit of {name} has {size} atoms, at most {self.max_atoms} are allowed in a cell.",
+                    "Allow more with --max-atoms.",
+                )
+            if missing := [element for element, _ in self.composition if element not in self.elements]:
+                raise UsageError(f"formula {name} has {', '.join(missing)}, which the allowed elements leave out.")
+
+    @property
+    def start(self) -> State:
+        return ("length", 0)
+
+    def choices(self, state: State) -> Mapping[str, State]:
+        place, *rest = cast(tuple[object, ...], state)
+        if place == "length":
+            return {f"{whole}.": ("tenths", rest[0]) for whole in LENGTHS}
+        if place == "tenths":
+            axis = cast(int, rest[0])
+            following, ending = (("length", axis + 1), " ") if axis < 2 else (("angle",), "\n")
+            return {f"{digit}{ending}": following for digit in range(10)}
+        if place == "angle":
+            return self._angles(cast(tuple[int, ...], tuple(rest)))
+        used = cast(tuple[int, ...], rest[-1])
+        if place == "atom":
+            return self._atoms(used, "\n")
+        if place == "first":
+            return self._atoms(used, "")
+        axis = cast(int, rest[0])
+        if axis < 2:
+            return {f"0.{k:02d} ": ("xyz", axis + 1, used) for k in range(100)}
+        return {f"0.{k:02d}": ("atom", used) for k in range(100)}
+
+    def _angles(self, before: tuple[int, ...]) -> Mapping[str, State]:
+        if not before:
+            return {f"{angle} ": ("angle", angle) for angle in ANGLES}
+        if len(before) == 1:
+            return {f"{angle} ": ("angle", *before, angle) for angle in _second_angles(*before)}
+        return {f"{angle}\n": ("first", self._nothing) for angle in _third_angles(*before)}
+
+    @cached_property
+    def _nothing(self) -> tuple[int, ...]:
+        """No atoms yet: their number, or one number for each element of the composition."""
+        return (0,) if self.composition is None else (0,) * len(self.composition)
+
+    def _atoms(self, used: tuple[int, ...], before: str) -> Mapping[str, State]:
+        """The next atom's element, on a new line, or the end."""
+        pieces: dict[str, State] = {}
+        if self.composition is None:
+            if used[0] < self.max_atoms:
+                pieces = {f"{before}{element}\n": ("xyz", 0, (used[0] + 1,)) for element in self.elements}
+            if used[0]:
+                pieces[END] = None
+            return pieces
+        units = self.max_atoms // sum(n for _, n in self.composition)
+        for k, (element, n) in enumerate(self.composition):
+            if used[k] < n * units:
+                pieces[f"{before}{element}\n"] = ("xyz", 0, (*used[:k], used[k] + 1, *used[k + 1 :]))
+        first = self.composition[0][1]
+        if used[0] and all(u * first == used[0] * n for u, (_, n) in zip(used, self.composition, strict=True)):
+            pieces[END] = None
+        return pieces
+
+
+@dataclass(frozen=True)
+class ElementGrammar:
+    """One symbol out of `elements` and its line break: what stands for a mask."""
+
+    elements: tuple[str, ...] = MP_ELEMENTS
+
+    def __post_init__(self) -> None:
+        _check_elements(self.elements)
+
+    @property
+    def start(self) -> State:
+        return "element"
+
+    def choices(self, state: State) -> Mapping[str, State]:
+        return {END: None} if state == "end" else {f"{element}\n": "end" for element in self.elements}
+
+
+@cache
+def _enclosing(alpha: int) -> NDArray[np.bool_]:
+    """For each second and third angle of `ANGLES` whether with `alpha` they enclose enough volume."""
+    cosines = np.cos(np.radians(np.array(ANGLES)))
+    a, b, c = np.cos(np.radians(alpha)), cosines[:, None], cosines[None, :]
+    squared = 1 - a * a - b * b - c * c + 2 * a * b * c
+    return cast(NDArray[np.bool_], squared >= MIN_VOLUME_FRACTION**2)
+
+
+def _second_angles(alpha: int) -> list[int]:
+    """The angles that leave a third."""
+    return [ANGLES[k] for k in np.flatnonzero(_enclosing(alpha).any(axis=1))]
+
+
+def _third_angles(alpha: int, beta: int) -> list[int]:
+    """The angles that with two others enclose enough volume."""
+    return [ANGLES[k] for k in np.flatnonzero(_enclosing(alpha)[ANGLES.index(beta)])]
+
+
+def _check_elements(elements: tuple[str, ...]) -> None:
+    if unknown := [element for element in elements if element not in ELEMENTS]:
+        raise UsageError(f"got {', '.join(unknown)}, expected symbols of elements, e.g. Li,O.")
+    if not elements or len(set(elements)) < len(elements):
+        raise UsageError(f"got elements {', '.join(elements) or 'none'}, expected at least one, each once.")

@@ -1,0 +1,171 @@
+"""`generate` from the command line: real runs of a tiny model, and calls that are refused with one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+import pytest
+from pymatgen.core import Lattice, Structure
+from tiny_model import tiny_model_dir
+
+from defectgen_cli.app import main
+
+__all__ = ["tiny_model_dir"]  # a fixture
+
+SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.69), ["Li", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.fixture
+def salt(tmp_path: Path) -> Path:
+    SALT.get_primitive_structure().to(tmp_path / "licl.cif")
+    return tmp_path / "licl.cif"
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    """Exit code and the error line."""
+    code = main([str(word) for word in ("generate", *words)])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    lines = [line for line in captured.err.splitlines() if line.startswith(("error:", "Error"))]
+    assert len(lines) == 1, captured.err
+    return code, lines[0]
+
+
+def test_conditional_generation(capsys: pytest.CaptureFixture[str], tiny_model_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    words = ["--formula", "NaCl", "--spacegroup", "225", "--e-above-hull", "0", "--max-atoms", "4", "--min-distance"]
+    call = ["generate", "--model", str(tiny_model_dir), "-n", "5", *words, "0.1", "-o", str(folder), "--json"]
+    assert main(call) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert (result["valid"], result["trained"]) == (5, False)
+    assert "never trained on crystals" in captured.err
+    table = pl.read_parquet(folder / "samples.parquet").filter(pl.col("valid"))
+    assert table["formula"].to_list() == ["NaCl"] * 5
+    assert len(list((folder / "structures").glob("*.cif"))) == 5
+    conditions = json.loads((folder / "manifest.json").read_text())["settings"]["conditions"]
+    assert conditions == {"formula": "NaCl", "spacegroup": 225, "e_above_hull": 0.0}
+    assert main(call) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.fixture
+def adapter(tiny_model_dir: Path, tmp_path: Path) -> Path:
+    """An adapter that says it was trained on cells of up to two atoms of Na and Cl."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from defectgen.llm.adapter import METADATA, AdapterCard
+    from defectgen.text.crystals import BULK_PROMPT_VERSION
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    get_peft_model(model, lora).save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=False)
+    data = {"max_atoms": 2, "elements": ["Cl", "Na"]}
+    card = AdapterCard(str(tiny_model_dir), "bulk", BULK_PROMPT_VERSION, (), {}, {}, data)
+    (tmp_path / "adapter" / METADATA).write_text(json.dumps(asdict(card)))
+    return tmp_path / "adapter"
+
+
+def test_an_adapter_brings_its_elements_and_largest_cell(
+    capsys: pytest.CaptureFixture[str], adapter: Path, tmp_path: Path
+) -> None:
+    call = ["generate", "--model", str(adapter), "-n", "12", "--min-distance", "0", "--json"]
+    assert main([*call, "-o", str(tmp_path / "own")]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["trained"] is True
+    assert "warning" not in captured.err
+    species = [Structure.from_file(file).species for file in sorted((tmp_path / "own" / "structures").iterdir())]
+    assert len(species) == 12
+    assert {len(atoms) for atoms in species} == {1, 2}
+    assert {atom.symbol for atoms in species for atom in atoms} == {"Na", "Cl"}
+    assert main([*call, "--elements", "Na,K", "-o", str(tmp_path / "other")]) == 0
+    assert f"not in the training data of {adapter}: K" in capsys.readouterr().err
+    assert main([*call, "--formula", "KCl", "-o", str(tmp_path / "none")]) == 2
+    assert "formula KCl has K, which the allowed elements leave out" in capsys.readouterr().err
+
+
+def test_infill(capsys: pytest.CaptureFixture[str], tiny_model_dir: Path, tmp_path: Path, salt: Path) -> None:
+    call = ["generate", "--model", str(tiny_model_dir), "-n", "6", "--infill", str(salt), "--mask", "Li"]
+    assert main([*call, "--any-element", "--elements", "Na,K,Li", "-o", str(tmp_path / "out")]) == 0
+    assert "6 valid crystals of the untrained" in capsys.readouterr().out
+    table = pl.read_parquet(tmp_path / "out" / "samples.parquet")
+    assert set(table["raw_text"]) <= {"Na\n", "K\n"}
+    assert set(table["formula"]) <= {"NaCl", "KCl"}
+    assert set(table["task"]) == {"infill"}
+
+
+def test_free_decoding_counts_what_is_no_crystal(
+    capsys: pytest.CaptureFixture[str], tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    call = ["generate", "--model", str(tiny_model_dir), "-n", "2", "--free", "--max-draws", "3", "--max-atoms", "1"]
+    assert main([*call, "-o", str(tmp_path / "out"), "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert (result["draws"], result["valid"]) == (3, 0)
+    assert sum(result["rejected"].values()) == 3
+    assert "only 0 of 2 crystals are valid after 3 draws" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--formula", "Met8"), "got formula 'Met8'"),
+        (("--formula", "Mg3Al2Si3O12", "--max-atoms", 10), "one formula unit of Mg3Al2Si3O12 has 20 atoms"),
+        (("--spacegroup", 300), "got space group 300, expected a number from 1 to 230"),
+        (("--e-above-hull", -0.1), "got e_above_hull -0.1, expected 0 or more"),
+        (("--elements", "Na,Ln"), "got Ln, expected symbols of elements"),
+        (("--elements", "Na", "--formula", "NaCl"), "has Cl, which the allowed elements leave out"),
+        (("--mask", "Na"), "--mask and --any-element go with --infill"),
+        (("--infill", "x.cif", "--formula", "NaCl", "--max-atoms", 3), "got --infill and formula, max_atoms"),
+        (("--free", "--engine", "vllm"), "got --free with --engine vllm"),
+        (("--engine", "abacus"), "unknown engine 'abacus'"),
+        (("--engine", "vllm"), "vllm runs trained adapters"),
+        (("--top-p", 0), "got top_p 0.0"),
+    ],
+)
+def test_calls_that_ask_for_the_impossible(
+    capsys: pytest.CaptureFixture[str], tiny_model_dir: Path, tmp_path: Path, words: tuple[object, ...], message: str
+) -> None:
+    code, line = refused(capsys, "--model", tiny_model_dir, "-o", tmp_path / "out", *words)
+    assert code == 2
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_crystals_that_cannot_be_mutated(
+    capsys: pytest.CaptureFixture[str], tiny_model_dir: Path, tmp_path: Path, salt: Path
+) -> None:
+    def call(*words: object) -> tuple[int, str]:
+        return refused(capsys, "--model", tiny_model_dir, "-o", tmp_path / "out", *words)
+
+    code, line = call("--infill", salt, "--mask", "Fe")
+    assert (code, "expected one of the crystal: Li, Cl" in line) == (2, True)
+    code, line = call("--infill", salt)
+    assert (code, "--infill needs --mask, one of Li, Cl" in line) == (2, True)
+    (tmp_path / "empty.cif").write_text("")
+    code, line = call("--infill", tmp_path / "empty.cif", "--mask", "Li")
+    assert (code, "empty.cif: cannot be read as a CIF" in line) == (1, True)
+    code, line = call("--infill", tmp_path / "none.cif", "--mask", "Li")
+    assert (code, "none.cif is not a file" in line) == (1, True)
+    mixed = Structure(Lattice.cubic(3), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]])
+    mixed.to(tmp_path / "mixed.cif")
+    code, line = call("--infill", tmp_path / "mixed.cif", "--mask", "Fe")
+    assert (code, "mixed.cif: the crystal has sites of partial or mixed occupation" in line) == (1, True)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_models_that_do_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
+
+    code, line = refused(capsys, "--model", shipped(SHIPPED_ADAPTER), "-o", tmp_path / "out")
+    assert (code, "writes defects" in line) == (2, True)
+    assert "build-data --task bulk" in line
+    code, line = refused(capsys, "--model", "smollm2-135m", "-o", tmp_path / "out")
+    assert (code, "defectgen fetch smollm2-135m" in line) == (1, True)
+    code, line = refused(capsys, "--model", "./nowhere/at/all", "-o", tmp_path / "out")
+    assert (code, "expected an existing folder" in line) == (2, True)

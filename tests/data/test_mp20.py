@@ -1,0 +1,240 @@
+"""Bulk crystals as a table: columns and units, broken rows named and left out, parts without shared formulas."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from crystal_files import cif_text, made_up_crystals, published_rows, write_csv
+
+from defectgen.core.cif import crystal_from_cif
+from defectgen.data import mp20
+from defectgen.data.mp20 import crystal_of, read_crystals, shared_formulas, split_by_formula
+from defectgen.errors import DefectgenError, UsageError
+
+DATA_VARIABLE = "DEFECTGEN_MP20"
+CRYSTALS = made_up_crystals(20, seed=1)
+
+
+@pytest.fixture(autouse=True)
+def _cache(own_cache: Path) -> None:
+    """No test reads or writes the user's cache."""
+
+
+@pytest.fixture
+def rows() -> list[dict[str, object]]:
+    return published_rows(CRYSTALS)
+
+
+def test_a_row_has_its_labels_with_units_and_its_crystal(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    data = read_crystals(write_csv(tmp_path / "some.csv", rows))
+    assert (len(data.frame), data.skipped, data.own_split) == (20, (), False)
+    row = data.frame.row(4, named=True)
+    assert {name: row[name] for name in ("source", "row", "id", "formula", "n_atoms", "spacegroup")} == {
+        "source": "some.csv",
+        "row": 5,
+        "id": "mp-5",
+        "formula": CRYSTALS[4].formula,
+        "n_atoms": len(CRYSTALS[4].species),
+        "spacegroup": 6,
+    }
+    assert (row["formation_energy_per_atom_ev"], row["band_gap_ev"], row["e_above_hull_ev"]) == (-1.25, 1.0, 0.05)
+    for k, crystal in enumerate(CRYSTALS):
+        read = crystal_of(data.frame.row(k, named=True))
+        assert read.species == crystal.species
+        np.testing.assert_allclose(read.fractional, crystal.fractional, atol=1e-8)
+
+
+def test_labels_may_be_missing(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    for row in rows:
+        del row["formation_energy_per_atom"], row["material_id"], row["spacegroup.number"]
+    rows[0]["band_gap"], rows[1]["band_gap"] = "", "nan"
+    frame = read_crystals(write_csv(tmp_path / "some.csv", rows)).frame
+    assert frame["band_gap_ev"].null_count() == 2
+    assert frame["formation_energy_per_atom_ev"].null_count() == frame["spacegroup"].null_count() == 20
+    assert frame["id"].to_list() == [f"some-{k}" for k in range(1, 21)]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("cif", "# generated using pymatgen\ndata_X\n", "no atoms"),
+        ("cif", "", "not a CIF of one crystal"),
+        ("cif", cif_text(CRYSTALS[0]), f"pretty_formula is {CRYSTALS[2].formula}, the crystal is"),
+        ("pretty_formula", "no formula", "pretty_formula is no formula, the crystal is"),
+        ("band_gap", "wide", "band_gap is 'wide', expected a number"),
+        ("band_gap", -0.1, "band_gap is -0.1, expected 0 or more"),
+        ("e_above_hull", -0.1, "e_above_hull is -0.1, expected 0 or more"),
+        ("spacegroup.number", 300, "spacegroup.number is 300, expected 1 to 230"),
+        ("spacegroup.number", 1.5, "spacegroup.number is 1.5, expected 1 to 230"),
+    ],
+)
+def test_a_broken_row_is_named_and_left_out(
+    tmp_path: Path, rows: list[dict[str, object]], column: str, value: object, reason: str
+) -> None:
+    rows[2][column] = value
+    file = write_csv(tmp_path / "some.csv", rows)
+    for _ in range(2):  # the second time from the cache
+        data = read_crystals(file)
+        assert len(data.frame) == 19
+        assert "mp-3" not in data.frame["id"]
+        [skipped] = data.skipped
+        assert (skipped.source, skipped.row, skipped.id) == ("some.csv", 3, "mp-3")
+        assert str(skipped).startswith(f"row 3 of some.csv (mp-3): {reason}")
+
+
+def test_the_same_composition_in_other_words_is_no_contradiction(tmp_path: Path) -> None:
+    [crystal] = [c for c in made_up_crystals(60, seed=2) if len(c.elements) == 3 and "(" not in c.formula][:1]
+    [row] = published_rows([crystal])
+    row["pretty_formula"] = " ".join(f"{e}{2 * crystal.species.count(e)}" for e in reversed(crystal.elements))
+    assert read_crystals(write_csv(tmp_path / "a.csv", [row])).frame["formula"].to_list() == [crystal.formula]
+
+
+def test_three_published_files_keep_their_parts(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    for name, part in {"train": rows[:12], "val": rows[12:15], "test": rows[15:]}.items():
+        write_csv(tmp_path / f"{name}.csv", part)
+    rows[0]["material_id"] = "other"
+    write_csv(tmp_path / "more.csv", rows[:1])
+    data = read_crystals(tmp_path)
+    assert data.own_split
+    found = dict(data.frame.group_by("split").agg("id").iter_rows())
+    assert {name: len(ids) for name, ids in found.items()} == {"train": 12, "validation": 3, "test": 5}
+    assert sorted(found["validation"]) == ["mp-13", "mp-14", "mp-15"]
+    (tmp_path / "val.csv").unlink()
+    with pytest.raises(UsageError, match=r"holds test.csv and train.csv but no val.csv"):
+        read_crystals(tmp_path)
+
+
+def test_a_folder_of_cifs_is_searched_with_its_subfolders(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.cif").write_text(cif_text(CRYSTALS[0]))
+    (folder / "deep/b.CIF").write_text(cif_text(CRYSTALS[1]))
+    (folder / "deep/c.cif").write_text("nothing")
+    (folder / "d.cif").write_bytes(b"\xff\xfe\xff")
+    (folder / "notes.txt").write_text("x")
+    data = read_crystals(folder)
+    assert data.frame["id"].to_list() == ["a", "deep/b"]
+    assert data.frame["formula"].to_list() == [CRYSTALS[0].formula, CRYSTALS[1].formula]
+    assert data.frame.select(*mp20.LABELS, "spacegroup").null_count().row(0) == (2, 2, 2, 2)
+    assert [item.source for item in data.skipped] == ["d.cif", "deep/c.cif"]
+    assert str(data.skipped[1]).startswith("deep/c.cif: not a CIF")
+    assert read_crystals(folder / "a.cif").frame["id"].to_list() == ["a"]
+
+
+def test_the_cache_is_used_until_the_file_changes(
+    tmp_path: Path, rows: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_csv(tmp_path / "some.csv", rows)
+    first = read_crystals(file).frame
+    reads: list[object] = []
+    read = mp20._read
+    monkeypatch.setattr(mp20, "_read", lambda *given: reads.append(given) or read(*given))
+    assert read_crystals(file).frame.equals(first)
+    assert reads == []
+    write_csv(file, rows[:10])
+    assert len(read_crystals(file).frame) == 10
+    assert read_crystals(file, cache=False).frame.equals(first[:10])
+    assert len(reads) == 2
+
+
+def test_data_that_cannot_be_used_is_one_line(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "a.xyz").touch()
+    (tmp_path / "bare.csv").write_text("material_id\nmp-1\n")
+    (tmp_path / "cut.csv").write_text('material_id,cif\nmp-1,"data_x\n')
+    (tmp_path / "none.csv").write_text("material_id,cif\nmp-1,data_x\nmp-2,data_y\n")
+    (tmp_path / "header.csv").write_text("material_id,cif\n")
+    twice = write_csv(tmp_path / "twice.csv", [*rows, rows[3]])
+    for path, kind, reason in [
+        (tmp_path / "nowhere", UsageError, "does not exist, expected a CSV file or a folder"),
+        (empty, UsageError, "holds no CSV file and no CIF"),
+        (tmp_path / "a.xyz", UsageError, "is neither a CSV file nor a CIF"),
+        (tmp_path / "bare.csv", DefectgenError, "has no column 'cif'; its columns are material_id"),
+        (tmp_path / "none.csv", DefectgenError, "none of 2 crystals can be used, the first is row 1 of none.csv"),
+        (tmp_path / "header.csv", DefectgenError, "no crystals"),
+        (tmp_path / "cut.csv", DefectgenError, "cut.csv"),
+        (twice, DefectgenError, "the id mp-4 occurs 2 times, expected once"),
+    ]:
+        with pytest.raises(kind) as error:
+            read_crystals(path)
+        assert reason in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_no_formula_is_in_two_parts_and_the_order_of_rows_is_all_the_same(
+    tmp_path: Path, rows: list[dict[str, object]]
+) -> None:
+    again = published_rows(CRYSTALS[:10], first=101)  # other crystals of the same formulas
+    frame = read_crystals(write_csv(tmp_path / "some.csv", rows + again)).frame
+    split = split_by_formula(frame, seed=7)
+    assert shared_formulas(split) == {"validation": 0, "test": 0}
+    assert split.group_by("formula").agg(pl.col("split").n_unique())["split"].max() == 1
+    formulas = dict(split.group_by("split").agg(pl.col("formula").n_unique()).iter_rows())
+    assert formulas == {"train": 16, "validation": 2, "test": 2}
+    mixed = split_by_formula(frame.sample(fraction=1.0, shuffle=True, seed=1), seed=7)
+    assert mixed.sort("id")["split"].equals(split.sort("id")["split"])
+    assert not split_by_formula(frame, seed=8)["split"].equals(split["split"])
+    leaky = split.with_columns(split=pl.when(pl.col("id") == "mp-101").then(pl.lit("test")).otherwise("split"))
+    known = split.filter(id="mp-101")["split"][0] == "train"
+    assert shared_formulas(leaky)["test"] == int(known)
+
+
+@pytest.fixture(scope="module")
+def real_dir() -> Path:
+    name = os.environ.get(DATA_VARIABLE)
+    if not name:
+        pytest.skip(f"{DATA_VARIABLE} is not set: tests on real MP-20 data left out")
+    return Path(name)
+
+
+@pytest.fixture(scope="module")
+def real(real_dir: Path) -> pl.DataFrame:
+    data = read_crystals(real_dir, cache=False)
+    assert data.skipped == ()
+    return data.frame
+
+
+def test_real_rows_have_the_ranges_of_mp20(real: pl.DataFrame) -> None:
+    assert real["n_atoms"].max() == 20
+    assert real["e_above_hull_ev"].max() < 0.1
+    assert real["band_gap_ev"].min() == 0.0
+    assert real["id"].str.contains(r"^(mp|mvc)-\d+$").all()
+    assert real.select("spacegroup", *mp20.LABELS).null_count().sum_horizontal()[0] == 0
+
+
+def test_real_crystals_are_those_that_pymatgen_reads(real: pl.DataFrame) -> None:
+    import warnings
+
+    from pymatgen.core import Structure
+
+    for row in real.sample(12, seed=0).iter_rows(named=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = Structure.from_str(row["cif"], fmt="cif")
+        ours = crystal_of(row)
+        assert ours == crystal_from_cif(row["cif"])
+        assert [str(symbol) for symbol in theirs.species] == list(ours.species), "the order is the same, too"
+        np.testing.assert_allclose(theirs.lattice.abc, ours.lengths, atol=1e-6)
+        np.testing.assert_allclose(theirs.lattice.angles, ours.angles, atol=1e-6)
+        difference = theirs.frac_coords - np.array(ours.fractional)
+        assert np.abs(difference - np.round(difference)).max() < 1e-4
+
+
+def test_real_files_are_fetched_and_found(real_dir: Path, tmp_path: Path) -> None:
+    from defectgen_cli.app import main
+    from defectgen_cli.data import crystals_path
+
+    source = tmp_path / "given"
+    source.mkdir()
+    for file in real_dir.glob("*.csv"):
+        shutil.copyfile(file, source / file.name)
+    assert main(["fetch", "mp20", "--from", str(source)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(DATA_VARIABLE)
+        assert len(read_crystals(crystals_path(None)).frame) > 0
