@@ -52,7 +52,7 @@ def bulk(
     """Judge crystals that any program generated, beside the published figures.
 
     Fingerprints take up to a second a crystal and are kept in the cache folder. Composition rules and
-    fingerprints need the extra bulk; without it the other metrics are still measured. Crystals that
+    fingerprints of compositions need the extra bulk; without it the other metrics are still measured. Crystals that
     cannot be read count in every denominator. docs/bulk.md defines each metric.
     """
     from defectgen import __version__

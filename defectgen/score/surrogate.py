@@ -177,6 +177,9 @@ class Surrogate:
         """
         rows: dict[tuple[str, str], list[int]] = {}
         parts: dict[tuple[str, str], Part] = {}
+        for item in configurations:
+            if not item.n_defects:
+                raise UsageError(f"the surrogate predicts cells with defects, got pristine {item.host.name}.")
         labels = [item.label for item in configurations]
         for row, (item, label) in enumerate(zip(configurations, labels, strict=True)):
             part = self._part_for(item, label)

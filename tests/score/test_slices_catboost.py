@@ -89,8 +89,11 @@ class TestContract:
     def test_in_domain_means_known_words_and_numbers_of_defects(self, scorer: SlicesCatBoost, mos2: Host) -> None:
         known = Configuration.of(mos2, {64: VACANCY})
         crowded = Configuration.of(mos2, dict.fromkeys(range(0, 64, 8), VACANCY))
-        copper = Configuration.of(mos2, {64: "Cu"})
-        assert scorer.score([known, crowded, copper])["in_domain"].to_list() == [True, False, False]
+        assert scorer.score([known, crowded])["in_domain"].to_list() == [True, False]
+
+    def test_an_element_that_it_never_saw_has_no_number(self, scorer: SlicesCatBoost, mos2: Host) -> None:
+        with pytest.raises(UsageError, match="never saw Cu_S in MoS2"):
+            scorer.score([Configuration.of(mos2, {64: "Cu"})])
 
     def test_an_unknown_host_is_refused(self, scorer: SlicesCatBoost) -> None:
         with pytest.raises(UsageError, match=r"does not know GaSe 6x6.*MoS2 8x8, WSe2 8x8"):

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from synthetic import made_up_labels, random_configuration
 
-from defectgen.core import Configuration, Host, get_host
+from defectgen.core import Configuration, Host, get_host, host_names
 from defectgen.core.properties import COLUMNS
 from defectgen.data.levels import LevelScale, fit_level_scales
 from defectgen.data.splits import split_by_class
@@ -226,10 +226,17 @@ def test_damaged_and_missing_models_are_refused(folder: Path, frame: pl.DataFram
     with pytest.raises(DefectgenError, match="is damaged"):
         Surrogate.load(tmp_path)
     (tmp_path / METADATA).write_text(json.dumps(metadata))
-    trees = next(tmp_path.glob("*.cbm"))
-    trees.write_bytes(b"nothing")
-    with pytest.raises(DefectgenError, match=f"{trees.name} is missing or is no CatBoost model"):
+    trees, other = sorted(tmp_path.glob("*.cbm"))[:2]
+    whole = trees.read_bytes()
+    for content in (b"nothing", other.read_bytes()):
+        trees.write_bytes(content)
+        with pytest.raises(DefectgenError, match=f"{trees.name} is not the file that was trained"):
+            Surrogate.load(tmp_path)
+    trees.unlink()
+    with pytest.raises(DefectgenError, match=f"{trees.name} is missing"):
         Surrogate.load(tmp_path)
+    trees.write_bytes(whole)
+    assert Surrogate.load(tmp_path).hosts
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("precious")
     with pytest.raises(UsageError, match="holds other files"):
@@ -295,6 +302,12 @@ class TestShipped:
         mean = means(errors)
         assert mean[PER_SITE]["mae_mev"] < 40
         assert mean["band_gap_ev"]["mae_mev"] < 105
+
+    @pytest.mark.parametrize("name", host_names())
+    def test_pristine_cells_are_refused(self, shipped: Surrogate, name: str) -> None:
+        host = get_host(name)
+        with pytest.raises(UsageError, match=f"got pristine {name}"):
+            shipped.score([Configuration.of(host, {0: "VAC"}), Configuration(host, ())])
 
     def test_it_scores_thousands_in_a_second(self, shipped: Surrogate, mos2: Host) -> None:
         rng = np.random.default_rng(4)
