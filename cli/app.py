@@ -17,6 +17,7 @@ from defectgen_cli.build_data import build_data
 from defectgen_cli.design import design
 from defectgen_cli.enumerate import enumerate_
 from defectgen_cli.evaluate_bulk import bulk
+from defectgen_cli.evaluate_ipt import ipt
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
@@ -53,6 +54,7 @@ app.command("stability")(stability)
 app.command("template")(template)
 app.add_typer(data_commands.app, name="data")
 evaluate.app.command("bulk")(bulk)
+evaluate.app.command("ipt")(ipt)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(surrogate.app, name="surrogate")
 

@@ -60,8 +60,12 @@ class RecordSettings:
 
     @property
     def task(self) -> DefectTask:
-        return DefectTask(  # type: ignore[arg-type]
-            self.encoding, self.pair_share, self.kinds_share, self.plain_share, self.cartesian
+        return DefectTask(
+            self.encoding,  # type: ignore[arg-type]
+            self.pair_share,
+            self.kinds_share,
+            self.plain_share,
+            self.cartesian,
         )
 
 

@@ -28,7 +28,7 @@ def test_mean_less_minimum_and_normalized_before_the_mean():
     found = increase_in_perplexity([SALT, SALT], model, np.random.default_rng(0), n_translations=3)
     assert found.mean == pytest.approx((2.0 + 10.0) / 2)
     assert found.mean_normalized == pytest.approx((2 / 4 + 10 / 20) / 2)
-    assert (found.n_crystals, found.n_translations) == (2, 3)
+    assert (found.n_structures, found.n_images) == (2, 3)
 
 
 def test_the_model_sees_the_same_crystal_moved():
@@ -49,5 +49,5 @@ def test_the_model_sees_the_same_crystal_moved():
 
 
 def test_nothing_to_measure_is_said():
-    with pytest.raises(UsageError, match="0 crystals"):
+    with pytest.raises(UsageError, match="0 structures"):
         increase_in_perplexity([], list, np.random.default_rng(0))
