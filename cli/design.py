@@ -63,7 +63,7 @@ def design(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Structures to generate for each target before ranking [16 n].")
     ] = None,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature of the language model.")] = 0.8,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature of the language model.")] = 0.5,
     top_p: Annotated[
         float, typer.Option("--top-p", min=0.0, max=1.0, help="Draw from the likeliest tokens of this probability.")
     ] = 1.0,

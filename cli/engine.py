@@ -43,7 +43,7 @@ class Drawing:
     min_defects: int = 1
     max_defects: int | None = None
     kinds: tuple[str, ...] = ()
-    temperature: float = 0.8
+    temperature: float = 0.5
     top_p: float = 1.0
     guidance: float = 1.0
     engine: str = "transformers"

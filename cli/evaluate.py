@@ -42,7 +42,7 @@ def defect(
     ] = 40,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Structures generated for each target.")] = 16,
     split: Annotated[str, typer.Option(help="test, or validation, which the surrogate was fitted on too.")] = "test",
-    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature.")] = 0.8,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature.")] = 0.5,
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Probability of the tokens kept.")] = 1.0,
     guidance: Annotated[float, typer.Option(min=0.0, help="Weight of the target in the model.")] = 1.0,
     model: Annotated[
