@@ -36,6 +36,6 @@ def test_commands_of_the_documentation_exist(page: Path) -> None:
     commands = set(re.findall(r"defectgen ((?:surrogate |evaluate )?[a-z-]+)", text))
     known = {
         "design", "fetch", "build-data", "finetune", "score",
-        "surrogate train", "surrogate evaluate", "evaluate defect", "evaluate bulk",
+        "surrogate train", "surrogate evaluate", "evaluate defect", "evaluate bulk", "evaluate ipt",
     }  # fmt: skip
     assert {command for command in commands if command.split()[0] in {k.split()[0] for k in known}} <= known
