@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from defectgen.core import Configuration, Host
 from defectgen_cli.app import main
+from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
@@ -55,7 +58,11 @@ def test_folder_of_another_run_or_of_the_user(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_host_that_the_models_do_not_know(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, line = refused(capsys, "design", "--host", "hBN", *LEVELS, "-o", tmp_path / "out")
+    adapter = tmp_path / "adapter"
+    shutil.copytree(shipped(SHIPPED_ADAPTER), adapter)
+    card = json.loads((adapter / "defectgen.json").read_text())
+    (adapter / "defectgen.json").write_text(json.dumps(card | {"hosts": ["MoS2", "WSe2"]}))
+    code, line = refused(capsys, "design", "--host", "hBN", *LEVELS, "--model", adapter, "-o", tmp_path / "out")
     assert code == 2
     assert "trained on MoS2, WSe2, not on BN" in line
 
