@@ -34,7 +34,9 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
         if hidden > 0:
             console.print(f"[dim]and {hidden} more[/]", width=width)
     zero = "relative to the VBM of pristine " + run.host.name if run.reference == PRISTINE_VBM else "on the raw scale"
-    console.print(f"[dim]Values in eV, levels {zero}; \u0394 in meV is the summed deviation from *.[/]", width=width)
+    order = " Uncertain candidates rank lower." if run.settings.get("rank_by") == "expected" else ""
+    delta = "\u0394 in meV is the summed deviation from *."
+    console.print(f"[dim]Values in eV, levels {zero}; {delta}{order}[/]", width=width)
     for warning in run.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", width=width)
     if not run.complete:
