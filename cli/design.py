@@ -70,6 +70,9 @@ def design(
     guidance: Annotated[
         float, typer.Option(min=0.0, help="Weight of the target in the model: 1 as trained, more is stricter.")
     ] = 1.0,
+    search: Annotated[
+        int, typer.Option(min=0, help="Random structures to rank beside those of the language model.")
+    ] = 1000,
     model: Annotated[
         Path | None, typer.Option("--model", metavar="DIR", help="Trained adapter [the shipped one].")
     ] = None,
@@ -92,9 +95,10 @@ def design(
 ) -> None:
     """Design defect structures with wanted levels.
 
-    The language model fills in vacancies and substitutions, duplicates by symmetry are removed, the
-    surrogate predicts every property, and candidates are ranked by their distance to the target (sum of
-    absolute deviations, eV) that is to be expected with the uncertainty of the prediction. HOMO, LUMO and
+    The language model fills in vacancies and substitutions, random structures are added (--search),
+    duplicates by symmetry are removed, the surrogate predicts every property, and candidates are ranked by
+    their distance to the target (sum of absolute deviations, eV) that is to be expected with the
+    uncertainty of the prediction. HOMO, LUMO and
     Fermi level are in eV relative to the valence band maximum of the pristine host unless --reference raw
     is given. The folder holds candidates.csv, candidates.parquet, structures as CIF and POSCAR,
     report.html and manifest.json. With --relax the best candidates are also relaxed by a potential in
@@ -106,6 +110,7 @@ def design(
     from defectgen.design.pipeline import DesignSettings
     from defectgen.design.pipeline import design as run_design
     from defectgen.design.pipeline import relax_top as relax_run
+    from defectgen.design.proposals import RandomProposer, WithSearch
     from defectgen.design.targets import coverage_warnings, read_targets, single_target
     from defectgen.errors import UsageError
     from defectgen.report import check_output_folder, render_table, write_run
@@ -152,17 +157,19 @@ def design(
     for line in warnings:
         say(f"warning: {line}")
     settings = DesignSettings(n=n, samples=samples or 16 * n, seed=seed, rank_by=rank_by)  # type: ignore[arg-type]
-    with progress(f"generating for {crystal.name}", len(asked) * settings.samples, "structures") as advance:
+    blind = RandomProposer(engine.proposer.max_defects, min_defects, wanted_kinds)
+    total = len(asked) * (settings.samples + search)
+    with progress(f"generating for {crystal.name}", total, "structures") as advance:
         run = run_design(
             crystal,
             asked,
-            engine.proposer,
+            WithSearch(engine.proposer, blind, search),
             engine.scorer,
             engine.known,
             settings,
             raw=raw,
             warnings=warnings,
-            extra=engine.facts,
+            extra={**engine.facts, "search": search},
             progress=advance,
         )
     if not run.candidates:

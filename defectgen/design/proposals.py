@@ -12,6 +12,7 @@ from defectgen.core.configuration import Configuration, canonicalize
 from defectgen.core.host import Host
 from defectgen.llm.generate import Generator, Request, Sampling
 from defectgen.tasks.defect import DefectTask
+from defectgen.text.grammar import allowed_for_kinds
 
 
 @dataclass(frozen=True)
@@ -87,22 +88,53 @@ class RandomProposer:
     """Random decorations under the host's rules, whatever is asked for: the baseline.
 
     The number of defects is uniform from `min_defects` to `max_defects`, the sites are uniform without
-    replacement, and the species on each are uniform among those allowed.
+    replacement, and the species on each are uniform among those allowed (of the `kinds` given, if any).
     """
 
     max_defects: int
     min_defects: int = 1
+    kinds: tuple[str, ...] = ()
 
     def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
         """See `Proposer`."""
-        changeable = [site for site in range(host.n_sites) if host.allowed[host.site_cell(site)[0]]]
+        admitted = allowed_for_kinds(host, self.kinds)
+        changeable = [site for site in range(host.n_sites) if admitted[host.site_cell(site)[0]]]
         for index, ask in enumerate(asks):
             rng = np.random.default_rng(ask.seed)
             drawn = []
             for _ in range(ask.n):
                 count = int(rng.integers(self.min_defects, self.max_defects + 1))
                 sites = rng.choice(changeable, size=count, replace=False)
-                allowed = [host.allowed[host.site_cell(int(site))[0]] for site in sites]
+                allowed = [admitted[host.site_cell(int(site))[0]] for site in sites]
                 edits = [(int(s), str(rng.choice(options))) for s, options in zip(sites, allowed, strict=True)]
                 drawn.append(Configuration.of(host, edits))
             yield from (Proposal(index, configuration) for configuration in canonicalize(drawn))
+
+
+@dataclass(frozen=True)
+class WithSearch:
+    """Another proposer, and random structures beside it for the ranking to choose from.
+
+    Where cells are crowded, a surrogate that picks among many random structures comes nearer than what a model
+    trained on a few hundred of them proposes. One pool is drawn for all asks that state the most properties.
+
+    Attributes:
+        first: the other proposer.
+        random: draws the pool.
+        count: structures in the pool.
+    """
+
+    first: Proposer
+    random: RandomProposer
+    count: int
+
+    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        """See `Proposer`; the pool comes last."""
+        yield from self.first.propose(host, asks)
+        if not self.count or not asks:
+            return
+        most = max(len(ask.values) for ask in asks)
+        pool = list(self.random.propose(host, [Ask({}, self.count, asks[0].seed)]))
+        for index, ask in enumerate(asks):
+            if len(ask.values) == most:
+                yield from (Proposal(index, proposal.configuration) for proposal in pool)

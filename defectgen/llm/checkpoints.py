@@ -16,6 +16,7 @@ from defectgen.errors import DefectgenError, UsageError
 
 COMPLETE = "complete"
 """Written into a checkpoint after everything else: only such checkpoints are resumed from."""
+CHECKPOINTS = "checkpoints"
 RUN = "run.json"
 DESIGN_METRIC = "eval_design_error_ev"
 LOSS_METRIC = "eval_loss"
@@ -104,6 +105,10 @@ def check_claim(output: Path, run: Mapping[str, Any], model: type[StageConfig]) 
         raise UsageError(f"{output} cannot be written ({parent} is no writable folder).", "Choose another folder.")
     path = output / RUN
     if not path.is_file():
+        if (output / CHECKPOINTS).is_dir() and any((output / CHECKPOINTS).iterdir()):
+            raise UsageError(
+                f"{output} holds checkpoints of an unknown run ({RUN} is missing).", "Choose another folder."
+            )
         return
     try:
         same = _comparable(json.loads(path.read_text(encoding="utf-8")), model) == _comparable(run, model)

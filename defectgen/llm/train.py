@@ -39,6 +39,7 @@ from defectgen.llm.callbacks import (
     tensorboard_installed,
 )
 from defectgen.llm.checkpoints import (
+    CHECKPOINTS,
     DESIGN_METRIC,
     LOSS_METRIC,
     best_step,
@@ -137,7 +138,7 @@ def finetune(
     validation = CompletionDataset(held_back[: config.eval_records], tokenizer, config.max_length, context)
     model = _with_adapter(model, config)
     metric = (DESIGN_METRIC if config.design.targets else LOSS_METRIC) if _chooses(config) else None
-    checkpoints = output / "checkpoints"
+    checkpoints = output / CHECKPOINTS
     progress = Progress(report, metric)
     callbacks: list[Any] = [progress, LossFile(output / LOG)]
     if tensorboard_installed():

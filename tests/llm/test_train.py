@@ -94,6 +94,9 @@ def test_a_folder_of_another_run_is_refused(tiny_model_dir: Path, records: Path,
     (tmp_path / "run" / METADATA).unlink()
     with pytest.raises(UsageError, match="holds another run"):
         finetune(config(tiny_model_dir, max_steps=3), records, tmp_path / "run")
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(UsageError, match="checkpoints of an unknown run"):
+        finetune(config(tiny_model_dir, max_steps=2), records, tmp_path / "run")
 
 
 def test_too_long_records_and_missing_files_are_named(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
