@@ -50,7 +50,7 @@ class FinetuneConfig(StageConfig):
     gradient_checkpointing: bool = Field(default=False, description="trade time for memory")
     quantization: Literal["none", "4bit"] = Field(default="none", description="of the frozen base (4bit: NVIDIA GPU)")
     eval_steps: int = Field(default=100, ge=1, description="steps between evaluations on the validation records")
-    eval_records: int = Field(default=480, ge=1, description="validation records used for the loss")
+    eval_records: int = Field(default=480, ge=1, description="validation records, drawn at random, for the loss")
     design: DesignSettings = DesignSettings()
     patience: int | None = Field(
         default=None,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -15,6 +16,16 @@ from defectgen.llm.tokens import piece_ids, prompt_ids
 
 IGNORED = -100
 """Label of a token that carries no loss."""
+
+Record = TypeVar("Record")
+
+
+def drawn(records: Sequence[Record], count: int, seed: int) -> list[Record]:
+    """Up to `count` of the records, drawn at random and in their order: files are sorted by set."""
+    if len(records) <= count:
+        return list(records)
+    places = np.random.default_rng(seed).choice(len(records), count, replace=False)
+    return [records[k] for k in sorted(places.tolist())]
 
 
 def read_records(path: Path, limit: int | None = None) -> list[dict[str, Any]]:

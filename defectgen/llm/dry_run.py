@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 
 from defectgen.errors import DefectgenError
 from defectgen.llm.config import FinetuneConfig
-from defectgen.llm.dataset import IGNORED, CompletionDataset, read_records
+from defectgen.llm.dataset import IGNORED, CompletionDataset, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
 from defectgen.llm.loading import context_length, load_model_config, load_tokenizer, pick_dtype
 from defectgen.llm.train import read_manifest
@@ -78,7 +78,9 @@ def dry_run(config: FinetuneConfig, data: Path) -> DryRun:
         DesignMetric.of(config.design, manifest, records, held_back, config.seed)
     tokenizer, shape = load_tokenizer(config.base_model), load_model_config(config.base_model)
     examples = CompletionDataset(records, tokenizer, config.max_length, context_length(shape)).examples
-    kept = CompletionDataset(held_back[: config.eval_records], tokenizer, config.max_length, context_length(shape))
+    kept = CompletionDataset(
+        drawn(held_back, config.eval_records, config.seed), tokenizer, config.max_length, context_length(shape)
+    )
     longest = max(examples, key=lambda example: len(example["input_ids"]))
     scored = [sum(label != IGNORED for label in example["labels"]) for example in examples]
     per_step = config.batch_size * config.accumulation

@@ -53,7 +53,7 @@ from defectgen.llm.checkpoints import (
     run_identity,
 )
 from defectgen.llm.config import FinetuneConfig
-from defectgen.llm.dataset import CompletionDataset, collate, read_records
+from defectgen.llm.dataset import CompletionDataset, collate, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
 from defectgen.llm.loading import context_length, load_base
 from defectgen.llm.trainer import (
@@ -135,7 +135,9 @@ def finetune(
     model, tokenizer, dtype = load_base(config.base_model, config.dtype, config.quantization, place=False)
     context = context_length(model.config)
     train = CompletionDataset(records, tokenizer, config.max_length, context)
-    validation = CompletionDataset(held_back[: config.eval_records], tokenizer, config.max_length, context)
+    validation = CompletionDataset(
+        drawn(held_back, config.eval_records, config.seed), tokenizer, config.max_length, context
+    )
     model = _with_adapter(model, config)
     metric = (DESIGN_METRIC if config.design.targets else LOSS_METRIC) if _chooses(config) else None
     checkpoints = output / CHECKPOINTS

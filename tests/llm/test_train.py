@@ -19,7 +19,7 @@ from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_dataset
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import METADATA, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter, training_configurations
-from defectgen.llm.dataset import IGNORED, CompletionDataset, collate, read_records
+from defectgen.llm.dataset import IGNORED, CompletionDataset, collate, drawn, read_records
 from defectgen.llm.generate import Request, Sampling, TransformersGenerator
 from defectgen.llm.loading import load_base
 from defectgen.llm.train import finetune
@@ -178,3 +178,11 @@ def test_records_say_which_properties_are_missing(tmp_path: Path) -> None:
             tmp_path / "x",
             RecordSettings(),
         )
+
+
+def test_validation_records_are_drawn_from_all_of_them() -> None:
+    records = list(range(1000))
+    chosen = drawn(records, 100, seed=3)
+    assert chosen == sorted(set(chosen)) and len(chosen) == 100
+    assert chosen[-1] > 900 and chosen == drawn(records, 100, seed=3) != drawn(records, 100, seed=4)
+    assert drawn(records, 2000, seed=0) == records
