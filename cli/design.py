@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.engine import Drawing
-from defectgen_cli.options import JsonOption, SeedOption
+from defectgen_cli.options import JsonOption, M3GNetOption, SeedOption
 from defectgen_cli.output import emit, progress, say
-from defectgen_cli.score import M3GNetOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,6 +11,12 @@ JsonOption = Annotated[
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; accepted anywhere.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do it again even if the result is already there.")]
+M3GNetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--m3gnet", metavar="DIR", envvar="DEFECTGEN_M3GNET", help="M3GNet: its folder, or its name on the hub."
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed; the same seed gives the same result.")]
 SetOption = Annotated[
     list[str] | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from defectgen_cli.options import JsonOption
+from defectgen_cli.options import JsonOption, M3GNetOption
 from defectgen_cli.output import emit, progress, say
 
 if TYPE_CHECKING:
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Structures between two steps of the progress bar."""
-
-M3GNetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--m3gnet", metavar="DIR", envvar="DEFECTGEN_M3GNET", help="M3GNet: its folder, or its name on the hub."
-    ),
-]
 
 
 def score(

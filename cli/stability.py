@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from defectgen_cli.options import JsonOption, SeedOption
+from defectgen_cli.options import JsonOption, M3GNetOption, SeedOption
 from defectgen_cli.output import emit, progress, say
-from defectgen_cli.score import M3GNetOption
 
 if TYPE_CHECKING:
     from defectgen.score.crystal_files import NamedCrystal
@@ -129,7 +128,7 @@ def template(
 
 def _hull(given: str) -> Hull:
     from defectgen.score.hull import project_hull, read_hull
-    from defectgen.score.mp_api import MaterialsProject
+    from defectgen.web import MaterialsProject
 
     if given == PROJECT:
         return project_hull(MaterialsProject.from_environment())

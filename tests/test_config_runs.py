@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from synthetic import distinct_configurations
+from tiny_model import save_tiny_llama
 
 from defectgen.config import load_config, package_folder
 from defectgen.core import Configuration, Host, get_host
@@ -61,24 +62,16 @@ def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def make_toy_model(base_model: str, folder: Path) -> Path:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    real = tokenizer(base_model)
-    real.save_pretrained(folder)
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=len(real),
+    return save_tiny_llama(
+        tokenizer(base_model),
+        folder,
         hidden_size=16,
         intermediate_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,
-        num_key_value_heads=2,
         max_position_embeddings=BASES[base_model][2],
-        eos_token_id=real.eos_token_id,
+        initializer_range=0.02,
     )
-    LlamaForCausalLM(shape).save_pretrained(folder)
-    return folder
 
 
 def record(encoding: str, configuration: Configuration) -> dict[str, Any]:

@@ -103,10 +103,6 @@ class FromMaterialsProject(_Strict):
     """Comes from the web interface of the Materials Project, with the user's own key."""
 
     how: Literal["materials-project"]
-    url: str = Field(pattern=r"^https?://\S+[^/]$")
-    url_variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]+$")
-    key_variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]+$")
-    key_page: str = Field(pattern=r"^https://\S+$")
     query: dict[str, str | int | bool]
     file: RelativePath
 

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -29,11 +28,9 @@ from defectgen.data.cards import (
     StoredObject,
 )
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.web import ATTEMPTS, TRANSIENT_STATUS, wait_before
 
-ATTEMPTS = 4
-BACKOFF_S = 0.5
 TIMEOUT_S = 30.0
-TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 Say = Callable[[str], None]
 Convert = Callable[[Path, Path], None]
@@ -340,8 +337,7 @@ class _Store:
         """Bring a partial file to its full length, with a few attempts."""
         problem = ""
         for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(BACKOFF_S * 2 ** (attempt - 1))
+            wait_before(attempt)
             try:
                 problem = self._attempt(url, part)
             except (httpx.TransportError, httpx.TooManyRedirects) as error:

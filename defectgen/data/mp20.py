@@ -7,9 +7,7 @@ CC BY 4.0); selection of crystals with up to 20 atoms by Xie et al., ICLR 2022, 
 
 from __future__ import annotations
 
-import hashlib
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,8 @@ import polars as pl
 
 from defectgen.core.cif import CifError, crystal_from_cif
 from defectgen.core.crystal import Crystal
-from defectgen.data.assets import cache_dir
 from defectgen.data.splits import PARTS, split_by_class
+from defectgen.data.tables import cached_table
 from defectgen.errors import DefectgenError, UsageError
 
 READER_VERSION = 1
@@ -168,27 +166,10 @@ def crystal_of(row: Mapping[str, Any]) -> Crystal:
 
 
 def _cached(files: Sequence[Path], root: Path, cache: bool) -> pl.DataFrame:
-    """The table of one CSV file, or of many CIFs, through the cache; one that cannot be written is done without."""
+    """The table of one CSV file, or of many CIFs."""
     if not cache:
         return _read(files, root)
-    digest = hashlib.sha256(f"{READER_VERSION} {root.resolve()}\n".encode())
-    for file in files:
-        stat = file.stat()
-        digest.update(f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    cached = cache_dir() / "tables" / f"crystals-{digest.hexdigest()[:16]}.parquet"
-    try:
-        return pl.read_parquet(cached)
-    except (OSError, pl.exceptions.PolarsError):
-        pass
-    frame = _read(files, root)
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cached.parent, suffix=".part", delete=False) as handle:
-            frame.write_parquet(handle)
-        Path(handle.name).replace(cached)
-    except OSError:
-        return frame
-    return frame
+    return cached_table("crystals", f"{READER_VERSION} {root.resolve()}", files, lambda: _read(files, root))
 
 
 def _read(files: Sequence[Path], root: Path) -> pl.DataFrame:

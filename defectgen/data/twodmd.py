@@ -9,10 +9,8 @@ distribution of MEGNetSparse (``data.csv.gz``, ``targets.csv.gz``, ``descriptors
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,8 +27,8 @@ from defectgen.core import (
     configuration_from_atoms,
     get_host,
 )
-from defectgen.data.assets import cache_dir
 from defectgen.data.levels import LevelScale, align_levels, reference_scale, scale_of
+from defectgen.data.tables import cached_table
 from defectgen.errors import DefectgenError, UsageError
 
 READER_VERSION = 2
@@ -226,29 +224,11 @@ def targets_file(path: Path, info: SetInfo) -> Path:
 
 
 def _cached_set(path: Path, info: SetInfo) -> pl.DataFrame:
-    """`_read_set` through the cache; a cache that cannot be written is done without."""
-    folder = set_folder(path, info)
-    files = [folder / name for name in ("descriptors.csv", "initial_structures.csv", "initial.tar.gz")]
-    digest = hashlib.sha256(f"{READER_VERSION} {info.name}".encode())
-    for file in (*files, targets_file(path, info)):
-        if not file.is_file():
-            return _read_set(path, info)
-        stat = file.stat()
-        digest.update(f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
-    cached = cache_dir() / "tables" / f"2dmd-{info.name}-{digest.hexdigest()[:16]}.parquet"
-    try:
-        return pl.read_parquet(cached)
-    except (OSError, pl.exceptions.PolarsError):
-        pass
-    frame = _read_set(path, info)
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cached.parent, suffix=".part", delete=False) as handle:
-            frame.write_parquet(handle)
-        Path(handle.name).replace(cached)
-    except OSError:
-        return frame
-    return frame
+    """`_read_set` through the cache."""
+    names = ("descriptors.csv", "initial_structures.csv", "initial.tar.gz")
+    files = [*(set_folder(path, info) / name for name in names), targets_file(path, info)]
+    about = f"{READER_VERSION} {info.name}"
+    return cached_table(f"2dmd-{info.name}", about, files, lambda: _read_set(path, info))
 
 
 def _read_set(path: Path, info: SetInfo) -> pl.DataFrame:

@@ -233,7 +233,7 @@ class TransformersGenerator:
             if len(logits) > len(cursors):
                 plain = _normalized(logits[len(cursors) + row, columns])
                 guided = _normalized(plain + sampling.guidance * (asked - plain))
-            k = _pick(guided, rng.random(), sampling)
+            k = pick(guided, rng.random(), sampling)
             drawn.append((choices[k], float(asked[k])))
         return drawn
 
@@ -243,7 +243,7 @@ def _normalized(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(scores - np.logaddexp.reduce(scores))
 
 
-def _pick(log_probabilities: np.ndarray[Any, Any], uniform: float, sampling: Sampling) -> int:
+def pick(log_probabilities: np.ndarray[Any, Any], uniform: float, sampling: Sampling) -> int:
     """Index of the token that one uniform number in [0, 1) selects."""
     if sampling.temperature == 0:
         return int(log_probabilities.argmax())

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from defectgen.llm.generate import Sampling, _pick
+from defectgen.llm.generate import Sampling, pick
 from defectgen.llm.masks import TokenGrammar
 from defectgen.text.grammar import Grammar
 
@@ -75,7 +75,7 @@ class Walk:
         """Index of the allowed token to take, given the log-probabilities of all of them in nats."""
         if len(self._uniforms) == self._choices:
             self._uniforms.append(float(self._rng.random()))
-        return _pick(log_probabilities, self._uniforms[self._choices], sampling)
+        return pick(log_probabilities, self._uniforms[self._choices], sampling)
 
     def _take_pending(self) -> None:
         self._decided += self._cursor.pending

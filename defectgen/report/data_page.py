@@ -6,8 +6,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -30,9 +28,9 @@ from defectgen.report.data_plots import (
     set_title,
 )
 from defectgen.report.lattice import lattice_svg
+from defectgen.report.templates import template
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from markupsafe import Markup
 
 SAMPLE_ROWS = 450
@@ -104,7 +102,7 @@ def render_data_page(frame: pl.DataFrame, summary: Summary, card: Card) -> str:
         card: what the rows are from.
     """
     low = tuple(item for item in summary.sets if item.classes)
-    return _template().render(
+    return template("data_page.html").render(
         card=card,
         summary=summary,
         version=__version__,
@@ -131,15 +129,6 @@ def render_data_page(frame: pl.DataFrame, summary: Summary, card: Card) -> str:
         small=small,
         span=span,
     ) + "\n"  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = resources.files("defectgen.report").joinpath("data_page.html").read_text(encoding="utf-8")
-    return environment.from_string(source)
 
 
 def number(value: float | None, decimals: int = 2) -> str:

@@ -6,8 +6,6 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from defectgen.core.names import kroger_vink
@@ -16,9 +14,9 @@ from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Targ
 from defectgen.report.lattice import lattice_svg
 from defectgen.report.levels import level_svg
 from defectgen.report.rows import STRUCTURE_FORMATS, Row, run_rows
+from defectgen.report.templates import template
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from markupsafe import Markup
 
 PICTURE_BUDGET = 150
@@ -127,7 +125,7 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
             is_open=number <= OPEN_TARGETS,
         )
         sections.append(section)
-    return _template().render(
+    return template("report.html").render(
         run=run,
         sections=sections,
         n_novel=sum(candidate.novel for candidate in run.candidates),
@@ -140,15 +138,6 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
         formula=_formula,
         subscripts=_subscripts,
     ) + "\n"  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = resources.files("defectgen.report").joinpath("report.html").read_text(encoding="utf-8")
-    return environment.from_string(source)
 
 
 def _card(row: Row) -> Card:

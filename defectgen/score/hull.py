@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.score.mp_api import MaterialsProject
+from defectgen.score.thermo import competing_energies
+from defectgen.web import MaterialsProject
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -110,7 +111,7 @@ class Hull:
             from pymatgen.core import Composition
 
             if self.project is not None and symbols not in self._asked:
-                add_lowest(self.points, self.project.energies(sorted(symbols)))
+                add_lowest(self.points, competing_energies(self.project, sorted(symbols)))
                 self._asked.add(symbols)
             missing = sorted(symbols - self.elements)
             if missing:

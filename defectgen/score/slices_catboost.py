@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.conformal import MIN_TRAIN_ROWS, quantile
+from defectgen.score.metadata import read_metadata
 from defectgen.score.protocol import uncertainty_column
 from defectgen.score.trees import TreeSettings, fit_trees, load_trees, predict_trees, save_trees
 from defectgen.text.slices import encode_configuration, parse_slices
@@ -128,20 +129,8 @@ class SlicesCatBoost:
             DefectgenError: a missing or damaged file, or another format.
         """
         folder = Path(folder)
-        try:
-            metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DefectgenError(
-                f"{folder} holds no trained SLICES models ({METADATA} cannot be read).",
-                "docs/slices.md says how to train them.",
-            ) from error
-        except ValueError as error:
-            raise DefectgenError(f"{folder / METADATA} is damaged ({error}).") from error
-        version = metadata.get("format") if isinstance(metadata, dict) else None
-        if version != FORMAT_VERSION:
-            raise DefectgenError(
-                f"{folder} holds SLICES models of format {version}, expected {FORMAT_VERSION}.", "Train them again."
-            )
+        advice = "docs/slices.md says how to train them."
+        metadata = read_metadata(folder / METADATA, FORMAT_VERSION, "SLICES models", advice)
         try:
             return cls(tuple(_read_part(values, folder) for values in metadata["parts"]))
         except (KeyError, TypeError, ValueError) as error:

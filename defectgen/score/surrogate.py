@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -16,6 +15,7 @@ import polars as pl
 from defectgen.core import Configuration, host_names, parse_label
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.metadata import read_metadata
 from defectgen.score.parts import MAGNETIZATION, MAGNETIZATION_UNCERTAINTY, TARGETS, Part, file_name
 from defectgen.score.protocol import uncertainty_column
 from defectgen.score.trees import load_trees
@@ -103,22 +103,10 @@ class Surrogate:
             DefectgenError: a missing or damaged file, or another format.
         """
         folder = default_surrogate_dir() if folder is None else Path(folder)
-        try:
-            metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-            seen = (folder / SEEN).read_text(encoding="ascii", errors="replace").split()
-        except OSError as error:
-            raise DefectgenError(
-                f"{folder} holds no trained surrogate ({Path(error.filename or METADATA).name} cannot be read).",
-                "Train one with: defectgen surrogate train --data DIR -o MODEL",
-            ) from error
-        except ValueError as error:
-            raise DefectgenError(f"{folder / METADATA} is damaged ({error}).") from error
-        version = metadata.get("format") if isinstance(metadata, dict) else None
-        if version != FORMAT_VERSION:
-            raise DefectgenError(
-                f"{folder} holds a surrogate of format {version}, expected {FORMAT_VERSION}.", "Train it again."
-            )
+        advice = "Train one with: defectgen surrogate train --data DIR -o MODEL"
+        metadata = read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", advice)
         _check_files(folder, metadata.get("files"))
+        seen = (folder / SEEN).read_text(encoding="ascii", errors="replace").split()
         try:
             parts = tuple(Part.from_dict(values, _trees(folder, values)) for values in metadata["parts"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -134,19 +122,6 @@ class Surrogate:
     def level_scales(self) -> dict[str, Mapping[str, Any]]:
         """The level scale of each set as plain values, for `defectgen.data.levels.LevelScale.from_dict`."""
         return {part.set_name: part.level_scale for part in self.parts if part.level_scale is not None}
-
-    def covered(self, host: str) -> dict[str, tuple[float, float]]:
-        """Least and largest training value of each property of a host over its parts, in its unit.
-
-        Raises:
-            UsageError: a host that it does not know.
-        """
-        ranges: dict[str, tuple[float, float]] = {}
-        for part in self._parts_of(host):
-            for name, (low, high) in part.covered.items():
-                old = ranges.get(name, (low, high))
-                ranges[name] = min(old[0], low), max(old[1], high)
-        return ranges
 
     def part_for(self, configuration: Configuration) -> Part:
         """The part that scores a configuration.

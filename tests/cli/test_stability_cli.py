@@ -10,7 +10,7 @@ import pytest
 from fake_crystal_potential import CrystalPotential, element_cell, rocksalt
 from pymatgen.core import Element, Structure
 
-from defectgen.score.mp_api import KEY_VARIABLE
+from defectgen.web import KEY_VARIABLE
 from defectgen_cli import stability as command
 from defectgen_cli.app import main
 

@@ -2,14 +2,15 @@ import hashlib
 import json
 import multiprocessing
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from local_server import served
 
+from defectgen import web
 from defectgen.data import download
 from defectgen.data.assets import asset_dir, asset_path, asset_state, cache_dir, locked, read_manifest, staging_dir
 from defectgen.data.cards import Card, Citation, FromFolder, FromStore, StoredObject, get_card
@@ -70,29 +71,16 @@ class Store:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    served = Store()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            served.answer(self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    monkeypatch.setenv("DEFECTGEN_TEST_URL", f"http://127.0.0.1:{server.server_address[1]}/")
-    yield served
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    content = Store()
+    with served(content.answer) as url:
+        monkeypatch.setenv("DEFECTGEN_TEST_URL", url + "/")
+        yield content
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "BACKOFF_S", 0.0)
+    monkeypatch.setattr(web, "BACKOFF_S", 0.0)
     return tmp_path / "cache"
 
 
@@ -159,7 +147,7 @@ def test_a_cut_connection_continues_where_it_stopped(store: Store) -> None:
 
 def test_a_fetch_that_was_cut_off_says_so_and_the_next_one_continues(store: Store) -> None:
     card = store_card(store)
-    store.cut[md5(TARGETS)] = [100] * download.ATTEMPTS
+    store.cut[md5(TARGETS)] = [100] * web.ATTEMPTS
     with pytest.raises(DefectgenError) as error:
         fetch(card)
     assert re.search(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from crystal_files import made_up_crystals
+from local_server import served
 
+from defectgen import web
 from defectgen.core.crystal import Crystal
 from defectgen.data import materials_project
 from defectgen.data.assets import asset_dir, asset_state, read_manifest
@@ -73,26 +74,13 @@ class Interface:
 
 @pytest.fixture
 def interface(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Iterator[Interface]:  # noqa: ARG001
-    served = Interface()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            served.answer(self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    monkeypatch.setenv("MP_API_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}/")
-    monkeypatch.setenv("MP_API_KEY", KEY)
-    monkeypatch.setattr(materials_project, "PAGE", 5)
-    monkeypatch.setattr(materials_project, "BACKOFF_S", 0.0)
-    yield served
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    answering = Interface()
+    with served(answering.answer) as url:
+        monkeypatch.setenv("MP_API_ENDPOINT", url + "/")
+        monkeypatch.setenv("MP_API_KEY", KEY)
+        monkeypatch.setattr(materials_project, "PAGE", 5)
+        monkeypatch.setattr(web, "BACKOFF_S", 0.0)
+        yield answering
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int) -> str:

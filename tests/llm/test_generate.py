@@ -11,7 +11,7 @@ import torch
 
 from defectgen.core import Host, get_host
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.generate import Request, Sampling, TransformersGenerator, _pick
+from defectgen.llm.generate import Request, Sampling, TransformersGenerator, pick
 from defectgen.llm.masks import TokenGrammar
 from defectgen.llm.tokens import piece_ids, prompt_ids
 from defectgen.tasks.defect import DefectTask
@@ -95,9 +95,9 @@ def test_temperature_zero_takes_the_likeliest(tiny_generator: TransformersGenera
 def test_top_p_keeps_the_likeliest_tokens_only() -> None:
     log_probabilities = np.log(np.array([0.1, 0.6, 0.3]))
     sampling = Sampling(temperature=1.0, top_p=0.7)
-    drawn = {_pick(log_probabilities, u, sampling) for u in np.linspace(0, 0.999, 200)}
+    drawn = {pick(log_probabilities, u, sampling) for u in np.linspace(0, 0.999, 200)}
     assert drawn == {1, 2}
-    everything = [_pick(log_probabilities, u, Sampling(temperature=1.0)) for u in np.linspace(0, 0.9999, 10000)]
+    everything = [pick(log_probabilities, u, Sampling(temperature=1.0)) for u in np.linspace(0, 0.9999, 10000)]
     shares = np.bincount(everything) / len(everything)
     assert shares == pytest.approx([0.1, 0.6, 0.3], abs=2e-3)
 

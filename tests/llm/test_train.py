@@ -183,6 +183,8 @@ def test_records_say_which_properties_are_missing(tmp_path: Path) -> None:
 def test_validation_records_are_drawn_from_all_of_them() -> None:
     records = list(range(1000))
     chosen = drawn(records, 100, seed=3)
-    assert chosen == sorted(set(chosen)) and len(chosen) == 100
-    assert chosen[-1] > 900 and chosen == drawn(records, 100, seed=3) != drawn(records, 100, seed=4)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == 100
+    assert chosen[-1] > 900
+    assert chosen == drawn(records, 100, seed=3) != drawn(records, 100, seed=4)
     assert drawn(records, 2000, seed=0) == records

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_model import save_tiny_llama
 
 from defectgen.core import Host, get_host
 from defectgen.errors import DefectgenError, UsageError
@@ -44,26 +45,16 @@ def _vllm() -> None:
 @pytest.fixture(scope="module")
 def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The untrained Llama of the other tests with heads of a size that vLLM has a kernel for."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer
 
-    folder = tmp_path_factory.mktemp("tiny-llama-vllm")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    return save_tiny_llama(
+        AutoTokenizer.from_pretrained(tiny_model_dir),
+        tmp_path_factory.mktemp("tiny-llama-vllm"),
         hidden_size=128,
         intermediate_size=192,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         max_position_embeddings=2048,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
         initializer_range=0.2,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

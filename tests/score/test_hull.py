@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
 from fake_crystal_potential import rocksalt
+from local_server import served
 from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
+from defectgen import web
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.hull import FORMATION, TOTAL, NoReferenceError, project_hull, read_hull, save_hull
-from defectgen.score.mp_api import KEY_VARIABLE, PAGE, URL_VARIABLE, MaterialsProject
+from defectgen.score.thermo import PAGE, competing_energies
+from defectgen.web import KEY_VARIABLE, URL_VARIABLE, MaterialsProject
 
 ENERGIES = {"Na": -1.3, "Cl2": -1.8, "NaCl": -3.4}
 
@@ -125,21 +127,25 @@ def test_files_that_are_no_hull_are_one_line(tmp_path: Path, name: str, content:
         read_hull(tmp_path / "none.csv")
 
 
-class Answers(BaseHTTPRequestHandler):
+class Thermo:
     """The route materials/thermo, as the Materials Project answers it."""
 
-    compounds: ClassVar[list[dict[str, Any]]] = []
-    asked: ClassVar[list[dict[str, list[str]]]] = []
+    def __init__(self) -> None:
+        self.compounds: list[dict[str, Any]] = [
+            {"formula_pretty": f, "energy_per_atom": e} for f, e in ENERGIES.items()
+        ]
+        self.asked: list[dict[str, list[str]]] = []
+        self.url = ""
 
-    def do_GET(self) -> None:
-        if self.headers["X-API-KEY"] != "right-key":
-            self.send_error(403)
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        if handler.headers["X-API-KEY"] != "right-key":
+            handler.send_error(403)
             return
-        url = urlparse(self.path)
+        url = urlparse(handler.path)
         query = parse_qs(url.query)
         self.asked.append(query)
         if url.path != "/materials/thermo/":
-            self.send_error(404)
+            handler.send_error(404)
             return
         systems = set(query["chemsys"][0].split(","))
         rows = [
@@ -149,66 +155,57 @@ class Answers(BaseHTTPRequestHandler):
         ]
         skip, limit = int(query["_skip"][0]), int(query["_limit"][0])
         body = json.dumps({"data": rows[skip : skip + limit], "meta": {"total_doc": len(rows)}}).encode()
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        return
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(body)
 
 
 @pytest.fixture
-def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    Answers.compounds = [{"formula_pretty": f, "energy_per_atom": e} for f, e in ENERGIES.items()]
-    Answers.asked = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setenv(KEY_VARIABLE, "right-key")
-    monkeypatch.setenv(URL_VARIABLE, url + "/")
-    yield url
-    server.shutdown()
-    server.server_close()
+def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Thermo]:
+    thermo = Thermo()
+    with served(thermo.answer) as thermo.url:
+        monkeypatch.setenv(KEY_VARIABLE, "right-key")
+        monkeypatch.setenv(URL_VARIABLE, thermo.url + "/")
+        monkeypatch.setattr(web, "BACKOFF_S", 0.0)
+        yield thermo
 
 
-def test_the_materials_project_is_asked_once_for_each_system(project: str) -> None:
+def test_the_materials_project_is_asked_once_for_each_system(project: Thermo) -> None:
     hull = project_hull(MaterialsProject.from_environment())
     assert hull.above(Composition("NaCl"), -3.3).energy_ev == pytest.approx(0.1)
     assert hull.above(Composition("Na3Cl"), -2.0).decomposition == "0.5 Na + 0.5 NaCl"
-    assert len(Answers.asked) == 1
-    query = Answers.asked[0]
+    assert len(project.asked) == 1
+    query = project.asked[0]
     assert query["chemsys"] == ["Cl,Na,Cl-Na"]
     assert query["thermo_types"] == ["GGA_GGA+U"]
-    assert project in hull.source
+    assert project.url in hull.source
     assert hull.partial == ""
     with pytest.raises(NoReferenceError, match="reference: K"):
         hull.above(Composition("KCl"), -3.0)
     assert "right-key" not in repr(hull)
 
 
-@pytest.mark.usefixtures("project")
-def test_answers_of_several_pages_are_put_together() -> None:
-    Answers.compounds += [{"formula_pretty": f"Na{n}Cl", "energy_per_atom": -1.0} for n in range(2, PAGE + 10)]
-    found = MaterialsProject.from_environment().energies(["Na", "Cl"])
-    assert len(found) == len(Answers.compounds) > PAGE
-    assert len(Answers.asked) == 2
+def test_answers_of_several_pages_are_put_together(project: Thermo) -> None:
+    project.compounds += [{"formula_pretty": f"Na{n}Cl", "energy_per_atom": -1.0} for n in range(2, PAGE + 10)]
+    found = competing_energies(MaterialsProject.from_environment(), ["Na", "Cl"])
+    assert len(found) == len(project.compounds) > PAGE
+    assert len(project.asked) == 2
 
 
-def test_no_key_a_wrong_key_and_no_connection_are_one_line(project: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_a_wrong_key_and_no_connection_are_one_line(project: Thermo, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DefectgenError, match=f"does not accept the key in {KEY_VARIABLE}") as caught:
-        MaterialsProject("wrong-key", project).energies(["Na"])
+        competing_energies(MaterialsProject("wrong-key", project.url), ["Na"])
     assert "wrong-key" not in str(caught.value)
     with pytest.raises(DefectgenError, match="answered 404"):
-        MaterialsProject("right-key", project + "/elsewhere").energies(["Na"])
-    with pytest.raises(DefectgenError, match=r"cannot be reached at http://127\.0\.0\.1:9 "):
-        MaterialsProject("right-key", "http://127.0.0.1:9").energies(["Na"])
+        competing_energies(MaterialsProject("right-key", project.url + "/elsewhere"), ["Na"])
+    with pytest.raises(DefectgenError, match=r"gave nothing at http://127\.0\.0\.1:9 in 4 attempts"):
+        competing_energies(MaterialsProject("right-key", "http://127.0.0.1:9"), ["Na"])
     monkeypatch.delenv(KEY_VARIABLE)
     with pytest.raises(UsageError, match=f"{KEY_VARIABLE} is not set"):
         MaterialsProject.from_environment()
 
 
-@pytest.mark.usefixtures("project")
-def test_an_answer_of_another_form_is_one_line() -> None:
-    Answers.compounds = [{"formula_pretty": "Na", "energy_per_atom": None}]
-    with pytest.raises(DefectgenError, match="is not that of the Materials Project"):
-        MaterialsProject.from_environment().energies(["Na"])
+def test_an_answer_of_another_form_is_one_line(project: Thermo) -> None:
+    project.compounds[:] = [{"formula_pretty": "Na", "energy_per_atom": None}]
+    with pytest.raises(DefectgenError, match="is not the Materials Project's"):
+        competing_energies(MaterialsProject.from_environment(), ["Na"])

@@ -131,7 +131,8 @@ def test_metadata_says_where_it_comes_from_and_what_it_covers(
     surrogate: Surrogate, frame: pl.DataFrame, folder: Path
 ) -> None:
     rows = frame.filter(pl.col("host") == "WSe2", pl.col("split") != "test")
-    assert surrogate.covered("WSe2")["homo_ev"] == pytest.approx((rows["homo_ev"].min(), rows["homo_ev"].max()))
+    [part] = [part for part in surrogate.parts if part.host == "WSe2"]
+    assert part.covered["homo_ev"] == pytest.approx((rows["homo_ev"].min(), rows["homo_ev"].max()))
     assert surrogate.hosts == ("MoS2", "WSe2")
     scale = LevelScale.from_dict(surrogate.level_scales["WSe2"])
     assert scale.e_vbm_ev == -0.958

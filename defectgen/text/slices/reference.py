@@ -44,7 +44,7 @@ with contextlib.redirect_stdout(sys.stderr):
                 }
             else:
                 answer = {"slices": slices.structure2SLICES(structure)}
-        except BaseException as error:
+        except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         results.append({**answer, "seconds": time.process_time() - start})
 json.dump(results, sys.stdout)

@@ -1,0 +1,35 @@
+"""The JSON file that says what a folder of trained models holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from defectgen.errors import DefectgenError
+
+
+def read_metadata(path: Path, version: int, models: str, advice: str) -> dict[str, Any]:
+    """What the file says.
+
+    Args:
+        path: of the file.
+        version: of the format that it must have.
+        models: what the folder holds, e.g. ``a surrogate``.
+        advice: how to get one.
+
+    Raises:
+        DefectgenError: no file, a damaged one, or another format.
+    """
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DefectgenError(
+            f"{path.parent} holds no trained {models} ({path.name} cannot be read).", advice
+        ) from error
+    except ValueError as error:
+        raise DefectgenError(f"{path} is damaged ({error}).") from error
+    found = metadata.get("format") if isinstance(metadata, dict) else None
+    if found != version:
+        raise DefectgenError(f"{path.parent} holds {models} of format {found}, expected {version}.", "Train again.")
+    return dict(metadata)
