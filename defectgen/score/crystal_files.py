@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -124,12 +124,10 @@ def _file(path: Path) -> NamedCrystal:
 def _extxyz(path: Path) -> Iterator[NamedCrystal]:
     from pymatgen.core import Structure
 
-    reader = import_extra("ase.io", "m3gnet", "reading extended XYZ files")
     try:
-        frames = reader.read(path, index=":", format="extxyz")
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        yield NamedCrystal(str(path), None, f"cannot be read as extended XYZ ({reason:.100})")
+        frames = read_frames(path)
+    except ValueError as error:
+        yield NamedCrystal(str(path), None, str(error))
         return
     for number, atoms in enumerate(frames, 1):
         name = f"{path}#{number}" if len(frames) > 1 else str(path)
@@ -138,6 +136,21 @@ def _extxyz(path: Path) -> Iterator[NamedCrystal]:
             continue
         symbols = atoms.get_chemical_symbols()
         yield _checked(name, Structure(atoms.cell.array, symbols, atoms.positions, coords_are_cartesian=True))
+
+
+def read_frames(path: Path) -> list[Any]:
+    """The frames of an extended XYZ file as ASE's atoms.
+
+    Raises:
+        ValueError: it cannot be read.
+        DefectgenError: ASE is not installed.
+    """
+    reader = import_extra("ase.io", "m3gnet", "reading extended XYZ files")
+    try:
+        return list(reader.read(path, index=":", format="extxyz"))
+    except Exception as error:  # the reader raises nearly anything on a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot be read as extended XYZ ({reason:.100})") from error
 
 
 def _table(path: Path) -> Iterator[NamedCrystal]:

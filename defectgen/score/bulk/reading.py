@@ -14,12 +14,9 @@ import polars as pl
 from defectgen.core.cif import CifError, crystal_from_cif
 from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.crystal_files import EXTXYZ_SUFFIXES, SAMPLES, TABLE_SUFFIXES, read_frames, read_table
 
-TABLE_SUFFIXES = (".parquet", ".csv")
-XYZ_SUFFIXES = (".extxyz", ".xyz")
-SUFFIXES = (".cif", *TABLE_SUFFIXES, *XYZ_SUFFIXES)
-SAMPLES = "samples.parquet"
-"""Table of a folder that `defectgen generate` wrote; the other files there show the same crystals."""
+SUFFIXES = (".cif", *TABLE_SUFFIXES, *EXTXYZ_SUFFIXES)
 
 STABILITY_COLUMNS = ("e_above_hull_ev_per_atom", "e_above_hull_ev", "e_above_hull")
 """Columns taken as energy above the convex hull in eV/atom, the first that is there."""
@@ -88,7 +85,7 @@ def read_entries(paths: Sequence[Path]) -> Crystals:
             column = column or next((name for name in STABILITY_COLUMNS if name in table.columns), "")
             rate = rate or _rate(file)
             entries += _table_entries(file, table, column)
-        elif file.suffix.lower() in XYZ_SUFFIXES:
+        elif file.suffix.lower() in EXTXYZ_SUFFIXES:
             entries += _xyz_entries(file)
         else:
             entries.append(_entry(file.name, _text(file)))
@@ -121,13 +118,7 @@ def crystal_files(path: Path) -> list[Path]:
 
 
 def _read_table(file: Path) -> pl.DataFrame:
-    try:
-        if file.suffix.lower() == ".parquet":
-            table = pl.read_parquet(file)
-        else:
-            table = pl.read_csv(file, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DefectgenError(f"{file}: cannot be read as a table ({' '.join(str(error).split()):.100}).") from error
+    table = read_table(file)
     if "cif" not in table.columns:
         raise DefectgenError(f"{file}: has columns {', '.join(table.columns)}; expected a column cif with CIF text.")
     return table
@@ -190,13 +181,10 @@ def _rate(file: Path) -> float | None:
 
 
 def _xyz_entries(file: Path) -> Iterator[Entry]:
-    from defectgen.score.potentials import import_extra
-
-    reader = import_extra("ase.io", "m3gnet", "reading extended XYZ files")
     try:
-        frames = reader.read(file, index=":", format="extxyz")
-    except Exception as error:  # the reader raises nearly anything on a damaged file
-        yield Entry(file.name, None, f"no extended XYZ ({' '.join(str(error).split()):.80})")
+        frames = read_frames(file)
+    except ValueError as error:
+        yield Entry(file.name, None, str(error))
         return
     for number, atoms in enumerate(frames, 1):
         name = f"{file.name} frame {number}"
