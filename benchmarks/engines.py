@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--max-defects", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     host, report, made = get_host(options.host), {}, {}
@@ -47,7 +48,7 @@ def main() -> None:
         generator, card = load_generator(engine, options.model, options.dtype)
         loaded = time.perf_counter() - start
         task = DefectTask(options.encoding or card.encoding)  # type: ignore[arg-type]
-        rng, most = np.random.default_rng(options.seed), card.max_defects[host.name]
+        rng, most = np.random.default_rng(options.seed), min(card.max_defects[host.name], options.max_defects)
         covered = [(column, card.covered_ev[host.name][column]) for column in ("homo_ev", "lumo_ev")]
         prompts = [
             task.prompt(host, {column: float(rng.uniform(*interval)) for column, interval in covered})
@@ -94,7 +95,7 @@ def free(generator: Any, host: Any, task: DefectTask, most: int, requests: list[
     from vllm.lora.request import LoRARequest
 
     prompts = [{"prompt_token_ids": prompt_ids(generator.tokenizer, request.prompt)} for request in requests]
-    room = 24 if task.encoding == "edits" else 3000
+    room = 8 * most if task.encoding == "edits" else 4000
     parameters = SamplingParams(n=options.n, temperature=options.temperature, max_tokens=room, seed=options.seed)
     start = time.perf_counter()
     outputs = generator.llm.generate(

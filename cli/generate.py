@@ -82,10 +82,10 @@ def generate(
         distance_check,
         generation_job,
         infill_job,
-        refuse_folder,
         sample_crystals,
         write_samples,
     )
+    from defectgen.design.sample_folder import refuse_folder
     from defectgen.errors import DefectgenError, UsageError
     from defectgen.text.crystal_grammar import MP_ELEMENTS
 

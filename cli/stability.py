@@ -116,8 +116,10 @@ def template(
     """
     import numpy as np
 
+    from defectgen.design.sample_folder import refuse_folder
     from defectgen.design.template import template_swaps, write_swaps
 
+    refuse_folder(output)
     crystals = [(named.name, named.structure) for named in _read(files) if named.structure is not None]
     swaps, useless = template_swaps(crystals, n, np.random.default_rng(seed))
     counts = {"templates": len(crystals), "draws_without_swap": useless}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
-from defectgen import __version__
 from defectgen.core.crystal import Crystal
 from defectgen.core.swaps import swap_candidates
-from defectgen.errors import DefectgenError, UsageError
+from defectgen.design.sample_folder import SampleRow, write_sample_folder
+from defectgen.errors import UsageError
 from defectgen.tasks.bulk import BulkTask, Kind
 from defectgen.text.crystal_grammar import MP_ELEMENTS
 from defectgen.text.crystals import parse_formula, write_generation_prompt, write_infill_prompt
@@ -36,8 +32,6 @@ DRAWS_PER_SAMPLE = 10
 
 MAX_ATOMS = 20
 """Of a cell, as in MP-20."""
-
-MANIFEST, TABLE, STRUCTURES, FRAMES = "manifest.json", "samples.parquet", "structures", "samples.extxyz"
 
 Check = Callable[[Crystal], str]
 """Says why a crystal is refused, as ``kind: detail``; empty if it is not."""
@@ -298,38 +292,16 @@ def _judge(job: CrystalJob, text: str, problem: str, checks: Sequence[Check]) ->
     return Sample(text, crystal, reason)
 
 
-def refuse_folder(folder: Path) -> None:
-    """Make sure that nothing is overwritten; meant to be called before the work starts.
-
-    Raises:
-        UsageError: it is a file, or not empty.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder.", "Name another one.")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty.", "Name another folder.")
-
-
 def write_samples(run: CrystalRun, folder: Path) -> dict[str, Any]:
-    """Write a folder of samples; it appears complete or not at all.
-
-    ``structures/*.cif`` and ``samples.extxyz`` hold the valid crystals, ``samples.parquet`` every draw:
-    a draw that parsed but was refused has a CIF there, with ``valid`` false and the reason.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        UsageError: the folder holds something already.
-        DefectgenError: it cannot be written.
-    """
-    refuse_folder(folder)
-    rows = [_row(index, sample, run) for index, sample in enumerate(run.samples)]
+    """Write a run as a folder, see `defectgen.design.sample_folder.write_sample_folder`, and return its manifest."""
+    draws = [
+        SampleRow(s.text, None if s.crystal is None else s.crystal.to_structure(), s.reason, run.job.conditions)
+        for s in run.samples
+    ]
     counts = run.counts()
     rate = len(run.samples) / run.seconds if run.seconds > 0 else 0.0
     manifest = {
         "stage": "generate",
-        "defectgen": __version__,
         "complete": run.complete,
         "counts": counts,
         "settings": {"task": run.job.task, "conditions": dict(run.job.conditions), "seed": run.seed}
@@ -339,62 +311,4 @@ def write_samples(run: CrystalRun, folder: Path) -> dict[str, Any]:
         "draws_per_second": round(rate, 4),
         "crystals_per_second": round(rate * counts["valid"] / max(1, len(run.samples)), 4),
     }
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            new = stage / "new"
-            (new / STRUCTURES).mkdir(parents=True)
-            for row in rows:
-                if row["valid"]:
-                    (new / STRUCTURES / f"{row['index']:05d}.cif").write_text(row["cif"], encoding="utf-8")
-            pl.DataFrame(rows, schema=SCHEMA).write_parquet(new / TABLE)
-            frames = [_extxyz(k, s.crystal) for k, s in enumerate(run.samples) if s.valid and s.crystal is not None]
-            (new / FRAMES).write_text("".join(frames), encoding="utf-8")
-            (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-            if folder.is_dir():
-                folder.rmdir()
-            new.rename(folder)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-    except OSError as error:
-        raise DefectgenError(f"{folder} cannot be written: {error.strerror}.", "Name another folder.") from error
-    return manifest
-
-
-SCHEMA = {
-    "index": pl.Int64,
-    "raw_text": pl.String,
-    "valid": pl.Boolean,
-    "reason": pl.String,
-    "formula": pl.String,
-    "cif": pl.String,
-    "task": pl.String,
-    "conditions": pl.String,
-    "seed": pl.Int64,
-}
-"""Columns of the table of samples; ``formula`` and ``cif`` are null where nothing parsed."""
-
-
-def _row(index: int, sample: Sample, run: CrystalRun) -> dict[str, Any]:
-    crystal = sample.crystal
-    return {
-        "index": index,
-        "raw_text": sample.text,
-        "valid": sample.valid,
-        "reason": sample.reason,
-        "formula": None if crystal is None else crystal.formula,
-        "cif": None if crystal is None else str(crystal.to_structure().to(fmt="cif")),
-        "task": run.job.task,
-        "conditions": json.dumps(dict(run.job.conditions)),
-        "seed": run.seed,
-    }
-
-
-def _extxyz(index: int, crystal: Crystal) -> str:
-    """One frame of an extended XYZ file, positions in angstrom."""
-    structure = crystal.to_structure()
-    cell = " ".join(f"{x:.8f}" for x in structure.lattice.matrix.ravel())
-    lines = [str(len(structure)), f'Lattice="{cell}" Properties=species:S:1:pos:R:3 index={index} pbc="T T T"']
-    lines += [f"{site.specie.symbol} " + " ".join(f"{x:.8f}" for x in site.coords) for site in structure]
-    return "\n".join(lines) + "\n"
+    return write_sample_folder(draws, folder, run.job.task, run.seed, manifest)

@@ -5,25 +5,21 @@ Source: Gruver et al., ICLR 2024, appendix C, listing 2 (arXiv 2402.04379).
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
-from defectgen import __version__
 from defectgen.core.swaps import RADIUS_TOLERANCE_ANGSTROM, swap_table
+from defectgen.design.sample_folder import SampleRow, write_sample_folder
 from defectgen.errors import UsageError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 TASK = "template"
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -107,62 +103,27 @@ def template_swaps(
     return found, useless
 
 
-def write_swaps(swaps: Sequence[Swap], folder: Path, seed: int, settings: dict[str, Any]) -> None:
-    """Write a folder of samples: ``structures/*.cif``, ``samples.parquet``, ``samples.extxyz``, ``manifest.json``.
+def write_swaps(swaps: Sequence[Swap], folder: Path, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Write swaps as a folder, see `defectgen.design.sample_folder.write_sample_folder`, and return its manifest.
 
     Args:
         swaps: the samples.
-        folder: must not hold samples yet.
+        folder: must be new or empty.
         seed: with which they were drawn.
         settings: for the manifest, with counts.
-
-    Raises:
-        UsageError: the folder holds something already.
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty.", "Choose another folder.")
-    partial = folder.with_name(f"{folder.name}.part")
-    if partial.exists():
-        shutil.rmtree(partial)
-    (partial / "structures").mkdir(parents=True)
-    rows, frames = [], []
-    for index, swap in enumerate(swaps):
-        cif = swap.structure.to(fmt="cif")
-        (partial / "structures" / f"{index:05d}.cif").write_text(cif, encoding="utf-8")
-        frames.append(_extxyz(swap, index))
-        rows.append(
-            {
-                "index": index,
-                "raw_text": f"{swap.template}: {swap.old} -> {swap.new}",
-                "valid": True,
-                "reason": "",
-                "formula": swap.structure.composition.reduced_formula,
-                "cif": cif,
-                "task": TASK,
-                "conditions": json.dumps({"template": swap.template, "old": swap.old, "new": swap.new}),
-                "seed": seed,
-            }
+    draws = [
+        SampleRow(
+            f"{swap.template}: {swap.old} -> {swap.new}",
+            swap.structure,
+            "",
+            {"template": swap.template, "old": swap.old, "new": swap.new},
         )
-    pl.DataFrame(rows).write_parquet(partial / "samples.parquet")
-    (partial / "samples.extxyz").write_text("".join(frames), encoding="utf-8")
+        for swap in swaps
+    ]
     manifest = {
-        "stage": "template",
-        "version": __version__,
+        "stage": TASK,
         "counts": {"samples": len(swaps), "valid": len(swaps)},
         "settings": {"seed": seed, "tolerance_angstrom": RADIUS_TOLERANCE_ANGSTROM, **settings},
     }
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    if folder.is_dir():
-        folder.rmdir()
-    partial.rename(folder)
-
-
-def _extxyz(swap: Swap, index: int) -> str:
-    """One frame of an extended XYZ file."""
-    cell = " ".join(f"{x:.8f}" for x in swap.structure.lattice.matrix.ravel())
-    atoms = "".join(
-        f"{site.specie.symbol} {site.coords[0]:.8f} {site.coords[1]:.8f} {site.coords[2]:.8f}\n"
-        for site in swap.structure
-    )
-    head = f'Lattice="{cell}" Properties=species:S:1:pos:R:3 index={index} template="{swap.template}" pbc="T T T"'
-    return f"{len(swap.structure)}\n{head}\n{atoms}"
+    return write_sample_folder(draws, folder, TASK, seed, manifest)
