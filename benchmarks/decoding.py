@@ -2,8 +2,9 @@
 
     python benchmarks/decoding.py --targets 8 --n 16
 
-Free decoding is transformers' own `generate` with the same temperature, each completion parsed and
-invalid ones counted. Prints one JSON document: structures a second, valid share and tokens for each, and the ratio.
+Free decoding is transformers' own `generate` with the same temperature, one batch a prompt, each completion parsed
+and invalid ones counted; it is for the encoding `edits`. Prints one JSON document: structures a second, valid share
+and tokens for each, and the ratio.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import defectgen
 from defectgen.core import get_host
+from defectgen.llm.free import write_freely
 from defectgen.llm.generate import Request, Sampling, TransformersGenerator
-from defectgen.llm.tokens import prompt_ids
 from defectgen.tasks.defect import DefectTask
 from defectgen.text.encodings import ParseError
 
+TOKENS_A_DEFECT = 8
+"""More than any edit has; free decoding is cut after so many for each defect that is allowed."""
 SHIPPED = Path(defectgen.__file__).parent / "models" / "defect-smollm2"
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=8)
     parser.add_argument("--n", type=int, default=16)
     parser.add_argument("--temperature", type=float, default=0.8)
+    parser.add_argument("--max-defects", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     generator, card = TransformersGenerator.from_adapter(options.model)
@@ -44,7 +47,7 @@ def main() -> None:
         task.prompt(host, {column: float(rng.uniform(*covered[column])) for column in ("homo_ev", "lumo_ev")})
         for _ in range(options.targets)
     ]
-    most = card.max_defects[host.name]
+    most = min(card.max_defects[host.name], options.max_defects)
     sampling = Sampling(options.temperature, batch_size=options.targets * options.n)
     requests = [Request(prompt, task.grammar(host, most), options.n, k) for k, prompt in enumerate(prompts)]
     list(generator.generate(requests[:1], sampling))  # warm-up
@@ -55,20 +58,16 @@ def main() -> None:
     for completion in made:
         task.parse(host, completion.text)
 
-    tokenizer, valid, tokens = generator.tokenizer, 0, 0
-    torch.manual_seed(options.seed)
-    rows = [prompt_ids(tokenizer, prompt) for prompt in prompts for _ in range(options.n)]
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([[tokenizer.eos_token_id] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    written: list[str] = []
     start = time.perf_counter()
-    output = generator.model.generate(
-        input_ids=ids, attention_mask=mask, do_sample=True, temperature=options.temperature, top_k=0, max_new_tokens=24
-    )
+    for k, prompt in enumerate(prompts):
+        drawn = write_freely(
+            generator.model, generator.tokenizer, prompt, options.n, k, sampling, max_tokens=TOKENS_A_DEFECT * most
+        )
+        written += [text for text, _ in drawn]
     free = time.perf_counter() - start
-    for row in output[:, width:]:
-        text = tokenizer.decode(row, skip_special_tokens=True)
-        tokens += int((row != tokenizer.eos_token_id).sum())
+    valid, tokens = 0, sum(len(generator.tokenizer.encode(text)) for text in written)
+    for text in written:
         with contextlib.suppress(ParseError):
             valid += 1 <= task.parse(host, text).n_defects <= most
     count = len(made)

@@ -8,13 +8,15 @@ least `MIN_STEPS` steps). Losses of the encodings differ in the number of tokens
 structure: the loss of a whole completion. The design metric asks for the HOMO and LUMO of validation structures
 (the test part is not read) and values the constrained proposals with the shipped surrogate; its error is
 |dHOMO| + |dLUMO| in eV. Prompts of thousands of tokens make it dear: `--targets` and `--samples` may be set for
-each folder. A folder that has its curve already is not trained again. Prints one JSON document.
+each folder. A folder that has its curve already is not trained again, an interrupted one from the start. Prints one
+JSON document.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -96,6 +98,7 @@ def learn(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             points[-1].setdefault("seconds", spent["training"])
         spent["since"] = now
 
+    shutil.rmtree(options.output / folder.name, ignore_errors=True)
     finetune(config, folder, options.output / folder.name, report)
     for point in points:
         point["tokens"] = round(point["step"] * batch * length)

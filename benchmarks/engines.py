@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import defectgen
 from defectgen.core import get_host
@@ -45,6 +48,10 @@ def main() -> None:
     sampling = Sampling(options.temperature, batch_size=options.batch_size)
     for engine in ("transformers", "vllm"):
         start = time.perf_counter()
+        generator = None  # the memory of one engine is free before the next one starts
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         generator, card = load_generator(engine, options.model, options.dtype)
         loaded = time.perf_counter() - start
         task = DefectTask(options.encoding or card.encoding)  # type: ignore[arg-type]
@@ -65,6 +72,7 @@ def main() -> None:
             "valid_share": 1.0,
             "decode_steps_per_structure": round(float(np.mean(steps)), 2),
         }
+        print(engine, json.dumps(report[engine]), file=sys.stderr)
     # The loop ends with vLLM.
     report["vllm_free"] = free(generator, host, task, most, requests, options)
     pairs = list(zip(made["transformers"], made["vllm"], strict=True))

@@ -54,7 +54,7 @@ def design(
         str, typer.Option(metavar="WHAT", help="expected (distance, uncertainty counted) or distance (predicted).")
     ] = "expected",
     kinds: Annotated[
-        str | None, typer.Option("--kinds", metavar="KIND", help="Only these defects: vacancy, substitution, or both.")
+        str | None, typer.Option("--kinds", metavar="KIND", help="Only these defects: vacancy or substitution.")
     ] = None,
     reference: Annotated[
         str, typer.Option(metavar="ZERO", help="Zero of all levels: vbm (of the pristine host), or raw (of the data).")
@@ -106,7 +106,7 @@ def design(
     started = time.monotonic()
     from defectgen.core import get_host
     from defectgen.core.properties import BY_COLUMN
-    from defectgen.design.pipeline import DesignSettings
+    from defectgen.design.pipeline import DesignSettings, seed_for
     from defectgen.design.pipeline import design as run_design
     from defectgen.design.pipeline import relax_top as relax_run
     from defectgen.design.proposals import RandomProposer, WithSearch
@@ -162,7 +162,7 @@ def design(
         run = run_design(
             crystal,
             asked,
-            WithSearch(engine.proposer, blind, search),
+            WithSearch(engine.proposer, blind, search, seed_for(seed, crystal.name, "search")),
             engine.scorer,
             engine.known,
             settings,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from defectgen.llm.adapter import AdapterCard
     from defectgen.llm.generate import Generator
     from defectgen.score.surrogate import Surrogate
+    from defectgen.tasks.defect import DefectTask
 
 SHIPPED_ADAPTER = "defect-smollm2"
 SHIPPED_SURROGATE = "surrogate"
@@ -84,6 +85,12 @@ class Engine:
         scale = LevelScale.from_dict(part.level_scale)
         known = [Configuration.from_key(self.host, key) for key in sorted(self.known)]
         shifts = [scale.shift(c) for c in known if least <= c.n_defects <= most]
+        if not shifts:
+            raise UsageError(
+                f"the training data of {self.host.name} has no cells with {least} to {most} defects, so that their raw "
+                "zero is not known.",
+                "Widen --min-defects and --max-defects, or leave --reference out.",
+            )
         return RawReference(scale, float(np.mean(shifts)))
 
     def raw_coverage(self, raw: RawReference) -> dict[str, list[float]]:
@@ -106,7 +113,6 @@ def load_engine(host: Host, model: Path | None, surrogate: Path | None, drawing:
     from defectgen.design.proposals import ModelProposer
     from defectgen.errors import UsageError
     from defectgen.llm.adapter import read_adapter, training_configurations
-    from defectgen.tasks.defect import DefectTask
 
     adapter = model or shipped(SHIPPED_ADAPTER)
     card = read_adapter(adapter)
@@ -126,8 +132,7 @@ def load_engine(host: Host, model: Path | None, surrogate: Path | None, drawing:
     if most > trained:
         warnings = (f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.",)
     known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
-    cartesian = bool(card.data.get("settings", {}).get("cartesian", False))
-    task = DefectTask(card.encoding, cartesian=cartesian)  # type: ignore[arg-type]
+    task = task_of(card)
     try:
         task.grammar(host, most, min_defects=drawing.min_defects, kinds=kinds)
     except ValueError as error:
@@ -155,6 +160,14 @@ def load_engine(host: Host, model: Path | None, surrogate: Path | None, drawing:
     }
     proposer = ModelProposer(generator, task, drawing.min_defects, most, kinds, sampling)
     return Engine(host, card, proposer, scorer, known, facts, warnings)
+
+
+def task_of(card: AdapterCard) -> DefectTask:
+    """The task that an adapter for defects was trained on."""
+    from defectgen.tasks.defect import DefectTask
+
+    cartesian = bool(card.data.get("settings", {}).get("cartesian", False))
+    return DefectTask(card.encoding, cartesian=cartesian)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1)

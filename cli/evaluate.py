@@ -81,9 +81,16 @@ def defect(
     for path in (output, page):
         if path is not None and path.exists():
             raise UsageError(f"{path} exists already.", "Choose another file.")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
     cards = [read_adapter(folder) for folder in model or [shipped(SHIPPED_ADAPTER)]]
     hosts = {info.name: info.host for info in SETS}
     names = chosen_sets(sets) or [name for name in hosts if all(hosts[name] in card.hosts for card in cards)]
+    if bulk := [card for card in cards if card.encoding == "bulk"]:
+        raise UsageError(f"{len(bulk)} of the models makes bulk crystals.", "Use: defectgen generate, evaluate bulk")
+    if not names:
+        known = "; ".join(", ".join(card.hosts) for card in cards)
+        raise UsageError(f"the models have no host in common ({known}).", "Evaluate them one by one.")
     for name in names:
         for card in cards:
             if hosts[name] not in card.hosts:
@@ -106,17 +113,15 @@ def defect(
         result["sets"][name] = {title: evaluation.metrics for title, evaluation in found.items()}
         plots[name] = {title: evaluation.samples for title, evaluation in found.items()}
         lines += _lines(name, result["sets"][name])
+    emit(result, as_json, "\n".join(lines))
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         say(f"metrics written to {output}")
     if page is not None:
         from defectgen.report.targets import targets_page
 
-        page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(targets_page(plots, result), encoding="utf-8")
         say(f"plots written to {page}")
-    emit(result, as_json, "\n".join(lines))
 
 
 def _evaluate_set(

@@ -27,7 +27,7 @@ def ipt(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="PATH", help="2DMD, or for a bulk adapter crystals [fetched ones].")
     ] = None,
-    structures: Annotated[int, typer.Option(min=1, help="Structures of the test part.")] = 50,
+    structures: Annotated[int, typer.Option(min=1, help="Held-out structures: test part; bulk: not trained on.")] = 50,
     images: Annotated[int, typer.Option(min=2, help="Images of each: of the host's symmetry, or translations.")] = 20,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -81,17 +81,19 @@ def _defects(card: AdapterCard, data: Path | None, count: int, n_images: int, rn
     import polars as pl
 
     from defectgen.core import Configuration, get_host
-    from defectgen.data.splits import split_by_class
+    from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import read_dataset
-    from defectgen.tasks.defect import LEVEL_PAIR, DefectTask
+    from defectgen.tasks.defect import LEVEL_PAIR
     from defectgen_cli.data import dataset_path
+    from defectgen_cli.engine import task_of
 
     named = os.environ.get("DEFECTGEN_2DMD")
     sets = sorted({key.split("/", 1)[1] for key in card.data["records"]})
     frame = read_dataset(dataset_path(data or (Path(named) if named else None)), sets)
-    held = split_by_class(frame, seed=card.data["settings"]["seed"]).filter(pl.col("split") == "test")
-    held = held.drop_nulls(LEVEL_PAIR).sort("set", "id")
-    task = DefectTask(card.encoding)  # type: ignore[arg-type]
+    settings = card.data["settings"]
+    divided = split_rows(frame, settings.get("split", "symmetry-class"), seed=settings["seed"])
+    held = divided.filter(pl.col("split") == "test").drop_nulls(LEVEL_PAIR).sort("set", "id")
+    task = task_of(card)
     shown = []
     for place in chosen_places(rng, held.height, count):
         row = held.row(place, named=True)
@@ -109,18 +111,13 @@ def _crystals(folder: Path, data: Path | None, count: int, n_images: int, rng: n
     from defectgen.core.cif import crystal_from_cif
     from defectgen.data.mp20 import read_crystals
     from defectgen.llm.adapter import training_configurations
-    from defectgen.text.crystals import write_crystal, write_generation_prompt
+    from defectgen.score.bulk.ipt import translations
     from defectgen_cli.data import crystals_path
 
     trained = training_configurations(folder).get("bulk", frozenset())
     frame = read_crystals(crystals_path(data)).frame.filter(~pl.col("id").is_in(sorted(trained))).sort("id")
-    prompt = write_generation_prompt({})
-    shown = []
-    for place in chosen_places(rng, frame.height, count):
-        crystal = crystal_from_cif(frame["cif"][place])
-        shifts = rng.random((n_images, 3))
-        shown.append([(prompt, write_crystal(crystal.translated(shift))) for shift in shifts])
-    return shown
+    places = chosen_places(rng, frame.height, count)
+    return translations([crystal_from_cif(frame["cif"][place]) for place in places], rng, n_images)
 
 
 def chosen_places(rng: np.random.Generator, n: int, count: int) -> list[int]:

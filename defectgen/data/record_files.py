@@ -32,7 +32,8 @@ def write_records(
 ) -> dict[str, Any]:
     """Write ``train.jsonl``, ``validation.jsonl``, ``test.jsonl`` and, last, ``manifest.json``.
 
-    A folder whose manifest says the same as `wanted` and whose files are whole is left as it is.
+    A folder whose manifest says the same as `wanted` and whose files are whole is left as it is; where one is
+    missing, all are made again.
 
     Args:
         output: folder to write.
@@ -40,13 +41,13 @@ def write_records(
         records: gives the records of a part.
         about: what else the manifest says.
         group: of a record, for the counts in the manifest.
-        overwrite: replace records that were made with other settings.
+        overwrite: replace records that were made with other settings, or changed since.
 
     Returns:
         The manifest; with ``"skipped": True`` if nothing had to be done.
 
     Raises:
-        UsageError: the folder holds other records or foreign files.
+        UsageError: the folder holds other or changed records, or foreign files.
     """
     wanted = {"stage": STAGE, **wanted}
     path = output / MANIFEST
@@ -58,12 +59,17 @@ def write_records(
         if not isinstance(found, dict) or found.get("stage") != STAGE:
             raise UsageError(f"{path} is not of records.", "Choose another folder.")
         same = all(found.get(key) == value for key, value in wanted.items())
-        if same and _files_are_whole(output, found["files"]):
+        states = (
+            {name: _state(output / name, about["sha256"]) for name, about in found["files"].items()} if same else {}
+        )
+        if same and set(states.values()) == {"whole"}:
             return {**found, "skipped": True}
-        if not same and not overwrite:
-            raise UsageError(
-                f"{output} holds records made with other settings or data.", "Choose another folder or add --overwrite."
+        changed = [name for name, state in states.items() if state == "changed"]
+        if (changed or not same) and not overwrite:
+            what = (
+                f"{changed[0]}, changed since it was written" if changed else "records made with other settings or data"
             )
+            raise UsageError(f"{output} holds {what}.", "Choose another folder or add --overwrite.")
     elif output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file, expected a folder.")
     elif output.exists() and any(output.iterdir()) and not _is_unfinished(output):
@@ -71,7 +77,7 @@ def write_records(
     output.mkdir(parents=True, exist_ok=True)
     (output / UNFINISHED).touch()
     path.unlink(missing_ok=True)
-    files: dict[str, dict[str, Any]] = {}
+    made: dict[str, dict[str, Any]] = {}
     counts: Counter[str] = Counter()
     for split in PARTS:
         digest = hashlib.sha256()
@@ -85,8 +91,8 @@ def write_records(
                 n += 1
                 counts[f"{split}/{group(record)}"] += 1
         part.replace(output / f"{split}.jsonl")
-        files[f"{split}.jsonl"] = {"records": n, "sha256": digest.hexdigest()}
-    manifest = {**wanted, "files": files, "records": dict(sorted(counts.items())), **about}
+        made[f"{split}.jsonl"] = {"records": n, "sha256": digest.hexdigest()}
+    manifest = {**wanted, "files": made, "records": dict(sorted(counts.items())), **about}
     part = output / f".{MANIFEST}.part"
     part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
@@ -100,13 +106,9 @@ def _is_unfinished(folder: Path) -> bool:
     return UNFINISHED in names and names <= OWN_FILES | {f".{MANIFEST}.part"}
 
 
-def _files_are_whole(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
-    """Whether the files that a manifest lists are there as they were written."""
-    for name, about in files.items():
-        path = folder / name
-        if not path.is_file():
-            return False
-        with path.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != about["sha256"]:
-                return False
-    return True
+def _state(path: Path, sha256: str) -> str:
+    """Whether a file is ``whole``, as it was written, ``changed`` or ``missing``."""
+    if not path.is_file():
+        return "missing"
+    with path.open("rb") as stream:
+        return "whole" if hashlib.file_digest(stream, "sha256").hexdigest() == sha256 else "changed"

@@ -239,7 +239,7 @@ def _asks(target: Target, number: int, settings: DesignSettings, raw: RawReferen
     each = int(settings.samples * SINGLE_SHARE) // max(len(alone), 1) if alone else 0
     sizes = [(wanted, settings.samples - each * len(alone)), *((values, each) for values in alone)]
     return [
-        Ask(values, size, seed_for(settings.seed, target.id, number, part))
+        Ask(values, size, seed_for(settings.seed, target.id, number, part), whole=part == 0)
         for part, (values, size) in enumerate(sizes)
         if size
     ]

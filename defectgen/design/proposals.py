@@ -23,11 +23,13 @@ class Ask:
         values: wanted properties by column in eV, levels relative to the pristine host's VBM.
         n: number of proposals.
         seed: of these proposals.
+        whole: whether the values are all that is wanted, and not one of several.
     """
 
     values: Mapping[str, float]
     n: int
     seed: int
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,25 +118,26 @@ class WithSearch:
     """Another proposer, and random structures beside it for the ranking to choose from.
 
     Where cells are crowded, a surrogate that picks among many random structures comes nearer than what a model
-    trained on a few hundred of them proposes. One pool is drawn for all asks that state the most properties.
+    trained on a few hundred of them proposes. One pool is drawn for all asks for a whole target.
 
     Attributes:
         first: the other proposer.
         random: draws the pool.
         count: structures in the pool.
+        seed: of the pool.
     """
 
     first: Proposer
     random: RandomProposer
     count: int
+    seed: int
 
     def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
         """See `Proposer`; the pool comes last."""
         yield from self.first.propose(host, asks)
         if not self.count or not asks:
             return
-        most = max(len(ask.values) for ask in asks)
-        pool = list(self.random.propose(host, [Ask({}, self.count, asks[0].seed)]))
+        pool = list(self.random.propose(host, [Ask({}, self.count, self.seed)]))
         for index, ask in enumerate(asks):
-            if len(ask.values) == most:
+            if ask.whole:
                 yield from (Proposal(index, proposal.configuration) for proposal in pool)

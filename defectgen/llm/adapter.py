@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,18 @@ class AdapterCard:
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
+    def after(self, earlier: AdapterCard) -> AdapterCard:
+        """The card of a run that went on from an earlier adapter: hosts, defects and ranges of both."""
+        covered = {host: dict(ranges) for host, ranges in earlier.covered_ev.items()}
+        for host, ranges in self.covered_ev.items():
+            known = covered.setdefault(host, {})
+            for column, (low, high) in ranges.items():
+                old = known.get(column, [low, high])
+                known[column] = [min(old[0], low), max(old[1], high)]
+        hosts = tuple(sorted({*self.hosts, *earlier.hosts}))
+        most = {host: max(card.max_defects.get(host, 0) for card in (self, earlier)) for host in hosts}
+        return replace(self, hosts=hosts, max_defects=most, covered_ev=covered)
+
     def write(self, folder: Path) -> None:
         """Write the card for programs, and the model card for people."""
         (folder / MODEL_CARD).write_text(self.markdown(), encoding="utf-8")
@@ -61,9 +73,11 @@ class AdapterCard:
         losses = self.training["validation_losses"]
         lora = config["lora"]
         sets = sorted({key.split("/", 1)[1] for key in self.data["records"]})
+        split = settings.get("split", "symmetry-class")
         build = (
             f"defectgen build-data --sets {','.join(sets)} --encoding {self.encoding} --copies {settings['copies']}"
-            f" {'--rotations' if settings['rotations'] else '--canonical'} --seed {settings['seed']} -o RECORDS"
+            f" {'--rotations' if settings['rotations'] else '--canonical'}"
+            f"{' --cartesian' * settings.get('cartesian', False)} --split {split} --seed {settings['seed']} -o RECORDS"
         )
         shown = "random symmetry images" if settings["rotations"] else "canonical form"
         lines = [
@@ -78,7 +92,7 @@ class AdapterCard:
             f"| adapter | LoRA rank {lora['rank']}, alpha {lora['alpha']}, {lora['targets']}{self._shrunk} |",
             f"| encoding | {self.encoding}, {shown} |",
             f"| data | {', '.join(sets)} of 2DMD (CC BY 4.0) |",
-            f"| split | by symmetry class, seed {settings['seed']}: {structures['train']} structures for training, "
+            f"| split | {split}, seed {settings['seed']}: {structures['train']} structures for training, "
             f"{structures['validation']} for validation, {structures['test']} for test |",
             f"| records | {settings['copies']} for each training structure; sha256 {self.data['data_sha256'][:12]} |",
             f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "

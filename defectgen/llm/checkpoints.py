@@ -96,7 +96,7 @@ def check_claim(output: Path, run: Mapping[str, Any], model: type[StageConfig]) 
         model: of the run's configuration.
 
     Raises:
-        UsageError: it is a file, cannot be written, or belongs to another run.
+        UsageError: it is a file, cannot be written, holds other files, or belongs to another run.
     """
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file, expected a folder.")
@@ -109,6 +109,8 @@ def check_claim(output: Path, run: Mapping[str, Any], model: type[StageConfig]) 
             raise UsageError(
                 f"{output} holds checkpoints of an unknown run ({RUN} is missing).", "Choose another folder."
             )
+        if output.is_dir() and any(entry.name != f".{RUN}" for entry in output.iterdir()):
+            raise UsageError(f"{output} holds other files.", "Choose another folder, which may be new.")
         return
     try:
         same = _comparable(json.loads(path.read_text(encoding="utf-8")), model) == _comparable(run, model)

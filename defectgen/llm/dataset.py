@@ -89,6 +89,11 @@ class CompletionDataset(Dataset[dict[str, list[int]]]):
                 )
             self.examples.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
 
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens that carry a loss."""
+        return sum(label != IGNORED for example in self.examples for label in example["labels"])
+
     def __len__(self) -> int:
         return len(self.examples)
 

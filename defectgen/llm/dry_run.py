@@ -15,7 +15,7 @@ from defectgen.llm.config import FinetuneConfig
 from defectgen.llm.dataset import IGNORED, CompletionDataset, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
 from defectgen.llm.loading import context_length, load_model_config, load_tokenizer, pick_dtype
-from defectgen.llm.train import read_manifest
+from defectgen.llm.train import check_initial_adapter, foreign_targets, read_manifest
 from defectgen.llm.trainer import LOGITS_AT_ONCE, processes, share_out
 
 BYTES_A_TRAINED_WEIGHT = 16
@@ -76,6 +76,8 @@ def dry_run(config: FinetuneConfig, data: Path) -> DryRun:
         raise DefectgenError(f"{data} has no training records.", "Make them with `defectgen build-data`.")
     if config.design.targets:
         DesignMetric.of(config.design, manifest, records, held_back, config.seed)
+    if config.initial_adapter:
+        check_initial_adapter(config, data)
     tokenizer, shape = load_tokenizer(config.base_model), load_model_config(config.base_model)
     examples = CompletionDataset(records, tokenizer, config.max_length, context_length(shape)).examples
     kept = CompletionDataset(
@@ -109,7 +111,10 @@ def _count_weights(config: FinetuneConfig, shape: Any) -> tuple[int, int]:
         base = AutoModelForCausalLM.from_config(shape)
         weights = sum(weight.numel() for weight in base.parameters())
         lora = LoraConfig(r=config.lora.rank, target_modules=config.lora.targets, task_type="CAUSAL_LM")
-        model: Any = get_peft_model(base, lora)
+        try:
+            model: Any = get_peft_model(base, lora)
+        except ValueError as error:
+            raise foreign_targets(config, error) from error
     return weights, sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import AdapterCard, read_adapter
-from defectgen.llm.loading import load_base
+from defectgen.llm.head import OutputLayer
+from defectgen.llm.loading import context_length, load_base, out_of_memory
 from defectgen.llm.masks import Cursor, TokenGrammar
 from defectgen.llm.tokens import prompt_ids
 from defectgen.text.grammar import Grammar
@@ -96,6 +98,8 @@ class TransformersGenerator:
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model.eval()
+        self.head = OutputLayer(model)
+        self.context = context_length(model.config)
         self.tokenizer = tokenizer
         self._piece_tokens: dict[str, tuple[int, ...]] = {}
         self._grammars: dict[Grammar, TokenGrammar] = {}
@@ -113,7 +117,7 @@ class TransformersGenerator:
         model, tokenizer, _ = load_base(card.base_model, dtype)
         try:
             model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise DefectgenError(f"the adapter in {folder} does not fit {card.base_model} ({reason}).") from error
         return cls(model, tokenizer), card
@@ -122,25 +126,39 @@ class TransformersGenerator:
         """See `Generator`.
 
         Raises:
-            UsageError: guidance without a plain prompt.
+            UsageError: guidance without a plain prompt, or a prompt that leaves no room in the model's context.
             DefectgenError: not even one completion fits in the memory.
         """
         if sampling.guidance != 1 and any(request.plain is None for request in requests):
             raise UsageError(f"got guidance {sampling.guidance}, but a request has no plain prompt to compare with.")
+        self._check_room(requests)
         jobs = [(index, sample) for index, request in enumerate(requests) for sample in range(request.n)]
         size, first = sampling.batch_size, 0
         while first < len(jobs):
             try:
                 done = self._batch(requests, jobs[first : first + size], sampling)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 if size == 1:
                     raise DefectgenError(
-                        "one completion does not fit in the memory of the GPU.", "Take a smaller model."
+                        "one completion does not fit in the memory.", "Take a smaller model."
                     ) from error
                 size = (size + 1) // 2
                 continue
             yield from done
             first += len(done)
+
+    def _check_room(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._check_length(len(prompt_ids(self.tokenizer, request.prompt)) + 1)
+
+    def _check_length(self, length: int) -> None:
+        if self.context is not None and length > self.context:
+            raise UsageError(
+                f"prompt and completion have {length} tokens or more, the model's context holds {self.context}.",
+                "Take an adapter of a shorter encoding, or a model with a longer context.",
+            )
 
     def _compile(self, grammar: Grammar) -> TokenGrammar:
         if grammar not in self._grammars:
@@ -205,7 +223,9 @@ class TransformersGenerator:
         lengths = torch.tensor([len(chunk) for chunk in chunks], device=device)
         ids = torch.tensor([[*chunk, *[0] * (width - len(chunk))] for chunk in chunks], device=device)
         offsets = torch.arange(width, device=device)
-        positions = mask.sum(dim=1, keepdim=True) + offsets
+        before = mask.sum(dim=1)
+        self._check_length(int((before + lengths).max()))
+        positions = before[:, None] + offsets
         mask = torch.cat([mask, (offsets < lengths[:, None]).long()], dim=1)
         output = self.model.base_model(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
@@ -223,9 +243,7 @@ class TransformersGenerator:
         allowed = [cursor.allowed for cursor in cursors]
         tokens = sorted({token for choices in allowed for token in choices})
         column = {token: k for k, token in enumerate(tokens)}
-        head = self.model.get_output_embeddings()
-        weight = head.weight[torch.tensor(tokens, device=hidden.device)]
-        logits = torch.nn.functional.linear(hidden, weight).float().cpu().numpy().astype(np.float64)
+        logits = self.head(hidden, torch.tensor(tokens, device=hidden.device)).float().cpu().numpy().astype(np.float64)
         drawn = []
         for row, (choices, rng) in enumerate(zip(allowed, rngs, strict=True)):
             columns = [column[token] for token in choices]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from defectgen.errors import DefectgenError
+from defectgen.llm.head import OutputLayer
 from defectgen.llm.masks import TokenGrammar
 from defectgen.llm.tokens import piece_ids, prompt_ids
 from defectgen.text.grammar import Grammar
@@ -92,7 +93,7 @@ def _logits(model: Any, prompts: Sequence[Sequence[int]], endings: Sequence[Sequ
     width = max(len(row) for row in rows)
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    head = model.get_output_embeddings()
+    head = OutputLayer(model)
     return [
         head(hidden[k, len(prompt) - 1 : len(prompt) + len(ending) - 1]).float().cpu()
         for k, (prompt, ending) in enumerate(zip(prompts, endings, strict=True))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.base import base_model_path
@@ -70,7 +71,7 @@ def load_base(
             f"quantization {quantization} needs bitsandbytes ({str(error).splitlines()[0]}).",
             "Run: pip install 'defectgen[gpu]'",
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _not_loaded(name, error) from error
     if place and torch.cuda.is_available() and quantization == "none":
         model = model.to(own_gpu())
@@ -97,6 +98,11 @@ def load_model_config(name: str) -> Any:
         return AutoConfig.from_pretrained(base_model_path(name))
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error) from error
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says with this error that the memory of GPU or machine is used up."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def context_length(config: Any) -> int | None:

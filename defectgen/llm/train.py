@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerState
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import (
+    INSTALLED_PROMPTS,
     METADATA,
     MODEL_CARD,
     TRAINING_CONFIGURATIONS,
@@ -64,6 +65,9 @@ from defectgen.llm.trainer import (
     processes,
     tell_folder_from_library,
 )
+
+STATE = "trainer_state.json"
+"""In a checkpoint, written by transformers' trainer: steps and figures so far."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def finetune(
     design = None
     if config.design.targets and is_first_process():
         design = DesignMetric.of(config.design, manifest, records, held_back, config.seed)
-    before = _check_initial_adapter(config, data) if config.initial_adapter else None
+    before = check_initial_adapter(config, data) if config.initial_adapter else None
     torch.manual_seed(config.seed)
     model, tokenizer, dtype = load_base(config.base_model, config.dtype, config.quantization, place=False)
     context = context_length(model.config)
@@ -156,6 +160,7 @@ def finetune(
     )
     trainer.remove_callback(PrinterCallback)  # it prints on stdout, which is for results
     trainer.records_per_step = config.batch_size * config.accumulation
+    trainer.tokens_a_record = validation.completion_tokens / max(len(validation), 1)
     trainer.rows_at_once = trainer.args.per_device_train_batch_size
     trainer.metric, trainer.patience = metric, config.patience
     if config.design.targets:
@@ -166,10 +171,14 @@ def finetune(
             remove_unfinished(checkpoints)
         trainer.accelerator.wait_for_everyone()
         resumable = complete_checkpoints(checkpoints)
-        with stop_on_signal(progress):
-            trainer.train(resume_from_checkpoint=str(resumable[-1]) if resumable else None)
-        history = trainer.state.log_history
-        steps, total = trainer.state.global_step, trainer.state.max_steps
+        last = TrainerState.load_from_json(str(resumable[-1] / STATE)) if resumable else None
+        if last is not None and last.global_step >= last.max_steps:  # all but the adapter was written
+            state = last
+        else:
+            with stop_on_signal(progress):
+                trainer.train(resume_from_checkpoint=str(resumable[-1]) if resumable else None)
+            state = trainer.state
+        history, steps, total = state.log_history, state.global_step, state.max_steps
         ended = config.patience is not None and evaluations_since_best(history, str(metric)) >= config.patience
         best = (best_step(history, metric) if metric else None) or steps
         finished = steps >= total or ended
@@ -190,8 +199,12 @@ def finetune(
                 **({"processes": processes()} if processes() > 1 else {}),
                 **({"initial_adapter": before} if before else {}),
             }
+            initial = Path(config.initial_adapter) if config.initial_adapter else None
             card = make_card(config.base_model, manifest, training)
-            _save_adapter(checkpoint(checkpoints, best), card, records, output)
+            if initial:
+                card = card.after(read_adapter(initial))
+            seen = _seen(records, initial)
+            _save_adapter(checkpoint(checkpoints, best), card, seen, output)
     return FinetuneResult(
         adapter=output if finished else None,
         steps=steps,
@@ -227,8 +240,7 @@ def _with_adapter(model: Any, config: FinetuneConfig) -> Any:
     try:
         model = get_peft_model(model, lora)
     except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"lora.targets {config.lora.targets!r} do not fit {config.base_model} ({reason}).") from error
+        raise foreign_targets(config, error) from error
     if config.initial_adapter:
         _load_initial_adapter(model, Path(config.initial_adapter))
     if config.gradient_checkpointing:
@@ -237,7 +249,13 @@ def _with_adapter(model: Any, config: FinetuneConfig) -> Any:
     return model
 
 
-def _check_initial_adapter(config: FinetuneConfig, data: Path) -> dict[str, Any]:
+def foreign_targets(config: FinetuneConfig, error: ValueError) -> UsageError:
+    """The error of ``lora.targets`` that the base model does not have."""
+    reason = str(error).splitlines()[0]
+    return UsageError(f"lora.targets {config.lora.targets!r} do not fit {config.base_model} ({reason:.200}).")
+
+
+def check_initial_adapter(config: FinetuneConfig, data: Path) -> dict[str, Any]:
     """How the adapter was trained that a run starts from; looks at no weights.
 
     Raises:
@@ -282,6 +300,7 @@ def read_manifest(data: Path) -> dict[str, Any]:
 
     Raises:
         DefectgenError: no records there, or a damaged manifest.
+        UsageError: records with prompts of another version.
     """
     path = data / "manifest.json"
     if not path.is_file():
@@ -289,8 +308,15 @@ def read_manifest(data: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         manifest["data_sha256"], manifest["settings"]
+        installed = INSTALLED_PROMPTS[manifest["settings"]["encoding"]]
+        version = manifest["prompt_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise DefectgenError(f"{path} is damaged ({error}).", "Make the records again.") from error
+    if version != installed:
+        raise UsageError(
+            f"{data} holds records of prompt version {version}, this is {installed}.",
+            "Make them again with `defectgen build-data`.",
+        )
     return dict(manifest)
 
 
@@ -303,26 +329,31 @@ def _tidy_config(path: Path, base_model: str) -> None:
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _save_adapter(source: Path, card: AdapterCard, records: Sequence[Mapping[str, Any]], output: Path) -> None:
+def _seen(records: Sequence[Mapping[str, Any]], initial: Path | None) -> dict[str, set[str]]:
+    """By group the keys of what an adapter was trained on, by the one that it started from too."""
+    found = {group: set(keys) for group, keys in (training_configurations(initial) if initial else {}).items()}
+    for record in records:
+        group, key = record_identity(dict(record))
+        found.setdefault(group, set()).add(key)
+    return found
+
+
+def _save_adapter(source: Path, card: AdapterCard, seen: Mapping[str, set[str]], output: Path) -> None:
     """Write weights, card and the list of training configurations; the card, last, makes it an adapter.
 
     Args:
         source: checkpoint that holds the weights.
         card: of the adapter.
-        records: that it was trained on.
+        seen: see `_seen`.
         output: folder of the adapter.
     """
-    configurations: dict[str, set[str]] = {}
-    for record in records:
-        group, key = record_identity(dict(record))
-        configurations.setdefault(group, set()).add(key)
     with tempfile.TemporaryDirectory(dir=output) as name:
         temporary = Path(name)
         weights = {key: weight.to(torch.bfloat16) for key, weight in load_file(source / WEIGHTS).items()}
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
         (temporary / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
         _tidy_config(temporary / "adapter_config.json", card.base_model)
-        text = json.dumps({host: sorted(keys) for host, keys in sorted(configurations.items())}, separators=(",", ":"))
+        text = json.dumps({host: sorted(keys) for host, keys in sorted(seen.items())}, separators=(",", ":"))
         (temporary / TRAINING_CONFIGURATIONS).write_text(text, encoding="utf-8")
         card.write(temporary)
         for file in (WEIGHTS, "adapter_config.json", TRAINING_CONFIGURATIONS, MODEL_CARD, METADATA):

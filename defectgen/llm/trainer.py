@@ -20,6 +20,8 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.checkpoints import best_step, evaluations_since_best
 from defectgen.llm.config import FinetuneConfig
 from defectgen.llm.dataset import IGNORED
+from defectgen.llm.head import OutputLayer
+from defectgen.llm.loading import out_of_memory
 
 LOGITS_AT_ONCE = 2**28
 """Logits that are held at once: 1 GiB of float32, e.g. 2,000 tokens of Llama-3's vocabulary of 128 thousand."""
@@ -54,6 +56,7 @@ class CompletionTrainer(Trainer):
 
     Attributes:
         records_per_step: records in one optimizer step, all processes together.
+        tokens_a_record: mean number of tokens with a loss in a validation record.
         design: measures the design metric of a model; None if there is none.
         metric: name of what the best checkpoint is chosen by; None if the last one is taken.
         patience: evaluations without a better value before training stops; None for never.
@@ -61,6 +64,7 @@ class CompletionTrainer(Trainer):
     """
 
     records_per_step: int
+    tokens_a_record: float = 1.0
     design: Callable[[Any], dict[str, float]] | None = None
     metric: str | None = None
     patience: int | None = None
@@ -84,9 +88,12 @@ class CompletionTrainer(Trainer):
             device = inputs["input_ids"].device.type
             with disable_input_dtype_casting(model), torch.autocast(device, torch.bfloat16, enabled=self.args.bf16):
                 hidden = causal.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
-                loss = completion_loss(hidden[:, :-1][wanted], labels[wanted], causal.get_output_embeddings())
-        # The number counts the tokens of all processes, whose gradients are averaged.
-        loss = loss / (wanted.sum() if num_items_in_batch is None else num_items_in_batch / self.args.world_size)
+                loss = completion_loss(hidden[:, :-1][wanted], labels[wanted], OutputLayer(causal))
+        if not model.training:
+            # transformers takes the mean over records: so that this is the mean over all their tokens
+            loss = loss / (len(labels) * self.tokens_a_record)
+        else:  # the number counts the tokens of all processes, whose gradients are averaged
+            loss = loss / (wanted.sum() if num_items_in_batch is None else num_items_in_batch / self.args.world_size)
         return (loss, {"loss": loss.detach()}) if return_outputs else loss
 
     def training_step(
@@ -113,7 +120,7 @@ class CompletionTrainer(Trainer):
                     torch.zeros((), device=self.args.device),
                 )
             except RuntimeError as error:
-                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                if not out_of_memory(error):
                     raise
                 self._check_divisible(len(inputs["input_ids"]), error)
             for weight, gradient in zip(weights, before, strict=True):
@@ -164,7 +171,7 @@ class CompletionTrainer(Trainer):
         return LengthOrder([len(x["input_ids"]) for x in data], self.records_per_step, self.args.data_seed or 0)
 
 
-def completion_loss(hidden: torch.Tensor, labels: torch.Tensor, head: Any) -> torch.Tensor:
+def completion_loss(hidden: torch.Tensor, labels: torch.Tensor, head: OutputLayer) -> torch.Tensor:
     """Summed cross entropy of the tokens that follow, in nats.
 
     Logits beyond `LOGITS_AT_ONCE` are computed in slices, and again in the backward pass.
@@ -174,7 +181,7 @@ def completion_loss(hidden: torch.Tensor, labels: torch.Tensor, head: Any) -> to
         labels: the tokens, shape (tokens,).
         head: the output layer.
     """
-    rows = max(LOGITS_AT_ONCE // head.weight.shape[0], 1)
+    rows = max(LOGITS_AT_ONCE // head.n_tokens, 1)
     if len(labels) <= rows:
         return _cross_entropy(head(hidden), labels)
     parts = [

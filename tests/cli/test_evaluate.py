@@ -9,6 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import defectgen
+from defectgen.llm.adapter import INSTALLED_PROMPTS, METADATA, WEIGHTS
 from defectgen_cli.app import main
 
 
@@ -33,6 +35,28 @@ def test_wrong_calls_are_refused_in_one_line(capsys: pytest.CaptureFixture[str],
         assert expected in text
         assert "Traceback" not in text
     assert there.read_text() == "mine"
+
+
+def test_models_that_cannot_be_compared_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shipped = json.loads((Path(defectgen.__file__).parent / "models" / "defect-smollm2" / METADATA).read_text())
+    changes = {
+        "bulk": {"encoding": "bulk", "prompt_version": INSTALLED_PROMPTS["bulk"], "hosts": []},
+        "a": {"hosts": ["MoS2"]},
+        "b": {"hosts": ["WSe2"]},
+    }
+    for name, change in changes.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / METADATA).write_text(json.dumps(shipped | change))
+        (tmp_path / name / WEIGHTS).touch()
+    for names, expected in ((["bulk"], "makes bulk crystals"), (["a", "b"], "no host in common (MoS2; WSe2)")):
+        models = [word for name in names for word in ("--model", tmp_path / name)]
+        code, text = refused(capsys, "--data", tmp_path, *models)
+        assert code == 2
+        assert expected in text
+    (tmp_path / "file").touch()
+    code, text = refused(capsys, "--data", tmp_path, "-o", tmp_path / "file" / "m.json")
+    assert code
+    assert "file" in text, "before anything is computed"
 
 
 def test_proposers_stand_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path, twodmd: pl.DataFrame) -> None:

@@ -74,9 +74,13 @@ def test_a_folder_keeps_what_it_was_made_for(tmp_path: Path, frame: pl.DataFrame
     with pytest.raises(UsageError, match="other settings or data"):
         build_data(frame, tmp_path / "r", RecordSettings(split="density"))
     assert json.loads((tmp_path / "r" / "manifest.json").read_text()) == made
-    (tmp_path / "r" / "train.jsonl").unlink()  # a file that is gone or changed is made again
-    (tmp_path / "r" / "test.jsonl").write_text("{}\n")
+    (tmp_path / "r" / "train.jsonl").unlink()  # a file that is gone is made again, one that was changed is not
     assert build_data(frame, tmp_path / "r", RecordSettings()) == made
+    (tmp_path / "r" / "test.jsonl").write_text("{}\n")
+    with pytest.raises(UsageError, match=r"holds test\.jsonl, changed since"):
+        build_data(frame, tmp_path / "r", RecordSettings())
+    assert (tmp_path / "r" / "test.jsonl").read_text() == "{}\n"
+    assert build_data(frame, tmp_path / "r", RecordSettings(), overwrite=True) == made
     (tmp_path / "r" / "manifest.json").unlink()
     with pytest.raises(UsageError, match="holds other files"):
         build_data(frame, tmp_path / "r", RecordSettings())

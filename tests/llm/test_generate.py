@@ -172,3 +172,15 @@ def test_a_batch_that_does_not_fit_is_halved(
 def test_bad_sampling_numbers_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="expected"):
         Sampling(**values)
+
+
+def test_a_prompt_or_completion_beyond_the_context_is_named(tiny_generator: Any) -> None:
+    host, task = get_host("MoS2"), DefectTask()
+    prompt = task.prompt(host, {"homo_ev": 0.1})
+    asked = Request(prompt, task.grammar(host, 24, min_defects=24), 2, 0)
+    length = len(prompt_ids(tiny_generator.tokenizer, prompt))
+    for context in (length, length + 10):
+        short = TransformersGenerator(tiny_generator.model, tiny_generator.tokenizer)
+        short.context = context
+        with pytest.raises(UsageError, match=f"the model's context holds {context}"):
+            list(short.generate([asked], Sampling()))

@@ -6,11 +6,14 @@ import math
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, PhiConfig, PretrainedConfig
 
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError
-from defectgen.llm.generate import Request, Sampling
+from defectgen.llm.generate import Request, Sampling, TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
+from defectgen.llm.tokens import piece_ids, prompt_ids
 from defectgen.tasks.defect import DefectTask
 from defectgen.text.encodings import ENCODINGS, Encoding
 
@@ -25,6 +28,38 @@ def test_it_is_what_generation_reports(tiny_generator: Any, encoding: Encoding) 
     texts = [Text(prompt, completion.text, grammar) for completion in made]
     found = log_likelihoods(tiny_generator.model, tiny_generator.tokenizer, texts, batch_size=3)
     assert [f.nats for f in found] == pytest.approx([c.log_likelihood for c in made], abs=1e-3)
+
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "max_position_embeddings": 512,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [PhiConfig(**SHAPE), GraniteConfig(**SHAPE, logits_scaling=0.2), Gemma2Config(**SHAPE, head_dim=16)],
+    ids=["bias", "scale", "soft cap"],
+)
+def test_scores_are_those_of_the_model_whatever_its_output_layer(tiny_generator: Any, config: PretrainedConfig) -> None:
+    tokenizer = tiny_generator.tokenizer
+    config.vocab_size = len(tokenizer)
+    config.pad_token_id = config.eos_token_id = tokenizer.eos_token_id
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.normal_(std=4.0 if name.endswith("lm_head.bias") else 0.5)
+    host, task = get_host("MoS2", (2, 2)), DefectTask()
+    prompt, completion, grammar = task.prompt(host, VALUES), " VAC A00", task.grammar(host, 3)
+    [judged] = log_likelihoods(model, tokenizer, [Text(prompt, completion)])
+    asked, ending = prompt_ids(tokenizer, prompt), [*piece_ids(tokenizer, completion), tokenizer.eos_token_id]
+    with torch.inference_mode():
+        scores = model(torch.tensor([[*asked, *ending]])).logits[0, len(asked) - 1 : -1].log_softmax(-1)
+    assert judged.nats == pytest.approx(float(scores[range(len(ending)), ending].sum()), abs=1e-3)
+    made = list(TransformersGenerator(model, tokenizer).generate([Request(prompt, grammar, 5, 3)], Sampling(1.0)))
+    found = log_likelihoods(model, tokenizer, [Text(prompt, one.text, grammar) for one in made])
+    assert [one.nats for one in found] == pytest.approx([one.log_likelihood for one in made], abs=1e-3)
 
 
 def test_all_completions_of_a_grammar_sum_to_one(tiny_generator: Any) -> None:

@@ -21,6 +21,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import METADATA, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter, training_configurations
 from defectgen.llm.dataset import IGNORED, CompletionDataset, collate, drawn, read_records
 from defectgen.llm.generate import Request, Sampling, TransformersGenerator
+from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.loading import load_base
 from defectgen.llm.train import finetune
 from defectgen.tasks.defect import DefectTask
@@ -78,6 +79,17 @@ def test_training_goes_on_from_an_adapter(tiny_model_dir: Path, records: Path, t
     assert second.validation_losses[0][1] == pytest.approx(first.validation_losses[-1][1], rel=0.05)
     before = read_adapter(tmp_path / "second").training["initial_adapter"]
     assert before["steps"] == 40
+    few = tmp_path / "few"
+    shutil.copytree(records, few)
+    rows = [line for line in (records / "train.jsonl").read_text().splitlines() if '"host": "WSe2"' in line]
+    (few / "train.jsonl").write_text("".join(line + "\n" for line in rows))
+    manifest = json.loads((few / "manifest.json").read_text())
+    del manifest["max_defects"]["MoS2"], manifest["covered_ev"]["MoS2"]
+    (few / "manifest.json").write_text(json.dumps(manifest))
+    finetune(config(tiny_model_dir, **more), few, tmp_path / "narrow")
+    assert training_configurations(tmp_path / "narrow") == training_configurations(tmp_path / "first")
+    for field in ("hosts", "max_defects", "covered_ev"):
+        assert getattr(read_adapter(tmp_path / "narrow"), field) == getattr(read_adapter(tmp_path / "first"), field)
     with pytest.raises(UsageError, match=r"adapter of .*tiny-llama.*, the run is for another/base"):
         finetune(config(Path("another/base"), **more), records, tmp_path / "third")
     other = tmp_path / "other"
@@ -87,6 +99,43 @@ def test_training_goes_on_from_an_adapter(tiny_model_dir: Path, records: Path, t
     (other / TRAINING_CONFIGURATIONS).write_text(json.dumps(known))
     with pytest.raises(UsageError, match="holds back"):
         finetune(config(tiny_model_dir, **more | {"initial_adapter": str(other)}), records, tmp_path / "leak")
+
+
+def test_files_of_others_are_never_replaced(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("precious")
+    with pytest.raises(UsageError, match="holds other files"):
+        finetune(config(tiny_model_dir, max_steps=1), records, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_records_with_other_prompts_are_refused(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
+    shutil.copytree(records, tmp_path / "old")
+    manifest = json.loads((records / "manifest.json").read_text())
+    (tmp_path / "old" / "manifest.json").write_text(json.dumps(manifest | {"prompt_version": 0}))
+    with pytest.raises(UsageError, match="records of prompt version 0, this is"):
+        finetune(config(tiny_model_dir), tmp_path / "old", tmp_path / "run")
+
+
+def test_the_validation_loss_is_the_mean_over_tokens(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
+    found = []
+    for size in (1, 5, 14):
+        still = config(tiny_model_dir, max_steps=1, eval_steps=1, batch_size=size, learning_rate=1e-12)
+        found.append(finetune(still, records, tmp_path / f"{size}").validation_losses[-1][1])
+    model, tokenizer, _ = load_base(str(tiny_model_dir), "float32")
+    texts = [Text(row["prompt"], row["completion"]) for row in read_records(records / "validation.jsonl")]
+    judged = list(log_likelihoods(model, tokenizer, texts))
+    assert found == pytest.approx([-sum(one.nats for one in judged) / sum(one.tokens for one in judged)] * 3, rel=1e-5)
+
+
+def test_a_run_that_lacks_its_adapter_alone_takes_no_further_step(
+    tiny_model_dir: Path, records: Path, tmp_path: Path
+) -> None:
+    first = finetune(config(tiny_model_dir, max_steps=3), records, tmp_path / "run")
+    weights = (tmp_path / "run" / WEIGHTS).read_bytes()
+    (tmp_path / "run" / METADATA).unlink()
+    again = finetune(config(tiny_model_dir, max_steps=3), records, tmp_path / "run")
+    assert (again.steps, again.validation_losses) == (first.steps, first.validation_losses)
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == weights
 
 
 def test_a_folder_of_another_run_is_refused(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:

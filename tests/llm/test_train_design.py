@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from training_runs import config, largest_difference
+from transformers import PretrainedConfig
 
 from defectgen.core import Configuration
 from defectgen.errors import DefectgenError, UsageError
@@ -24,6 +26,7 @@ from defectgen.llm.config import DesignSettings
 from defectgen.llm.dataset import read_records
 from defectgen.llm.design_metric import CAP_EV, DesignMetric
 from defectgen.llm.dry_run import dry_run
+from defectgen.llm.head import OutputLayer
 from defectgen.llm.loading import load_base
 from defectgen.llm.train import finetune
 from defectgen.llm.trainer import CompletionTrainer, completion_loss
@@ -189,12 +192,13 @@ def test_a_record_that_never_fits_is_said(
 def test_the_loss_in_slices_is_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     head = torch.nn.Linear(6, 50, bias=False)
+    layer = OutputLayer(SimpleNamespace(get_output_embeddings=lambda: head, config=PretrainedConfig()))
     labels = torch.randint(50, (23,))
     found = []
     for limit in (10**6, 50 * 5):
         monkeypatch.setattr(trainer_module, "LOGITS_AT_ONCE", limit)
         hidden = torch.linspace(-1, 1, 23 * 6).reshape(23, 6).requires_grad_()
-        loss = completion_loss(hidden, labels, head)
+        loss = completion_loss(hidden, labels, layer)
         loss.backward()
         found.append((loss.detach(), hidden.grad))
     assert torch.allclose(found[0][0], found[1][0], rtol=1e-6)

@@ -7,33 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from defectgen.core.crystal import Crystal
-from defectgen.score.ipt import Ipt, LogLikelihoods, increase_over_images
 from defectgen.text.crystals import write_crystal, write_generation_prompt
 
 TRANSLATIONS = 20
 """Translations a crystal, as in appendix B.5 of Gruver et al. (which takes 500 crystals)."""
 
 
-def increase_in_perplexity(
-    crystals: Sequence[Crystal],
-    log_likelihoods: LogLikelihoods,
-    rng: np.random.Generator,
-    n_translations: int = TRANSLATIONS,
-) -> Ipt:
-    """IPT under uniform random translations, see `defectgen.score.ipt`; each crystal is wrapped and written anew.
+def translations(
+    crystals: Sequence[Crystal], rng: np.random.Generator, n: int = TRANSLATIONS
+) -> list[list[tuple[str, str]]]:
+    """Crystals in random images, for `defectgen.score.ipt.increase_over_images`.
 
     Args:
-        crystals: to translate; the prompt asks for any crystal.
-        log_likelihoods: the model, called once a crystal with all its translations.
-        rng: of the translations.
-        n_translations: at least 2.
+        crystals: to translate; each image is wrapped into the cell and written anew.
+        rng: of the translations, uniform in the cell.
+        n: images of each crystal.
 
-    Raises:
-        UsageError: no crystals, or fewer than two translations.
+    Returns:
+        For each crystal `n` pairs of the prompt that asks for any crystal and the text of an image.
     """
     prompt = write_generation_prompt({})
-    images = [
-        [(prompt, write_crystal(crystal.translated(shift))) for shift in rng.random((n_translations, 3))]
-        for crystal in crystals
+    return [
+        [(prompt, write_crystal(crystal.translated(shift))) for shift in rng.random((n, 3))] for crystal in crystals
     ]
-    return increase_over_images(images, log_likelihoods)

@@ -7,14 +7,17 @@ import pytest
 
 from defectgen.core.crystal import Crystal
 from defectgen.errors import UsageError
-from defectgen.score.bulk.ipt import increase_in_perplexity
+from defectgen.score.bulk.ipt import translations
+from defectgen.score.ipt import increase_over_images
 from defectgen.text.crystals import parse_crystal, write_generation_prompt
 
 SALT = Crystal((4.0, 4.0, 4.0), (60.0, 60.0, 60.0), ("Na", "Cl"), ((0.0, 0.0, 0.0), (0.5, 0.5, 0.5)))
 
 
 def test_an_invariant_model_has_none():
-    found = increase_in_perplexity([SALT], lambda pairs: [(-30.0, 20)] * len(pairs), np.random.default_rng(0))
+    found = increase_over_images(
+        translations([SALT], np.random.default_rng(0)), lambda pairs: [(-30.0, 20)] * len(pairs)
+    )
     assert found.mean == pytest.approx(0.0, abs=1e-12)
     assert found.perplexity == pytest.approx(math.exp(1.5))
 
@@ -25,7 +28,7 @@ def test_mean_less_minimum_and_normalized_before_the_mean():
     def model(pairs):
         return [(-5 * math.log(value), 5) for _, value in zip(pairs, next(perplexities), strict=True)]
 
-    found = increase_in_perplexity([SALT, SALT], model, np.random.default_rng(0), n_translations=3)
+    found = increase_over_images(translations([SALT, SALT], np.random.default_rng(0), 3), model)
     assert found.mean == pytest.approx((2.0 + 10.0) / 2)
     assert found.mean_normalized == pytest.approx((2 / 4 + 10 / 20) / 2)
     assert (found.n_structures, found.n_images) == (2, 3)
@@ -38,7 +41,7 @@ def test_the_model_sees_the_same_crystal_moved():
         seen.extend(pairs)
         return [(-1.0, 1)] * len(pairs)
 
-    increase_in_perplexity([SALT], model, np.random.default_rng(0))
+    increase_over_images(translations([SALT], np.random.default_rng(0)), model)
     assert {prompt for prompt, _ in seen} == {write_generation_prompt({})}
     crystals = [parse_crystal(text) for _, text in seen]
     assert len({crystal.fractional[0] for crystal in crystals}) == 20
@@ -50,4 +53,4 @@ def test_the_model_sees_the_same_crystal_moved():
 
 def test_nothing_to_measure_is_said():
     with pytest.raises(UsageError, match="0 structures"):
-        increase_in_perplexity([], list, np.random.default_rng(0))
+        increase_over_images(translations([], np.random.default_rng(0)), list)
