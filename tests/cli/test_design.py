@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from defectgen.core import Configuration, Host
+from defectgen.errors import UsageError
+from defectgen.llm.adapter import read_adapter, training_configurations
+from defectgen.score.surrogate import Surrogate
 from defectgen_cli.app import main
-from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
+from defectgen_cli.engine import SHIPPED_ADAPTER, Engine, shipped
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
@@ -152,3 +157,15 @@ def test_relaxation_needs_a_potential(capsys: pytest.CaptureFixture[str], tmp_pa
     assert code == 2
     assert "is not a folder" in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("least", "most", "said"), [(10, 12, "has no cells with 10 to 12 defects"), (2, 9, "zeros")])
+def test_a_raw_zero_that_nothing_tells_is_refused(mos2: Host, least: int, most: int, said: str) -> None:
+    folder = shipped(SHIPPED_ADAPTER)
+    proposer: Any = SimpleNamespace(min_defects=least, max_defects=most)
+    known = training_configurations(folder)[f"{mos2.name} {mos2.size}"]
+    engine = Engine(mos2, read_adapter(folder), proposer, Surrogate.load(), known, {}, ())
+    with pytest.raises(UsageError, match=said):
+        engine.raw_reference()
+    proposer.min_defects, proposer.max_defects = 2, 3
+    assert abs(engine.raw_reference().mean_shift_ev) < 1

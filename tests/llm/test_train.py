@@ -70,6 +70,10 @@ def test_training_lowers_the_loss_and_saves_a_usable_adapter(
     assert len(list(generator.generate([request], Sampling()))) == 8
     with pytest.raises(UsageError, match="already holds a trained adapter"):
         finetune(config(tiny_model_dir), records, tmp_path / "adapter")
+    weights = tmp_path / "adapter" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DefectgenError, match="does not fit"):
+        TransformersGenerator.from_adapter(tmp_path / "adapter", "float32")
 
 
 def test_training_goes_on_from_an_adapter(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
