@@ -24,7 +24,8 @@ def bulk(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILES...", help="Folders of CIFs or of samples; CIF, extended XYZ, CSV or parquet (column cif)."
+            metavar="FILES...",
+            help="Folders of CIFs or of samples; CIF, POSCAR, extended XYZ, CSV or parquet (column cif).",
         ),
     ],
     reference: Annotated[
@@ -33,11 +34,17 @@ def bulk(
     training: Annotated[
         Path | None, typer.Option("--training", metavar="CSV|DIR", help="Crystals that a novel one differs from.")
     ] = None,
+    stability: Annotated[
+        Path | None,
+        typer.Option(
+            "--stability", metavar="FILE.csv", help="Energies above the hull: stability.csv of the same FILES."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE.json", help="Write metrics, and a page FILE.html beside them."),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the row [the first file's].")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the row [of the first file or folder].")] = None,
     compare: Annotated[
         list[Path] | None,
         typer.Option("--compare", metavar="FILE.json", help="Show metrics of an earlier run as a row; several times."),
@@ -53,7 +60,8 @@ def bulk(
 
     Fingerprints take up to a second a crystal and are kept in the cache folder. Composition rules and
     fingerprints of compositions need the extra bulk; without it the other metrics are still measured. Crystals that
-    cannot be read count in every denominator. docs/bulk.md defines each metric.
+    cannot be read count in every denominator. --stability brings energies above the hull, row by row, from what
+    `defectgen stability` wrote for the same FILES. docs/bulk.md defines each metric.
     """
     from defectgen import __version__
     from defectgen.data.assets import cache_dir
@@ -69,22 +77,35 @@ def bulk(
             raise UsageError(f"{path} exists already.", "Choose another file.")
     if output is not None and output.suffix != ".json":
         raise UsageError(f"got -o {output}, expected a file that ends in .json.")
-    others = {}
+    title = name or _name(files[0])
+    others: dict[str, Mapping[str, Any]] = {}
     for path in compare or ():
-        title, metrics = _earlier(path)
-        others[title] = metrics
-    crystals = read_entries(files).sampled(limit, seed)
-    expected = read_entries([reference]).sampled(reference_limit, seed) if reference else None
+        earlier, metrics = _earlier(path)
+        if earlier in (title, *others):
+            raise UsageError(f"two rows are named {earlier!r}, one in {path}.", "Give each evaluation its own --name.")
+        others[earlier] = metrics
+    crystals = read_entries(files)
+    if stability is not None:
+        crystals = crystals.with_stability(stability)
+    crystals = crystals.sampled(limit, seed)
+
+    def compared(path: Path) -> Crystals:
+        found = read_entries([path]).accepted()
+        if not found.entries:
+            raise UsageError(f"{path} holds refused draws only.", "Give crystals to compare with.")
+        return found.sampled(reference_limit, seed)
+
+    expected = compared(reference) if reference else None
     known: Crystals | None = None
     if training is not None:
-        known = expected if training == reference else read_entries([training]).sampled(reference_limit, seed)
+        known = expected if training == reference else compared(training)
     report = measure(crystals, expected, known, cache_dir() / "fingerprints", _watch)
     result: dict[str, Any] = {
-        "name": name or _name(files[0]),
+        "name": title,
         "defectgen": __version__,
         "settings": {
             "files": [str(path) for path in files], "reference": reference, "training": training,
-            "limit": limit, "reference_limit": reference_limit, "seed": seed,
+            "stability": stability, "limit": limit, "reference_limit": reference_limit, "seed": seed,
         },
         "counts": report.counts,
         "metrics": report.metrics,
@@ -108,8 +129,11 @@ def _watch(title: str, total: int, unit: str) -> AbstractContextManager[Any]:
 
 
 def _name(path: Path) -> str:
-    """Of a file without its suffix, or of its folder if it is the table of one."""
-    return path.resolve().parent.name if path.name == "samples.parquet" else path.resolve().stem
+    """Of a folder, of the folder of a table of samples, or of a file without its suffix."""
+    place = path.resolve()
+    if place.is_dir():
+        return place.name
+    return place.parent.name if place.name == "samples.parquet" else place.stem
 
 
 def _earlier(path: Path) -> tuple[str, Mapping[str, Any]]:

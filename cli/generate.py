@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,7 +73,8 @@ def generate(
     volume and at most --max-atoms atoms. Without conditions any crystal may come. With --infill and
     --mask it names elements that could replace one in a crystal, among those of similar ionic radius
     at equal oxidation state. Crystals whose atoms overlap are refused and drawn again; refused draws
-    are kept with the reason and counted. The folder gets structures/*.cif, samples.parquet,
+    are kept with the reason and counted. A run that Ctrl-C, SIGTERM or an error ends writes what it has.
+    The folder gets structures/*.cif, samples.parquet,
     samples.extxyz and manifest.json.
     """
     from defectgen.core.crystal import Crystal
@@ -146,7 +150,7 @@ def generate(
         "neutral": neutral,
         "max_draws": max_draws,
     }
-    with progress("drawing", n, "valid crystals") as advance:
+    with _terminable(), progress("drawing", n, "valid crystals") as advance:
         run = sample_crystals(
             job, draw, n, seed=seed, checks=checks, max_draws=max_draws, facts=facts, progress=advance
         )
@@ -154,6 +158,9 @@ def generate(
         say("interrupted before the first crystals; nothing was written.")
         raise typer.Exit(130)
     manifest = write_samples(run, output)
+    if run.error is not None:
+        say(f"what was drawn before this error is in {output}")
+        raise run.error
     counts = manifest["counts"]
     result = {"output": output, "trained": card is not None, **counts, "seconds": manifest["seconds"]}
     refused = ", ".join(f"{number} {kind}" for kind, number in counts["rejected"].items()) or "none"
@@ -168,6 +175,20 @@ def generate(
         raise typer.Exit(130)
     if counts["valid"] < n:
         say(f"warning: only {counts['valid']} of {n} crystals are valid after {counts['draws']} draws.")
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the drawing as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _card(model: str) -> AdapterCard | None:

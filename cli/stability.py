@@ -12,6 +12,7 @@ from defectgen_cli.options import JsonOption, M3GNetOption, SeedOption
 from defectgen_cli.output import emit, progress, say
 
 if TYPE_CHECKING:
+    from defectgen.errors import DefectgenError
     from defectgen.score.crystal_files import NamedCrystal
     from defectgen.score.hull import Hull
     from defectgen.score.potentials import Potential
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 PROJECT = "mp"
 """What --hull is given to ask the Materials Project."""
 
-TABLE, MANIFEST, HULL, REFERENCES = "stability.csv", "manifest.json", "hull.csv", "references.json"
+TABLE, MANIFEST, HULL = "stability.csv", "manifest.json", "hull.csv"
 
-FILES_HELP = "CIF, POSCAR, extended XYZ, CSV or parquet files with a column cif, or folders."
+FILES_HELP = "CIF, POSCAR, extended XYZ, CSV or parquet files with a column cif, or folders of them."
 
 
 def stability(
@@ -49,16 +50,18 @@ def stability(
 
     Atoms and cell are relaxed with a potential, the corrections of the Materials Project (MP2020) are
     added where the potential's energies lack them, and the energy above the convex hull is computed.
-    Below 0.1 eV/atom a crystal counts as metastable. The hull comes from --hull: pymatgen's computed
+    Below 0.1 eV/atom a crystal counts as metastable, whatever its composition; draws that the generator
+    refused are counted apart. The hull comes from --hull: pymatgen's computed
     entries as JSON; a CSV with formula and formation_energy_per_atom (as MP-20), energy_per_atom or
     energy; or mp, with the key of MP_API_KEY. The folder gets stability.csv, relaxed/*.cif, VASP inputs
-    of the metastable crystals in vasp/ (without POTCAR contents) and manifest.json.
+    of the metastable crystals in vasp/ (without POTCAR contents) and manifest.json; it is new, empty, or
+    one of an earlier run, which goes on.
     """
     from defectgen import __version__
-    from defectgen.errors import DefectgenError
     from defectgen.score.hull import TOTAL, save_hull
     from defectgen.score.stability import (
         RelaxationSettings,
+        check_folder,
         judge,
         relax_all,
         settings_text,
@@ -66,6 +69,7 @@ def stability(
         write_structures,
     )
 
+    check_folder(output)
     found = _hull(hull)
     crystals = _read(files)
     loaded = _potential(potential, m3gnet)
@@ -73,11 +77,13 @@ def stability(
     references = _references(found, Path(hull), elements, loaded, settings, output)
     with progress("relaxing", len(crystals), "crystals") as advance:
         rows = relax_all(crystals, loaded, settings, output, advance=advance)
-    with_hull = judge(rows, found, references)
+    try:
+        with_hull = judge(rows, found, references)
+    finally:  # interrupted or not: what the Materials Project answered is kept
+        if found.scale == TOTAL and found.points:
+            save_hull(found, output / HULL)
     n_inputs, without_input = write_structures(rows, with_hull, output)
     with_hull.write_csv(output / TABLE, float_precision=5)
-    if found.scale == TOTAL:
-        save_hull(found, output / HULL)
     counts = summarize(with_hull)
     result: dict[str, Any] = {
         "stage": "stability",
@@ -95,9 +101,7 @@ def stability(
     for line in without_input:
         say(f"warning: {line}")
     if not counts["judged"]:
-        first = with_hull.row(0, named=True)
-        more = f" ({with_hull.height - 1} more could not be judged.)" if with_hull.height > 1 else ""
-        raise DefectgenError(f"{first['name']}: {first['note'] or first['status']}.{more}")
+        raise _nothing_judged(counts, with_hull["note"].to_list(), can_add=found.project is None)
     emit(result | {"output": output}, as_json, _text(counts, found, references, settings_text(loaded), output))
 
 
@@ -148,11 +152,15 @@ def _read(files: list[Path]) -> list[NamedCrystal]:
             for named in read_crystals(path):
                 crystals.append(named)
                 advance(1)
-    broken = [named for named in crystals if named.structure is None]
-    if len(broken) == len(crystals):
-        raise DefectgenError(f"{broken[0].name}: {broken[0].note} ({len(crystals)} crystals, none can be read).")
+    broken = [named for named in crystals if named.structure is None and not named.refused]
+    refused = sum(named.refused for named in crystals)
+    if len(broken) + refused == len(crystals):
+        first = next(named for named in crystals if named.structure is None)
+        raise DefectgenError(f"{first.name}: {first.note.rstrip('.')} ({len(crystals)} crystals, none can be read).")
+    if refused:
+        say(f"{refused} of {len(crystals)} are draws that the generator refused; they are counted and not relaxed.")
     for named in broken[:3]:
-        say(f"warning: {named.name}: {named.note}; skipped.")
+        say(f"warning: {named.name}: {named.note.rstrip('.')}; skipped.")
     if len(broken) > 3:
         say(f"warning: {len(broken)} of {len(crystals)} crystals cannot be read; see the table.")
     return crystals
@@ -184,7 +192,7 @@ def _references(
     from defectgen.score.crystal_files import read_crystals
     from defectgen.score.hull import FORMATION
     from defectgen.score.references import References, elemental_references, references_from_table
-    from defectgen.score.stability import relax_all
+    from defectgen.score.stability import ELEMENTS, REFERENCES, relax_all
 
     if hull.scale != FORMATION:
         if elements is not None:
@@ -194,7 +202,7 @@ def _references(
         read = list(read_crystals(elements))
         crystals = [named for named in read if named.structure and len(named.structure.composition) == 1]
         with progress("relaxing elemental phases", len(crystals), "crystals") as advance:
-            rows = relax_all(crystals, potential, settings, folder / "elements", advance=advance)
+            rows = relax_all(crystals, potential, settings, folder / ELEMENTS, advance=advance)
         energies: dict[str, list[float]] = {}
         for named, row in zip(crystals, rows, strict=True):
             if named.structure and row["status"] in ("converged", "not converged"):
@@ -217,17 +225,37 @@ def _references(
     return references
 
 
+def _reasons(counts: dict[str, Any]) -> str:
+    """Why crystals have no energy above the hull, with their numbers; empty if all have one."""
+    named = {
+        "refused": "refused by the generator",
+        "not_read": "not read",
+        "unknown_element": "with an unknown element",
+        "failed": "failed in the library (tried again next time)",
+        "diverged": "diverged",
+        "without_reference": "without a reference on the hull",
+    }
+    return ", ".join(f"{counts[key]} {text}" for key, text in named.items() if counts[key])
+
+
+def _nothing_judged(counts: dict[str, Any], notes: list[str | None], *, can_add: bool) -> DefectgenError:
+    from defectgen.errors import DefectgenError
+
+    hint = "Add the element to the hull, or use --hull mp." if counts["without_reference"] and can_add else ""
+    example = next((f"; the first: {note.rstrip('.')}" for note in notes if note), "")
+    return DefectgenError(f"none of {counts['crystals']} crystals can be judged: {_reasons(counts)}{example}.", hint)
+
+
 def _text(counts: dict[str, Any], hull: Hull, references: References | None, corrections: str, output: Path) -> str:
     """The result for people."""
-    share = 100 * counts["share_metastable"]
-    judged = 100 * counts["share_metastable_of_judged"]
+    share = 100 * counts["share_metastable_of_all"]
+    rest, of = 100 * counts["share_metastable_of_not_refused"], counts["crystals"] - counts["refused"]
     lines = [
         f"{counts['metastable']} of {counts['crystals']} crystals ({share:.1f} %) are metastable: less than "
-        f"{counts['threshold_ev_per_atom']} eV/atom above the hull; "
-        f"{judged:.1f} % of the {counts['judged']} that could be judged.",
-        f"not read {counts['not_read']}, with an unknown element {counts['unknown_element']}, diverged "
-        f"{counts['diverged']}, without a reference on the hull {counts['without_reference']}, not converged but "
-        f"judged as they were {counts['not_converged']}.",
+        f"{counts['threshold_ev_per_atom']} eV/atom above the hull"
+        + (f"; {rest:.1f} % of the {of} that the generator did not refuse." if counts["refused"] else "."),
+        f"judged {counts['judged']}; {_reasons(counts) or 'no other'}; not converged but judged as they were "
+        f"{counts['not_converged']}.",
         f"{counts['judged_without_competitor']} of those judged compete with their elements only: the hull knows no "
         "compound of them.",
         f"hull: {hull.source}" + (f"; partial: {hull.partial}" if hull.partial else ""),

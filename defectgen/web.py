@@ -28,6 +28,10 @@ URL = "https://api.materialsproject.org"
 KEY_PAGE = "https://next-gen.materialsproject.org/api"
 
 
+class KeyRefusedError(DefectgenError):
+    """The Materials Project does not accept the user's key, whatever is asked."""
+
+
 def wait_before(attempt: int) -> None:
     """Wait before a further attempt; not before the first, which is number 0."""
     if attempt:
@@ -88,7 +92,8 @@ class MaterialsProject:
             limit: most documents.
 
         Raises:
-            DefectgenError: no connection, a key that is not accepted, or an answer of another form.
+            KeyRefusedError: a key that is not accepted.
+            DefectgenError: no connection, or an answer of another form.
         """
         import httpx
 
@@ -109,7 +114,7 @@ class MaterialsProject:
                 problem = " ".join(str(error).split()) or type(error).__name__
                 continue
             if answer.status_code in (401, 403):
-                raise DefectgenError(
+                raise KeyRefusedError(
                     f"the Materials Project does not accept the key in {KEY_VARIABLE}.", "Check the key."
                 )
             if answer.status_code in TRANSIENT_STATUS:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from defectgen.core.crystal import ELEMENTS, Crystal, wrap
 from defectgen.errors import DefectgenError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 MERGE_FRACTION = 1e-4
 """Two atoms whose fractional coordinates all differ by less are one atom written twice."""
@@ -32,11 +29,10 @@ def crystal_from_cif(text: str) -> Crystal:
 
     A file in P1, as Materials Project and MP-20 write it, is read directly; one with symmetry operations
     goes through pymatgen, which costs a hundred times as much. Fractional coordinates come back within
-    [0, 1).
+    [0, 1). Atoms of a file in P1 may lie on one place, see `check_apart`.
 
     Raises:
-        CifError: no or several crystals, an unknown element, partial occupancy, two atoms on one place,
-            or a cell without volume.
+        CifError: no or several crystals, an unknown element, partial occupancy, or a cell without volume.
     """
     import gemmi
 
@@ -46,9 +42,7 @@ def crystal_from_cif(text: str) -> Crystal:
         raise CifError(f"not a CIF of one crystal ({' '.join(str(error).split()):.100})") from error
     if not len(block.find_values("_atom_site_fract_x")):
         raise CifError("no atoms with fractional coordinates")
-    crystal = _read_p1(block) if _is_p1(block) else _read_symmetric(text)
-    _check_apart(np.array(crystal.fractional))
-    return crystal
+    return _read_p1(block) if _is_p1(block) else _read_symmetric(text)
 
 
 def _is_p1(block: Any) -> bool:
@@ -117,8 +111,13 @@ def _read_symmetric(text: str) -> Crystal:
         raise CifError(str(error).rstrip(".")) from error
 
 
-def _check_apart(fractional: npt.NDArray[np.float64]) -> None:
-    """Check that no two of some positions, shape (n, 3), are the same."""
+def check_apart(crystal: Crystal) -> None:
+    """Make sure that no two atoms of a crystal are on one place: data are refused then, generated crystals are not.
+
+    Raises:
+        CifError: two are.
+    """
+    fractional = np.array(crystal.fractional)
     difference = fractional[:, None] - fractional[None]
     near = (np.abs(difference - np.round(difference)) < MERGE_FRACTION).all(axis=2)
     first, second = np.nonzero(np.triu(near, 1))

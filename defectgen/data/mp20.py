@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from defectgen.core.cif import CifError, crystal_from_cif
+from defectgen.core.cif import CifError, check_apart, crystal_from_cif
 from defectgen.core.crystal import Crystal
 from defectgen.data.splits import PARTS, split_by_class
 from defectgen.data.tables import cached_table
@@ -210,6 +210,7 @@ def _tidy(row: Mapping[str, Any]) -> dict[str, Any]:
         return tidy | {"problem": row["problem"]}
     try:
         crystal = crystal_from_cif(row["cif"] or "")
+        check_apart(crystal)
         labels = {ours: _number(row, theirs) for ours, theirs in LABELS.items()}
         negative = [LABELS[name] for name in NOT_NEGATIVE if (labels[name] or 0.0) < 0]
         if negative:

@@ -174,7 +174,11 @@ def distance_check(least_angstrom: float = MIN_DISTANCE_ANGSTROM) -> Check:
 
 
 def charge_check(crystal: Crystal) -> str:
-    """Refuses crystals whose elements' common oxidation states cannot add up to zero; metals among themselves pass."""
+    """Refuses crystals whose elements' oxidation states cannot add up to zero; metals among themselves pass.
+
+    The states are those of pymatgen's ``oxi_state_guesses``: all that occur in the ICSD, and the common ones only for
+    elements without such a list.
+    """
     from pymatgen.core import Composition, Element
 
     if all(Element(symbol).is_metal for symbol in crystal.elements) or len(crystal.elements) == 1:
@@ -212,7 +216,8 @@ class CrystalRun:
         samples: in the order of the draws.
         seed: of the run.
         seconds: that drawing and checking took.
-        complete: false if the run was interrupted.
+        complete: false if the run was interrupted or failed.
+        error: what it failed with; to be raised once the samples are safe.
     """
 
     job: CrystalJob
@@ -222,6 +227,7 @@ class CrystalRun:
     seconds: float
     complete: bool = True
     facts: Mapping[str, object] = field(default_factory=dict)
+    error: Exception | None = None
 
     @property
     def n_valid(self) -> int:
@@ -266,10 +272,11 @@ def sample_crystals(
         progress: told of every draw whether it is valid, as 1 or 0.
 
     Returns:
-        The run; what was drawn so far if it was interrupted.
+        The run; what was drawn so far if it was interrupted, or if drawing failed after the first samples.
     """
     limit = DRAWS_PER_SAMPLE * n if max_draws is None else max_draws
     started, samples, valid, rounds, complete = time.monotonic(), list[Sample](), 0, 0, True
+    failure: Exception | None = None
     try:
         while valid < n and len(samples) < limit:
             part = int(np.random.SeedSequence([seed, rounds]).generate_state(1)[0])
@@ -280,7 +287,11 @@ def sample_crystals(
             rounds += 1
     except KeyboardInterrupt:
         complete = False
-    return CrystalRun(job, n, tuple(samples), seed, time.monotonic() - started, complete, dict(facts or {}))
+    except Exception as error:
+        if not samples:
+            raise
+        complete, failure = False, error
+    return CrystalRun(job, n, tuple(samples), seed, time.monotonic() - started, complete, dict(facts or {}), failure)
 
 
 def _judge(job: CrystalJob, text: str, problem: str, checks: Sequence[Check]) -> Sample:

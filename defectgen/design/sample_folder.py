@@ -52,21 +52,28 @@ class SampleRow:
 
 
 def refuse_folder(folder: Path) -> None:
-    """Make sure that nothing is overwritten; meant to be called before the work starts.
+    """Make sure that nothing is overwritten and that it can be written; meant to be called before the work starts.
 
     Raises:
-        UsageError: it is a file, or not empty.
+        UsageError: it is a file, not empty, or cannot be written.
     """
+    folder = folder.resolve()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.", "Name another one.")
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty.", "Name another folder.")
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".defectgen-", dir=place):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror}).", "Name another folder.") from error
 
 
 def write_sample_folder(
     draws: Sequence[SampleRow], folder: Path, task: str, seed: int, manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write a folder of samples; it appears complete or not at all.
+    """Write a folder of samples; a new one appears complete or not at all, an empty one gets its manifest last.
 
     ``structures/*.cif`` and ``samples.extxyz`` hold the valid crystals, ``samples.parquet`` every draw:
     a draw that is a crystal but was refused has a CIF there, with ``valid`` false and the reason.
@@ -85,12 +92,13 @@ def write_sample_folder(
         UsageError: the folder holds something already.
         DefectgenError: it cannot be written.
     """
+    folder = folder.resolve()
     refuse_folder(folder)
     rows = [_row(index, draw, task, seed) for index, draw in enumerate(draws)]
     written = {"stage": manifest["stage"], "defectgen": __version__, **manifest}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder if folder.is_dir() else folder.parent))
         try:
             new = stage / "new"
             (new / STRUCTURES).mkdir(parents=True)
@@ -101,9 +109,11 @@ def write_sample_folder(
             frames = [_extxyz(k, d.structure) for k, d in enumerate(draws) if d.structure is not None and not d.reason]
             (new / FRAMES).write_text("".join(frames), encoding="utf-8")
             (new / MANIFEST).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-            if folder.is_dir():
-                folder.rmdir()
-            new.rename(folder)
+            if folder.is_dir():  # perhaps someone's current one: it stays
+                for part in (STRUCTURES, TABLE, FRAMES, MANIFEST):
+                    (new / part).rename(folder / part)
+            else:
+                new.rename(folder)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
     except OSError as error:

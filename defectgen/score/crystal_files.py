@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from defectgen.core import read_structure
-from defectgen.errors import DefectgenError
+from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.potentials import atoms_problem, import_extra
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-SUFFIXES = (".cif", ".vasp", ".poscar")
+STRUCTURE_SUFFIXES = (".cif", ".vasp", ".poscar")
+"""Of files of one crystal; one with POSCAR or CONTCAR in its name is another."""
+
 EXTXYZ_SUFFIXES = (".extxyz", ".xyz")
 TABLE_SUFFIXES = (".csv", ".parquet")
 SAMPLES = "samples.parquet"
 """The table in a folder that `defectgen generate` or `defectgen template` wrote."""
+
+RELAXATIONS, RELAXED = "relaxations.jsonl", "relaxed"
+"""What tells a folder that `defectgen stability` wrote, and the relaxed crystals in it."""
+
+EXPECTED = "Expected CIF, POSCAR, extended XYZ, CSV or parquet files, or folders of them."
 
 NAME_COLUMNS = ("material_id", "name", "id", "index")
 VALID_COLUMN, REASON_COLUMN = "valid", "reason"
@@ -38,16 +45,18 @@ class NamedCrystal:
         name: material id, or file and number of the row.
         structure: None if there is none.
         note: why there is none, or why it cannot be computed; empty if it can.
+        refused: whether there is none because the generator itself refused the draw.
     """
 
     name: str
     structure: Structure | None
     note: str = ""
+    refused: bool = False
 
     @cached_property
     def digest(self) -> str:
         """Names what the crystal is: the same name, atoms and cell have the same digest."""
-        parts = [self.name, self.note]
+        parts = [self.name, self.note, *(["refused"] if self.refused else [])]
         if self.structure is not None:
             parts += [str(self.structure.lattice.matrix.round(6).tolist())]
             parts += [f"{site.species_string} {site.frac_coords.round(6).tolist()}" for site in self.structure]
@@ -58,22 +67,55 @@ def read_crystals(path: Path) -> Iterator[NamedCrystal]:
     """The crystals of a file or folder, in order; what cannot be read is named and comes without a structure.
 
     Args:
-        path: a CIF or POSCAR file, extended XYZ, a CSV or parquet table with a column ``cif``, a folder of samples
-            (its table is read, so that samples that are no crystals count), or a folder of files.
+        path: see `crystal_files`.
 
     Raises:
-        DefectgenError: no such file or folder, no crystals in it, or a table without CIFs.
+        UsageError: no such file or folder, or no crystals in it.
+        DefectgenError: a table without CIFs.
     """
-    if path.is_dir():
-        yield from _folder(path)
-    elif not path.is_file():
-        raise DefectgenError(f"{path} is not a file.", "Expected CIF, POSCAR, extended XYZ, CSV, parquet or a folder.")
-    elif path.suffix.lower() in TABLE_SUFFIXES:
-        yield from _table(path)
-    elif path.suffix.lower() in EXTXYZ_SUFFIXES:
-        yield from _extxyz(path)
-    else:
-        yield _file(path)
+    for file in crystal_files(path):
+        if file.suffix.lower() in TABLE_SUFFIXES:
+            yield from _table(file)
+        elif file.suffix.lower() in EXTXYZ_SUFFIXES:
+            yield from _extxyz(file)
+        else:
+            yield _file(file)
+
+
+def crystal_files(path: Path) -> list[Path]:
+    """The files of crystals that a path stands for, by name.
+
+    A file stands for itself, a folder of samples for its table (so that draws that are no crystals count), a folder of
+    `defectgen stability` for its relaxed crystals. Any other folder stands for the CIF and POSCAR files in it and its
+    subfolders; if there are none, for the tables and extended XYZ files in it, which often repeat the others.
+
+    Raises:
+        UsageError: no such path, a file of another kind, or a folder without crystals.
+    """
+    if path.is_file():
+        if not (_is_structure(path) or path.suffix.lower() in (*TABLE_SUFFIXES, *EXTXYZ_SUFFIXES)):
+            raise UsageError(f"{path} is no file of crystals.", EXPECTED)
+        return [path]
+    if not path.is_dir():
+        raise UsageError(f"{path} does not exist.", EXPECTED)
+    if (path / SAMPLES).is_file():
+        return [path / SAMPLES]
+    top = path / RELAXED if (path / RELAXATIONS).is_file() else path
+    files = sorted(file for file in top.rglob("*") if _is_structure(file) and file.is_file())
+    if not files:
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in (*TABLE_SUFFIXES, *EXTXYZ_SUFFIXES))
+    if not files:
+        raise UsageError(f"{path} holds no crystals.", EXPECTED)
+    return files
+
+
+def is_poscar(path: Path) -> bool:
+    """Whether a file is one of VASP's structures by its name."""
+    return path.suffix.lower() in STRUCTURE_SUFFIXES[1:] or "POSCAR" in path.name or "CONTCAR" in path.name
+
+
+def _is_structure(path: Path) -> bool:
+    return path.suffix.lower() == ".cif" or is_poscar(path)
 
 
 def parse_cif(text: str) -> Structure:
@@ -93,20 +135,6 @@ def parse_cif(text: str) -> Structure:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DefectgenError(f"cannot be read as CIF ({reason:.100})") from error
-
-
-def _folder(path: Path) -> Iterator[NamedCrystal]:
-    if (path / SAMPLES).is_file():
-        yield from _table(path / SAMPLES)
-        return
-    known = (*SUFFIXES, *EXTXYZ_SUFFIXES)
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in known or p.name.startswith(("POSCAR", "CONTCAR")))
-    if not files:
-        raise DefectgenError(
-            f"{path} holds no crystals.", f"Expected *.cif, *.vasp, *.extxyz or POSCAR files, or {SAMPLES}."
-        )
-    for file in files:
-        yield from read_crystals(file)
 
 
 def _checked(name: str, structure: Structure) -> NamedCrystal:
@@ -162,8 +190,9 @@ def _table(path: Path) -> Iterator[NamedCrystal]:
     named = next((column for column in NAME_COLUMNS if column in table.columns), None)
     for number, row in enumerate(table.iter_rows(named=True), 1):
         name = str(row[named]) if named in NAME_COLUMNS[:3] else f"{path.name}#{row[named] if named else number}"
-        if not row["cif"] or row.get(VALID_COLUMN) is False:
-            yield NamedCrystal(name, None, str(row.get(REASON_COLUMN) or "no CIF"))
+        refused = row.get(VALID_COLUMN) is False
+        if refused or not row["cif"]:
+            yield NamedCrystal(name, None, str(row.get(REASON_COLUMN) or "no CIF"), refused)
             continue
         try:
             yield _checked(name, parse_cif(str(row["cif"])))

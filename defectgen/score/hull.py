@@ -16,7 +16,7 @@ import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.thermo import competing_energies
-from defectgen.web import MaterialsProject
+from defectgen.web import KeyRefusedError, MaterialsProject
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -35,7 +35,7 @@ SAVED = ("formula", "energy_per_atom_ev")
 
 
 class NoReferenceError(DefectgenError):
-    """A hull does not hold an element of a crystal."""
+    """A hull does not hold an element of a crystal, or could not be asked for its elements."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Hull:
     partial: str
     points: dict[str, float]
     project: MaterialsProject | None = None
-    _asked: set[frozenset[str]] = field(default_factory=set, repr=False, compare=False)
+    _asked: dict[frozenset[str], str] = field(default_factory=dict, repr=False, compare=False)
     _diagrams: dict[frozenset[str], Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -90,7 +90,9 @@ class Hull:
             energy_ev_per_atom: on the scale of this hull, eV/atom.
 
         Raises:
-            NoReferenceError: an element of the crystal has no reference; names it.
+            NoReferenceError: an element of the crystal has no reference; names it. Or the Materials Project gave no
+                answer for these elements.
+            KeyRefusedError: the Materials Project does not accept the key.
         """
         from pymatgen.analysis.phase_diagram import PDEntry
 
@@ -110,9 +112,7 @@ class Hull:
             from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
             from pymatgen.core import Composition
 
-            if self.project is not None and symbols not in self._asked:
-                add_lowest(self.points, competing_energies(self.project, sorted(symbols)))
-                self._asked.add(symbols)
+            self._ask(symbols)
             missing = sorted(symbols - self.elements)
             if missing:
                 raise NoReferenceError(f"hull without an elemental reference: {', '.join(missing)} (in {self.source}).")
@@ -124,6 +124,22 @@ class Hull:
                 entries += [PDEntry(Composition(symbol), 0.0) for symbol in sorted(symbols)]
             self._diagrams[symbols] = PhaseDiagram(entries)
         return self._diagrams[symbols]
+
+    def _ask(self, symbols: frozenset[str]) -> None:
+        """Ask the Materials Project for what it knows of some elements, once; what went wrong is said each time."""
+        if self.project is None:
+            return
+        if symbols not in self._asked:
+            problem = ""
+            try:
+                add_lowest(self.points, competing_energies(self.project, sorted(symbols)))
+            except KeyRefusedError:  # no other system would be answered
+                raise
+            except DefectgenError as error:
+                problem = str(error)
+            self._asked[symbols] = problem
+        if self._asked[symbols]:
+            raise NoReferenceError(self._asked[symbols])
 
 
 @functools.cache
@@ -172,13 +188,11 @@ def read_hull(path: Path) -> Hull:
 
 
 def _read_entries(path: Path) -> Hull:
-    from pymatgen.entries.computed_entries import ComputedEntry
-
     try:
         opened = gzip.open if path.suffix.lower() == ".gz" else open
         with opened(path, "rt", encoding="utf-8") as file:
             content = json.load(file)
-        entries = [ComputedEntry.from_dict(_entry_without_class(entry)) for entry in content]
+        entries = [_entry(item) for item in content]
         if not entries:
             raise ValueError("the list is empty")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -186,8 +200,7 @@ def _read_entries(path: Path) -> Hull:
         raise DefectgenError(
             f"{path}: no list of computed entries ({reason:.100}).", "Expected what pymatgen's dumpfn writes."
         ) from error
-    raw = [entry for entry in entries if not entry.energy_adjustments and entry.parameters.get("run_type")]
-    processed = _with_corrections(raw)
+    processed = _with_corrections([entry for entry in entries if _is_raw(entry)])
     points: dict[str, float] = {}
     add_lowest(
         points,
@@ -199,16 +212,28 @@ def _read_entries(path: Path) -> Hull:
     return Hull(f"{path.name}, {len(entries)} entries{corrected}", TOTAL, "only the entries of the file", points)
 
 
-def _entry_without_class(entry: Any) -> dict[str, Any]:
-    """A serialized entry of any class as one of the class without structure."""
-    if not isinstance(entry, Mapping) or not {"composition", "structure"} & set(entry):
-        raise ValueError("an item is no entry")
-    kept = {key: value for key, value in entry.items() if key not in ("structure", "@class", "@module")}
-    if "composition" not in kept:
-        from pymatgen.core import Structure
+def _entry(item: Any) -> Any:
+    """A serialized entry of any class; its structure, which tells peroxides, is kept if it is to be corrected."""
+    from pymatgen.core import Structure
+    from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
-        kept["composition"] = Structure.from_dict(entry["structure"]).composition.as_dict()
-    return kept
+    if not isinstance(item, Mapping) or not {"composition", "structure"} & set(item):
+        raise ValueError("an item is no entry")
+    kept = {key: value for key, value in item.items() if key not in ("structure", "@class", "@module")}
+    if "composition" not in kept:
+        kept["composition"] = Structure.from_dict(item["structure"]).composition.as_dict()
+    entry = ComputedEntry.from_dict(kept)
+    if not item.get("structure") or not _is_raw(entry):
+        return entry
+    structure = Structure.from_dict(item["structure"])
+    return ComputedStructureEntry(
+        structure, entry.uncorrected_energy, parameters=entry.parameters, data=entry.data, entry_id=entry.entry_id
+    )
+
+
+def _is_raw(entry: Any) -> bool:
+    """Whether an entry says how it was run and has no corrections."""
+    return not entry.energy_adjustments and bool(entry.parameters.get("run_type"))
 
 
 def _with_corrections(entries: Sequence[Any]) -> dict[int, float]:
@@ -254,8 +279,11 @@ def _read_table(path: Path) -> Hull:
         )
     is_formation = energy in FORMATION_COLUMNS
     by_hull = is_formation and ABOVE_COLUMN in table.columns
-    rows = []
-    for number, row in enumerate(table.iter_rows(named=True), 2):
+    rows, without = [], 0
+    for number, row in enumerate(table.iter_rows(named=True), 1):
+        if row[energy] is None:
+            without += 1
+            continue
         try:
             composition = Composition(str(row[formula]), strict=True)
             value = float(row[energy])
@@ -265,17 +293,18 @@ def _read_table(path: Path) -> Hull:
                 raise ValueError("no finite number")
         except (ValueError, TypeError) as error:
             raise DefectgenError(
-                f"{path}, line {number}: expected a formula and an energy, got {row[formula]!r} and {row[energy]!r}."
+                f"{path}, row {number}: expected a formula and an energy, got {row[formula]!r} and {row[energy]!r}."
             ) from error
         rows.append((composition.reduced_formula, value / (composition.num_atoms if energy in TOTAL_COLUMNS else 1)))
     if not rows:
-        raise DefectgenError(f"{path}: holds no rows.", "Expected a formula and an energy in each.")
+        raise DefectgenError(f"{path}: holds no rows with an energy.", "Expected a formula and an energy in each.")
     points: dict[str, float] = {}
     add_lowest(points, rows)
     what = "formation energies" if is_formation else "total energies"
     through = f", minus {ABOVE_COLUMN}" if by_hull else ""
+    left_out = f" ({without} rows without one left out)" if without else ""
     return Hull(
-        f"{path.name}, {len(rows)} {what}{through}",
+        f"{path.name}, {len(rows)} {what}{through}{left_out}",
         FORMATION if is_formation else TOTAL,
         "only the crystals of the file",
         points,

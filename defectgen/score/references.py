@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.corrections import correction_ev
@@ -164,7 +165,8 @@ def references_from_table(
 ) -> References:
     """References fitted to the labelled crystals of a table of MP-20 layout, about `ROWS_AN_ELEMENT` an element.
 
-    Rows with a broken CIF, and those that the potential cannot compute, are left out and counted in the source.
+    Rows without a label are passed over. Those with a broken CIF, and those that the potential cannot compute, are
+    left out and counted in the source.
 
     Args:
         path: a table with a formula, a formation energy by atom and a ``cif`` a row.
@@ -186,6 +188,7 @@ def references_from_table(
             f"{path} has formation energies but no column cif to compute reference energies from.",
             "Give the elemental phases as --elements FILES, or a hull of total energies.",
         )
+    table = table.filter(pl.col(formation).is_not_null())
     compositions = [Composition(text) for text in table[formula]]
     rows = pick_rows(
         [frozenset(element.symbol for element in composition.elements) for composition in compositions],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.corrections import correction_ev, corrections_of
-from defectgen.score.crystal_files import NamedCrystal, file_label, parse_cif
+from defectgen.score.crystal_files import RELAXATIONS, RELAXED, SAMPLES, NamedCrystal, file_label, parse_cif
 from defectgen.score.crystal_relaxation import FORCE_TOLERANCE_EV_ANGSTROM, MAX_STEPS, relax_crystal
 from defectgen.score.hull import FORMATION, Hull, NoReferenceError
 from defectgen.score.potentials import Potential
@@ -31,10 +31,16 @@ if TYPE_CHECKING:
 METASTABLE_EV_PER_ATOM = 0.1
 """A crystal less than this above the hull is metastable (Gruver et al., section 5)."""
 
-ROWS = "relaxations.jsonl"
+ROWS = RELAXATIONS
 """One line a crystal, written as it is done; the first line holds the settings."""
 
-NOT_READ, UNKNOWN_ELEMENT, FAILED = "not read", "unknown element", "failed"
+REFERENCES, ELEMENTS = "references.json", "elements"
+"""Reference energies of a folder, and the subfolder with relaxations of elemental phases."""
+
+VASP, VASP_FILES = "vasp", frozenset({"POSCAR", "INCAR", "KPOINTS", "POTCAR.spec"})
+"""The subfolder of inputs, and what is in the folder of each."""
+
+NOT_READ, REFUSED, UNKNOWN_ELEMENT, FAILED = "not read", "refused", "unknown element", "failed"
 
 SCHEMA = {
     "index": pl.Int64, "name": pl.String, "formula": pl.String, "n_atoms": pl.Int64, "status": pl.String,
@@ -61,6 +67,22 @@ class RelaxationSettings:
     potential: str
     max_steps: int = MAX_STEPS
     fmax_ev_angstrom: float = FORCE_TOLERANCE_EV_ANGSTROM
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that a folder is new, empty, or one of earlier relaxations; meant to be called before the work starts.
+
+    Raises:
+        UsageError: it is a file, holds generated samples, or holds something else.
+    """
+    hint = "Name another folder."
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder.", hint)
+    if (folder / SAMPLES).exists():
+        raise UsageError(f"{folder} holds samples ({SAMPLES}).", hint)
+    ours = (ROWS, REFERENCES, f"{ELEMENTS}/{ROWS}")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).is_file() for name in ours):
+        raise UsageError(f"{folder} is not empty and holds no relaxations.", hint)
 
 
 def relax_all(
@@ -109,7 +131,8 @@ def relax_all(
 def read_rows(path: Path, settings: RelaxationSettings) -> dict[str, dict[str, Any]]:
     """The rows of an interrupted or finished run by the digest of their crystal; none if there is no file.
 
-    A last line that was cut off is taken out of the file.
+    Rows that say that a library failed are left out, so that these crystals are tried again. A last line that was
+    cut off is taken out of the file.
 
     Raises:
         UsageError: made with other settings.
@@ -133,12 +156,16 @@ def read_rows(path: Path, settings: RelaxationSettings) -> dict[str, dict[str, A
         raise UsageError(f"{path.parent} holds relaxations with {got}.", "Choose another folder, or the same settings.")
     if whole != content:
         path.write_text(whole, encoding="utf-8")
-    return rows
+    return {digest: row for digest, row in rows.items() if row.get("status") != FAILED}
 
 
 def _row(crystal: NamedCrystal, potential: Potential, settings: RelaxationSettings) -> dict[str, Any]:
     """What became of one crystal."""
-    row: dict[str, Any] = {"name": crystal.name, "status": NOT_READ, "note": crystal.note}
+    row: dict[str, Any] = {
+        "name": crystal.name,
+        "status": REFUSED if crystal.refused else NOT_READ,
+        "note": crystal.note,
+    }
     structure = crystal.structure
     if structure is None:
         return row
@@ -215,19 +242,19 @@ def summarize(table: pl.DataFrame) -> dict[str, Any]:
     """Counts and shares of a table of `judge`; whatever could not be judged stays in the denominator.
 
     Returns:
-        ``crystals`` is the number of all rows; ``share_metastable`` is over them, ``share_metastable_of_judged`` over
-        those with an energy above the hull.
+        ``crystals`` is the number of all rows and ``refused`` that of draws which the generator itself refused;
+        ``share_metastable_of_all`` is over all rows, ``share_metastable_of_not_refused`` over all but these.
     """
     status = table["status"]
     above = table["e_above_hull_ev_per_atom"].drop_nulls()
     metastable = int(table["metastable"].fill_null(False).sum())
     relaxed = int(status.is_in([CONVERGED, NOT_CONVERGED]).sum())
-    skipped = int(status.is_in([NOT_READ, UNKNOWN_ELEMENT]).sum())
+    told = {name: int((status == name).sum()) for name in (REFUSED, NOT_READ, UNKNOWN_ELEMENT, FAILED)}
+    not_refused = table.height - told[REFUSED]
     return {
         "crystals": table.height,
-        "not_read": int((status == NOT_READ).sum()),
-        "unknown_element": int((status == UNKNOWN_ELEMENT).sum()),
-        "diverged": table.height - relaxed - skipped,
+        **{name.replace(" ", "_"): n for name, n in told.items()},
+        "diverged": table.height - relaxed - sum(told.values()),
         "relaxed": relaxed,
         "not_converged": int((status == NOT_CONVERGED).sum()),
         "without_reference": relaxed - above.len(),
@@ -235,36 +262,62 @@ def summarize(table: pl.DataFrame) -> dict[str, Any]:
         "judged_without_competitor": int((table["n_competing"] == 0).sum()),
         "metastable": metastable,
         "on_or_below_hull": int((above <= 0).sum()),
-        "share_metastable": metastable / table.height if table.height else None,
-        "share_metastable_of_judged": metastable / above.len() if above.len() else None,
+        "share_metastable_of_all": metastable / table.height if table.height else None,
+        "share_metastable_of_not_refused": metastable / not_refused if not_refused else None,
         "threshold_ev_per_atom": METASTABLE_EV_PER_ATOM,
         "median_seconds": table["seconds"].median(),
     }
 
 
 def write_structures(rows: Sequence[Mapping[str, Any]], table: pl.DataFrame, folder: Path) -> tuple[int, list[str]]:
-    """Write ``relaxed/*.cif`` of all relaxed crystals and ``vasp/*/`` of the metastable ones, and no others.
+    """Write ``relaxed/*.cif`` of all relaxed crystals and ``vasp/*/`` of the metastable ones.
+
+    Those of an earlier call are taken away. Files of other names stay, and so does a folder below ``vasp`` that
+    holds anything but the four files of an input, exactly as it is.
 
     Returns:
-        How many inputs for VASP were written, and of which crystals none could be made.
+        How many inputs for VASP were written; of which crystals none could be made, and which folders were left.
     """
-    relaxed = folder / "relaxed"
-    for made in (relaxed, folder / "vasp"):
-        shutil.rmtree(made, ignore_errors=True)
-    relaxed.mkdir(parents=True)
-    n_inputs, without = 0, []
+    relaxed, vasp = folder / RELAXED, folder / VASP
+    relaxed.mkdir(parents=True, exist_ok=True)
+    for made in relaxed.glob("*.cif"):
+        if _is_label(made.stem):
+            made.unlink()
+    left = _remove_inputs(vasp)
+    n_inputs, without = 0, [f"{path} holds more than an input and is left as it is." for path in left]
     for index, (row, metastable) in enumerate(zip(rows, table["metastable"], strict=True)):
         if not row.get("cif"):
             continue
         label = file_label(index, row["name"])
         (relaxed / f"{label}.cif").write_text(row["cif"], encoding="utf-8")
-        if metastable:
+        if metastable and vasp / label not in left:
             try:
-                write_vasp_input(parse_cif(row["cif"]), folder / "vasp" / label)
+                write_vasp_input(parse_cif(row["cif"]), vasp / label)
                 n_inputs += 1
             except DefectgenError as error:
                 without.append(f"{row['name']}: {error}")
     return n_inputs, without
+
+
+def _is_label(name: str) -> bool:
+    """Whether a name is one of `file_label`."""
+    return re.fullmatch(r"\d{5,}-[A-Za-z0-9_-]*", name) is not None
+
+
+def _remove_inputs(vasp: Path) -> list[Path]:
+    """Remove the folders of inputs below a folder; those that hold anything else stay and are returned."""
+    left = []
+    for made in sorted(path for path in vasp.glob("*") if path.is_dir() and _is_label(path.name)):
+        found = list(made.iterdir())
+        if made.is_symlink() or any(path.name not in VASP_FILES or not path.is_file() for path in found):
+            left.append(made)
+            continue
+        for path in found:
+            path.unlink()
+        made.rmdir()
+    if vasp.is_dir() and not any(vasp.iterdir()):
+        vasp.rmdir()
+    return left
 
 
 def write_vasp_input(structure: Structure, folder: Path) -> None:

@@ -13,6 +13,9 @@ THERMO_TYPE = "GGA_GGA+U"
 PAGE = 1000
 """Documents in one request."""
 
+SYSTEMS = 100
+"""Chemical systems in one request: their names stand in its address, whose length is limited."""
+
 
 def competing_energies(project: MaterialsProject, elements: Sequence[str]) -> list[tuple[str, float]]:
     """All compounds of some elements and of any part of them.
@@ -29,6 +32,12 @@ def competing_energies(project: MaterialsProject, elements: Sequence[str]) -> li
     """
     sizes = range(1, len(elements) + 1)
     systems = ["-".join(part) for size in sizes for part in itertools.combinations(sorted(elements), size)]
+    parts = [systems[start : start + SYSTEMS] for start in range(0, len(systems), SYSTEMS)]
+    return [row for part in parts for row in _compounds(project, part)]
+
+
+def _compounds(project: MaterialsProject, systems: Sequence[str]) -> list[tuple[str, float]]:
+    """Formula and energy of all compounds of some systems, page by page."""
     query = {
         "chemsys": ",".join(systems),
         "thermo_types": THERMO_TYPE,

@@ -61,7 +61,10 @@ class CrystalGrammar:
                     "Allow more with --max-atoms.",
                 )
             if missing := [element for element, _ in self.composition if element not in self.elements]:
-                raise UsageError(f"formula {name} has {', '.join(missing)}, which the allowed elements leave out.")
+                raise UsageError(
+                    f"formula {name} has {', '.join(missing)}, which the allowed elements leave out.",
+                    "Name them with --elements.",
+                )
 
     @property
     def start(self) -> State:

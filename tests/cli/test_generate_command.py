@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from tiny_model import tiny_model_dir
 
+from defectgen_cli import generate as command
 from defectgen_cli.app import main
 
 __all__ = ["tiny_model_dir"]  # a fixture
@@ -86,7 +91,8 @@ def test_an_adapter_brings_its_elements_and_largest_cell(
     assert main([*call, "--elements", "Na,K", "-o", str(tmp_path / "other")]) == 0
     assert f"not in the training data of {adapter}: K" in capsys.readouterr().err
     assert main([*call, "--formula", "KCl", "-o", str(tmp_path / "none")]) == 2
-    assert "formula KCl has K, which the allowed elements leave out" in capsys.readouterr().err
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith("formula KCl has K, which the allowed elements leave out. Name them with --elements.")
 
 
 def test_infill(capsys: pytest.CaptureFixture[str], tiny_model_dir: Path, tmp_path: Path, salt: Path) -> None:
@@ -109,6 +115,39 @@ def test_free_decoding_counts_what_is_no_crystal(
     assert (result["draws"], result["valid"]) == (3, 0)
     assert sum(result["rejected"].values()) == 3
     assert "only 0 of 2 crystals are valid after 3 draws" in captured.err
+
+
+def test_sigterm_keeps_what_was_drawn(
+    capsys: pytest.CaptureFixture[str], tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(n: int, seed: int) -> Iterator[tuple[str, str]]:  # noqa: ARG001 - ended after one
+        yield "5.0 5.0 5.0\n90 90 90\nNa\n0.00 0.00 0.00", ""
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        yield "", "not reached"
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(command, "_source", lambda *_: draw)
+    assert main(["generate", "--model", str(tiny_model_dir), "-n", "3", "-o", str(tmp_path / "out")]) == 130
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["complete"], manifest["counts"]["draws"]) == (False, 1)
+    assert "what was drawn so far is in" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_error_is_raised_once_the_draws_are_written(
+    capsys: pytest.CaptureFixture[str], tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(n: int, seed: int) -> Iterator[tuple[str, str]]:  # noqa: ARG001 - fails after one
+        yield "5.0 5.0 5.0\n90 90 90\nNa\n0.00 0.00 0.00", ""
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(command, "_source", lambda *_: draw)
+    assert main(["generate", "--model", str(tiny_model_dir), "-n", "3", "-o", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    assert "error: RuntimeError: CUDA out of memory" in captured.err
+    assert captured.out == ""
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"] is False
 
 
 @pytest.mark.parametrize(

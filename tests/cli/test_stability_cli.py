@@ -10,6 +10,7 @@ import pytest
 from fake_crystal_potential import CrystalPotential, element_cell, rocksalt
 from pymatgen.core import Element, Structure
 
+from defectgen.score.hull import TOTAL, Hull, read_hull
 from defectgen.web import KEY_VARIABLE
 from defectgen_cli import stability as command
 from defectgen_cli.app import main
@@ -58,7 +59,7 @@ def test_a_folder_against_labelled_crystals(
     assert "broken.cif" in captured.err
     result = json.loads(captured.out)
     assert result["counts"]["crystals"] == 4
-    assert result["counts"]["share_metastable"] == 0.25
+    assert result["counts"]["share_metastable_of_all"] == 0.25
     assert result["hull"]["partial"] == "only the crystals of the file"
     assert result["hull"]["scale"] == "formation"
     assert result["corrections"] == "MP2020 corrections added"
@@ -126,14 +127,72 @@ def test_wrong_calls_are_one_line(
     for given, hull, code, message in (
         (files, "mp", 2, f"{KEY_VARIABLE} is not set"),
         (files, str(tmp_path / "none.csv"), 1, "is not a file"),
-        (tmp_path / "empty", str(labels), 1, "holds no crystals"),
+        (tmp_path / "empty", str(labels), 2, "holds no crystals"),
         (tmp_path / "torn", str(labels), 1, "1 crystals, none can be read"),
-        (files / "salt.cif", str(tmp_path / "part.csv"), 1, "hull without an elemental reference: Cl"),
+        (
+            files,
+            str(tmp_path / "part.csv"),
+            1,
+            "none of 4 crystals can be judged: 1 not read, 1 with an unknown element, 2 without a reference on the "
+            "hull; the first: fake never saw Ar. Add the element to the hull, or use --hull mp.",
+        ),
     ):
         assert main(["stability", str(given), "--hull", hull, "-o", str(tmp_path / "out")]) == code
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("error: ")
         assert message in error
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_folder_of_other_work_is_left_alone(
+    files: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "work"
+    (work / "vasp" / "00000-salt").mkdir(parents=True)
+    (work / "vasp" / "00000-salt" / "OUTCAR").write_text("days of work")
+    assert main(["stability", str(files), "--hull", str(labels), "-o", str(work)]) == 2
+    assert "is not empty and holds no relaxations" in capsys.readouterr().err
+    assert [path.name for path in work.rglob("*") if path.is_file()] == ["OUTCAR"]
+
+
+@pytest.mark.usefixtures("fake")
+def test_refused_draws_of_a_samples_folder_are_counted_apart(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    cif = rocksalt("Na", "Cl").to(fmt="cif")
+    table = {"index": [0, 1], "cif": [cif, cif], "valid": [True, False], "reason": ["", "charge: no"]}
+    pl.DataFrame(table).write_parquet(samples / "samples.parquet")
+    call = ["stability", str(samples), "--hull", str(labels), "-o"]
+    assert main([*call, str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    assert "1 of 2 are draws that the generator refused" in shown.err
+    assert "warning" not in shown.err
+    assert "1 of 2 crystals (50.0 %) are metastable" in shown.out
+    assert "100.0 % of the 1 that the generator did not refuse" in shown.out
+    assert pl.read_csv(tmp_path / "out" / "stability.csv")["status"].to_list() == ["converged", "refused"]
+    assert main([*call, str(samples)]) == 2
+    assert "holds samples" in capsys.readouterr().err
+    words = ["evaluate", "bulk", str(samples), "--stability", str(tmp_path / "out" / "stability.csv"), "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["metastable"] == {"value": 1.0, "n": 1, "of": 1}
+
+
+@pytest.mark.usefixtures("fake")
+def test_what_the_materials_project_answered_is_kept(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from defectgen.score import stability
+
+    def interrupted(_: object, hull: Hull, __: object) -> None:
+        hull.points["NaCl"] = -3.4
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_hull", lambda _: Hull("made", TOTAL, "", {}))
+    monkeypatch.setattr(stability, "judge", interrupted)
+    assert main(["stability", str(files), "--hull", "mp", "-o", str(tmp_path / "out")]) == 130
+    assert read_hull(tmp_path / "out" / "hull.csv").points == {"NaCl": -3.4}
 
 
 def test_a_potential_that_does_not_exist(files: Path, labels: Path, tmp_path: Path) -> None:
@@ -168,5 +227,8 @@ def test_templates_are_swapped_as_the_table_says_and_can_be_judged(
     assert main(["template", str(files), "-n", "6", "--seed", "3", "-o", str(tmp_path / "again")]) == 0
     assert pl.read_parquet(tmp_path / "again" / "samples.parquet").equals(samples)
     assert main(["template", str(files), "-n", "1", "-o", str(output)]) == 2
+    (tmp_path / "tables").mkdir()
+    pl.DataFrame({"cif": [rocksalt("Mg", "O").to(fmt="cif")]}).write_csv(tmp_path / "tables" / "known.csv")
+    assert main(["template", str(tmp_path / "tables"), "-n", "2", "-o", str(tmp_path / "from-table")]) == 0
     assert main(["template", str(files / "argon.cif"), "-n", "1", "-o", str(tmp_path / "salt")]) == 2
     assert "holds an element with a similar ion" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from crystal_files import cif_text, made_up_crystals
 
-from defectgen.core.cif import CifError, crystal_from_cif
+from defectgen.core.cif import CifError, check_apart, crystal_from_cif
 from defectgen.core.crystal import Crystal
 
 SALT = Crystal((5.6, 5.6, 5.6), (90, 90, 90), ("Na", "Cl"), ((0, 0, 0), (0.5, 0.5, 0.5)))
@@ -74,7 +74,6 @@ def test_charges_labels_and_errors_of_numbers_are_understood() -> None:
         ("  Cl  Cl1", "  Met8  Met8", "'Met8' is no element"),
         ("0.50000000  0.50000000  0.50000000  1", "0.5 0.5 0.5 0.5", "occupancy 0.5 of atom 2"),
         ("0.50000000  0.50000000  0.50000000  1", "0.5 ? 0.5 1", "no finite position for atom 2"),
-        ("0.50000000  0.50000000  0.50000000  1", "1.00001 0 0 1", "atoms 1 and 2 are on one place"),
         ("_cell_length_a   5.60000000", "", "no cell"),
         ("_cell_length_a   5.60000000", "_cell_length_a -5.6", "expected more than 0"),
         ("_cell_angle_alpha   90.00000000", "_cell_angle_alpha 185", "expected three that enclose a volume"),
@@ -89,6 +88,15 @@ def test_what_is_wrong_with_a_file_is_said(old: str, new: str, reason: str) -> N
         crystal_from_cif(text.replace(old, new))
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_two_atoms_on_one_place_are_a_crystal_until_someone_asks() -> None:
+    text = cif_text(SALT).replace("0.50000000  0.50000000  0.50000000  1", "1.00001 0 0 1")
+    crystal = crystal_from_cif(text)
+    assert crystal.species == ("Na", "Cl")
+    with pytest.raises(CifError, match="atoms 1 and 2 are on one place"):
+        check_apart(crystal)
+    check_apart(SALT)
 
 
 @pytest.mark.parametrize("text", ["", "data_x", "not a cif at all", "\x00", ROCK_SALT.replace("5.62(1)", "?")])

@@ -12,12 +12,14 @@ import pytest
 from crystal_files import cif_text, made_up_crystals, published_rows, write_csv
 
 from defectgen.core.cif import crystal_from_cif
+from defectgen.core.crystal import Crystal
 from defectgen.data import mp20
 from defectgen.data.mp20 import crystal_of, read_crystals, shared_formulas, split_by_formula
 from defectgen.errors import DefectgenError, UsageError
 
 DATA_VARIABLE = "DEFECTGEN_MP20"
 CRYSTALS = made_up_crystals(20, seed=1)
+ON_ONE_PLACE = Crystal((4.0,) * 3, (90.0,) * 3, ("Na", "Cl"), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +67,7 @@ def test_labels_may_be_missing(tmp_path: Path, rows: list[dict[str, object]]) ->
         ("cif", "# generated using pymatgen\ndata_X\n", "no atoms"),
         ("cif", "", "not a CIF of one crystal"),
         ("cif", cif_text(CRYSTALS[0]), f"pretty_formula is {CRYSTALS[2].formula}, the crystal is"),
+        ("cif", cif_text(ON_ONE_PLACE), "atoms 1 and 2 are on one place"),
         ("pretty_formula", "no formula", "pretty_formula is no formula, the crystal is"),
         ("band_gap", "wide", "band_gap is 'wide', expected a number"),
         ("band_gap", -0.1, "band_gap is -0.1, expected 0 or more"),

@@ -26,6 +26,7 @@ from defectgen.design.crystals import (
     sample_crystals,
     write_samples,
 )
+from defectgen.design.sample_folder import refuse_folder
 from defectgen.errors import UsageError
 from defectgen.llm.generate import Sampling, TransformersGenerator
 from defectgen.text.crystals import parse_crystal, parse_formula, write_crystal
@@ -224,6 +225,53 @@ def test_the_extended_xyz_file_is_one_for_ase(tmp_path: Path) -> None:
     frames = io.read(tmp_path / "samples" / "samples.extxyz", index=":")
     assert [frame.get_chemical_formula() for frame in frames] == ["O3SrTi", "O3SrTi"]
     assert frames[0].get_volume() == pytest.approx(3.9**3)
+
+
+def test_an_error_late_in_a_run_keeps_what_was_drawn_before_it(tmp_path: Path) -> None:
+    text = write_crystal(PEROVSKITE)
+
+    def draw(n: int, seed: int) -> Iterator[tuple[str, str]]:  # noqa: ARG001 - fails after two
+        yield text, ""
+        yield text, ""
+        raise RuntimeError("out of memory")
+
+    run = sample_crystals(generation_job({}), draw, 10)
+    assert str(run.error) == "out of memory"
+    manifest = write_samples(run, tmp_path / "samples")
+    assert (manifest["complete"], manifest["counts"]["valid"]) == (False, 2)
+
+    def nothing(n: int, seed: int) -> Iterator[tuple[str, str]]:  # noqa: ARG001 - fails at once
+        raise RuntimeError("no model")
+        yield "", ""
+
+    with pytest.raises(RuntimeError, match="no model"):
+        sample_crystals(generation_job({}), nothing, 10)
+
+
+def test_the_empty_current_folder_is_filled_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = write_crystal(PEROVSKITE)
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    write_samples(sample_crystals(generation_job({}), scripted(text), 1), Path())
+    assert tmp_path.stat().st_ino == before
+    assert {path.name for path in Path().iterdir()} == {
+        "structures",
+        "samples.parquet",
+        "samples.extxyz",
+        "manifest.json",
+    }
+    assert [path.name for path in Path("structures").iterdir()] == ["00000.cif"]
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    refuse_folder(tmp_path / "new" / "deep")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        refuse_folder(tmp_path / "file" / "out")
+    if Path("/proc/self").is_dir():
+        with pytest.raises(UsageError, match="cannot be written"):
+            refuse_folder(Path("/proc/self/out"))
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from fake_crystal_potential import rocksalt
 from local_server import served
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
 from defectgen import web
@@ -76,6 +76,21 @@ def test_entries_that_say_how_they_were_run_are_corrected(tmp_path: Path) -> Non
     assert "2 entries, 1 of them corrected here" in hull.source
 
 
+def test_the_structure_of_an_entry_tells_a_peroxide(tmp_path: Path) -> None:
+    """Pyrite-type ZnO2 holds O2 units of 1.47 angstrom: -0.465 eV an O atom (Wang et al., 2021) instead of -0.687."""
+    cell = Structure.from_spacegroup("Pa-3", Lattice.cubic(4.871), ["Zn", "O"], [[0, 0, 0], [0.413] * 3])
+    raw = ComputedStructureEntry(cell, -60.0, parameters={"run_type": "GGA", "hubbards": {}, "software": "vasp"})
+    (tmp_path / "e.json").write_text(json.dumps([raw.as_dict()]))
+    assert read_hull(tmp_path / "e.json").points["ZnO2"] == pytest.approx((-60.0 - 8 * 0.465) / 12)
+
+
+def test_rows_without_an_energy_are_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("formula,energy_per_atom\nNa,-1.3\nCl,\nNaCl,-3.4\n")
+    hull = read_hull(tmp_path / "t.csv")
+    assert hull.points == {"Na": -1.3, "NaCl": -3.4}
+    assert "2 total energies (1 rows without one left out)" in hull.source
+
+
 def test_formation_energies_of_a_table(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text(
@@ -111,10 +126,11 @@ def test_total_energies_of_a_table(tmp_path: Path, column: str, value: float) ->
         ("a.json", "[]", "the list is empty"),
         ("a.json", '[{"x": 1}]', "an item is no entry"),
         ("a.csv", "formula,x\nNa,1\n", "no column of formulas or of energies, got formula, x"),
-        ("a.csv", "formula,energy\nNa,abc\n", "line 2: expected a formula and an energy, got 'Na' and 'abc'"),
-        ("a.csv", "formula,energy\nXx2,-1\n", "line 2: expected a formula"),
-        ("a.csv", "formula,energy\nNa,nan\n", "line 2: expected a formula"),
+        ("a.csv", "formula,energy\nNa,abc\n", "row 1: expected a formula and an energy, got 'Na' and 'abc'"),
+        ("a.csv", "formula,energy\nNa,-1\nXx2,-1\n", "row 2: expected a formula"),
+        ("a.csv", "formula,energy\nNa,nan\n", "row 1: expected a formula"),
         ("a.csv", "formula,energy\n", "holds no rows"),
+        ("a.csv", "formula,energy\nNa,\n", "holds no rows with an energy"),
         ("a.txt", "x", "is no hull"),
     ],
 )
@@ -136,6 +152,7 @@ class Thermo:
         ]
         self.asked: list[dict[str, list[str]]] = []
         self.url = ""
+        self.broken = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         if handler.headers["X-API-KEY"] != "right-key":
@@ -148,6 +165,9 @@ class Thermo:
             handler.send_error(404)
             return
         systems = set(query["chemsys"][0].split(","))
+        if self.broken in systems:
+            handler.send_error(400)
+            return
         rows = [
             row
             for row in self.compounds
@@ -190,6 +210,33 @@ def test_answers_of_several_pages_are_put_together(project: Thermo) -> None:
     found = competing_energies(MaterialsProject.from_environment(), ["Na", "Cl"])
     assert len(found) == len(project.compounds) > PAGE
     assert len(project.asked) == 2
+
+
+def test_many_systems_are_asked_for_in_parts(project: Thermo) -> None:
+    """Eight elements have 255 systems, whose names are too long for one address."""
+    elements = ["Na", "Cl", "Mg", "O", "Ca", "Fe", "K", "Br"]
+    found = competing_energies(MaterialsProject.from_environment(), elements)
+    assert sorted(found) == sorted(ENERGIES.items())
+    named = [query["chemsys"][0].split(",") for query in project.asked]
+    assert [len(systems) for systems in named] == [100, 100, 55]
+    assert len({system for systems in named for system in systems}) == 255
+
+
+def test_a_system_without_an_answer_is_said_and_does_not_end_the_others(project: Thermo) -> None:
+    project.broken = "K"
+    hull = project_hull(MaterialsProject.from_environment())
+    for _ in range(2):
+        with pytest.raises(NoReferenceError, match="answered 400"):
+            hull.above(Composition("KCl"), -3.0)
+    assert len(project.asked) == 1, "it is not asked again and again"
+    assert hull.above(Composition("NaCl"), -3.3).energy_ev == pytest.approx(0.1)
+
+
+def test_a_key_that_is_not_accepted_ends_the_run(project: Thermo) -> None:
+    hull = project_hull(MaterialsProject("wrong-key", project.url))
+    with pytest.raises(DefectgenError, match="does not accept the key") as caught:
+        hull.above(Composition("NaCl"), -3.3)
+    assert not isinstance(caught.value, NoReferenceError)
 
 
 def test_no_key_a_wrong_key_and_no_connection_are_one_line(project: Thermo, monkeypatch: pytest.MonkeyPatch) -> None:

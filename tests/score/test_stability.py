@@ -15,12 +15,21 @@ from pymatgen.core import Composition, Lattice, Structure
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score import crystal_relaxation, relaxation
+from defectgen.score.bulk.reading import read_entries
 from defectgen.score.corrections import correction_ev, hubbard_u_ev, mp2020_correction_ev
-from defectgen.score.crystal_files import NamedCrystal, read_crystals
+from defectgen.score.crystal_files import NamedCrystal, crystal_files, read_crystals
 from defectgen.score.crystal_relaxation import relax_crystal
 from defectgen.score.hull import FORMATION, TOTAL, Hull
 from defectgen.score.references import elemental_references, fit_references, pick_rows, references_from_table
-from defectgen.score.stability import ROWS, RelaxationSettings, judge, relax_all, summarize, write_structures
+from defectgen.score.stability import (
+    ROWS,
+    RelaxationSettings,
+    check_folder,
+    judge,
+    relax_all,
+    summarize,
+    write_structures,
+)
 
 pytest.importorskip("ase", reason="relaxation needs the m3gnet extra")
 
@@ -178,12 +187,36 @@ def test_every_crystal_gets_a_row_and_failures_stay_in_the_denominator(tmp_path:
     assert table["metastable"].to_list() == [True, None, None, None, None, True]
     counts = summarize(table)
     assert (counts["crystals"], counts["judged"], counts["metastable"]) == (6, 2, 2)
-    assert counts["share_metastable"] == pytest.approx(2 / 6)
-    assert counts["share_metastable_of_judged"] == 1.0
+    assert counts["share_metastable_of_all"] == counts["share_metastable_of_not_refused"] == pytest.approx(2 / 6)
+    assert (counts["refused"], counts["failed"]) == (0, 0)
     assert (counts["not_read"], counts["unknown_element"], counts["diverged"], counts["without_reference"]) == (
         1, 1, 1, 1,
     )  # fmt: skip
     assert judge(rows, salt_hull(0.2), None)["metastable"][0] is False
+
+
+def test_refused_draws_have_a_status_and_a_share_without_them(tmp_path: Path) -> None:
+    refused = NamedCrystal("draw", None, "distance: 0.20", refused=True)
+    rows = relax_all([crystals()[0], refused, crystals()[1], crystals()[1]], CrystalPotential(), SETTINGS, tmp_path)
+    table = judge(rows, salt_hull(), None)
+    assert table["status"].to_list() == ["converged", "refused", "not read", "not read"]
+    counts = summarize(table)
+    assert (counts["refused"], counts["not_read"], counts["diverged"]) == (1, 2, 0)
+    assert counts["share_metastable_of_all"] == pytest.approx(1 / 4)
+    assert counts["share_metastable_of_not_refused"] == pytest.approx(1 / 3)
+
+
+def test_what_failed_in_the_library_is_counted_apart_and_tried_again(tmp_path: Path) -> None:
+    def crash(_: Any) -> float:
+        raise MemoryError
+
+    first = relax_all(crystals()[:1], CrystalPotential(distort=crash), SETTINGS, tmp_path)
+    counts = summarize(judge(first, salt_hull(), None))
+    assert (counts["failed"], counts["diverged"]) == (1, 0)
+    for _ in range(2):
+        [row] = relax_all(crystals()[:1], CrystalPotential(), SETTINGS, tmp_path)
+        assert row["status"] == "converged"
+    assert len((tmp_path / ROWS).read_text().splitlines()) == 3, "the second time it is known"
 
 
 def test_formation_energies_are_judged_on_their_own_scale(tmp_path: Path) -> None:
@@ -229,6 +262,43 @@ def test_inputs_for_vasp_are_complete_without_licensed_contents(tmp_path: Path) 
     assert not (tmp_path / "vasp").exists(), "inputs of an earlier hull are gone"
 
 
+def test_nothing_of_the_user_is_removed(tmp_path: Path) -> None:
+    rows = relax_all([crystals()[0], crystals()[5]], CrystalPotential(), SETTINGS, tmp_path)
+    hull = Hull("made", TOTAL, "", {"Na": -1.3, "Cl": -1.8})
+    assert write_structures(rows, judge(rows, hull, None), tmp_path)[0] == 2
+    (tmp_path / "relaxed" / "mine.cif").write_text("x")
+    (tmp_path / "relaxed" / "00009-old.cif").write_text("x")
+    (tmp_path / "vasp" / "mine").mkdir()
+    run = tmp_path / "vasp" / "00000-salt"
+    (run / "OUTCAR").write_text("days of work")
+    (run / "INCAR").write_text("changed")
+    other = judge(rows, Hull("made", TOTAL, "", {"Na": -9.0, "Cl": -9.0}), None)
+    for table in (other, judge(rows, hull, None)):
+        _, said = write_structures(rows, table, tmp_path)
+        assert said == [f"{run} holds more than an input and is left as it is."]
+        assert (run / "OUTCAR").read_text() == "days of work"
+        assert (run / "INCAR").read_text() == "changed"
+        assert len(list(run.iterdir())) == 5
+    names = {path.name for path in (tmp_path / "relaxed").iterdir()}
+    assert names == {"00000-salt.cif", "00001-sodium.cif", "mine.cif"}
+    assert {path.name for path in (tmp_path / "vasp").iterdir()} == {"00000-salt", "00001-sodium", "mine"}
+
+
+def test_a_folder_of_something_else_is_refused_before_work(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new")
+    (tmp_path / "mine" / "vasp").mkdir(parents=True)
+    with pytest.raises(UsageError, match="is not empty and holds no relaxations"):
+        check_folder(tmp_path / "mine")
+    for name in (ROWS, "references.json", f"elements/{ROWS}"):
+        folder = tmp_path / name.replace("/", "-")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("")
+        check_folder(folder)
+    (folder / "samples.parquet").write_text("")
+    with pytest.raises(UsageError, match="holds samples"):
+        check_folder(folder)
+
+
 def test_crystals_of_every_kind_of_file(tmp_path: Path) -> None:
     salt = rocksalt("Na", "Cl")
     samples = tmp_path / "samples"
@@ -249,21 +319,35 @@ def test_crystals_of_every_kind_of_file(tmp_path: Path) -> None:
     atoms = "\n".join(f"{s.specie.symbol} {s.x} {s.y} {s.z}" for s in salt)
     frame_text = f'2\nLattice="{cell}" Properties=species:S:1:pos:R:3\n{atoms}\n'
     (tmp_path / "files" / "two.extxyz").write_text(frame_text * 2)
+    (tmp_path / "files" / "deep").mkdir()
+    salt.to(filename=str(tmp_path / "files" / "deep" / "b.vasp"), fmt="poscar")
     found = list(read_crystals(tmp_path / "files"))
-    assert [Path(named.name).name for named in found] == ["POSCAR", "a.cif", "two.extxyz#1", "two.extxyz#2"]
+    assert [Path(named.name).name for named in found] == ["POSCAR", "a.cif", "b.vasp"], "frames repeat the others"
+    found += read_crystals(tmp_path / "files" / "two.extxyz")
+    assert len(found) == 5
     assert all(named.structure and named.structure.matches(salt) for named in found)
-    assert [(n.name, n.structure is None, n.note) for n in read_crystals(samples)] == [
-        ("samples.parquet#0", False, ""),
-        ("samples.parquet#1", True, "no lattice"),
-        ("samples.parquet#2", True, "distance: refused"),
+    assert [(n.name, n.structure is None, n.note, n.refused) for n in read_crystals(samples)] == [
+        ("samples.parquet#0", False, "", False),
+        ("samples.parquet#1", True, "no lattice", True),
+        ("samples.parquet#2", True, "distance: refused", True),
     ]
+    entries = read_entries([tmp_path / "files"]).entries
+    assert [entry.crystal.formula if entry.crystal else None for entry in entries] == ["NaCl"] * 3
+    (tmp_path / "tables").mkdir()
+    labelled_table(tmp_path / "tables" / "test.csv")
+    assert len(list(read_crystals(tmp_path / "tables"))) == len(read_entries([tmp_path / "tables"]).entries) == 6
+    (tmp_path / "run" / "relaxed").mkdir(parents=True)
+    (tmp_path / "run" / ROWS).write_text("")
+    for path in (tmp_path / "run" / "relaxed" / "a.cif", tmp_path / "run" / "POSCAR"):
+        salt.to(filename=str(path), fmt="cif" if path.suffix else "poscar")
+    assert [path.name for path in crystal_files(tmp_path / "run")] == ["a.cif"], "not its inputs for VASP as well"
     rows = list(read_crystals(tmp_path / "t.csv"))
     assert (len(rows), rows[-1].structure) == (6, None)
     assert "cannot be read as CIF" in rows[-1].note
     (tmp_path / "empty").mkdir()
     for path, message in (
         (tmp_path / "empty", "holds no crystals"),
-        (tmp_path / "none", "is not a file"),
+        (tmp_path / "none", "does not exist"),
         (tmp_path / "x.csv", "no column cif"),
     ):
         (tmp_path / "x.csv").write_text("a\n1\n")

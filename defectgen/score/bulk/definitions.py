@@ -74,8 +74,8 @@ DEFINITIONS = tuple(
          "the asked space group by spglib within 0.2 angstrom, of crystals asked for one", GRUVER),
         ("hit_e_above_hull", "asked stability hit", "the asked side of 0.1 eV/atom above the hull, of crystals asked "
          "for one", GRUVER),
-        ("metastable", "metastable (< 0.1 eV/atom)", "energy above the hull below 0.1 eV/atom, of all crystals",
-         GRUVER),
+        ("metastable", "metastable (< 0.1 eV/atom)", "valid, with an energy above the hull below 0.1 eV/atom, of all "
+         "crystals", GRUVER),
         ("crystals_per_hour", "crystals an hour", "rate that the generator noted", OWN, False),
     )
 )  # fmt: skip

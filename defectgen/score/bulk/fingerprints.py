@@ -67,6 +67,7 @@ def structure_fingerprint(crystal: Crystal) -> Vector:
 
     Raises:
         DefectgenError: no neighbours can be found, for example in a crystal with overlapping atoms.
+        MemoryError: as it comes; so does ImportError.
     """
     finder, parameters = _order()
     structure = crystal.to_structure()
@@ -76,6 +77,8 @@ def structure_fingerprint(crystal: Crystal) -> Vector:
             warnings.simplefilter("ignore")  # CrystalNN wants oxidation states, which CDVAE does not give it
             for index, count in _distinct_sites(crystal).items():
                 total += count * _site_fingerprint(finder, parameters, structure, index)
+    except (MemoryError, ImportError):  # of this moment, not of this crystal
+        raise
     except Exception as error:  # geometry libraries raise nearly anything on impossible crystals
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DefectgenError(f"no structural fingerprint ({reason:.80})") from error

@@ -15,7 +15,7 @@ from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError
 from defectgen.score.bulk import distances, matching
 from defectgen.score.bulk.chemical import smact_valid
-from defectgen.score.bulk.conditions import CHECKED, METASTABLE_EV, meets
+from defectgen.score.bulk.conditions import CHECKED, METASTABLE_EV, meets, unreadable
 from defectgen.score.bulk.distances import NOVEL_COMPOSITION, NOVEL_STRUCTURE, Fingerprints
 from defectgen.score.bulk.fingerprint_store import structure_fingerprints
 from defectgen.score.bulk.fingerprints import (
@@ -90,6 +90,8 @@ def measure(
     judged = [item for item in draws if item.entry.accepted]
     metrics = _validity(draws, judged, crystals.has_draws, smact_problem)
     metrics |= _conditions(judged, crystals.stability_column)
+    strange = {condition: sum(unreadable(item.entry, condition) for item in judged) for condition in CHECKED}
+    notes += [f"{n} asked values of {name} cannot be read and count as not asked" for name, n in strange.items() if n]
     if smact_problem:
         notes.append("valid means structurally valid alone in what follows")
     failures = Counter(item.entry.problem for item in draws if item.entry.crystal is None)
@@ -172,14 +174,13 @@ def _conditions(judged: Sequence[Judged], stability_column: str) -> dict[str, Me
 
 def _metastable(item: Judged) -> bool:
     energy = item.entry.e_above_hull_ev
-    return energy is not None and energy < METASTABLE_EV
+    return item.valid and energy is not None and energy < METASTABLE_EV
 
 
 def _pool(items: Sequence[Judged], stability_column: str) -> tuple[list[Judged], str]:
-    pool = [item for item in items if item.valid]
     if not stability_column:
-        return pool, "valid crystals with fingerprints"
-    return [item for item in pool if _metastable(item)], f"valid crystals below 0.1 eV/atom by {stability_column}"
+        return [item for item in items if item.valid], "valid crystals with fingerprints"
+    return [item for item in items if _metastable(item)], f"valid crystals below 0.1 eV/atom by {stability_column}"
 
 
 def _fingerprints(items: Sequence[Judged], known: dict[int, Vector], composition_problem: str) -> Fingerprints:

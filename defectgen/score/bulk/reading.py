@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,16 @@ import polars as pl
 
 from defectgen.core.cif import CifError, crystal_from_cif
 from defectgen.core.crystal import Crystal
+from defectgen.core.matching import read_structure
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.score.crystal_files import EXTXYZ_SUFFIXES, SAMPLES, TABLE_SUFFIXES, read_frames, read_table
-
-SUFFIXES = (".cif", *TABLE_SUFFIXES, *EXTXYZ_SUFFIXES)
+from defectgen.score.crystal_files import (
+    EXTXYZ_SUFFIXES,
+    TABLE_SUFFIXES,
+    crystal_files,
+    is_poscar,
+    read_frames,
+    read_table,
+)
 
 STABILITY_COLUMNS = ("e_above_hull_ev_per_atom", "e_above_hull_ev", "e_above_hull")
 """Columns taken as energy above the convex hull in eV/atom, the first that is there."""
@@ -64,15 +70,46 @@ class Crystals:
         if limit is None or limit >= len(self.entries):
             return self
         chosen = np.sort(np.random.default_rng(seed).choice(len(self.entries), limit, replace=False))
-        entries = tuple(self.entries[index] for index in chosen)
-        return Crystals(entries, self.has_draws, self.stability_column, self.crystals_per_s)
+        return replace(self, entries=tuple(self.entries[index] for index in chosen))
+
+    def accepted(self) -> Crystals:
+        """Without the draws that the generator refused: what a set to compare with consists of."""
+        return replace(self, entries=tuple(entry for entry in self.entries if entry.accepted))
+
+    def with_stability(self, path: Path) -> Crystals:
+        """With the energies above the hull that `defectgen stability` wrote for the same crystals, row by row.
+
+        Args:
+            path: its table; where it has no energy there is none, whatever the input said.
+
+        Raises:
+            UsageError: another number of rows, another formula in one of them, or no such table.
+            DefectgenError: the file cannot be read.
+        """
+        table = read_table(path)
+        column = STABILITY_COLUMNS[0]
+        if missing := [name for name in ("formula", column) if name not in table.columns]:
+            raise UsageError(f"{path} has no column {missing[0]}.", "Give the stability.csv of defectgen stability.")
+        same = "Give the stability.csv of the same files."
+        if table.height != len(self.entries):
+            raise UsageError(f"{path} has {table.height} rows, the input {len(self.entries)} crystals.", same)
+        entries = []
+        for number, (entry, row) in enumerate(zip(self.entries, table.iter_rows(named=True), strict=True), 1):
+            formula = entry.crystal.formula if entry.crystal else None
+            if formula and row["formula"] and formula != row["formula"]:
+                raise UsageError(f"{path}, row {number}: {row['formula']}, but {entry.name} is {formula}.", same)
+            energy = row[column]
+            if not isinstance(energy, float | int | None):
+                raise UsageError(f"{path}, row {number}: {column} is {energy!r}, expected a number.", same)
+            entries.append(replace(entry, e_above_hull_ev=None if energy is None else float(energy)))
+        return replace(self, entries=tuple(entries), stability_column=f"{column} of {path.name}")
 
 
 def read_entries(paths: Sequence[Path]) -> Crystals:
     """The crystals of files and folders; what cannot be read is an entry that says why.
 
     Raises:
-        UsageError: no such path, a file of another kind, or a folder without crystals.
+        UsageError: no such path, a file of another kind, or a folder without crystals (see `crystal_files`).
         DefectgenError: a table without the column ``cif`` or one that cannot be read.
     """
     files = [file for path in paths for file in crystal_files(path)]
@@ -88,33 +125,10 @@ def read_entries(paths: Sequence[Path]) -> Crystals:
         elif file.suffix.lower() in EXTXYZ_SUFFIXES:
             entries += _xyz_entries(file)
         else:
-            entries.append(_entry(file.name, _text(file)))
+            entries.append(_poscar_entry(file) if is_poscar(file) else _entry(file.name, _text(file)))
     if not entries:
         raise DefectgenError(f"{', '.join(map(str, paths))}: no crystals.", "Expected at least one.")
     return Crystals(tuple(entries), has_draws, column, rate)
-
-
-def crystal_files(path: Path) -> list[Path]:
-    """The files of a path: itself, the samples of a generated folder, or all crystals below a folder by name.
-
-    Raises:
-        UsageError: no such path, a file of another kind, or a folder without crystals.
-    """
-    expected = "Expected CIF, extended XYZ, CSV or parquet files, or folders of them."
-    if path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"{path} is no file of crystals.", expected)
-        return [path]
-    if not path.is_dir():
-        raise UsageError(f"{path} does not exist.", expected)
-    if (path / SAMPLES).is_file():
-        return [path / SAMPLES]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".cif")
-    if not files:  # one kind of file only: tables and extended XYZ often repeat the CIFs
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UsageError(f"{path} holds no crystals.", expected)
-    return files
 
 
 def _read_table(file: Path) -> pl.DataFrame:
@@ -146,6 +160,13 @@ def _entry(name: str, text: str | None, reason: str = "") -> Entry:
         return Entry(name, crystal_from_cif(text))
     except CifError as error:
         return Entry(name, None, str(error))
+
+
+def _poscar_entry(file: Path) -> Entry:
+    try:
+        return Entry(file.name, Crystal.from_structure(read_structure(file)))
+    except DefectgenError as error:
+        return Entry(file.name, None, str(error).removeprefix(f"{file}: ").rstrip("."))
 
 
 def _text(file: Path) -> str:

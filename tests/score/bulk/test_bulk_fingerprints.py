@@ -106,6 +106,21 @@ def test_the_store_computes_a_crystal_once_and_keeps_failures(tmp_path, monkeypa
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("error", [MemoryError, ImportError])
+def test_failures_of_the_moment_are_not_kept(tmp_path, monkeypatch, error):
+    from defectgen.score.bulk import fingerprints
+
+    def broken(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprints, "_site_fingerprint", broken)
+        with pytest.raises(error):
+            fingerprint_store.structure_fingerprints([RUTILE], tmp_path)
+    [found] = fingerprint_store.structure_fingerprints([RUTILE], tmp_path)
+    assert not isinstance(found, str)
+
+
 def prints(structure, composition):
     """Fingerprints on a line each: the first number of a vector, the others 0."""
     n = len(structure)

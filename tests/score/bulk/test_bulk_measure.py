@@ -72,6 +72,28 @@ def test_unreadable_and_crowded_crystals_stay_in_the_denominators():
         assert metrics["compositional"] == {"value": None, "of": 4, "why": "needs the extra bulk"}
 
 
+def coincident():
+    return Crystal((4.0,) * 3, (90.0,) * 3, ("Na", "Cl"), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
+
+
+def test_atoms_on_one_place_fail_in_structure_alone(tmp_path):
+    row = {"raw_text": "x", "reason": "", "task": "generation", "conditions": '{"spacegroup": 221}'}
+    rows = [
+        row | {"cif": cif(salt()), "valid": True},
+        row | {"cif": cif(coincident()), "valid": False, "reason": "distance: 0.00"},
+        row | {"cif": cif(coincident()), "valid": True},
+    ]
+    found = read_entries([write_samples(tmp_path / "run", rows)])
+    crystals = Crystals((Entry("x", coincident()), Entry("y", salt())))
+    metrics = measure(found, crystals, crystals, store=None, watch=Silent).metrics
+    assert metrics["raw_parsed"] == {"value": 1.0, "n": 3, "of": 3}
+    assert metrics["raw_structural"] == {"value": 1 / 3, "n": 1, "of": 3}
+    assert metrics["structural_half_radius"]["n"] == 1
+    if has_extra:
+        assert metrics["raw_compositional"] == {"value": 1.0, "n": 3, "of": 3}
+        assert metrics["compositional"]["value"] == 1.0
+
+
 def test_rejected_draws_count_in_the_raw_rates_alone():
     report = run([Entry("a", salt()), Entry("b", crowded(), accepted=False)], has_draws=True)
     assert report.metrics["raw_structural"]["value"] == 0.5
@@ -107,9 +129,19 @@ def test_nothing_valid_gives_no_figures_but_no_error():
 
 def test_the_pool_is_metastable_where_energies_are_given():
     entries = [Entry("a", salt(), e_above_hull_ev=0.05), Entry("b", salt(4.2, "Mg", "O"), e_above_hull_ev=0.1)]
-    report = run([*entries, Entry("c", salt())], stability_column="e_above_hull_ev")
-    assert report.metrics["metastable"] == {"value": 1 / 3, "n": 1, "of": 3}
+    crowded_low = Entry("d", crowded(), e_above_hull_ev=-1.0)  # low in energy, and no crystal
+    report = run([*entries, Entry("c", salt()), crowded_low], stability_column="e_above_hull_ev")
+    assert report.metrics["metastable"] == {"value": 1 / 4, "n": 1, "of": 4}
     assert report.counts["pool"] == 1
+
+
+@pytest.mark.skipif(not has_extra, reason="compositional validity needs the extra bulk")
+def test_a_composition_that_cannot_be_neutral_is_not_metastable():
+    unbalanced = Crystal((4.0,) * 3, (90.0,) * 3, ("Na", "Na", "Cl"), ((0, 0, 0), (0.5, 0.5, 0), (0.5, 0.5, 0.5)))
+    entries = [Entry("a", salt(), e_above_hull_ev=0.0), Entry("b", unbalanced, e_above_hull_ev=0.0)]
+    report = run(entries, stability_column="e_above_hull_ev")
+    assert report.metrics["structural"]["n"] == 2
+    assert report.metrics["metastable"] == {"value": 0.5, "n": 1, "of": 2}
 
 
 def test_conditions():
@@ -124,6 +156,20 @@ def test_conditions():
     for asked, energy, hit in ((0.0, 0.05, True), (0.0, 0.2, False), (0.3, 0.2, True), (0.3, 0.0, False)):
         found = Entry("x", salt(), conditions={"e_above_hull": asked}, e_above_hull_ev=energy)
         assert meets(found, "e_above_hull") is hit
+
+
+def test_conditions_of_another_form_count_as_not_asked():
+    assert meets(Entry("x", salt(), conditions={"formula": "Na1 Cl1", "spacegroup": "225"}), "formula") is True
+    assert meets(Entry("x", salt(), conditions={"spacegroup": 225.0}), "spacegroup") is True
+    strange = {"formula": "Met8", "spacegroup": "Fm-3m", "e_above_hull": "low"}
+    for name, value in [*strange.items(), ("formula", "Na0.5Cl"), ("spacegroup", [225]), ("e_above_hull", "nan")]:
+        assert meets(Entry("x", salt(), conditions={name: value}), name) is None, (name, value)
+    entries = [Entry("a", salt(), conditions=strange), Entry("b", salt(), conditions={"spacegroup": 225})]
+    report = run(entries, stability_column="e_above_hull")
+    assert report.metrics["hit_spacegroup"] == {"value": 1.0, "n": 1, "of": 1}
+    assert "hit_formula" not in report.metrics
+    for name in strange:
+        assert f"1 asked values of {name} cannot be read and count as not asked" in report.notes
 
 
 def test_the_space_group_allows_for_two_digit_coordinates():
@@ -216,6 +262,76 @@ def test_every_metric_is_defined_and_titles_fit():
                  [salt()], [salt()], has_draws=True, stability_column="e_above_hull", crystals_per_s=1.0)  # fmt: skip
     assert set(report.metrics) == names
     assert all(len(item.title) <= 36 for item in DEFINITIONS)
+
+
+def stability_table(path, rows):
+    pl.DataFrame(rows, schema=["formula", "e_above_hull_ev_per_atom"], orient="row").write_csv(path)
+    return path
+
+
+def test_energies_of_the_stability_command_are_joined_by_row(tmp_path):
+    crystals = Crystals((Entry("a", salt()), Entry("b", None, "no CIF"), Entry("c", salt(4.2, "Mg", "O"))))
+    joined = crystals.with_stability(stability_table(tmp_path / "s.csv", [("NaCl", 0.02), (None, None), ("MgO", None)]))
+    assert [entry.e_above_hull_ev for entry in joined.entries] == [0.02, None, None]
+    assert joined.stability_column == "e_above_hull_ev_per_atom of s.csv"
+    with pytest.raises(UsageError, match=r"row 3: CaO, but c is MgO"):
+        crystals.with_stability(stability_table(tmp_path / "o.csv", [("NaCl", 0.0), (None, None), ("CaO", 0.0)]))
+    with pytest.raises(UsageError, match="has 1 rows, the input 3 crystals"):
+        crystals.with_stability(stability_table(tmp_path / "n.csv", [("NaCl", 0.0)]))
+    with pytest.raises(UsageError, match="row 1: e_above_hull_ev_per_atom is 'low', expected a number"):
+        Crystals((Entry("a", salt()),)).with_stability(stability_table(tmp_path / "w.csv", [("NaCl", "low")]))
+    pl.DataFrame({"formula": ["NaCl"]}).write_csv(tmp_path / "x.csv")
+    with pytest.raises(UsageError, match="no column e_above_hull_ev_per_atom"):
+        crystals.with_stability(tmp_path / "x.csv")
+
+
+def test_a_folder_of_samples_is_compared_without_its_refused_draws(tmp_path, monkeypatch, capsys):
+    from defectgen_cli.app import main
+
+    monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
+    row = {"raw_text": "x", "conditions": "{}", "task": "generation", "cif": cif(salt())}
+    pl.DataFrame({"cif": [cif(salt())]}).write_csv(tmp_path / "mine.csv")
+    for name, verdicts in (("some", (True, False)), ("none", (False,))):
+        write_samples(tmp_path / name, [row | {"valid": ok, "reason": "" if ok else "charge"} for ok in verdicts])
+    words = ["evaluate", "bulk", str(tmp_path / "mine.csv"), "--json"]
+    assert main([*words, "--reference", str(tmp_path / "some"), "--training", str(tmp_path / "some")]) == 0
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert (counts["reference"], counts["training"]) == (1, 1)
+    assert main([*words, "--training", str(tmp_path / "none")]) == 2
+    assert "holds refused draws only" in capsys.readouterr().err
+
+
+def test_names_are_those_of_folders_and_occur_once(tmp_path, monkeypatch, capsys):
+    from defectgen_cli.app import main
+
+    monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
+    files = []
+    for name in ("llama-T0.7", "llama-T0.9"):
+        write_samples(tmp_path / name, [{"cif": cif(salt())}])
+        files.append(tmp_path / f"{name}.json")
+        assert main(["evaluate", "bulk", str(tmp_path / name), "-o", str(files[-1])]) == 0
+        assert json.loads(files[-1].read_text(encoding="utf-8"))["name"] == name
+    capsys.readouterr()
+    words = ["evaluate", "bulk", str(tmp_path / "llama-T0.7"), "--compare", str(files[0])]
+    assert main(words) == 2
+    assert "two rows are named 'llama-T0.7'" in capsys.readouterr().err
+    assert main([*words, "--name", "other", "--compare", str(files[0])]) == 2
+    assert "its own --name" in capsys.readouterr().err
+    assert main([*words, "--name", "other", "--compare", str(files[1])]) == 0
+
+
+def test_the_command_takes_energies_above_the_hull(tmp_path, monkeypatch, capsys):
+    from defectgen_cli.app import main
+
+    monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
+    pl.DataFrame({"cif": [cif(salt()), cif(salt(4.2, "Mg", "O"))]}).write_csv(tmp_path / "mine.csv")
+    table = stability_table(tmp_path / "stability.csv", [("NaCl", 0.02), ("MgO", 0.3)])
+    words = ["evaluate", "bulk", str(tmp_path / "mine.csv"), "--stability", str(table), "--json"]
+    assert main(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["metrics"]["metastable"] == {"value": 0.5, "n": 1, "of": 2}
+    assert main([*words, "--limit", "1"]) == 0, "rows are joined before a sample is taken"
+    assert json.loads(capsys.readouterr().out)["metrics"]["metastable"]["of"] == 1
 
 
 def test_command(tmp_path, monkeypatch, capsys):
