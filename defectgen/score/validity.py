@@ -46,7 +46,7 @@ def check(sample: Sample) -> Validity:
     - a decoration, or any cell with vacuum: atoms that do not hang together as one layer
       (see `BOND_SHARE`), or no vacuum left (`VACUUM_ANGSTROM`);
     - a decoration: species that the host's rules do not allow;
-    - anything else: no common oxidation states that add up to zero, unless all elements are metals or it is
+    - anything else: no oxidation states that add up to zero, unless all elements are metals or it is
       an element. A defect changes the number of electrons and the host takes it up, so that this says
       nothing of a decoration.
     """
@@ -67,7 +67,7 @@ def check(sample: Sample) -> Validity:
         if pieces > 1:
             reasons.append(f"{pieces} separate pieces instead of one layer")
     if sample.configuration is None and not charges_balance(sample.structure):
-        reasons.append("no common oxidation states add up to zero")
+        reasons.append("no oxidation states add up to zero")
     return Validity(tuple(reasons))
 
 
@@ -102,7 +102,7 @@ def vacuum_angstrom(structure: Structure) -> float:
 
 
 def charges_balance(structure: Structure) -> bool:
-    """Whether common oxidation states of the elements can add up to zero.
+    """Whether oxidation states of the elements (pymatgen's `oxi_state_guesses`: the ICSD's) can add up to zero.
 
     True also for an element, an alloy, and a formula too large to search (`MAX_CHARGE_ATOMS`).
     """
