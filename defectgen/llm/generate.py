@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import AdapterCard, read_adapter
+from defectgen.llm.attention import share_keys
 from defectgen.llm.head import OutputLayer
 from defectgen.llm.loading import context_length, load_base, out_of_memory
 from defectgen.llm.masks import Cursor, TokenGrammar
@@ -98,6 +99,7 @@ class TransformersGenerator:
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model.eval()
+        share_keys(model)
         self.head = OutputLayer(model)
         self.context = context_length(model.config)
         self.tokenizer = tokenizer
