@@ -14,11 +14,15 @@ from safetensors import SafetensorError
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import AdapterCard, read_adapter
 from defectgen.llm.attention import share_keys
+from defectgen.llm.cache import growing_cache
 from defectgen.llm.head import OutputLayer
 from defectgen.llm.loading import context_length, load_base, out_of_memory
 from defectgen.llm.masks import Cursor, TokenGrammar
 from defectgen.llm.tokens import prompt_ids
 from defectgen.text.grammar import Grammar
+
+STEP_COST_CPU, STEP_COST_GPU = 24, 4096
+"""What a pass over the weights costs, in tokens of one row: reading them, and on a GPU starting the kernels."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class TransformersGenerator:
         share_keys(model)
         self.head = OutputLayer(model)
         self.context = context_length(model.config)
+        self.step_cost = STEP_COST_CPU if model.device.type == "cpu" else STEP_COST_GPU
         self.tokenizer = tokenizer
         self._piece_tokens: dict[str, tuple[int, ...]] = {}
         self._grammars: dict[Grammar, TokenGrammar] = {}
@@ -173,7 +178,8 @@ class TransformersGenerator:
     ) -> list[Completion]:
         """Decode one batch: shared prompts once, then chunk by chunk of a choice and what it forces.
 
-        With guidance each completion has two rows in the model, the asked-for prompts first.
+        A chunk that is much longer than the others is cut, and its row chooses again when it is through. With
+        guidance each completion has two rows in the model, the asked-for prompts first.
         """
         device, guided = self.model.device, sampling.guidance != 1
         cursors = [self._compile(requests[index].grammar).start() for index, _ in jobs]
@@ -186,15 +192,18 @@ class TransformersGenerator:
         rows = torch.tensor([shared[begin] for begin in begun], device=device)
         chunks = [[*prompt_ids(self.tokenizer, prompt), *pending] for prompt, pending in shared]
         mask = torch.zeros((len(shared), 0), dtype=torch.long, device=device)
-        hidden, cache, mask = self._forward(chunks, None, mask)
+        hidden, cache, mask = self._forward(chunks, growing_cache(self.model.config), mask)
         hidden, mask = hidden[rows], mask[rows]
         cache.batch_select_indices(rows)
         active = list(range(len(jobs)))
         for cursor in cursors:
             cursor.pending.clear()
-        while active:
-            drawn = self._draw(hidden, [cursors[k] for k in active], [rngs[k] for k in active], sampling)
-            for k, (token, log_probability) in zip(active, drawn, strict=True):
+        while True:
+            ready = [row for row, k in enumerate(active) if not cursors[k].pending]
+            index = torch.tensor(ready + [len(active) + row for row in ready] * guided, device=device)
+            choosing = [active[row] for row in ready]
+            drawn = self._draw(hidden[index], [cursors[k] for k in choosing], [rngs[k] for k in choosing], sampling)
+            for k, (token, log_probability) in zip(choosing, drawn, strict=True):
                 cursors[k].choose(token)
                 likelihoods[k] += log_probability
                 steps[k] += 1
@@ -202,14 +211,15 @@ class TransformersGenerator:
             if not kept:
                 break
             if len(kept) < len(active):
-                both = kept + [len(active) + row for row in kept] if guided else kept
-                index = torch.tensor(both, device=device)
+                index = torch.tensor(kept + [len(active) + row for row in kept] * guided, device=device)
                 cache.batch_select_indices(index)
                 mask = mask[index]
                 active = [active[row] for row in kept]
-            hidden, cache, mask = self._forward([cursors[k].pending for k in active] * (1 + guided), cache, mask)
+            width = best_width([len(cursors[k].pending) for k in active], self.step_cost)
+            chunks = [cursors[k].pending[:width] for k in active]
+            hidden, cache, mask = self._forward(chunks * (1 + guided), cache, mask)
             for k in active:
-                cursors[k].pending.clear()
+                del cursors[k].pending[:width]
         return [
             Completion(index, cursor.text, float(likelihoods[k]), int(steps[k]))
             for k, ((index, _), cursor) in enumerate(zip(jobs, cursors, strict=True))
@@ -256,6 +266,17 @@ class TransformersGenerator:
             k = pick(guided, rng.random(), sampling)
             drawn.append((choices[k], float(asked[k])))
         return drawn
+
+
+def best_width(lengths: Sequence[int], step_cost: int) -> int:
+    """Tokens of each row to process in one pass, where the rows have `lengths` left and shorter ones are padded.
+
+    The width that gets most tokens done for its cost: `step_cost` and a token for each row and place.
+    """
+    counts = np.array(lengths)
+    widths = np.unique(counts)
+    done = np.minimum(counts, widths[:, None]).sum(axis=1)
+    return int(widths[np.argmax(done / (step_cost + len(counts) * widths))])
 
 
 def _normalized(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
