@@ -126,6 +126,9 @@ def load_engine(host: Host, model: Path | None, surrogate: Path | None, drawing:
     scorer = _load_surrogate(surrogate or shipped(SHIPPED_SURROGATE))
     if host.name not in scorer.hosts:
         raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
+    if drawing.min_defects > host.n_sites:
+        sites = f"{host.n_sites}, the sites of {host.name} {host.size}"
+        raise UsageError(f"got --min-defects {drawing.min_defects}, expected at most {sites}.")
     trained = card.max_defects[host.name]
     most, kinds = drawing.max_defects or max(trained, drawing.min_defects), drawing.kinds
     warnings: tuple[str, ...] = ()

@@ -58,7 +58,7 @@ def enumerate_(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Table, .parquet or .csv: a row a structure.")
     ] = None,
     cif_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each structure as a CIF.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table and changed CIFs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List, count or sample symmetry-distinct defects of a host.
@@ -123,7 +123,7 @@ def enumerate_(
         rows = _listed(crystal, classes)
     if limit is not None:
         rows, expected = itertools.islice(rows, limit), min(limit, expected)
-    folder = CifFolder(cif_dir, crystal, {**request, "limit": limit}) if cif_dir is not None else None
+    folder = CifFolder(cif_dir, crystal, {**request, "limit": limit}, overwrite=overwrite) if cif_dir else None
     rows = numbered(rows, folder)
     if output is None and folder is None and not as_json:
         for row in rows:

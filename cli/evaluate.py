@@ -72,6 +72,7 @@ def defect(
     from defectgen.data.twodmd import SETS, read_dataset
     from defectgen.errors import UsageError
     from defectgen.llm.adapter import read_adapter
+    from defectgen.places import require_writable
     from defectgen.tasks.defect import LEVEL_PAIR
     from defectgen_cli.data import chosen_sets, dataset_path
     from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
@@ -82,7 +83,7 @@ def defect(
         if path is not None and path.exists():
             raise UsageError(f"{path} exists already.", "Choose another file.")
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            require_writable(path)
     cards = [read_adapter(folder) for folder in model or [shipped(SHIPPED_ADAPTER)]]
     hosts = {info.name: info.host for info in SETS}
     names = chosen_sets(sets) or [name for name in hosts if all(hosts[name] in card.hosts for card in cards)]
@@ -115,11 +116,13 @@ def defect(
         lines += _lines(name, result["sets"][name])
     emit(result, as_json, "\n".join(lines))
     if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         say(f"metrics written to {output}")
     if page is not None:
         from defectgen.report.targets import targets_page
 
+        page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(targets_page(plots, result), encoding="utf-8")
         say(f"plots written to {page}")
 
@@ -147,8 +150,7 @@ def _evaluate_set(
     from defectgen.tasks.defect import LEVEL_PAIR
     from defectgen_cli.engine import load_engine
 
-    n_a, n_b = (int(number) for number in frame["supercell"][0].split("x"))
-    crystal = get_host(frame["host"][0], (n_a, n_b))
+    crystal = get_host(frame["host"][0], frame["supercell"][0])
     asked = held_out_targets(frame, split, n_targets, seed)
     trained = frame.filter(pl.col("split") == "train")
     sizes = trained["n_defects"]

@@ -97,8 +97,7 @@ def _defects(card: AdapterCard, data: Path | None, count: int, n_images: int, rn
     shown = []
     for place in chosen_places(rng, held.height, count):
         row = held.row(place, named=True)
-        n_a, n_b = (int(n) for n in row["supercell"].split("x"))
-        configuration = Configuration.from_key(get_host(row["host"], (n_a, n_b)), row["configuration"])
+        configuration = Configuration.from_key(get_host(row["host"], row["supercell"]), row["configuration"])
         prompt = task.prompt(configuration.host, {column: row[column] for column in LEVEL_PAIR})
         shown.append([(prompt, task.completion(configuration.random_image(rng))) for _ in range(n_images)])
     return shown

@@ -50,9 +50,17 @@ def fetch(
     state = "fetched"
     if manifest is None:
         state, manifest = "present", read_manifest(name)
+        if manifest is not None and origin is not None and not _came_from(manifest, origin):
+            raise UsageError(f"the cache holds {name} from {manifest.origin}.", "Add --force to replace it.")
     if manifest is None:
         raise UsageError(f"{name} was removed from the cache just now.", "Run the same command again.")
     emit(_result(card, manifest, state), as_json, _text(card, manifest, state))
+
+
+def _came_from(manifest: Manifest, origin: Path) -> bool:
+    """Whether what is there was taken from this file or folder; packages have one content wherever they lie."""
+    same = manifest.origin in (f"folder {origin.resolve()}", f"file {origin}")
+    return same or (manifest.origin.startswith("package ") and origin.exists())
 
 
 def _convert_gguf(source: Path, target: Path) -> None:

@@ -54,12 +54,17 @@ def score(
     from defectgen.core import get_host, host_names
     from defectgen.data.assets import cache_dir
     from defectgen.errors import DefectgenError, UsageError
+    from defectgen.places import require_writable
     from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
     from defectgen.score.samples import read_samples, structure_files
 
     names = scorer_names(scorer)
     if output is not None and output.exists():
         raise UsageError(f"{output} exists already.", "Choose another file.")
+    if output is not None:
+        if output.suffix != ".csv":
+            raise UsageError(f"got -o {output}, expected a file that ends in .csv.")
+        require_writable(output)
     paths = [path for given in files for path in (structure_files(given) if given.is_dir() else [given])]
     if not paths:
         raise UsageError("the folders hold no structures.", "Expected *.cif, *.vasp, *.extxyz or POSCAR files.")

@@ -46,17 +46,34 @@ def slices(
     Atoms keep the order of the file; unrelaxed decorations of a host in its own cell have the order of its
     sites, so that equal decorations give equal strings.
     """
-    from defectgen.errors import UsageError
+    from defectgen.errors import DefectgenError, UsageError
 
     if decode:
         if output is None:
             raise UsageError("--decode writes CIF files and needs a folder for them.", "Name it with -o DIR.")
-        emit(*_decode(files, output, python, as_json))
+        _decode(files, output, python, as_json)
         return
     if output is not None:
         raise UsageError("-o goes with --decode; strings are printed.", "Redirect them into a file instead.")
-    rows = [_encode(path) for path in files]
-    emit({"structures": rows}, as_json, "\n".join(row["slices"] for row in rows))
+    rows, problems = [], []
+    for path in files:
+        try:
+            rows.append(_encode(path))
+        except DefectgenError as error:
+            problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+    if rows:
+        emit({"structures": rows, "problems": problems}, as_json, "\n".join(row["slices"] for row in rows))
+    _refuse(problems, len(files))
+
+
+def _refuse(problems: list[str], count: int) -> None:
+    """End with an error if something failed; what did not is printed or written already."""
+    from defectgen.errors import DefectgenError
+
+    for line in problems[1:]:
+        say(f"error: {line}")
+    if problems:
+        raise DefectgenError(problems[0] if count == 1 else f"{problems[0]} ({len(problems)} of {count} failed.)")
 
 
 def _encode(path: Path) -> dict[str, Any]:
@@ -92,8 +109,9 @@ def _decoration(structure: Structure) -> Configuration | None:
     return None
 
 
-def _decode(files: list[Path], output: Path, python: Path | None, as_json: bool) -> tuple[dict[str, Any], bool, str]:
+def _decode(files: list[Path], output: Path, python: Path | None, as_json: bool) -> None:
     from defectgen.errors import DefectgenError, UsageError
+    from defectgen.places import require_writable
     from defectgen.text.slices import ReferencePackage, parse_slices
 
     if output.exists():
@@ -110,11 +128,17 @@ def _decode(files: list[Path], output: Path, python: Path | None, as_json: bool)
         parse_slices(text)
     package = ReferencePackage.from_environment() if python is None else ReferencePackage(python)
     say(f"decoding {len(texts)} strings with the reference package, up to half a minute each")
-    structures = package.decode(texts)
-    output.mkdir(parents=True)
-    written = []
-    for number, structure in enumerate(structures, start=1):
+    require_writable(output)
+    decoded = package.decode(texts)
+    written, problems = [], []
+    for number, structure in enumerate(decoded, start=1):
+        if isinstance(structure, str):
+            problems.append(f"string {number}: {structure}")
+            continue
+        output.mkdir(parents=True, exist_ok=True)
         path = output / f"{number:04d}-{structure.composition.reduced_formula}.cif"
         structure.to(str(path), fmt="cif")
         written.append(path)
-    return {"files": written}, as_json, "\n".join(map(str, written))
+    if written:
+        emit({"files": written, "problems": problems}, as_json, "\n".join(map(str, written)))
+    _refuse(problems, len(texts))

@@ -44,6 +44,7 @@ def train(
     from defectgen.data.levels import fit_level_scales
     from defectgen.data.splits import split_by_class
     from defectgen.errors import UsageError
+    from defectgen.places import require_writable
     from defectgen.score.parts import TARGETS
     from defectgen.score.training import train_surrogate
 
@@ -51,6 +52,7 @@ def train(
         raise UsageError(f"{output} is a file, expected a folder.")
     if (output / "surrogate.json").exists():
         raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
+    require_writable(output)
     frame = split_by_class(_read(data, sets), SPLIT_FRACTIONS, seed)
     scales = {name: scale.to_dict() for name, scale in fit_level_scales(frame).items()}
     started = time.monotonic()
@@ -103,11 +105,14 @@ def evaluate(
     import json
 
     from defectgen.errors import UsageError
+    from defectgen.places import require_writable
     from defectgen.score import evaluation
 
     for path in (output, page):
         if path is not None and path.exists():
             raise UsageError(f"{path} exists already.", "Choose another file.")
+        if path is not None:
+            require_writable(path)
     if cross_validate and model is not None:
         raise UsageError("--cross-validate trains its own surrogates.", "Leave out --model.")
     if cross_validate:
@@ -142,12 +147,12 @@ def _unseen(data: Path | None, sets: str, model: Path | None) -> tuple[pl.DataFr
 
     from defectgen.errors import DefectgenError
     from defectgen.score.evaluation import predict_labelled
-    from defectgen.score.surrogate import Surrogate, digest
+    from defectgen.score.surrogate import Surrogate
 
     scorer = Surrogate.load(model)
     frame = _read(data, sets)
     known = frame.filter(pl.col("host").is_in(scorer.hosts))
-    unseen = [digest(host, key) not in scorer.seen for host, key in known.select("host", "configuration").iter_rows()]
+    unseen = [not scorer.has_seen(host, key) for host, key in known.select("host", "configuration").iter_rows()]
     rows = known.filter(pl.Series(unseen, dtype=pl.Boolean))
     if rows.is_empty():
         raise DefectgenError(

@@ -96,6 +96,8 @@ def rule_set(host: Host, name: str) -> list[DefectClass]:
     Raises:
         UsageError: no such list, or a host that it does not fit.
     """
+    from pymatgen.core import Element
+
     if name != LOW_DENSITY:
         raise UsageError(f"unknown rules {name!r}.", f"Known: {LOW_DENSITY}.")
     new = {e: [r.replacement for r in host.rules if r.element == e and not r.is_vacancy] for e in host.elements}
@@ -104,7 +106,7 @@ def rule_set(host: Host, name: str) -> list[DefectClass]:
             f"{LOW_DENSITY} needs a host of two elements with one substituent each, {host.name} is none.",
             "Name the defect classes instead, e.g. 2v_S, or use --max-defects.",
         )
-    metal, chalcogen = host.elements
+    metal, chalcogen = sorted(host.elements, key=lambda symbol: Element(symbol).X)  # in whatever order a file has them
     empty, other = f"v_{chalcogen}", f"{new[chalcogen][0]}_{chalcogen}"
     around = ["", empty, f"2{empty}", other, f"2{other}", f"{empty}+{other}"]
     labels = {f"X{number}": label for number, label in enumerate(around[1:], 1)}

@@ -101,11 +101,11 @@ def host_names() -> tuple[str, ...]:
     return tuple(_HOSTS)
 
 
-def get_host(name: str, supercell: tuple[int, int] | None = None) -> Host:
+def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
     """The built-in host of this name (``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe``, ``P``).
 
-    ``hBN`` and ``BP`` are understood, and so is another case. `supercell` replaces the size that
-    2DMD uses.
+    ``hBN`` and ``BP`` are understood, and so is another case. `supercell`, two numbers or e.g. ``8x8``,
+    replaces the size that 2DMD uses.
 
     Raises:
         UsageError: no such host.
@@ -117,4 +117,7 @@ def get_host(name: str, supercell: tuple[int, int] | None = None) -> Host:
         meant = f"Did you mean {by_upper[close[0]]}? " if close else ""
         raise UsageError(f"unknown host {name!r}.", f"{meant}Known hosts: {', '.join(_HOSTS)}.")
     host = _HOSTS[known]
+    if isinstance(supercell, str):
+        n_a, n_b = (int(n) for n in supercell.split("x"))
+        supercell = n_a, n_b
     return host if supercell is None else dataclasses.replace(host, supercell=supercell)

@@ -219,17 +219,14 @@ def fit_level_scales(frame: pl.DataFrame) -> dict[str, LevelScale]:
     return {name: fit_level_scale(known.filter(pl.col("set") == name)) for name in sorted(known["set"].unique())}
 
 
-def align_levels(frame: pl.DataFrame, scale: LevelScale | None) -> pl.DataFrame:
+def align_levels(frame: pl.DataFrame, scale: LevelScale) -> pl.DataFrame:
     """One set's rows with their levels relative to the pristine host's VBM.
 
     Adds ``homo_ev``, ``lumo_ev``, ``fermi_level_ev``, ``level_shift_ev``, ``level_method`` and
     ``level_error_ev`` (how far the alignment may be off: 0 for the core level itself, otherwise the
     scatter of the fit and the bound on kinds without a coefficient, added in quadrature). Rows that may
-    be off by more than `MAX_UNFITTED_EV` because of such kinds, and all rows without a scale, get nulls.
+    be off by more than `MAX_UNFITTED_EV` because of such kinds get nulls.
     """
-    if scale is None:
-        empty = [pl.lit(None, pl.Float64).alias(name) for name in (*LEVELS, "level_shift_ev", "level_error_ev")]
-        return frame.with_columns(*empty, pl.lit(None, pl.String).alias("level_method"))
     labels = frame["label"].to_list()
     kinds, counts = kind_counts(labels)
     own = is_host_orbital(frame)

@@ -91,8 +91,7 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
             rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
             size = row["host"], row["supercell"]
             if size not in hosts:
-                n_a, n_b = (int(n) for n in row["supercell"].split("x"))
-                hosts[size] = get_host(row["host"], (n_a, n_b))
+                hosts[size] = get_host(*size)
             configuration = Configuration.from_key(hosts[size], row["configuration"])
             shown = configuration.random_image(rng) if settings.rotations and split == "train" else configuration
             values, kinds = task.draw_conditions(row, configuration, rng)

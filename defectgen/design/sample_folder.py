@@ -14,6 +14,7 @@ import polars as pl
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.places import require_writable
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -62,12 +63,7 @@ def refuse_folder(folder: Path) -> None:
         raise UsageError(f"{folder} is not a folder.", "Name another one.")
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty.", "Name another folder.")
-    place = next(path for path in (folder, *folder.parents) if path.exists())
-    try:
-        with tempfile.TemporaryDirectory(prefix=".defectgen-", dir=place):
-            pass
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written ({error.strerror}).", "Name another folder.") from error
+    require_writable(folder)
 
 
 def write_sample_folder(

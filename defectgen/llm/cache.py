@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import DynamicCache
@@ -33,7 +33,7 @@ class GrowingLayer(DynamicLayer):
         before = self.get_seq_length()
         after = before + key_states.shape[2]
         if not self._rooms or after > self._rooms[0].shape[2]:
-            held = (self.keys, self.values) if before else ()
+            held = cast(tuple[torch.Tensor, ...], (self.keys, self.values) if before else ())
             self._rooms = [
                 states.new_empty((*states.shape[:2], int(after * GROWTH), states.shape[3]))
                 for states in (key_states, value_states)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from defectgen.config import StageConfig
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.places import require_writable
 
 COMPLETE = "complete"
 """Written into a checkpoint after everything else: only such checkpoints are resumed from."""
@@ -100,9 +100,7 @@ def check_claim(output: Path, run: Mapping[str, Any], model: type[StageConfig]) 
     """
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file, expected a folder.")
-    parent = next(place for place in (output, *output.absolute().parents) if place.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{output} cannot be written ({parent} is no writable folder).", "Choose another folder.")
+    require_writable(output)
     path = output / RUN
     if not path.is_file():
         if (output / CHECKPOINTS).is_dir() and any((output / CHECKPOINTS).iterdir()):

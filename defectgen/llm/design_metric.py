@@ -133,7 +133,7 @@ class DesignMetric:
 
     def _errors(self, drawn: Sequence[tuple[int, Configuration]]) -> list[float]:
         """|dHOMO| + |dLUMO| of each proposal in eV, infinite where nothing values it."""
-        found = [self.labels.get((c.host.name, _size(c.host), c.key)) for _, c in drawn]
+        found = [self.labels.get((c.host.name, c.host.size, c.key)) for _, c in drawn]
         unknown = [k for k, pair in enumerate(found) if pair is None]
         if self.scorer is not None and unknown:
             frame = self.scorer.score([drawn[k][1] for k in unknown])
@@ -146,12 +146,7 @@ class DesignMetric:
 
 
 def _host(record: Mapping[str, Any]) -> Host:
-    n_a, n_b = (int(n) for n in record["supercell"].split("x"))
-    return get_host(record["host"], (n_a, n_b))
-
-
-def _size(host: Host) -> str:
-    return "x".join(str(n) for n in host.supercell)
+    return get_host(record["host"], record["supercell"])
 
 
 def _levels(record: Mapping[str, Any]) -> tuple[float, float]:

@@ -74,13 +74,15 @@ class CifFolder:
     Args:
         folder: to write to; new, empty, or of the same request.
         request: what identifies the run: host, classes, seed.
+        overwrite: whether a file that was changed is written anew.
 
     Raises:
         UsageError: the folder holds something else.
     """
 
-    def __init__(self, folder: Path, host: Host, request: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, host: Host, request: dict[str, Any], *, overwrite: bool = False) -> None:
         self.folder = folder
+        self._overwrite = overwrite
         about = {
             "stage": "enumerate",
             "defectgen": __version__,
@@ -107,11 +109,18 @@ class CifFolder:
             raise UsageError(f"{folder} holds other files.", "Choose another folder.")
 
     def add(self, number: int, row: Decoration) -> None:
-        """Write one structure unless it is there as it should be."""
+        """Write one structure unless it is there.
+
+        Raises:
+            UsageError: the file that is there was changed.
+        """
         if number == 1:
             self._finish(None)
         path, text = self.folder / f"{number:06d}_{row.configuration.label}.cif", cif_text(row.configuration)
-        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+        there = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+        if there not in (None, text) and not self._overwrite:
+            raise UsageError(f"{path} was changed since it was written.", "Add --overwrite, or choose another folder.")
+        if there != text:
             write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
     def close(self, number: int) -> None:

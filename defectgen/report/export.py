@@ -16,6 +16,7 @@ import defectgen
 from defectgen.core.properties import COLUMNS
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.places import require_writable
 from defectgen.report.html import render_report
 from defectgen.report.rows import RELAXATION_COLUMNS, STRUCTURE_FORMATS, Row, run_rows
 from defectgen.report.structures import STRUCTURE_WRITERS, comment
@@ -35,12 +36,14 @@ def check_output_folder(folder: Path, overwrite: bool = False) -> None:
         overwrite: whether an earlier run there may be replaced.
 
     Raises:
-        UsageError: it is a file; or not empty without `overwrite`; or not empty and no run of defectgen.
+        UsageError: it is a file, cannot be written, is not empty without `overwrite`, or holds no run of defectgen.
     """
     if not folder.exists() and not folder.is_symlink():
+        require_writable(folder)
         return
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.", "Name another one.")
+    require_writable(folder)
     if not any(folder.iterdir()):
         return
     if not overwrite:

@@ -40,8 +40,7 @@ def predict_labelled(scorer: Scorer, frame: pl.DataFrame) -> pl.DataFrame:
     parts: list[pl.DataFrame] = []
     for name in frame["set"].unique(maintain_order=True):
         rows = frame.filter(set=name)
-        n_a, n_b = (int(n) for n in rows["supercell"][0].split("x"))
-        host = get_host(rows["host"][0], (n_a, n_b))
+        host = get_host(rows["host"][0], rows["supercell"][0])
         scored = scorer.score([Configuration.from_key(host, key) for key in rows["configuration"]])
         columns = {column: (column, uncertainty_column(column), 1.0) for column in COLUMNS}
         if MAGNETIZATION in scored.columns and scored[MAGNETIZATION].null_count() < len(rows):

@@ -67,7 +67,7 @@ class Part:
     @cached_property
     def core_host(self) -> Host:
         """The pristine supercell."""
-        return supercell_of(self.host, self.supercell)
+        return get_host(self.host, self.supercell)
 
     def score(self, configurations: Sequence[Configuration], labels: Sequence[str]) -> tuple[Values, Values]:
         """Values and half-widths of the 90 % intervals of each property, in its unit, each of shape (n,).
@@ -126,7 +126,7 @@ class Part:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], trees: Mapping[str, CatBoostRegressor]) -> Part:
         """The inverse of `to_dict`; `trees` by column."""
-        host = supercell_of(values["host"], values["supercell"])
+        host = get_host(values["host"], values["supercell"])
         form = SparseModels if values["density"] == "low" else DenseModels
         return cls(
             set_name=values["set"],
@@ -160,12 +160,6 @@ def reconciled(values: Mapping[str, NDArray[np.float64]], errors: Mapping[str, f
 def file_name(host: str, density: str, column: str) -> str:
     """The file that holds the trees of a property."""
     return f"{host}-{density}-{column.removesuffix('_ev').replace('_', '-')}.cbm"
-
-
-def supercell_of(name: str, size: str) -> Host:
-    """A host by name and size, e.g. ``8x8``."""
-    n_a, n_b = (int(n) for n in size.split("x"))
-    return get_host(name, (n_a, n_b))
 
 
 def n_vacancies(configuration: Configuration) -> int:

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration, Host
+from defectgen.core import Configuration, Host, get_host
 from defectgen.score.features import Features, describe
-from defectgen.score.parts import TARGETS, supercell_of
+from defectgen.score.parts import TARGETS
 
 ENERGIES = ("energy_ev", "energy_per_atom_ev")
 
@@ -37,7 +37,7 @@ class LabelledRows:
     @classmethod
     def of(cls, frame: pl.DataFrame) -> LabelledRows:
         """Rows of one set, in their order."""
-        host = supercell_of(frame["host"][0], frame["supercell"][0])
+        host = get_host(frame["host"][0], frame["supercell"][0])
         items = tuple(Configuration.from_key(host, key) for key in frame["configuration"])
         columns = [frame[column].cast(pl.Float64).fill_null(np.nan) for column in (*TARGETS, *ENERGIES)]
         return cls(host, items, {column.name: np.asarray(column.to_numpy()) for column in columns})

@@ -248,8 +248,7 @@ def _train_part(
     frame: pl.DataFrame, seed: int, threads: int, trees: TreeSettings, advance: Callable[[int], None]
 ) -> SlicesPart:
     set_name, host_name, supercell = frame.select("set", "host", "supercell").row(0)
-    n_a, n_b = (int(n) for n in supercell.split("x"))
-    host = get_host(host_name, (n_a, n_b))
+    host = get_host(host_name, supercell)
     split = {name: frame.filter(split=name) for name in ("train", "validation")}
     for name, rows in split.items():
         if rows.is_empty():

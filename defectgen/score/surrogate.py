@@ -141,9 +141,9 @@ class Surrogate:
             return some
         return parts["low" if _is_within(label, tuple(parts["low"].labels)) else "high"]
 
-    def has_seen(self, configuration: Configuration) -> bool:
-        """Whether this symmetry class is among the training or validation rows."""
-        return digest(configuration.host.name, configuration.canonical().key) in self.seen
+    def has_seen(self, host: str, key: str) -> bool:
+        """Whether the configuration with this canonical key is among the training or validation rows."""
+        return digest(host, key) in self.seen
 
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
         """See `defectgen.score.protocol.Scorer.score`; the magnetization of the cell is there too.

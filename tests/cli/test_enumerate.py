@@ -49,6 +49,9 @@ def test_table_and_structures_hold_the_same(tmp_path: Path, capsys: pytest.Captu
     files[8].write_text("junk")
     before = files[3].stat().st_mtime_ns
     assert "exists already" in out(capsys, *words, code=2)
+    alone = [word for word in words if word not in ("-o", str(table))]
+    assert f"{files[8].name} was changed since" in out(capsys, *alone, code=2)
+    assert files[8].read_text() == "junk"
     out(capsys, *words, "--overwrite")
     assert files[7].is_file()
     assert read_configuration(host, files[8]).canonical().key == frame["configuration"][8]

@@ -99,10 +99,15 @@ def test_a_wrong_call_says_what_to_do(call: list[str], said: str, capsys: pytest
     assert len(err.splitlines()) == 1
 
 
-def test_one_csv_file_is_enough_for_mp20(cache: Path, tmp_path: Path) -> None:
+def test_one_csv_file_is_enough_for_mp20(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mp20_mini.csv").write_text("material_id\nmp-1\n")
     assert main(["fetch", "mp20", "--from", str(tmp_path / "mp20_mini.csv")]) == 0
     assert (cache / "mp20/mp20_mini.csv").read_text() == "material_id\nmp-1\n"
+    (tmp_path / "other.csv").write_text("material_id\nmp-2\n")
+    assert main(["fetch", "mp20", "--from", str(tmp_path / "other.csv")]) == 2
+    assert "Add --force to replace it" in capsys.readouterr().err
+    assert main(["fetch", "mp20", "--from", str(tmp_path / "other.csv"), "--force"]) == 0
+    assert main(["fetch", "mp20", "--from", str(tmp_path / "other.csv")]) == 0
 
 
 @pytest.mark.network

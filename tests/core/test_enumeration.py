@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -48,6 +49,12 @@ def test_the_low_density_classes_have_the_published_numbers(name: str) -> None:
     classes = rule_set(host, "2dmd-low")
     assert {c.name: len({d.configuration for d in enumerate_class(host, c)}) for c in classes} == PUBLISHED
     assert {c.name: count_classes(host, c) for c in classes} == PUBLISHED
+
+
+def test_metal_and_chalcogen_are_told_apart_in_any_order_of_the_file() -> None:
+    host = get_host("MoS2")
+    turned = replace(host, name="mine", species=host.species[::-1], frac_coords=host.frac_coords[::-1])
+    assert {c.name: count_classes(turned, c) for c in rule_set(turned, "2dmd-low")} == PUBLISHED
 
 
 @pytest.mark.parametrize("name", ["MoS2", "WSe2"])

@@ -98,11 +98,6 @@ def test_rows_that_cannot_be_aligned_are_null() -> None:
     assert row["homo_raw_ev"] is not None
 
 
-def test_without_a_scale_nothing_is_aligned() -> None:
-    aligned = align_levels(rows(LABELS), None)
-    assert aligned["homo_ev"].null_count() == len(LABELS)
-
-
 def test_raw_and_aligned_levels_convert_both_ways(mos2: Host) -> None:
     scale = fit_level_scale(rows(LABELS))
     item = Configuration.of(mos2, {0: "VAC", 64: "Se", 70: "Se"})

@@ -83,7 +83,7 @@ class Shells:
         found = []
         for site in structure:  # one at a time: a search around all of them has another order
             _, atoms, cells, distances = structure.get_neighbor_list(CUTOFF_ANGSTROM, sites=[site], exclude_self=False)
-            kept = (distances > 1e-8) & (distances <= radius_angstrom)
+            kept = (distances > COINCIDENT_ANGSTROM) & (distances <= radius_angstrom)
             found.append((atoms[kept], cells[kept], distances[kept]))
         width = max(len(atoms) for atoms, _, _ in found)
         atom = np.zeros((len(found), width), dtype=np.int64)

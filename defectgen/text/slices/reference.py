@@ -90,20 +90,33 @@ class ReferencePackage:
             }
             for structure in structures
         ]
-        return [(str(answer["slices"]), float(answer["seconds"])) for answer in self._run("encode", items)]
+        answers = self._run("encode", items)
+        for number, answer in enumerate(answers, start=1):
+            if "error" in answer:
+                raise DefectgenError(
+                    f"the package slices cannot encode item {number} of {len(items)} ({_reason(answer)})."
+                )
+        return [(str(answer["slices"]), float(answer["seconds"])) for answer in answers]
 
-    def decode(self, texts: Sequence[str]) -> list[Structure]:
+    def decode(self, texts: Sequence[str]) -> list[Structure | str]:
         """A structure for each SLICES string, relaxed by the package with its M3GNet; half a minute for a small one.
+
+        Where the package fails for a string, the reason stands in place of the structure.
 
         Only nets with bonds in all three directions have an embedding there: a layer with vacuum fails.
 
         Raises:
-            DefectgenError: the package cannot be run, or fails for a string.
+            DefectgenError: the package cannot be run.
         """
         from pymatgen.core import Structure
 
         answers = self._run("decode", list(texts))
-        return [Structure(answer["lattice"], answer["species"], answer["frac_coords"]) for answer in answers]
+        return [
+            _reason(answer)
+            if "error" in answer
+            else Structure(answer["lattice"], answer["species"], answer["frac_coords"])
+            for answer in answers
+        ]
 
     def _run(self, task: str, items: Sequence[Any]) -> list[dict[str, Any]]:
         job = json.dumps({"task": task, "items": items})
@@ -118,8 +131,9 @@ class ReferencePackage:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise DefectgenError(f"the package slices fails in {self.python} ({last}).", INSTALL_HINT)
         answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-        for number, answer in enumerate(answers, start=1):
-            if "error" in answer:
-                reason = " ".join(answer["error"].split())
-                raise DefectgenError(f"the package slices cannot {task} item {number} of {len(items)} ({reason}).")
         return answers
+
+
+def _reason(answer: dict[str, Any]) -> str:
+    """Why the package failed for an item, in one line."""
+    return " ".join(answer["error"].split())
