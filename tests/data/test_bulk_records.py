@@ -138,7 +138,9 @@ def test_a_folder_keeps_what_it_was_made_for(tmp_path: Path, data: CrystalData) 
     with pytest.raises(UsageError, match="other settings or data"):
         build_bulk_data(data, folder, BulkRecordSettings(copies=2))
     (folder / "train.jsonl").write_text("{}\n")
-    assert build_bulk_data(data, folder, BulkRecordSettings()) == made, "a changed file is made again"
+    with pytest.raises(UsageError, match=r"holds train\.jsonl, changed since"):
+        build_bulk_data(data, folder, BulkRecordSettings())
+    assert build_bulk_data(data, folder, BulkRecordSettings(), overwrite=True) == made
     (folder / "manifest.json").unlink()
     with pytest.raises(UsageError, match="holds other files"):
         build_bulk_data(data, folder, BulkRecordSettings())
