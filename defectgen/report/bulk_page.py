@@ -26,9 +26,20 @@ TABLE_STYLE = "td.text { text-align: left; white-space: normal; max-width: 60ch;
 def method_rows(
     result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """Name and values by metric of each method: this one, earlier ones, published ones."""
+    """Name and values by metric of each method: this one, earlier ones, published ones.
+
+    A generator that refuses draws and draws again has two rows: of all its draws, which is what the published
+    validities count, and of those that it kept, where a check of its own is passed by all.
+    """
     own = {key: item["value"] for key, item in result["metrics"].items()}
-    return [(str(result["name"]), own), *others.items(), *result["published"]["rows"].items()]
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    for name, values in ((str(result["name"]), own), *others.items()):
+        if "raw_structural" in values:
+            raw = {key: values.get(f"raw_{key}") for key in ("structural", "compositional")}
+            rows += [(f"all draws: {name}", raw), (f"kept: {name}", values)]
+        else:
+            rows.append((name, values))
+    return [*rows, *result["published"]["rows"].items()]
 
 
 def number(value: float | None) -> str:
@@ -49,7 +60,8 @@ def bulk_page(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
     parts = [
         "<h2>Beside other methods</h2>", _methods(result, others),
         f'<p class="soft">Published rows: {escape(result["published"]["source"])}. Their numbers of samples, '
-        "reference set and samples judged differ from those here.</p>",
+        "reference set and samples judged differ from those here; their validities count all samples that can be "
+        "read, as the row of all draws does.</p>",
         "<h2>Metrics</h2>", _metrics(result["metrics"]),
         "<h2>Counts</h2>", _pairs(counts),
     ]  # fmt: skip
@@ -63,17 +75,18 @@ def bulk_page(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>Bulk crystals - defectgen</title><style>{STYLE}{TABLE_STYLE}</style></head><body>"
         f"<header><h1>Bulk crystals: {escape(str(result['name']))}</h1>"
-        f"<p>{counts['crystals']} crystals. {escape(str(result['defectgen']))}</p>{notes}</header>"
+        f"<p>{counts['crystals']} crystals of {counts['draws']} draws. "
+        f"defectgen {escape(str(result['defectgen']))}</p>{notes}</header>"
         f"<main>{''.join(parts)}</main></body></html>\n"
     )
 
 
 def _methods(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
     head = "".join(f'<th title="{escape(BY_NAME[key].text)}">{escape(short)}</th>' for key, short in TABLE)
-    rows = []
+    rows, own = [], 1 + ("raw_structural" in result["metrics"])
     for index, (title, values) in enumerate(method_rows(result, others)):
         cells = "".join(f"<td>{number(values.get(key))}</td>" for key, _ in TABLE)
-        mark = "" if index else ' class="own"'
+        mark = ' class="own"' if index < own else ""
         rows.append(f"<tr{mark}><td>{escape(title)}</td>{cells}</tr>")
     return f'<div class="scroll"><table><tr><th>method</th>{head}</tr>{"".join(rows)}</table></div>'
 

@@ -8,6 +8,7 @@ import pytest
 
 from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.report.bulk_page import method_rows
 from defectgen.score.bulk.conditions import meets, spacegroup
 from defectgen.score.bulk.definitions import DEFINITIONS, published
 from defectgen.score.bulk.matching import groups, known
@@ -357,3 +358,14 @@ def test_command(tmp_path, monkeypatch, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["metrics"]["structural"] == {"value": 1 / 3, "n": 1, "of": 3}
     assert main([*words, "--compare", str(tmp_path / "mine.csv")]) == 2
+
+
+def test_refused_draws_count_where_a_set_stands_beside_the_published_ones():
+    values = {"structural": 1.0, "compositional": 0.8, "cov_recall": 0.5}
+    raw = {"raw_structural": 0.1, "raw_compositional": 0.7}
+    published = {"rows": {"CDVAE": {"structural": 1.0}}}
+    own = {"name": "mine", "metrics": {k: {"value": v} for k, v in (values | raw).items()}, "published": published}
+    rows = method_rows(own, {"plain": values})
+    assert [title for title, _ in rows] == ["all draws: mine", "kept: mine", "plain", "CDVAE"]
+    assert rows[0][1] == {"structural": 0.1, "compositional": 0.7}
+    assert rows[1][1]["structural"] == 1.0
