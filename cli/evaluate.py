@@ -88,7 +88,10 @@ def defect(
     hosts = {info.name: info.host for info in SETS}
     names = chosen_sets(sets) or [name for name in hosts if all(hosts[name] in card.hosts for card in cards)]
     if bulk := [card for card in cards if card.encoding == "bulk"]:
-        raise UsageError(f"{len(bulk)} of the models makes bulk crystals.", "Use: defectgen generate, evaluate bulk")
+        raise UsageError(
+            f"got {len(bulk)} models of bulk crystals, expected models of defects.",
+            "Use: defectgen generate, evaluate bulk",
+        )
     if not names:
         known = "; ".join(", ".join(card.hosts) for card in cards)
         raise UsageError(f"the models have no host in common ({known}).", "Evaluate them one by one.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PROJECT = "mp"
 """What --hull is given to ask the Materials Project."""
 
-TABLE, MANIFEST, HULL = "stability.csv", "manifest.json", "hull.csv"
+TABLE, HULL = "stability.csv", "hull.csv"
 
 FILES_HELP = "CIF, POSCAR, extended XYZ, CSV or parquet files with a column cif, or folders of them."
 
@@ -60,6 +60,7 @@ def stability(
     from defectgen import __version__
     from defectgen.score.hull import TOTAL, save_hull
     from defectgen.score.stability import (
+        MANIFEST,
         RelaxationSettings,
         check_folder,
         judge,

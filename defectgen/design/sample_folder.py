@@ -91,7 +91,7 @@ def write_sample_folder(
     folder = folder.resolve()
     refuse_folder(folder)
     rows = [_row(index, draw, task, seed) for index, draw in enumerate(draws)]
-    written = {"stage": manifest["stage"], "defectgen": __version__, **manifest}
+    written = {"defectgen": __version__, **manifest}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder if folder.is_dir() else folder.parent))

@@ -172,16 +172,15 @@ def finetune(
         trainer.accelerator.wait_for_everyone()
         resumable = complete_checkpoints(checkpoints)
         last = TrainerState.load_from_json(str(resumable[-1] / STATE)) if resumable else None
-        if last is not None and last.global_step >= last.max_steps:  # all but the adapter was written
+        if last is not None and _is_over(last, config, metric):  # all but the adapter was written
             state = last
         else:
             with stop_on_signal(progress):
                 trainer.train(resume_from_checkpoint=str(resumable[-1]) if resumable else None)
             state = trainer.state
         history, steps, total = state.log_history, state.global_step, state.max_steps
-        ended = config.patience is not None and evaluations_since_best(history, str(metric)) >= config.patience
         best = (best_step(history, metric) if metric else None) or steps
-        finished = steps >= total or ended
+        finished = _is_over(state, config, metric)
         losses = tuple((int(row["step"]), float(row["loss"])) for row in history if "loss" in row)
         validation_losses = tuple((int(row["step"]), float(row["eval_loss"])) for row in history if "eval_loss" in row)
         figures = tuple((int(row["step"]), _design_figures(row)) for row in history if DESIGN_METRIC in row)
@@ -215,6 +214,12 @@ def finetune(
         design=figures,
         seconds=time.monotonic() - start,
     )
+
+
+def _is_over(state: TrainerState, config: FinetuneConfig, metric: str | None) -> bool:
+    """Whether a run has done its steps, or stopped early by `FinetuneConfig.patience`."""
+    waited = evaluations_since_best(state.log_history, metric) if metric else 0
+    return state.global_step >= state.max_steps or (config.patience is not None and waited >= config.patience)
 
 
 def _chooses(config: FinetuneConfig) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -218,16 +219,15 @@ def _unchanged(folder: Path) -> list[str]:
 
 def _move_in(stage: Path, folder: Path) -> None:
     """Replace the earlier run in `folder` by ``stage/new``, or leave all as it was."""
-    moves: list[tuple[Path, Path]] = []
-
-    def move(source: Path, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        moves.append((source, target))
-        source.rename(target)
-
     new = sorted(path.relative_to(stage / "new") for path in (stage / "new").rglob("*") if path.is_file())
     new.sort(key=lambda path: path == Path(MANIFEST))
-    try:
+    with contextlib.ExitStack() as undo:
+
+        def move(source: Path, target: Path) -> None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            undo.callback(_move_back, target, source)
+            source.rename(target)
+
         old = _unchanged(folder)
         for name in old:
             move(folder / name, stage / "old" / name)
@@ -236,14 +236,15 @@ def _move_in(stage: Path, folder: Path) -> None:
             if target.exists() or target.is_symlink():
                 move(target, _free_name(target))
             move(stage / "new" / relative, target)
-    except BaseException:
-        for source, target in reversed(moves):
-            if not source.exists() and target.exists():
-                target.rename(source)
-        raise
+        undo.pop_all()  # all is in place: nothing is moved back
     for parent in sorted({(folder / name).parent for name in old} - {folder}, reverse=True):
         if parent.is_dir() and not any(parent.iterdir()):
             parent.rmdir()
+
+
+def _move_back(target: Path, source: Path) -> None:
+    if not source.exists() and target.exists():
+        target.rename(source)
 
 
 def _free_name(path: Path) -> Path:

@@ -107,7 +107,7 @@ def _pass(structures: Sequence[Structure], potential: Potential) -> list[float |
     ]
     try:
         results = potential.evaluate([structures[index] for index in usable])
-    except Exception:
+    except (ArithmeticError, LookupError, RuntimeError, ValueError):  # what libraries raise on atoms that make no sense
         if len(structures) == 1:
             return [None]
         return [energy for cell in structures for energy in _pass([cell], potential)]

@@ -37,6 +37,9 @@ ROWS = RELAXATIONS
 REFERENCES, ELEMENTS = "references.json", "elements"
 """Reference energies of a folder, and the subfolder with relaxations of elemental phases."""
 
+MANIFEST = "manifest.json"
+"""Written last: what changed in the folder since then was changed by someone else."""
+
 VASP, VASP_FILES = "vasp", frozenset({"POSCAR", "INCAR", "KPOINTS", "POTCAR.spec"})
 """The subfolder of inputs, and what is in the folder of each."""
 
@@ -273,7 +276,7 @@ def write_structures(rows: Sequence[Mapping[str, Any]], table: pl.DataFrame, fol
     """Write ``relaxed/*.cif`` of all relaxed crystals and ``vasp/*/`` of the metastable ones.
 
     Those of an earlier call are taken away. Files of other names stay, and so does a folder below ``vasp`` that
-    holds anything but the four files of an input, exactly as it is.
+    holds anything but the four files of an input, or one that was edited since the manifest was written.
 
     Returns:
         How many inputs for VASP were written; of which crystals none could be made, and which folders were left.
@@ -283,8 +286,9 @@ def write_structures(rows: Sequence[Mapping[str, Any]], table: pl.DataFrame, fol
     for made in relaxed.glob("*.cif"):
         if _is_label(made.stem):
             made.unlink()
-    left = _remove_inputs(vasp)
-    n_inputs, without = 0, [f"{path} holds more than an input and is left as it is." for path in left]
+    manifest = folder / MANIFEST
+    left = _remove_inputs(vasp, manifest.stat().st_mtime if manifest.is_file() else math.inf)
+    n_inputs, without = 0, [f"{path} holds more than an input, or was edited, and is left as it is." for path in left]
     for index, (row, metastable) in enumerate(zip(rows, table["metastable"], strict=True)):
         if not row.get("cif"):
             continue
@@ -304,12 +308,17 @@ def _is_label(name: str) -> bool:
     return re.fullmatch(r"\d{5,}-[A-Za-z0-9_-]*", name) is not None
 
 
-def _remove_inputs(vasp: Path) -> list[Path]:
-    """Remove the folders of inputs below a folder; those that hold anything else stay and are returned."""
+def _is_input(path: Path, written: float) -> bool:
+    """Whether a file is one of an input as it was at a time (seconds since the epoch)."""
+    return path.name in VASP_FILES and path.is_file() and path.stat().st_mtime <= written
+
+
+def _remove_inputs(vasp: Path, written: float) -> list[Path]:
+    """Remove the folders of inputs below a folder; those that hold anything else or later stay and are returned."""
     left = []
     for made in sorted(path for path in vasp.glob("*") if path.is_dir() and _is_label(path.name)):
         found = list(made.iterdir())
-        if made.is_symlink() or any(path.name not in VASP_FILES or not path.is_file() for path in found):
+        if made.is_symlink() or any(not _is_input(path, written) for path in found):
             left.append(made)
             continue
         for path in found:

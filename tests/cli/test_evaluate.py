@@ -48,7 +48,10 @@ def test_models_that_cannot_be_compared_are_refused(capsys: pytest.CaptureFixtur
         (tmp_path / name).mkdir()
         (tmp_path / name / METADATA).write_text(json.dumps(shipped | change))
         (tmp_path / name / WEIGHTS).touch()
-    for names, expected in ((["bulk"], "makes bulk crystals"), (["a", "b"], "no host in common (MoS2; WSe2)")):
+    for names, expected in (
+        (["bulk"], "got 1 models of bulk crystals, expected models of defects"),
+        (["a", "b"], "no host in common (MoS2; WSe2)"),
+    ):
         models = [word for name in names for word in ("--model", tmp_path / name)]
         code, text = refused(capsys, "--data", tmp_path, *models)
         assert code == 2

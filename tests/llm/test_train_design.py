@@ -20,7 +20,7 @@ from transformers import PretrainedConfig
 from defectgen.core import Configuration
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm import trainer as trainer_module
-from defectgen.llm.adapter import WEIGHTS, read_adapter
+from defectgen.llm.adapter import METADATA, WEIGHTS, read_adapter
 from defectgen.llm.callbacks import LOG, TENSORBOARD, tensorboard_installed
 from defectgen.llm.config import DesignSettings
 from defectgen.llm.dataset import read_records
@@ -140,6 +140,8 @@ def test_patience_without_a_design_metric_watches_the_validation_loss(
     assert result.steps < 120
     assert losses[result.best_step] == min(losses.values())
     assert result.steps == result.best_step + 8
+    (tmp_path / "run" / METADATA).unlink()  # as if killed before the adapter was written
+    assert finetune(settings, records, tmp_path / "run").steps == result.steps
 
 
 @pytest.mark.parametrize("moment", ["forward", "backward"])

@@ -22,6 +22,7 @@ from defectgen.score.crystal_relaxation import relax_crystal
 from defectgen.score.hull import FORMATION, TOTAL, Hull
 from defectgen.score.references import elemental_references, fit_references, pick_rows, references_from_table
 from defectgen.score.stability import (
+    MANIFEST,
     ROWS,
     RelaxationSettings,
     check_folder,
@@ -275,13 +276,29 @@ def test_nothing_of_the_user_is_removed(tmp_path: Path) -> None:
     other = judge(rows, Hull("made", TOTAL, "", {"Na": -9.0, "Cl": -9.0}), None)
     for table in (other, judge(rows, hull, None)):
         _, said = write_structures(rows, table, tmp_path)
-        assert said == [f"{run} holds more than an input and is left as it is."]
+        assert said == [f"{run} holds more than an input, or was edited, and is left as it is."]
         assert (run / "OUTCAR").read_text() == "days of work"
         assert (run / "INCAR").read_text() == "changed"
         assert len(list(run.iterdir())) == 5
     names = {path.name for path in (tmp_path / "relaxed").iterdir()}
     assert names == {"00000-salt.cif", "00001-sodium.cif", "mine.cif"}
     assert {path.name for path in (tmp_path / "vasp").iterdir()} == {"00000-salt", "00001-sodium", "mine"}
+
+
+def test_an_input_that_was_edited_stays(tmp_path: Path) -> None:
+    rows = relax_all([crystals()[0], crystals()[5]], CrystalPotential(), SETTINGS, tmp_path)
+    table = judge(rows, Hull("made", TOTAL, "", {"Na": -1.3, "Cl": -1.8}), None)
+    write_structures(rows, table, tmp_path)
+    (tmp_path / MANIFEST).touch()
+    after = (tmp_path / MANIFEST).stat().st_mtime + 5
+    for name in ("00000-salt", "00001-sodium"):
+        (tmp_path / "vasp" / name / "INCAR").write_text("mine")
+    os.utime(tmp_path / "vasp" / "00000-salt" / "INCAR", (after, after))
+    os.utime(tmp_path / "vasp" / "00001-sodium" / "INCAR", (after - 10, after - 10))
+    n_inputs, said = write_structures(rows, table, tmp_path)
+    assert (n_inputs, len(said)) == (1, 1)
+    assert (tmp_path / "vasp" / "00000-salt" / "INCAR").read_text() == "mine"
+    assert (tmp_path / "vasp" / "00001-sodium" / "INCAR").read_text() != "mine"
 
 
 def test_a_folder_of_something_else_is_refused_before_work(tmp_path: Path) -> None:
