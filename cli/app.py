@@ -18,6 +18,7 @@ from defectgen_cli.design import design
 from defectgen_cli.enumerate import enumerate_
 from defectgen_cli.evaluate_bulk import bulk
 from defectgen_cli.evaluate_ipt import ipt
+from defectgen_cli.feedback import feedback
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
@@ -46,6 +47,7 @@ app.command("enumerate")(enumerate_)
 app.command("fetch")(fetch)
 app.command("build-data")(build_data)
 app.command("finetune")(finetune)
+app.command("feedback")(feedback)
 app.command("generate")(generate)
 app.command("score")(score)
 app.command("shrink")(shrink)

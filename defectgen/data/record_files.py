@@ -15,7 +15,11 @@ from defectgen.errors import UsageError
 MANIFEST = "manifest.json"
 STAGE = "build-data"
 UNFINISHED = ".unfinished"
-OWN_FILES = frozenset((UNFINISHED, *(f"{part}.jsonl" for part in PARTS), *(f".{part}.jsonl.part" for part in PARTS)))
+PROPOSALS = "proposals.jsonl"
+"""Beside pairs: all proposals that they were chosen from."""
+OWN_FILES = frozenset(
+    (UNFINISHED, PROPOSALS, *(f"{part}.jsonl" for part in PARTS), *(f".{part}.jsonl.part" for part in PARTS))
+)
 """What an interrupted run can leave in a folder, `UNFINISHED` always among it."""
 
 Record = dict[str, Any]

@@ -94,7 +94,7 @@ class AdapterCard:
             f"| data | {', '.join(sets)} of 2DMD (CC BY 4.0) |",
             f"| split | {split}, seed {settings['seed']}: {structures['train']} structures for training, "
             f"{structures['validation']} for validation, {structures['test']} for test |",
-            f"| records | {settings['copies']} for each training structure; sha256 {self.data['data_sha256'][:12]} |",
+            f"| records | {self._records}; sha256 {self.data['data_sha256'][:12]} |",
             f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
             f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
             f"| commands | `{build}`, `{self.training.get('command') or 'not recorded'}` |",
@@ -110,6 +110,20 @@ class AdapterCard:
             cells = [f"{r[0]:.3f} to {r[1]:.3f}" if r else "none" for r in ranges]
             lines.append(f"| {host} | {self.max_defects[host]} | {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"
+
+    @property
+    def _records(self) -> str:
+        """What one training record is."""
+        settings = self.data["settings"]
+        if "feedback" not in settings:
+            return f"{settings['copies']} for each training structure"
+        asked = settings["feedback"]
+        pairs = sum(count for key, count in self.data["records"].items() if key.startswith("train/"))
+        return (
+            f"{pairs} pairs of a better and a worse proposal, out of {asked['n']} at temperature "
+            f"{asked['temperature']} for HOMO and LUMO of each of {asked['targets']} training structures, "
+            "judged by label or surrogate"
+        )
 
     @property
     def _shrunk(self) -> str:

@@ -29,6 +29,13 @@ class DesignSettings(StageConfig):
     surrogate: str | None = Field(default=None, description="folder of a surrogate; the shipped one if none is named")
 
 
+class PreferenceSettings(StageConfig):
+    """How much a pair of proposals teaches, see `defectgen.llm.preferences.PreferenceTrainer`."""
+
+    beta: float = Field(default=0.2, gt=0, description="how firmly the model is held to what it was before")
+    imitation: float = Field(default=0.2, ge=0, description="weight of the better proposal's own loss")
+
+
 class FinetuneConfig(StageConfig):
     """One fine-tuning run."""
 
@@ -47,11 +54,18 @@ class FinetuneConfig(StageConfig):
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         default="auto", description="arithmetic; auto takes bfloat16 where the processor has it"
     )
+    break_weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="what a line break and the end of the text count in the loss; a crystal ends where a line does, "
+        "and that one choice is a small part of its loss",
+    )
     gradient_checkpointing: bool = Field(default=False, description="trade time for memory")
     quantization: Literal["none", "4bit"] = Field(default="none", description="of the frozen base (4bit: NVIDIA GPU)")
     eval_steps: int = Field(default=100, ge=1, description="steps between evaluations on the validation records")
     eval_records: int = Field(default=480, ge=1, description="validation records, drawn at random, for the loss")
     design: DesignSettings = DesignSettings()
+    preference: PreferenceSettings = PreferenceSettings()
     patience: int | None = Field(
         default=None,
         ge=1,

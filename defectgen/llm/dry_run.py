@@ -15,6 +15,7 @@ from defectgen.llm.config import FinetuneConfig
 from defectgen.llm.dataset import IGNORED, CompletionDataset, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
 from defectgen.llm.loading import context_length, load_model_config, load_tokenizer, pick_dtype
+from defectgen.llm.preferences import PairDataset, are_pairs
 from defectgen.llm.train import check_initial_adapter, foreign_targets, read_manifest
 from defectgen.llm.trainer import LOGITS_AT_ONCE, processes, share_out
 
@@ -74,12 +75,15 @@ def dry_run(config: FinetuneConfig, data: Path) -> DryRun:
     held_back = read_records(data / "validation.jsonl")
     if not records:
         raise DefectgenError(f"{data} has no training records.", "Make them with `defectgen build-data`.")
+    pairs = are_pairs(records, config)
     if config.design.targets:
-        DesignMetric.of(config.design, manifest, records, held_back, config.seed)
+        DesignMetric.of(config.design, manifest, [] if pairs else records, held_back, config.seed)
     if config.initial_adapter:
         check_initial_adapter(config, data)
     tokenizer, shape = load_tokenizer(config.base_model), load_model_config(config.base_model)
-    examples = CompletionDataset(records, tokenizer, config.max_length, context_length(shape)).examples
+    examples = (PairDataset if pairs else CompletionDataset)(
+        records, tokenizer, config.max_length, context_length(shape)
+    ).examples
     kept = CompletionDataset(
         drawn(held_back, config.eval_records, config.seed), tokenizer, config.max_length, context_length(shape)
     )
@@ -99,7 +103,9 @@ def dry_run(config: FinetuneConfig, data: Path) -> DryRun:
         steps=config.max_steps or math.ceil(math.ceil(len(examples) / per_step) * config.epochs),
         weights=weights,
         trained_weights=trained,
-        memory_bytes=_memory_bytes(config, shape, weights, trained, rows, len(longest["input_ids"]), max(scored)),
+        memory_bytes=_memory_bytes(
+            config, shape, weights, trained, rows * (1 + pairs), len(longest["input_ids"]), max(scored)
+        ),
     )
 
 

@@ -54,9 +54,10 @@ from defectgen.llm.checkpoints import (
     run_identity,
 )
 from defectgen.llm.config import FinetuneConfig
-from defectgen.llm.dataset import CompletionDataset, collate, drawn, read_records
+from defectgen.llm.dataset import CompletionDataset, break_weights, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
 from defectgen.llm.loading import context_length, load_base
+from defectgen.llm.preferences import PairDataset, PreferenceTrainer, are_pairs, collate_pairs, reference_margins
 from defectgen.llm.trainer import (
     CompletionTrainer,
     arguments,
@@ -129,16 +130,18 @@ def finetune(
         raise UsageError("the design metric needs the whole model in one process.", "Set design.targets=0 with FSDP.")
     records = read_records(data / "train.jsonl")
     held_back = read_records(data / "validation.jsonl")
+    pairs = are_pairs(records, config)
     if not held_back and (config.patience or config.design.targets):
         raise UsageError(f"{data} has no validation records.", "Leave out patience and design.targets.")
     design = None
     if config.design.targets and is_first_process():
-        design = DesignMetric.of(config.design, manifest, records, held_back, config.seed)
+        labelled = [] if pairs else records  # pairs state what was asked for, not what the structure has
+        design = DesignMetric.of(config.design, manifest, labelled, held_back, config.seed)
     before = check_initial_adapter(config, data) if config.initial_adapter else None
     torch.manual_seed(config.seed)
     model, tokenizer, dtype = load_base(config.base_model, config.dtype, config.quantization, place=False)
     context = context_length(model.config)
-    train = CompletionDataset(records, tokenizer, config.max_length, context)
+    train = (PairDataset if pairs else CompletionDataset)(records, tokenizer, config.max_length, context)
     validation = CompletionDataset(
         drawn(held_back, config.eval_records, config.seed), tokenizer, config.max_length, context
     )
@@ -150,18 +153,20 @@ def finetune(
     if tensorboard_installed():
         callbacks.append(TensorBoardFile(output / TENSORBOARD))
     tell_folder_from_library()
-    trainer = CompletionTrainer(
+    trainer = (PreferenceTrainer if pairs else CompletionTrainer)(
         model=model,
         args=arguments(config, checkpoints, dtype, len(validation) > 0),
         train_dataset=train,
         eval_dataset=validation if len(validation) else None,
-        data_collator=lambda examples: collate(examples, int(tokenizer.eos_token_id)),
+        data_collator=lambda examples: collate_pairs(examples, int(tokenizer.eos_token_id)),
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)  # it prints on stdout, which is for results
     trainer.records_per_step = config.batch_size * config.accumulation
     trainer.tokens_a_record = validation.completion_tokens / max(len(validation), 1)
     trainer.rows_at_once = trainer.args.per_device_train_batch_size
+    if config.break_weight != 1:
+        trainer.token_weights = break_weights(tokenizer, model.config.get_text_config().vocab_size, config.break_weight)
     trainer.metric, trainer.patience = metric, config.patience
     if config.design.targets:
         trainer.design = lambda causal: {} if design is None else design.measure(causal, tokenizer)
@@ -170,6 +175,9 @@ def finetune(
             claim(output, run)
             remove_unfinished(checkpoints)
         trainer.accelerator.wait_for_everyone()
+        if isinstance(train, PairDataset) and isinstance(trainer, PreferenceTrainer):
+            trainer.preference = config.preference
+            train.margins = reference_margins(model.get_base_model(), tokenizer, records, output)
         resumable = complete_checkpoints(checkpoints)
         last = TrainerState.load_from_json(str(resumable[-1] / STATE)) if resumable else None
         if last is not None and _is_over(last, config, metric):  # all but the adapter was written
@@ -247,7 +255,7 @@ def _with_adapter(model: Any, config: FinetuneConfig) -> Any:
     except ValueError as error:
         raise foreign_targets(config, error) from error
     if config.initial_adapter:
-        _load_initial_adapter(model, Path(config.initial_adapter))
+        _load_initial_adapter(model, Path(config.initial_adapter), config.lora.alpha / config.lora.rank)
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -286,14 +294,22 @@ def check_initial_adapter(config: FinetuneConfig, data: Path) -> dict[str, Any]:
     return {name: card.training[name] for name in kept if name in card.training}
 
 
-def _load_initial_adapter(model: Any, folder: Path) -> None:
-    """Put the weights of an earlier adapter into a model.
+def _load_initial_adapter(model: Any, folder: Path, scale: float) -> None:
+    """Put the weights of an earlier adapter into a model, so that it makes the same update.
+
+    Args:
+        model: with LoRA weights.
+        folder: of the earlier adapter.
+        scale: alpha / rank of the run, by which updates are multiplied; the earlier adapter's may be another.
 
     Raises:
         UsageError: an adapter of another shape.
     """
+    earlier = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    factor = earlier["lora_alpha"] / earlier["r"] / scale
+    weights = {key: w * factor if ".lora_B." in key else w for key, w in load_file(folder / WEIGHTS).items()}
     try:
-        found: Any = set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
+        found: Any = set_peft_model_state_dict(model, weights)
     except RuntimeError as error:
         raise UsageError(f"the weights of {folder} do not fit the run's base model and LoRA settings.") from error
     if found.unexpected_keys:

@@ -61,6 +61,7 @@ class CompletionTrainer(Trainer):
         metric: name of what the best checkpoint is chosen by; None if the last one is taken.
         patience: evaluations without a better value before training stops; None for never.
         rows_at_once: most records in one forward pass; halved when memory runs out.
+        token_weights: what the loss of each token of the vocabulary counts in training; None for all alike.
     """
 
     records_per_step: int
@@ -69,6 +70,7 @@ class CompletionTrainer(Trainer):
     metric: str | None = None
     patience: int | None = None
     rows_at_once: int
+    token_weights: torch.Tensor | None = None
 
     def compute_loss(
         self,
@@ -78,23 +80,37 @@ class CompletionTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         labels = inputs["labels"][:, 1:]
-        wanted = labels != IGNORED
-        if self.args.world_size > 1:  # gradients are exchanged in the wrapped model's own forward
-            places = wanted.any(dim=0).nonzero()[:, 0]
-            logits = model(input_ids=inputs["input_ids"], use_cache=False, logits_to_keep=places).logits
-            loss = _cross_entropy(logits[wanted[:, places]], labels[wanted])
-        else:
-            causal = model.get_base_model()
-            device = inputs["input_ids"].device.type
-            with disable_input_dtype_casting(model), torch.autocast(device, torch.bfloat16, enabled=self.args.bf16):
-                hidden = causal.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
-                loss = completion_loss(hidden[:, :-1][wanted], labels[wanted], OutputLayer(causal))
+        loss = self.token_losses(model, inputs["input_ids"], inputs["labels"]).sum()
         if not model.training:
             # transformers takes the mean over records: so that this is the mean over all their tokens
             loss = loss / (len(labels) * self.tokens_a_record)
         else:  # the number counts the tokens of all processes, whose gradients are averaged
-            loss = loss / (wanted.sum() if num_items_in_batch is None else num_items_in_batch / self.args.world_size)
+            own = (labels != IGNORED).sum()
+            loss = loss / (own if num_items_in_batch is None else num_items_in_batch / self.args.world_size)
         return (loss, {"loss": loss.detach()}) if return_outputs else loss
+
+    def token_losses(self, model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Cross entropies of the tokens that carry a loss, in nats, row after row.
+
+        Args:
+            model: in training or not; `token_weights` count in training only.
+            ids: tokens, shape (rows, width).
+            labels: the same tokens, or `IGNORED`.
+        """
+        wanted = labels[:, 1:] != IGNORED
+        targets = labels[:, 1:][wanted]
+        weights = self.token_weights if model.training else None
+        if self.args.world_size > 1:  # gradients are exchanged in the wrapped model's own forward
+            places = wanted.any(dim=0).nonzero()[:, 0]
+            logits = model(input_ids=ids, use_cache=False, logits_to_keep=places).logits
+            return _cross_entropy(logits[wanted[:, places]], targets, weights)
+        causal = model.get_base_model()
+        with (
+            disable_input_dtype_casting(model),
+            torch.autocast(ids.device.type, torch.bfloat16, enabled=self.args.bf16),
+        ):
+            hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            return completion_losses(hidden[:, :-1][wanted], targets, OutputLayer(causal), weights)
 
     def training_step(
         self,
@@ -171,8 +187,10 @@ class CompletionTrainer(Trainer):
         return LengthOrder([len(x["input_ids"]) for x in data], self.records_per_step, self.args.data_seed or 0)
 
 
-def completion_loss(hidden: torch.Tensor, labels: torch.Tensor, head: OutputLayer) -> torch.Tensor:
-    """Summed cross entropy of the tokens that follow, in nats.
+def completion_losses(
+    hidden: torch.Tensor, labels: torch.Tensor, head: OutputLayer, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cross entropies of the tokens that follow, in nats, shape (tokens,).
 
     Logits beyond `LOGITS_AT_ONCE` are computed in slices, and again in the backward pass.
 
@@ -180,19 +198,25 @@ def completion_loss(hidden: torch.Tensor, labels: torch.Tensor, head: OutputLaye
         hidden: last hidden states, shape (tokens, width).
         labels: the tokens, shape (tokens,).
         head: the output layer.
+        weights: of the tokens of the vocabulary, shape (vocabulary,).
     """
     rows = max(LOGITS_AT_ONCE // head.n_tokens, 1)
     if len(labels) <= rows:
-        return _cross_entropy(head(hidden), labels)
+        return _cross_entropy(head(hidden), labels, weights)
+
+    def part(states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return _cross_entropy(head(states), tokens, weights)
+
     parts = [
-        checkpoint(lambda states, tokens: _cross_entropy(head(states), tokens), states, tokens, use_reentrant=False)
+        checkpoint(part, states, tokens, use_reentrant=False)
         for states, tokens in zip(hidden.split(rows), labels.split(rows), strict=True)
     ]
-    return torch.stack(parts).sum()
+    return torch.cat(parts)
 
 
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    weights = None if weights is None else weights.to(logits.device)
+    return torch.nn.functional.cross_entropy(logits.float(), labels, weights, reduction="none")
 
 
 def processes() -> int:

@@ -7,28 +7,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 import pytest
+from counting_scorer import CountingScorer
 
 from defectgen.core import Configuration, Host
-from defectgen.core.properties import COLUMNS
 from defectgen.data.levels import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Target
 from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, level_errors, nearest_labelled
 from defectgen.design.pipeline import DesignSettings, RawReference, design, seed_for
 from defectgen.design.proposals import Ask, Proposal, RandomProposer, WithSearch
-from defectgen.score.protocol import uncertainty_column
 
 TARGET = Target("1", (("homo_ev", 0.5), ("lumo_ev", 1.0)))
-
-
-class CountingScorer:
-    """HOMO is a tenth of the number of defects, LUMO one electronvolt."""
-
-    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
-        rows = []
-        for configuration in configurations:
-            values = dict.fromkeys(COLUMNS, 1.0) | {"homo_ev": 0.1 * configuration.n_defects}
-            rows.append(values | {uncertainty_column(column): 0.02 for column in COLUMNS})
-        return pl.DataFrame(rows)
 
 
 class Interrupted:

@@ -29,7 +29,7 @@ from defectgen.llm.dry_run import dry_run
 from defectgen.llm.head import OutputLayer
 from defectgen.llm.loading import load_base
 from defectgen.llm.train import finetune
-from defectgen.llm.trainer import CompletionTrainer, completion_loss
+from defectgen.llm.trainer import CompletionTrainer, completion_losses
 
 
 class Flat:
@@ -200,7 +200,7 @@ def test_the_loss_in_slices_is_the_loss(monkeypatch: pytest.MonkeyPatch) -> None
     for limit in (10**6, 50 * 5):
         monkeypatch.setattr(trainer_module, "LOGITS_AT_ONCE", limit)
         hidden = torch.linspace(-1, 1, 23 * 6).reshape(23, 6).requires_grad_()
-        loss = completion_loss(hidden, labels, layer)
+        loss = completion_losses(hidden, labels, layer).sum()
         loss.backward()
         found.append((loss.detach(), hidden.grad))
     assert torch.allclose(found[0][0], found[1][0], rtol=1e-6)

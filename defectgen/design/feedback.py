@@ -1,0 +1,287 @@
+"""Pairs of a model's own proposals, one nearer to what was asked for: what it learns most from once it knows the task.
+
+Levels of training structures are asked for, the proposals are judged by label or surrogate, and for each target a
+better and a worse one are written down. `defectgen.llm.preferences` trains on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from defectgen import __version__
+from defectgen.core import Configuration, get_host
+from defectgen.data.record_files import MANIFEST, PROPOSALS, UNFINISHED, write_records
+from defectgen.design.pipeline import seed_for
+from defectgen.design.proposals import Ask, Proposer
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.protocol import Scorer
+from defectgen.tasks.defect import LEVEL_PAIR, DefectTask
+
+CHUNK = 64
+"""Targets whose proposals are drawn and written down together; an interrupted run goes on after the last chunk."""
+
+FACTOR = 2.0
+"""How many times as far from the target as the better proposal the worse one of a pair is at least."""
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FeedbackSettings:
+    """What decides the pairs besides model, surrogate and records.
+
+    Attributes:
+        targets: training structures whose HOMO and LUMO are asked for.
+        n: proposals a target.
+        temperature: of the proposals; higher than in use, so that there is something to choose from.
+        within_ev: a proposal this near is good enough, and none of those is the worse one of a pair; in eV.
+        sets: sets that the targets come from.
+        seed: of the draw of targets, proposals and pairs.
+    """
+
+    targets: int
+    n: int
+    temperature: float
+    within_ev: float
+    sets: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Proposals for the levels of one training structure.
+
+    Attributes:
+        record: the training record whose levels were asked for.
+        distances_ev: canonical key of each distinct proposal to |dHOMO| + |dLUMO|; by label if it is a labelled
+            training structure, else by the surrogate. Structures held back are left out.
+    """
+
+    record: Record
+    distances_ev: dict[str, float]
+
+
+def choose_targets(training: Sequence[Record], settings: FeedbackSettings) -> list[Record]:
+    """Training records that ask for HOMO and LUMO, one a structure, drawn without replacement and sorted by set.
+
+    Raises:
+        DefectgenError: there is none.
+    """
+    distinct = {
+        (record["set"], record["id"]): record
+        for record in training
+        if set(record["values"]) == set(LEVEL_PAIR) and not record["kinds"] and record["set"] in settings.sets
+    }
+    if not distinct:
+        raise DefectgenError("no training record asks for HOMO and LUMO alone.", "Build data with such labels.")
+    keys = sorted(distinct)
+    count = min(settings.targets, len(keys))
+    chosen = np.random.default_rng(settings.seed).choice(len(keys), count, replace=False)
+    return [distinct[keys[k]] for k in sorted(chosen.tolist())]
+
+
+def judge_proposals(
+    targets: Sequence[Record],
+    propose: Callable[[str], tuple[Proposer, Scorer]],
+    training: Sequence[Record],
+    held_back: Sequence[Record],
+    settings: FeedbackSettings,
+) -> Iterator[list[Judged]]:
+    """Draw and judge proposals for targets, a chunk of one set at a time.
+
+    Args:
+        targets: see `choose_targets`.
+        propose: gives what proposes and what scores for a set.
+        training: records whose labels count.
+        held_back: records whose structures are never shown to the model, not even as its own proposals.
+        settings: see `FeedbackSettings`.
+    """
+    labels = {_identity(r): _levels(r) for r in training if set(LEVEL_PAIR) <= set(r["values"])}
+    hidden = {_identity(record) for record in held_back}
+    for name in sorted({record["set"] for record in targets}):
+        proposer, scorer = propose(name)
+        wanted = [record for record in targets if record["set"] == name]
+        host = get_host(wanted[0]["host"], wanted[0]["supercell"])
+        for first in range(0, len(wanted), CHUNK):
+            chunk = wanted[first : first + CHUNK]
+            asks = [Ask(record["values"], settings.n, seed_for(settings.seed, name, record["id"])) for record in chunk]
+            found: list[dict[str, Configuration]] = [{} for _ in chunk]
+            for proposal in proposer.propose(host, asks):
+                made = proposal.configuration
+                if made is not None and (host.name, host.size, made.key) not in hidden:
+                    found[proposal.ask][made.key] = made
+            unknown = {k: c for made in found for k, c in made.items() if (host.name, host.size, k) not in labels}
+            values = {key: labels[host.name, host.size, key] for made in found for key in made if key not in unknown}
+            if unknown:
+                frame = scorer.score(list(unknown.values()))
+                values |= dict(zip(unknown, zip(*(frame[column] for column in LEVEL_PAIR), strict=True), strict=True))
+            yield [
+                Judged(record, {key: _distance(values[key], _levels(record)) for key in made})
+                for record, made in zip(chunk, found, strict=True)
+            ]
+
+
+def choose_pair(judged: Judged, settings: FeedbackSettings) -> tuple[str, str] | None:
+    """A better and a worse proposal; None where all are good enough, or none is clearly better.
+
+    The better one is drawn from those within reach of the target or, where there is none, is the nearest.
+    """
+    rng = np.random.default_rng(seed_for(settings.seed, "pair", judged.record["set"], judged.record["id"]))
+    near = [key for key, value in judged.distances_ev.items() if value <= settings.within_ev]
+    if not judged.distances_ev:
+        return None
+    better = str(rng.choice(near)) if near else min(judged.distances_ev, key=lambda key: judged.distances_ev[key])
+    limit = max(settings.within_ev, FACTOR * judged.distances_ev[better])
+    far = [key for key, value in judged.distances_ev.items() if value > limit]
+    return (better, str(rng.choice(far))) if far else None
+
+
+def pair_record(judged: Judged, task: DefectTask, settings: FeedbackSettings) -> Record | None:
+    """The instruction record of a target's pair: that of the better proposal, with the worse one in ``rejected``."""
+    pair = choose_pair(judged, settings)
+    if pair is None:
+        return None
+    record = judged.record
+    host = get_host(record["host"], record["supercell"])
+    better, worse = (Configuration.from_key(host, key) for key in pair)
+    return {
+        **{name: record[name] for name in ("id", "host", "supercell", "set", "split", "values", "kinds", "writing")},
+        "configuration": better.key,
+        "n_defects": better.n_defects,
+        "distance_ev": round(judged.distances_ev[better.key], 6),
+        "rejected_configuration": worse.key,
+        "rejected_distance_ev": round(judged.distances_ev[worse.key], 6),
+        "prompt": record["prompt"],
+        "completion": task.completion(better),
+        "rejected": task.completion(worse),
+    }
+
+
+def write_feedback(
+    records: Path,
+    output: Path,
+    training: Sequence[Record],
+    held_back: Sequence[Record],
+    settings: FeedbackSettings,
+    sources: Mapping[str, str],
+    task: DefectTask,
+    propose: Callable[[str], tuple[Proposer, Scorer]],
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Write a folder of pairs, with the validation and test records beside them, for `finetune`.
+
+    All proposals are kept in ``proposals.jsonl``; a run that was interrupted goes on after those that are there.
+
+    Args:
+        records: folder of `build-data`.
+        output: folder of the pairs.
+        training: its training records.
+        held_back: its validation and test records.
+        settings: see `FeedbackSettings`.
+        sources: what proposed and what judged, as checksums or names.
+        task: of the model.
+        propose: see `judge_proposals`.
+        overwrite: replace pairs made with other settings.
+        progress: called with the number of targets done.
+
+    Returns:
+        The manifest, with ``within_share`` (of all proposals) and ``pairs``.
+
+    Raises:
+        UsageError: the folder holds other pairs or files.
+        DefectgenError: no fitting training records.
+    """
+    manifest = json.loads((records / MANIFEST).read_text(encoding="utf-8"))
+    header = {
+        "settings": manifest["settings"] | {"feedback": {**asdict(settings), "sets": list(settings.sets), **sources}},
+        "records_sha256": manifest["data_sha256"],
+    }
+    targets = choose_targets(training, settings)
+    path = output / PROPOSALS
+    done = _resume(path, header, output, overwrite=overwrite)
+    progress(len(done))
+    known = {(judged.record["set"], judged.record["id"]) for judged in done}
+    left = [record for record in targets if (record["set"], record["id"]) not in known]
+    with path.open("a", encoding="utf-8") as stream:
+        for chunk in judge_proposals(left, propose, training, held_back, settings):
+            stream.writelines(json.dumps(asdict(judged)) + "\n" for judged in chunk)
+            stream.flush()
+            done += chunk
+            progress(len(chunk))
+    pairs = [record for judged in done if (record := pair_record(judged, task, settings)) is not None]
+    if not pairs:
+        raise DefectgenError(
+            f"none of {len(done)} targets has a better and a worse proposal.", "Raise --n or --temperature."
+        )
+    distances = [value for judged in done for value in judged.distances_ev.values()]
+    checksum = hashlib.sha256("".join(json.dumps(record) for record in pairs).encode()).hexdigest()
+    wanted = {
+        "defectgen": __version__,
+        "prompt_version": manifest["prompt_version"],
+        "settings": header["settings"],
+        "data_sha256": checksum,
+    }
+    about = {name: manifest[name] for name in ("max_defects", "covered_ev", "structures") if name in manifest} | {
+        "records_sha256": manifest["data_sha256"],
+        "targets": len(done),
+        "pairs": len(pairs),
+        "proposals": len(distances),
+        "within_share": float(np.mean(np.array(distances) <= settings.within_ev)),
+    }
+    return write_records(
+        output,
+        wanted,
+        lambda part: pairs if part == "train" else [r for r in held_back if r["split"] == part],
+        about,
+        lambda record: str(record["set"]),
+        overwrite=overwrite,
+    )
+
+
+def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: bool) -> list[Judged]:
+    """What an earlier run judged; begins the file if there is none.
+
+    Raises:
+        UsageError: proposals made with other settings, or foreign files.
+    """
+    if output.is_dir() and not path.is_file() and any(entry.name != UNFINISHED for entry in output.iterdir()):
+        raise UsageError(f"{output} holds other files.", "Choose another folder.")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    whole = [line for line in lines if line.endswith("\n")]
+    if whole and json.loads(whole[0]) != header:
+        if not overwrite:
+            raise UsageError(
+                f"{output} holds proposals made with other settings.", "Choose another folder or add --overwrite."
+            )
+        whole = []
+    if whole and len(whole) == len(lines):
+        return [Judged(**json.loads(line)) for line in whole[1:]]
+    output.mkdir(parents=True, exist_ok=True)
+    if not (output / MANIFEST).exists():
+        (output / UNFINISHED).touch()
+    part = path.with_name(f".{path.name}.part")
+    part.write_text("".join(whole or [json.dumps(header) + "\n"]), encoding="utf-8")
+    part.replace(path)
+    return [Judged(**json.loads(line)) for line in whole[1:]]
+
+
+def _identity(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    return record["host"], record["supercell"], record["configuration"]
+
+
+def _levels(record: Mapping[str, Any]) -> tuple[float, float]:
+    homo, lumo = (float(record["values"][column]) for column in LEVEL_PAIR)
+    return homo, lumo
+
+
+def _distance(found: tuple[float, float], wanted: tuple[float, float]) -> float:
+    return float(np.abs(np.subtract(found, wanted)).sum())
