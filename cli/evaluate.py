@@ -10,7 +10,7 @@ import typer
 
 from defectgen_cli.engine import Drawing
 from defectgen_cli.options import JsonOption, SeedOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, progress, say, write
 
 if TYPE_CHECKING:
     import polars as pl
@@ -118,16 +118,11 @@ def defect(
         plots[name] = {title: evaluation.samples for title, evaluation in found.items()}
         lines += _lines(name, result["sets"][name])
     emit(result, as_json, "\n".join(lines))
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        say(f"metrics written to {output}")
+    write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
     if page is not None:
         from defectgen.report.targets import targets_page
 
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(targets_page(plots, result), encoding="utf-8")
-        say(f"plots written to {page}")
+        write(page, "plots", lambda: targets_page(plots, result))
 
 
 def _evaluate_set(

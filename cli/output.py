@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 PLAIN_INTERVAL_S = 10.0
@@ -25,6 +26,14 @@ def emit(result: Mapping[str, Any], as_json: bool, text: str = "") -> None:
         print(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False))
     elif text:
         print(text)
+
+
+def write(path: Path | None, what: str, text: Callable[[], str]) -> None:
+    """Write the file that an option names, if it names one, and say so."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text(), encoding="utf-8")
+        say(f"{what} written to {path}")
 
 
 def _plain(value: Any) -> Any:

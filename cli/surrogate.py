@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from defectgen_cli.options import JsonOption, SeedOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, progress, write
 
 if TYPE_CHECKING:
     import polars as pl
@@ -121,16 +121,11 @@ def evaluate(
         predictions, facts, title = _unseen(data, sets, model)
     found = evaluation.metrics(predictions)
     result = {**facts, "sets": found, "means": evaluation.means(found)}
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        say(f"metrics written to {output}")
+    write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
     if page is not None:
         from defectgen.report.parity import parity_page
 
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(parity_page(predictions, found, result["means"], title), encoding="utf-8")
-        say(f"parity plots written to {page}")
+        write(page, "parity plots", lambda: parity_page(predictions, found, result["means"], title))
     emit(result, as_json, _table(found | {"mean of sets": result["means"]}, title))
 
 
