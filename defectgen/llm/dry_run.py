@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from defectgen.errors import DefectgenError
-from defectgen.llm.config import FinetuneConfig
+from defectgen.llm.config import FinetuneConfig, follow_adapter
 from defectgen.llm.dataset import IGNORED, CompletionDataset, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
 from defectgen.llm.loading import context_length, load_model_config, load_tokenizer, pick_dtype
@@ -70,6 +70,7 @@ def dry_run(config: FinetuneConfig, data: Path) -> DryRun:
         UsageError: a record that is too long, or settings that do not fit the base model or each other.
         DefectgenError: missing records, or no such base model.
     """
+    config = follow_adapter(config)
     manifest = read_manifest(data)
     records = read_records(data / "train.jsonl")
     held_back = read_records(data / "validation.jsonl")

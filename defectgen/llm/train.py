@@ -53,7 +53,7 @@ from defectgen.llm.checkpoints import (
     remove_unfinished,
     run_identity,
 )
-from defectgen.llm.config import FinetuneConfig
+from defectgen.llm.config import FinetuneConfig, follow_adapter
 from defectgen.llm.dataset import CompletionDataset, break_weights, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
 from defectgen.llm.loading import context_length, load_base
@@ -121,6 +121,7 @@ def finetune(
         DefectgenError: missing records, or a full disk.
     """
     start = time.monotonic()
+    config = follow_adapter(config)
     manifest = read_manifest(data)
     if (output / METADATA).exists():
         raise UsageError(f"{output} already holds a trained adapter.", "Choose another folder for the new one.")
@@ -311,7 +312,10 @@ def _load_initial_adapter(model: Any, folder: Path, scale: float) -> None:
     try:
         found: Any = set_peft_model_state_dict(model, weights)
     except RuntimeError as error:
-        raise UsageError(f"the weights of {folder} do not fit the run's base model and LoRA settings.") from error
+        raise UsageError(
+            f"the weights of {folder} (rank {earlier['r']}) do not fit the run's base model and LoRA settings.",
+            f"Set lora.rank={earlier['r']}, or leave it out of the configuration.",
+        ) from error
     if found.unexpected_keys:
         raise UsageError(f"{folder} updates other weights than lora.targets of this run.", "Use the same lora.targets.")
 

@@ -14,6 +14,7 @@ from training_runs import config, largest_difference
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import WEIGHTS, read_adapter
 from defectgen.llm.checkpoints import CHECKPOINTS, checkpoint, run_identity
+from defectgen.llm.config import FinetuneConfig, LoraSettings, follow_adapter
 from defectgen.llm.dataset import IGNORED, break_weights, read_records
 from defectgen.llm.dry_run import dry_run
 from defectgen.llm.generate import TransformersGenerator
@@ -140,8 +141,6 @@ def test_a_dry_run_counts_both_of_a_pair(tiny_model_dir: Path, pairs: Path, reco
 def test_an_adapter_of_another_scale_makes_the_same_update(
     tiny_model_dir: Path, records: Path, start: Path, tmp_path: Path
 ) -> None:
-    from defectgen.llm.config import LoraSettings
-
     losses = []
     for alpha in (8, 32):
         settings: dict[str, Any] = {"initial_adapter": str(start), "lora": LoraSettings(rank=4, alpha=alpha)}
@@ -149,6 +148,15 @@ def test_an_adapter_of_another_scale_makes_the_same_update(
         losses.append(finetune(still, records, tmp_path / f"{alpha}").validation_losses[-1][1])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert (tmp_path / "8" / WEIGHTS).read_bytes() != (tmp_path / "32" / WEIGHTS).read_bytes()
+
+
+def test_a_run_follows_the_rank_of_the_adapter_it_starts_from(start: Path, tiny_model_dir: Path) -> None:
+    open_rank = FinetuneConfig(base_model=str(tiny_model_dir), initial_adapter=str(start))
+    assert follow_adapter(open_rank).lora == LoraSettings(rank=4, alpha=8)
+    named = open_rank.model_copy(update={"lora": LoraSettings(rank=2)})
+    assert follow_adapter(named) == named
+    alone = FinetuneConfig(base_model=str(tiny_model_dir))
+    assert follow_adapter(alone) == alone
 
 
 def test_line_breaks_and_ends_count_as_much_as_asked_for(
