@@ -56,12 +56,6 @@ class FinetuneConfig(StageConfig):
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         default="auto", description="arithmetic; auto takes bfloat16 where the processor has it"
     )
-    break_weight: float = Field(
-        default=1.0,
-        gt=0,
-        description="what a line break and the end of the text count in the loss; a crystal ends where a line does, "
-        "and that one choice is a small part of its loss",
-    )
     gradient_checkpointing: bool = Field(default=False, description="trade time for memory")
     quantization: Literal["none", "4bit"] = Field(default="none", description="of the frozen base (4bit: NVIDIA GPU)")
     eval_steps: int = Field(default=100, ge=1, description="steps between evaluations on the validation records")

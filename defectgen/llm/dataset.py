@@ -110,19 +110,3 @@ def collate(examples: list[dict[str, list[int]]], pad: int) -> dict[str, torch.T
         ids[row, : len(example["input_ids"])] = torch.tensor(example["input_ids"])
         labels[row, : len(example["labels"])] = torch.tensor(example["labels"])
     return {"input_ids": ids, "labels": labels}
-
-
-def break_weights(tokenizer: Any, n_tokens: int, weight: float) -> torch.Tensor:
-    """What each token of the vocabulary counts in the loss: `weight` for line breaks and the end, else 1.
-
-    Where a text may go on with a new line or end, both outcomes count the same, so that the probability
-    of the end stays unbiased.
-
-    Args:
-        tokenizer: of the base model.
-        n_tokens: size of the vocabulary.
-        weight: of the two.
-    """
-    weights = torch.ones(n_tokens)
-    weights[[*piece_ids(tokenizer, "\n"), int(tokenizer.eos_token_id)]] = weight
-    return weights

@@ -54,7 +54,7 @@ from defectgen.llm.checkpoints import (
     run_identity,
 )
 from defectgen.llm.config import FinetuneConfig, follow_adapter
-from defectgen.llm.dataset import CompletionDataset, break_weights, drawn, read_records
+from defectgen.llm.dataset import CompletionDataset, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
 from defectgen.llm.loading import context_length, load_base
 from defectgen.llm.preferences import PairDataset, PreferenceTrainer, are_pairs, collate_pairs, reference_margins
@@ -166,8 +166,6 @@ def finetune(
     trainer.records_per_step = config.batch_size * config.accumulation
     trainer.tokens_a_record = validation.completion_tokens / max(len(validation), 1)
     trainer.rows_at_once = trainer.args.per_device_train_batch_size
-    if config.break_weight != 1:
-        trainer.token_weights = break_weights(tokenizer, model.config.get_text_config().vocab_size, config.break_weight)
     trainer.metric, trainer.patience = metric, config.patience
     if config.design.targets:
         trainer.design = lambda causal: {} if design is None else design.measure(causal, tokenizer)

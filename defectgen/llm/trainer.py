@@ -28,10 +28,11 @@ LOGITS_AT_ONCE = 2**28
 
 
 class LengthOrder(Sampler[int]):
-    """Records of similar length side by side, shuffled by seed and epoch alone.
+    """Steps of records of similar length, in random order; both by seed and epoch alone.
 
-    The order does not depend on the number of processes, on how a step is cut into forward passes, or on
-    whether the run was interrupted.
+    The random order of the steps matters: the library's groups come from long to short, again and again, and a model
+    that is trained so does not learn where texts end. The order does not depend on the number of processes, on how
+    a step is cut into forward passes, or on whether the run was interrupted.
     """
 
     def __init__(self, lengths: list[int], records_per_step: int, seed: int) -> None:
@@ -48,7 +49,13 @@ class LengthOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.records_per_step, generator=generator))
+        order = get_length_grouped_indices(self.lengths, self.records_per_step, generator=generator)
+        steps = [order[first : first + self.records_per_step] for first in range(0, len(order), self.records_per_step)]
+        last = (
+            [steps.pop()] if steps and len(steps[-1]) < self.records_per_step else []
+        )  # what does not fill a step stays last
+        shuffled = [steps[k] for k in torch.randperm(len(steps), generator=generator).tolist()] + last
+        return iter([index for step in shuffled for index in step])
 
 
 class CompletionTrainer(Trainer):
@@ -61,7 +68,6 @@ class CompletionTrainer(Trainer):
         metric: name of what the best checkpoint is chosen by; None if the last one is taken.
         patience: evaluations without a better value before training stops; None for never.
         rows_at_once: most records in one forward pass; halved when memory runs out.
-        token_weights: what the loss of each token of the vocabulary counts in training; None for all alike.
     """
 
     records_per_step: int
@@ -70,7 +76,6 @@ class CompletionTrainer(Trainer):
     metric: str | None = None
     patience: int | None = None
     rows_at_once: int
-    token_weights: torch.Tensor | None = None
 
     def compute_loss(
         self,
@@ -93,24 +98,23 @@ class CompletionTrainer(Trainer):
         """Cross entropies of the tokens that carry a loss, in nats, row after row.
 
         Args:
-            model: in training or not; `token_weights` count in training only.
+            model: in training or not.
             ids: tokens, shape (rows, width).
             labels: the same tokens, or `IGNORED`.
         """
         wanted = labels[:, 1:] != IGNORED
         targets = labels[:, 1:][wanted]
-        weights = self.token_weights if model.training else None
         if self.args.world_size > 1:  # gradients are exchanged in the wrapped model's own forward
             places = wanted.any(dim=0).nonzero()[:, 0]
             logits = model(input_ids=ids, use_cache=False, logits_to_keep=places).logits
-            return _cross_entropy(logits[wanted[:, places]], targets, weights)
+            return _cross_entropy(logits[wanted[:, places]], targets)
         causal = model.get_base_model()
         with (
             disable_input_dtype_casting(model),
             torch.autocast(ids.device.type, torch.bfloat16, enabled=self.args.bf16),
         ):
             hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state
-            return completion_losses(hidden[:, :-1][wanted], targets, OutputLayer(causal), weights)
+            return completion_losses(hidden[:, :-1][wanted], targets, OutputLayer(causal))
 
     def training_step(
         self,
@@ -187,9 +191,7 @@ class CompletionTrainer(Trainer):
         return LengthOrder([len(x["input_ids"]) for x in data], self.records_per_step, self.args.data_seed or 0)
 
 
-def completion_losses(
-    hidden: torch.Tensor, labels: torch.Tensor, head: OutputLayer, weights: torch.Tensor | None = None
-) -> torch.Tensor:
+def completion_losses(hidden: torch.Tensor, labels: torch.Tensor, head: OutputLayer) -> torch.Tensor:
     """Cross entropies of the tokens that follow, in nats, shape (tokens,).
 
     Logits beyond `LOGITS_AT_ONCE` are computed in slices, and again in the backward pass.
@@ -198,14 +200,13 @@ def completion_losses(
         hidden: last hidden states, shape (tokens, width).
         labels: the tokens, shape (tokens,).
         head: the output layer.
-        weights: of the tokens of the vocabulary, shape (vocabulary,).
     """
     rows = max(LOGITS_AT_ONCE // head.n_tokens, 1)
     if len(labels) <= rows:
-        return _cross_entropy(head(hidden), labels, weights)
+        return _cross_entropy(head(hidden), labels)
 
     def part(states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        return _cross_entropy(head(states), tokens, weights)
+        return _cross_entropy(head(states), tokens)
 
     parts = [
         checkpoint(part, states, tokens, use_reentrant=False)
@@ -214,9 +215,8 @@ def completion_losses(
     return torch.cat(parts)
 
 
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    weights = None if weights is None else weights.to(logits.device)
-    return torch.nn.functional.cross_entropy(logits.float(), labels, weights, reduction="none")
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
 
 
 def processes() -> int:

@@ -15,14 +15,13 @@ from defectgen.errors import UsageError
 from defectgen.llm.adapter import WEIGHTS, read_adapter
 from defectgen.llm.checkpoints import CHECKPOINTS, checkpoint, run_identity
 from defectgen.llm.config import FinetuneConfig, LoraSettings, follow_adapter
-from defectgen.llm.dataset import IGNORED, break_weights, read_records
+from defectgen.llm.dataset import IGNORED, read_records
 from defectgen.llm.dry_run import dry_run
 from defectgen.llm.generate import TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.loading import load_base
 from defectgen.llm.preferences import REFERENCE, PairDataset, PreferenceTrainer, collate_pairs
 from defectgen.llm.train import finetune, read_manifest
-from defectgen.llm.trainer import CompletionTrainer
 
 
 @pytest.fixture(scope="module")
@@ -157,31 +156,3 @@ def test_a_run_follows_the_rank_of_the_adapter_it_starts_from(start: Path, tiny_
     assert follow_adapter(named) == named
     alone = FinetuneConfig(base_model=str(tiny_model_dir))
     assert follow_adapter(alone) == alone
-
-
-def test_line_breaks_and_ends_count_as_much_as_asked_for(
-    tiny_model_dir: Path, records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, tokenizer, _ = load_base(str(tiny_model_dir), "float32")
-    weights = break_weights(tokenizer, len(tokenizer), 5.0)
-    line_break = tokenizer("\n", add_special_tokens=False).input_ids
-    assert sorted((weights == 5).nonzero()[:, 0].tolist()) == sorted({*line_break, tokenizer.eos_token_id})
-    seen: list[tuple[bool, Any]] = []
-    original = CompletionTrainer.token_losses
-
-    def spy(self: CompletionTrainer, model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        losses = original(self, model, ids, labels)
-        kept = labels[:, 1:][labels[:, 1:] != IGNORED]
-        seen.append((model.training, (losses.detach(), kept)))
-        return losses
-
-    monkeypatch.setattr(CompletionTrainer, "token_losses", spy)
-    ends = {}
-    for weight in (1.0, 5.0):
-        seen.clear()
-        still = config(tiny_model_dir, max_steps=1, eval_steps=1, learning_rate=1e-12, break_weight=weight)
-        finetune(still, records, tmp_path / f"{weight}")
-        for training, (losses, kept) in seen:
-            ends[weight, training] = losses[kept == tokenizer.eos_token_id].mean().item()
-    assert ends[5.0, True] == pytest.approx(5 * ends[1.0, True], rel=1e-4)
-    assert ends[5.0, False] == pytest.approx(ends[1.0, False], rel=1e-4)

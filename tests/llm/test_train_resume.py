@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from training_runs import config, largest_difference
 
@@ -154,6 +155,18 @@ def test_a_step_sees_the_same_records_whatever_the_number_of_processes(
     assert (rows, passes) == expected
     assert rows * passes * world == batch_size * accumulation
     assert rows <= batch_size
+
+
+def test_steps_of_similar_records_come_in_random_order() -> None:
+    lengths = np.random.default_rng(0).integers(10, 200, 1003).tolist()
+    order = list(LengthOrder(lengths, 8, seed=3))
+    assert sorted(order) == list(range(1003))
+    steps = [[lengths[k] for k in order[first : first + 8]] for first in range(0, 1003, 8)]
+    assert [len(step) for step in steps] == [8] * 125 + [3]
+    assert np.mean([np.ptp(step) for step in steps]) < 0.15 * np.ptp(lengths)
+    means = [np.mean(step) for step in steps]
+    follows = np.corrcoef(means[:-1], means[1:])[0, 1]  # sorted from long to short it is near 1
+    assert abs(follows) < 0.3
 
 
 def test_a_step_that_cannot_be_shared_out_is_refused() -> None:
