@@ -10,9 +10,8 @@ that weights that would end early cost as much as good ones. It has the weights 
 `TransformersGenerator` under the grammar, in each of the three encodings. A model that has never seen its encoding
 spends the allowed defects on the first sites, and what follows is forced and cheap: rates of `crystal` and
 `symbols` are upper bounds unless `--adapter` names one trained on them (`benchmarks/encodings.py` leaves such
-behind). Prints one JSON document: crystals a second,
-valid share, tokens of the prompt and of a completion, decoding steps (calls of the model that wait for a
-choice), and the ratio of the rates.
+behind). Prints one JSON document: crystals a second, valid share, tokens of the prompt and of a completion,
+decoding steps (calls of the model that wait for a choice), and the ratio of the rates.
 """
 
 from __future__ import annotations

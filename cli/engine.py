@@ -123,7 +123,7 @@ def load_engine(host: Host, model: Path | None, surrogate: Path | None, drawing:
             f"the model in {adapter.name} was trained on {', '.join(card.hosts)}, not on {host.name}.",
             f"Train one on {host.name} (build-data --sets, finetune) and give it with --model.",
         )
-    scorer = _load_surrogate(surrogate or shipped(SHIPPED_SURROGATE))
+    scorer = load_surrogate(surrogate or shipped(SHIPPED_SURROGATE))
     if host.name not in scorer.hosts:
         raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
     if drawing.min_defects > host.n_sites:
@@ -174,7 +174,8 @@ def task_of(card: AdapterCard) -> DefectTask:
 
 
 @lru_cache(maxsize=1)
-def _load_surrogate(folder: Path) -> Surrogate:
+def load_surrogate(folder: Path) -> Surrogate:
+    """The surrogate in a folder."""
     from defectgen.score.surrogate import Surrogate
 
     return Surrogate.load(folder)

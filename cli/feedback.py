@@ -50,7 +50,16 @@ def feedback(
     from defectgen.llm.dataset import read_records
     from defectgen.llm.train import read_manifest
     from defectgen.places import require_writable
-    from defectgen_cli.engine import SHIPPED_ADAPTER, SHIPPED_SURROGATE, Drawing, load_engine, shipped, task_of
+    from defectgen.score.surrogate import METADATA
+    from defectgen_cli.engine import (
+        SHIPPED_ADAPTER,
+        SHIPPED_SURROGATE,
+        Drawing,
+        load_engine,
+        load_surrogate,
+        shipped,
+        task_of,
+    )
 
     adapter = model or shipped(SHIPPED_ADAPTER)
     card = read_adapter(adapter)
@@ -78,11 +87,10 @@ def feedback(
         return replace(loaded.proposer, sampling=replace(loaded.proposer.sampling, batch_size=128)), loaded.scorer
 
     settings = FeedbackSettings(targets, n, temperature, within / 1000, tuple(sorted(chosen)), seed)
-    sources = {
-        "model": checksum(adapter / WEIGHTS),
-        "surrogate": SHIPPED_SURROGATE if surrogate is None else str(surrogate.resolve()),
-    }
-    say("loading the model ...")
+    say("loading the models ...")
+    judge = surrogate or shipped(SHIPPED_SURROGATE)
+    load_surrogate(judge)
+    sources = {"model": _checksum(adapter / WEIGHTS), "surrogate": _checksum(judge / METADATA)}
     with progress("judging", min(targets, len(training)), "targets") as advance:
         made = write_feedback(
             data, output, training, held_back, settings, sources, task_of(card), propose,
@@ -95,8 +103,7 @@ def feedback(
     emit({"output": output, "skipped": False} | made, as_json, text)
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
+def _checksum(path: Path) -> str:
     import hashlib
 
     with path.open("rb") as stream:

@@ -17,9 +17,8 @@ STAGE = "build-data"
 UNFINISHED = ".unfinished"
 PROPOSALS = "proposals.jsonl"
 """Beside pairs: all proposals that they were chosen from."""
-OWN_FILES = frozenset(
-    (UNFINISHED, PROPOSALS, *(f"{part}.jsonl" for part in PARTS), *(f".{part}.jsonl.part" for part in PARTS))
-)
+_TABLES = (PROPOSALS, *(f"{part}.jsonl" for part in PARTS))
+OWN_FILES = frozenset((UNFINISHED, *_TABLES, *(f".{name}.part" for name in _TABLES)))
 """What an interrupted run can leave in a folder, `UNFINISHED` always among it."""
 
 Record = dict[str, Any]

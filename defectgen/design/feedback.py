@@ -253,7 +253,9 @@ def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: b
     Raises:
         UsageError: proposals made with other settings, or foreign files.
     """
-    if output.is_dir() and not path.is_file() and any(entry.name != UNFINISHED for entry in output.iterdir()):
+    part = path.with_name(f".{path.name}.part")
+    began = {UNFINISHED, part.name}
+    if output.is_dir() and not path.is_file() and any(entry.name not in began for entry in output.iterdir()):
         raise UsageError(f"{output} holds other files.", "Choose another folder.")
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     whole = [line for line in lines if line.endswith("\n")]
@@ -268,7 +270,6 @@ def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: b
     output.mkdir(parents=True, exist_ok=True)
     if not (output / MANIFEST).exists():
         (output / UNFINISHED).touch()
-    part = path.with_name(f".{path.name}.part")
     part.write_text("".join(whole or [json.dumps(header) + "\n"]), encoding="utf-8")
     part.replace(path)
     return [Judged(**json.loads(line)) for line in whole[1:]]
