@@ -124,7 +124,9 @@ def generate(
         job = infill_job(crystal, mask, elements=allowed, any_element=any_element)
     else:
         most = max_atoms or (card.data.get("max_atoms") if card else None) or MAX_ATOMS
-        job = generation_job(stated, max_atoms=most, elements=allowed, exact_formula=exact_formula)
+        job = generation_job(
+            stated, max_atoms=most, elements=allowed, exact_formula=exact_formula, min_distance=min_distance
+        )
 
     say(f"loading {model} ...")
     from defectgen.llm.generate import Sampling

@@ -90,6 +90,7 @@ def generation_job(
     max_atoms: int = MAX_ATOMS,
     elements: Sequence[str] = MP_ELEMENTS,
     exact_formula: bool = True,
+    min_distance: float = 0.0,
 ) -> CrystalJob:
     """The job of writing a crystal.
 
@@ -98,6 +99,7 @@ def generation_job(
         max_atoms: most atoms in a cell.
         elements: symbols that may occur.
         exact_formula: admit only the composition of the condition ``formula``, any number of formula units.
+        min_distance: atoms are placed no nearer to each other than this, in angstrom.
 
     Raises:
         UsageError: an impossible condition, or a formula that does not fit in `max_atoms` or `elements`.
@@ -105,7 +107,7 @@ def generation_job(
     stated = {key: value for key, value in conditions.items() if value is not None}
     prompt = write_generation_prompt(stated)
     formula = str(stated["formula"]) if exact_formula and "formula" in stated else None
-    grammar = BulkTask().grammar(max_atoms, elements, formula)
+    grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance)
     composition = parse_formula(formula) if formula is not None else None
     return CrystalJob("generation", prompt, grammar, stated, tuple(elements), max_atoms, composition)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,16 +18,18 @@ class Node:
     Attributes:
         children: the tokens that may come next.
         piece: the piece that is complete here, if any.
-        state: the grammar's state after that piece.
     """
 
     children: dict[int, Node] = field(default_factory=dict)
     piece: str | None = None
-    state: State = None
+
+
+REMEMBERED = 2000
+"""Grammar states whose pieces are kept; grammars that note every atom have no end of states."""
 
 
 class TokenGrammar:
-    """Walks a grammar token by token; the trie of each grammar state is built once."""
+    """Walks a grammar token by token; the trie of each set of pieces is built once."""
 
     def __init__(self, grammar: Grammar, tokenizer: Any, pieces: dict[str, tuple[int, ...]] | None = None) -> None:
         """Compile lazily.
@@ -41,17 +43,28 @@ class TokenGrammar:
         self.tokenizer = tokenizer
         self.eos = int(tokenizer.eos_token_id)
         self._pieces = {} if pieces is None else pieces
-        self._roots: dict[State, Node] = {}
+        self._tries: dict[tuple[str, ...], Node] = {}
+        self._states: dict[State, tuple[Node, Mapping[str, State]]] = {}
 
-    def root(self, state: State) -> Node:
-        """The trie of the pieces that `state` allows.
+    def root(self, state: State) -> tuple[Node, Mapping[str, State]]:
+        """The trie of the pieces that `state` allows, and the state after each of them.
 
         Raises:
             DefectgenError: the tokenizer cannot tell two pieces apart.
         """
-        if state not in self._roots:
+        if state not in self._states:
+            if len(self._states) >= REMEMBERED:
+                self._states.clear()
+            following = self.grammar.choices(state)
+            self._states[state] = self._trie(tuple(following)), following
+        return self._states[state]
+
+    def _trie(self, pieces: tuple[str, ...]) -> Node:
+        if pieces not in self._tries:
+            if len(self._tries) >= REMEMBERED:
+                self._tries.clear()
             root = Node()
-            for piece, following in self.grammar.choices(state).items():
+            for piece in pieces:
                 node = root
                 for token in self._tokens(piece):
                     node = node.children.setdefault(token, Node())
@@ -59,13 +72,13 @@ class TokenGrammar:
                         raise DefectgenError(f"the tokenizer cannot tell {node.piece!r} from {piece!r}.")
                 if node.children:
                     raise DefectgenError(f"the tokenizer cannot tell {piece!r} from a longer piece.")
-                node.piece, node.state = piece, following
-            self._roots[state] = root
-        return self._roots[state]
+                node.piece = piece
+            self._tries[pieces] = root
+        return self._tries[pieces]
 
     def start(self) -> Cursor:
         """The beginning of a completion, with what is forced there."""
-        cursor = Cursor(self, self.root(self.grammar.start))
+        cursor = Cursor(self, self.grammar.start)
         cursor.run_forced()
         return cursor
 
@@ -75,16 +88,14 @@ class TokenGrammar:
         Raises:
             DefectgenError: a token that is not allowed, or no end.
         """
-        node: Node | None = self.root(self.grammar.start)
+        cursor = Cursor(self, self.grammar.start)
         allowed = []
         for token in tokens:
-            following = None if node is None else node.children.get(token)
-            if node is None or following is None:
+            if cursor.finished or token not in cursor.allowed:
                 raise DefectgenError(f"the grammar does not allow {self.tokenizer.decode(list(tokens))!r}.")
-            allowed.append(list(node.children))
-            ended = following.piece == END
-            node = None if ended else following if following.piece is None else self.root(following.state)
-        if node is not None:
+            allowed.append(cursor.allowed)
+            cursor.step(token)
+        if not cursor.finished:
             raise DefectgenError(f"the grammar does not allow {self.tokenizer.decode(list(tokens))!r} to end there.")
         return allowed
 
@@ -108,9 +119,9 @@ class Cursor:
         finished: whether the completion has ended.
     """
 
-    def __init__(self, grammar: TokenGrammar, node: Node) -> None:
+    def __init__(self, grammar: TokenGrammar, state: State) -> None:
         self._grammar = grammar
-        self._node = node
+        self._node, self._following = grammar.root(state)
         self._pieces: list[str] = []
         self.pending: list[int] = []
         self.finished = False
@@ -126,21 +137,23 @@ class Cursor:
 
     def choose(self, token: int) -> None:
         """Take one of the allowed tokens, and after it all that is forced."""
-        self._step(token)
+        self.step(token)
         self.run_forced()
 
     def run_forced(self) -> None:
         """Take tokens as long as there is only one that may come."""
         while not self.finished and len(self._node.children) == 1:
-            self._step(next(iter(self._node.children)))
+            self.step(next(iter(self._node.children)))
 
-    def _step(self, token: int) -> None:
+    def step(self, token: int) -> None:
+        """Take one of the allowed tokens, and nothing after it."""
         node = self._node.children[token]
         if node.piece == END:
             self.finished = True
             return
         self.pending.append(token)
-        if node.piece is not None:
-            self._pieces.append(node.piece)
-            node = self._grammar.root(node.state)
-        self._node = node
+        if node.piece is None:
+            self._node = node
+            return
+        self._pieces.append(node.piece)
+        self._node, self._following = self._grammar.root(self._following[node.piece])

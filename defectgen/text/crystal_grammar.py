@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.crystal import ELEMENTS
 from defectgen.errors import UsageError
+from defectgen.text.crystal_room import Room
 from defectgen.text.grammar import END, State
 
 MP_ELEMENTS: tuple[str, ...] = tuple(e for e in ELEMENTS[:94] if e not in ("Po", "At", "Rn", "Fr", "Ra"))
@@ -42,11 +43,14 @@ class CrystalGrammar:
         elements: symbols that may occur.
         composition: counts by element of the formula that the crystal must have, any number of
             formula units that fits; atoms in any order. None leaves the composition open.
+        min_distance: atoms, images included, are no nearer to each other than this, in angstrom; 0 admits any. Where
+            a cell has no such place left, the next atom may stand anywhere.
     """
 
     max_atoms: int = 20
     elements: tuple[str, ...] = MP_ELEMENTS
     composition: tuple[tuple[str, int], ...] | None = None
+    min_distance: float = 0.0
 
     def __post_init__(self) -> None:
         if self.max_atoms < 1:
@@ -68,53 +72,49 @@ class CrystalGrammar:
 
     @property
     def start(self) -> State:
-        return ("length", 0)
+        return ("length", 0, Room() if self.min_distance else None)
 
     def choices(self, state: State) -> Mapping[str, State]:
-        place, *rest = cast(tuple[object, ...], state)
+        place, where, room = cast(tuple[str, Any, Room | None], state)
         if place == "length":
-            return {f"{whole}.": ("tenths", rest[0]) for whole in LENGTHS}
+            return {f"{w}.": ("tenths", where, room and room.measured(10 * w)) for w in LENGTHS}
         if place == "tenths":
-            axis = cast(int, rest[0])
-            following, ending = (("length", axis + 1), " ") if axis < 2 else (("angle",), "\n")
-            return {f"{digit}{ending}": following for digit in range(10)}
+            following, ending = (("length", where + 1), " ") if where < 2 else (("angle", ()), "\n")
+            return {f"{k}{ending}": (*following, room and room.with_tenths(k)) for k in range(10)}
         if place == "angle":
-            return self._angles(cast(tuple[int, ...], tuple(rest)))
-        used = cast(tuple[int, ...], rest[-1])
-        if place == "atom":
-            return self._atoms(used, "\n")
-        if place == "first":
-            return self._atoms(used, "")
-        axis = cast(int, rest[0])
-        if axis < 2:
-            return {f"0.{k:02d} ": ("xyz", axis + 1, used) for k in range(100)}
-        return {f"0.{k:02d}": ("atom", used) for k in range(100)}
+            return self._angles(where, room)
+        if place in ("atom", "first"):
+            return self._atoms(where, "\n" if place == "atom" else "", room)
+        axis, used = where
+        free = range(100) if room is None else room.free(self.min_distance)
+        following, ending = (("xyz", (axis + 1, used)), " ") if axis < 2 else (("atom", used), "")
+        return {f"0.{k:02d}{ending}": (*following, room and room.moved(k)) for k in free}
 
-    def _angles(self, before: tuple[int, ...]) -> Mapping[str, State]:
-        if not before:
-            return {f"{angle} ": ("angle", angle) for angle in ANGLES}
-        if len(before) == 1:
-            return {f"{angle} ": ("angle", *before, angle) for angle in _second_angles(*before)}
-        return {f"{angle}\n": ("first", self._nothing) for angle in _third_angles(*before)}
+    def _angles(self, before: tuple[int, ...], room: Room | None) -> Mapping[str, State]:
+        if len(before) < 2:
+            angles = ANGLES if not before else _second_angles(*before)
+            return {f"{angle} ": ("angle", (*before, angle), room and room.measured(angle)) for angle in angles}
+        return {f"{k}\n": ("first", self._nothing, room and room.measured(k)) for k in _third_angles(*before)}
 
     @cached_property
     def _nothing(self) -> tuple[int, ...]:
         """No atoms yet: their number, or one number for each element of the composition."""
         return (0,) if self.composition is None else (0,) * len(self.composition)
 
-    def _atoms(self, used: tuple[int, ...], before: str) -> Mapping[str, State]:
+    def _atoms(self, used: tuple[int, ...], before: str, room: Room | None) -> Mapping[str, State]:
         """The next atom's element, on a new line, or the end."""
         pieces: dict[str, State] = {}
         if self.composition is None:
             if used[0] < self.max_atoms:
-                pieces = {f"{before}{element}\n": ("xyz", 0, (used[0] + 1,)) for element in self.elements}
+                following = ("xyz", (0, (used[0] + 1,)), room)
+                pieces = {f"{before}{element}\n": following for element in self.elements}
             if used[0]:
                 pieces[END] = None
             return pieces
         units = self.max_atoms // sum(n for _, n in self.composition)
         for k, (element, n) in enumerate(self.composition):
             if used[k] < n * units:
-                pieces[f"{before}{element}\n"] = ("xyz", 0, (*used[:k], used[k] + 1, *used[k + 1 :]))
+                pieces[f"{before}{element}\n"] = ("xyz", (0, (*used[:k], used[k] + 1, *used[k + 1 :])), room)
         first = self.composition[0][1]
         if used[0] and all(u * first == used[0] * n for u, (_, n) in zip(used, self.composition, strict=True)):
             pieces[END] = None

@@ -12,11 +12,10 @@ import torch
 from defectgen.core import Host, get_host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.generate import Request, Sampling, TransformersGenerator, pick
-from defectgen.llm.masks import TokenGrammar
+from defectgen.llm.masks import Cursor, TokenGrammar
 from defectgen.llm.tokens import piece_ids, prompt_ids
 from defectgen.tasks.defect import DefectTask
 from defectgen.text.encodings import ENCODINGS, Encoding
-from defectgen.text.grammar import END
 
 
 def request(host: Host, n: int, *, encoding: Encoding = "edits", most: int = 3, seed: int = 1) -> Request:
@@ -58,17 +57,15 @@ def test_log_likelihood_is_that_of_a_plain_forward_pass(tiny_generator: Any, enc
         tokens = [*piece_ids(tokenizer, completion.text), tokenizer.eos_token_id]
         with torch.no_grad():
             logits = model(torch.tensor([prompt + tokens])).logits[0].double().log_softmax(-1)
-        node, expected, choices = compiled.root(asked.grammar.start), 0.0, 0
+        cursor, expected, choices = Cursor(compiled, asked.grammar.start), 0.0, 0
         for k, token in enumerate(tokens):
-            allowed = list(node.children)
+            allowed = cursor.allowed
             assert token in allowed
             row = logits[len(prompt) + k - 1]
             if len(allowed) > 1:
                 expected += float(row[token] - row[allowed].logsumexp(0))
                 choices += 1
-            node = node.children[token]
-            if node.piece not in (None, END):
-                node = compiled.root(node.state)
+            cursor.step(token)
         assert completion.log_likelihood == pytest.approx(expected, abs=1e-3)
         assert completion.decode_steps == choices
 

@@ -218,7 +218,7 @@ def test_rows_keep_their_walk_when_the_batch_changes(base: Path) -> None:
     assert torch.equal(first[1], logits[1])
     for row in (0, 2):
         (token,) = torch.isfinite(first[row]).nonzero()[0].tolist()
-        allowed = compiled.root(grammar.start).children
+        allowed = compiled.root(grammar.start)[0].children
         assert token in allowed
         assert first[row, token] == pytest.approx(float(logits[row, list(allowed)].log_softmax(0).max()), abs=8)
         assert first[row, token] == pytest.approx(
