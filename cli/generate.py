@@ -54,7 +54,7 @@ def generate(
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Probability of the tokens kept.")] = 1.0,
     free: Annotated[bool, typer.Option("--free", help="Decode without the grammar, for comparison.")] = False,
     min_distance: Annotated[
-        float, typer.Option("--min-distance", metavar="A", min=0.0, help="Refuse atoms nearer than this, angstrom.")
+        float, typer.Option("--min-distance", metavar="A", min=0.0, help="Least distance of atoms, angstrom; 0: any.")
     ] = 0.5,
     neutral: Annotated[
         bool, typer.Option("--neutral", help="Refuse compositions that cannot be neutral in charge.")
@@ -70,12 +70,11 @@ def generate(
     """Generate bulk crystals, or mutate a known one.
 
     The model writes lattice and atoms under a grammar that knows only real elements, cells with a
-    volume and at most --max-atoms atoms. Without conditions any crystal may come. With --infill and
+    volume, at most --max-atoms atoms, and places at --min-distance from the atoms before. Without conditions any crystal may come. With --infill and
     --mask it names elements that could replace one in a crystal, among those of similar ionic radius
-    at equal oxidation state. Crystals whose atoms overlap are refused and drawn again; refused draws
-    are kept with the reason and counted. A run that Ctrl-C, SIGTERM or an error ends writes what it has.
-    The folder gets structures/*.cif, samples.parquet,
-    samples.extxyz and manifest.json.
+    at equal oxidation state. Crystals whose atoms overlap all the same are refused and drawn
+    again; refused draws are kept with the reason and counted. A run that Ctrl-C, SIGTERM or an error
+    ends writes what it has. The folder gets structures/*.cif, samples.parquet, samples.extxyz and manifest.json.
     """
     from defectgen.core.crystal import Crystal
     from defectgen.core.matching import read_structure
