@@ -70,11 +70,12 @@ def generate(
     """Generate bulk crystals, or mutate a known one.
 
     The model writes lattice and atoms under a grammar that knows only real elements, cells with a
-    volume, at most --max-atoms atoms, and places at --min-distance from the atoms before. Without conditions any crystal may come. With --infill and
-    --mask it names elements that could replace one in a crystal, among those of similar ionic radius
-    at equal oxidation state. Crystals whose atoms overlap all the same are refused and drawn
-    again; refused draws are kept with the reason and counted. A run that Ctrl-C, SIGTERM or an error
-    ends writes what it has. The folder gets structures/*.cif, samples.parquet, samples.extxyz and manifest.json.
+    volume, at most --max-atoms atoms, and places at --min-distance from the atoms before. Without
+    conditions any crystal may come. With --infill and --mask it names elements that could replace one
+    in a crystal, among those of similar ionic radius at equal oxidation state. Crystals whose atoms
+    overlap all the same are refused and drawn again; refused draws are kept with the reason and
+    counted. A run that Ctrl-C, SIGTERM or an error ends writes what it has. The folder gets
+    structures/*.cif, samples.parquet, samples.extxyz and manifest.json.
     """
     from defectgen.core.crystal import Crystal
     from defectgen.core.matching import read_structure
