@@ -99,6 +99,7 @@ class AdapterCard:
             f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
             f"| commands | `{build}`, `{self.training.get('command') or 'not recorded'}` |",
             f"| validation loss | {f'{losses[-1][1]:.4f} nats a token' if losses else 'not measured'} |",
+            *self._before,
             "",
             "Ranges of the training structures (eV; levels relative to the valence band maximum of the pristine host):",
             "",
@@ -110,6 +111,15 @@ class AdapterCard:
             cells = [f"{r[0]:.3f} to {r[1]:.3f}" if r else "none" for r in ranges]
             lines.append(f"| {host} | {self.max_defects[host]} | {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"
+
+    @property
+    def _before(self) -> list[str]:
+        """Rows of the runs that this one went on from, the latest first; their data and hosts are in it too."""
+        rows, earlier = [], self.training.get("initial_adapter")
+        while earlier:
+            rows.append(f"| before | {earlier['steps']} steps: `{earlier.get('command') or 'not recorded'}` |")
+            earlier = earlier.get("initial_adapter")
+        return rows
 
     @property
     def _records(self) -> str:
@@ -153,6 +163,7 @@ class AdapterCard:
             f"| commands | `{build} --split {settings['split']} --seed {settings['seed']} --data DATA -o RECORDS`, "
             f"`{self.training.get('command') or 'not recorded'}` |",
             f"| validation loss | {f'{losses[-1][1]:.4f} nats a token' if losses else 'not measured'} |",
+            *self._before,
             f"| largest cell | {self.data['max_atoms']} atoms |",
             f"| elements | {len(self.data['elements'])}: {' '.join(self.data['elements'])} |",
             "",

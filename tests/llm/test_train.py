@@ -83,6 +83,7 @@ def test_training_goes_on_from_an_adapter(tiny_model_dir: Path, records: Path, t
     assert second.validation_losses[0][1] == pytest.approx(first.validation_losses[-1][1], rel=0.05)
     before = read_adapter(tmp_path / "second").training["initial_adapter"]
     assert before["steps"] == 40
+    assert "| before | 40 steps: `not recorded` |" in (tmp_path / "second" / "README.md").read_text()
     few = tmp_path / "few"
     shutil.copytree(records, few)
     rows = [line for line in (records / "train.jsonl").read_text().splitlines() if '"host": "WSe2"' in line]
