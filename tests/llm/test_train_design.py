@@ -134,7 +134,7 @@ def test_training_stops_early_and_takes_the_best_checkpoint(
 def test_patience_without_a_design_metric_watches_the_validation_loss(
     tiny_model_dir: Path, records: Path, tmp_path: Path
 ) -> None:
-    settings = config(tiny_model_dir, max_steps=120, eval_steps=4, patience=2, learning_rate=0.3, warmup_share=0)
+    settings = config(tiny_model_dir, max_steps=120, eval_steps=4, patience=2, learning_rate=3.0, warmup_share=0)
     result = finetune(settings, records, tmp_path / "run")
     losses = dict(result.validation_losses)
     assert result.steps < 120
