@@ -5,8 +5,9 @@
 
 Every run starts from the base model with the same LoRA settings and sees about the same number of tokens (at
 least `MIN_STEPS` steps). Losses of the encodings differ in the number of tokens, so the table also gives nats a
-structure: the loss of a whole completion. The design metric asks for the HOMO and LUMO of validation structures
-(the test part is not read) and values the constrained proposals with the shipped surrogate; its error is
+structure: the loss of a whole completion. `--layers` keeps only the first layers of the base model, which makes
+records of thousands of tokens affordable without a GPU. The design metric asks for the HOMO and LUMO of validation
+structures (the test part is not read) and values the constrained proposals with the shipped surrogate; its error is
 |dHOMO| + |dLUMO| in eV. Prompts of thousands of tokens make it dear: `--targets` and `--samples` may be set for
 each folder. A folder that has its curve already is not trained again, an interrupted one from the start. Prints one
 JSON document.
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from defectgen.llm.config import DesignSettings, FinetuneConfig, LoraSettings
 from defectgen.llm.dataset import CompletionDataset, drawn, read_records
-from defectgen.llm.loading import load_base
+from defectgen.llm.loading import load_base, load_tokenizer
 from defectgen.llm.train import finetune
 
 BASE = "smollm2-135m"
@@ -37,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records", type=Path, nargs="+", help="folders of build-data")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--layers", type=int, help="of the base model that are kept [all]")
     parser.add_argument("--tokens", type=int, default=100_000, help="prompt and completion, of each run")
     parser.add_argument("--batch-tokens", type=int, default=1000, help="of one step, at least one record")
     parser.add_argument("--evaluations", type=int, default=4)
@@ -57,7 +59,8 @@ def main() -> None:
 
 def learn(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """Train on one folder of records and return its curve."""
-    _, tokenizer, _ = load_base(BASE)
+    base = first_layers(options.layers, options.output / f"base-{options.layers}") if options.layers else BASE
+    tokenizer = load_tokenizer(base)
     training, validation = (read_records(folder / f"{part}.jsonl") for part in ("train", "validation"))
     sample = CompletionDataset(drawn(training, SAMPLE, options.seed), tokenizer, 10**6)
     held = CompletionDataset(drawn(validation, options.eval_records, options.seed), tokenizer, 10**6)
@@ -66,7 +69,7 @@ def learn(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     batch = max(1, round(options.batch_tokens / length))
     steps = max(MIN_STEPS, round(options.tokens / (batch * length)))
     config = FinetuneConfig(
-        base_model=BASE,
+        base_model=base,
         lora=LoraSettings(),
         learning_rate=options.learning_rate,
         max_steps=steps,
@@ -108,10 +111,22 @@ def learn(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         "tokens_a_completion": written,
         "records_a_step": batch,
         "learning_rate": options.learning_rate,
+        "layers": options.layers,
         "targets": options.targets,
         "samples": options.samples,
         "curve": points,
     }
+
+
+def first_layers(count: int, folder: Path) -> str:
+    """A folder with the base model without all but its first layers."""
+    if not folder.exists():
+        model, tokenizer, _ = load_base(BASE, "float32")
+        del model.model.layers[count:]
+        model.config.num_hidden_layers = count
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 if __name__ == "__main__":

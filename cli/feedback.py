@@ -44,7 +44,8 @@ def feedback(
     from dataclasses import replace
 
     from defectgen.core import get_host
-    from defectgen.design.feedback import FeedbackSettings, write_feedback
+    from defectgen.data.assets import file_hash
+    from defectgen.design.feedback import FeedbackSettings, choose_targets, write_feedback
     from defectgen.errors import UsageError
     from defectgen.llm.adapter import WEIGHTS, read_adapter
     from defectgen.llm.dataset import read_records
@@ -90,8 +91,8 @@ def feedback(
     say("loading the models ...")
     judge = surrogate or shipped(SHIPPED_SURROGATE)
     load_surrogate(judge)
-    sources = {"model": _checksum(adapter / WEIGHTS), "surrogate": _checksum(judge / METADATA)}
-    with progress("judging", min(targets, len(training)), "targets") as advance:
+    sources = {"model": file_hash(adapter / WEIGHTS), "surrogate": file_hash(judge / METADATA)}
+    with progress("judging", len(choose_targets(training, settings)), "targets") as advance:
         made = write_feedback(
             data, output, training, held_back, settings, sources, task_of(card), propose,
             overwrite=overwrite, progress=advance,
@@ -101,10 +102,3 @@ def feedback(
         f"{made['within_share']:.1%} of them within {within:g} meV ({output})"
     )
     emit({"output": output, "skipped": False} | made, as_json, text)
-
-
-def _checksum(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -23,7 +23,7 @@ def finetune(
         str,
         typer.Argument(metavar="CONFIG", help="YAML file, or a shipped one: smollm2-cpu, bulk/smollm2-cpu, ..."),
     ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Records made by build-data.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Records of build-data, or pairs of feedback.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the adapter.")
     ] = None,
@@ -44,7 +44,7 @@ def finetune(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune a language model with LoRA on instruction records.
+    """Fine-tune a language model with LoRA on instruction records, or on pairs of its own proposals.
 
     The loss counts the completion only. Checkpoints are written on the way: after Ctrl-C, SIGTERM
     or a kill, the same command goes on from the last one. Several GPUs are used through torchrun or

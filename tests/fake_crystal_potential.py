@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from pymatgen.core import Lattice, Structure
 
 from defectgen.score.potentials import Evaluation
@@ -81,3 +83,17 @@ def rocksalt(cation: str, anion: str, a: float = 5.4) -> Structure:
 def element_cell(symbol: str, a: float = 2.7) -> Structure:
     """A simple cubic cell of one atom, 19.7 A^3."""
     return Structure(Lattice.cubic(a), [symbol], [[0.0, 0.0, 0.0]])
+
+
+def labelled_table(path: Path) -> Path:
+    """Two salts with labels, twice each, and one broken CIF."""
+    salts = [
+        ("NaCl", rocksalt("Na", "Cl"), -2.0),
+        ("MgO", rocksalt("Mg", "O"), -3.0),
+        ("CaO", rocksalt("Ca", "O"), -3.2),
+    ]
+    salts += [("Na", element_cell("Na"), 0.0), ("Ca", element_cell("Ca"), 0.0)]
+    rows = [{"pretty_formula": f, "formation_energy_per_atom": e, "cif": c.to(fmt="cif")} for f, c, e in salts]
+    rows.append({"pretty_formula": "NaCl", "formation_energy_per_atom": -9.0, "cif": "data_\nbroken"})
+    pl.DataFrame(rows).write_csv(path)
+    return path

@@ -21,6 +21,7 @@ from defectgen.data.record_files import MANIFEST, PROPOSALS, UNFINISHED, write_r
 from defectgen.design.pipeline import seed_for
 from defectgen.design.proposals import Ask, Proposer
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.llm.design_metric import distance_ev, labels_of, levels_of, structure_of, value_levels
 from defectgen.score.protocol import Scorer
 from defectgen.tasks.defect import LEVEL_PAIR, DefectTask
 
@@ -103,8 +104,8 @@ def judge_proposals(
         held_back: records whose structures are never shown to the model, not even as its own proposals.
         settings: see `FeedbackSettings`.
     """
-    labels = {_identity(r): _levels(r) for r in training if set(LEVEL_PAIR) <= set(r["values"])}
-    hidden = {_identity(record) for record in held_back}
+    labels = labels_of(training)
+    hidden = {structure_of(record) for record in held_back}
     for name in sorted({record["set"] for record in targets}):
         proposer, scorer = propose(name)
         wanted = [record for record in targets if record["set"] == name]
@@ -117,13 +118,13 @@ def judge_proposals(
                 made = proposal.configuration
                 if made is not None and (host.name, host.size, made.key) not in hidden:
                     found[proposal.ask][made.key] = made
-            unknown = {k: c for made in found for k, c in made.items() if (host.name, host.size, k) not in labels}
-            values = {key: labels[host.name, host.size, key] for made in found for key in made if key not in unknown}
-            if unknown:
-                frame = scorer.score(list(unknown.values()))
-                values |= dict(zip(unknown, zip(*(frame[column] for column in LEVEL_PAIR), strict=True), strict=True))
+            distinct = {key: configuration for made in found for key, configuration in made.items()}
+            values = dict(zip(distinct, value_levels(list(distinct.values()), labels, scorer), strict=True))
             yield [
-                Judged(record, {key: _distance(values[key], _levels(record)) for key in made})
+                Judged(
+                    record,
+                    {key: distance_ev(value, levels_of(record)) for key in made if (value := values[key]) is not None},
+                )
                 for record, made in zip(chunk, found, strict=True)
             ]
 
@@ -133,10 +134,10 @@ def choose_pair(judged: Judged, settings: FeedbackSettings) -> tuple[str, str] |
 
     The better one is drawn from those within reach of the target or, where there is none, is the nearest.
     """
-    rng = np.random.default_rng(seed_for(settings.seed, "pair", judged.record["set"], judged.record["id"]))
-    near = [key for key, value in judged.distances_ev.items() if value <= settings.within_ev]
     if not judged.distances_ev:
         return None
+    rng = np.random.default_rng(seed_for(settings.seed, "pair", judged.record["set"], judged.record["id"]))
+    near = [key for key, value in judged.distances_ev.items() if value <= settings.within_ev]
     better = str(rng.choice(near)) if near else min(judged.distances_ev, key=lambda key: judged.distances_ev[key])
     limit = max(settings.within_ev, FACTOR * judged.distances_ev[better])
     far = [key for key, value in judged.distances_ev.items() if value > limit]
@@ -273,16 +274,3 @@ def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: b
     part.write_text("".join(whole or [json.dumps(header) + "\n"]), encoding="utf-8")
     part.replace(path)
     return [Judged(**json.loads(line)) for line in whole[1:]]
-
-
-def _identity(record: Mapping[str, Any]) -> tuple[str, str, str]:
-    return record["host"], record["supercell"], record["configuration"]
-
-
-def _levels(record: Mapping[str, Any]) -> tuple[float, float]:
-    homo, lumo = (float(record["values"][column]) for column in LEVEL_PAIR)
-    return homo, lumo
-
-
-def _distance(found: tuple[float, float], wanted: tuple[float, float]) -> float:
-    return float(np.abs(np.subtract(found, wanted)).sum())

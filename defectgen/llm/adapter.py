@@ -18,6 +18,7 @@ BULK = "bulk"
 INSTALLED_PROMPTS = {**PROMPT_VERSIONS, BULK: BULK_PROMPT_VERSION}
 METADATA = "defectgen.json"
 WEIGHTS = "adapter_model.safetensors"
+LORA = "adapter_config.json"
 MODEL_CARD = "README.md"
 TRAINING_CONFIGURATIONS = "training_configurations.json"
 
@@ -226,6 +227,20 @@ def read_adapter(folder: Path) -> AdapterCard:
             "Train it again with `defectgen finetune`, or install the version that made it.",
         )
     return card
+
+
+def read_lora(folder: Path) -> tuple[int, float]:
+    """Rank and alpha of an adapter; its updates are multiplied by alpha / rank.
+
+    Raises:
+        DefectgenError: the file that says so is missing or damaged.
+    """
+    path = folder / LORA
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return int(config["r"]), float(config["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DefectgenError(f"{folder} is no trained adapter ({LORA}: {type(error).__name__}).") from error
 
 
 def training_configurations(folder: Path) -> dict[str, frozenset[str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -70,15 +68,3 @@ class FinetuneConfig(StageConfig):
     )
     save_steps: int = Field(default=100, ge=1, description="steps between checkpoints")
     seed: int = Field(default=42, ge=0, description="of the adapter's start, the order of records and the samples")
-
-
-def follow_adapter(config: FinetuneConfig) -> FinetuneConfig:
-    """A run with the rank and alpha of the adapter that it starts from, where it names no rank of its own."""
-    if config.initial_adapter is None or "rank" in config.lora.model_fields_set:
-        return config
-    path = Path(config.initial_adapter) / "adapter_config.json"
-    if not path.is_file():  # no adapter, which is found out when it is read
-        return config
-    found = json.loads(path.read_text(encoding="utf-8"))
-    lora = {"rank": found["r"], "alpha": max(round(found["lora_alpha"]), 1)}
-    return config.model_copy(update={"lora": config.lora.model_copy(update=lora)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +84,7 @@ class DesignMetric:
         chosen = [both[k] for k in sorted(rng.choice(len(both), settings.targets, replace=False))]
         task = DefectTask(encoding, cartesian=bool(manifest["settings"].get("cartesian", False)))
         hosts = tuple(_host(record) for record in chosen)
-        levels = tuple(_levels(record) for record in chosen)
+        levels = tuple(levels_of(record) for record in chosen)
         requests = tuple(
             Request(
                 task.prompt(host, dict(zip(LEVEL_PAIR, pair, strict=True))),
@@ -94,11 +94,7 @@ class DesignMetric:
             )
             for k, (host, pair) in enumerate(zip(hosts, levels, strict=True))
         )
-        labels = {
-            (record["host"], record["supercell"], record["configuration"]): _levels(record)
-            for record in (*training, *both)
-            if set(LEVEL_PAIR) <= set(record["values"])
-        }
+        labels = labels_of((*training, *both))
         if scorer is None and settings.scorer == "surrogate":
             scorer = _load_surrogate(settings.surrogate)
         if scorer is not None:  # what it does not know is said before training, not at the first evaluation
@@ -133,25 +129,49 @@ class DesignMetric:
 
     def _errors(self, drawn: Sequence[tuple[int, Configuration]]) -> list[float]:
         """|dHOMO| + |dLUMO| of each proposal in eV, infinite where nothing values it."""
-        found = [self.labels.get((c.host.name, c.host.size, c.key)) for _, c in drawn]
-        unknown = [k for k, pair in enumerate(found) if pair is None]
-        if self.scorer is not None and unknown:
-            frame = self.scorer.score([drawn[k][1] for k in unknown])
-            for k, homo, lumo in zip(unknown, *(frame[column] for column in LEVEL_PAIR), strict=True):
-                found[k] = None if homo is None or lumo is None else (float(homo), float(lumo))
+        found = value_levels([configuration for _, configuration in drawn], self.labels, self.scorer)
         return [
-            float("inf") if pair is None else float(np.abs(np.subtract(pair, self.levels_ev[target])).sum())
+            float("inf") if pair is None else distance_ev(pair, self.levels_ev[target])
             for (target, _), pair in zip(drawn, found, strict=True)
         ]
 
 
-def _host(record: Mapping[str, Any]) -> Host:
-    return get_host(record["host"], record["supercell"])
+def labels_of(records: Iterable[Mapping[str, Any]]) -> Labels:
+    """The levels of the structures whose records state both."""
+    return {structure_of(r): levels_of(r) for r in records if set(LEVEL_PAIR) <= set(r["values"])}
 
 
-def _levels(record: Mapping[str, Any]) -> tuple[float, float]:
+def structure_of(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Host, supercell and canonical key of what a record shows."""
+    return record["host"], record["supercell"], record["configuration"]
+
+
+def levels_of(record: Mapping[str, Any]) -> tuple[float, float]:
+    """HOMO and LUMO that a record states, in eV."""
     homo, lumo = (float(record["values"][column]) for column in LEVEL_PAIR)
     return homo, lumo
+
+
+def value_levels(
+    configurations: Sequence[Configuration], labels: Labels, scorer: Scorer | None
+) -> list[tuple[float, float] | None]:
+    """HOMO and LUMO of canonical configurations in eV, by label or else by the scorer; None where neither has them."""
+    found = [labels.get((c.host.name, c.host.size, c.key)) for c in configurations]
+    unknown = [k for k, pair in enumerate(found) if pair is None]
+    if scorer is not None and unknown:
+        frame = scorer.score([configurations[k] for k in unknown])
+        for k, homo, lumo in zip(unknown, *(frame[column] for column in LEVEL_PAIR), strict=True):
+            found[k] = None if homo is None or lumo is None else (float(homo), float(lumo))
+    return found
+
+
+def distance_ev(found: tuple[float, float], wanted: tuple[float, float]) -> float:
+    """|dHOMO| + |dLUMO| in eV."""
+    return float(np.abs(np.subtract(found, wanted)).sum())
+
+
+def _host(record: Mapping[str, Any]) -> Host:
+    return get_host(record["host"], record["supercell"])
 
 
 def _load_surrogate(folder: str | None) -> Scorer:

@@ -11,12 +11,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from defectgen.errors import DefectgenError
-from defectgen.llm.config import FinetuneConfig, follow_adapter
+from defectgen.llm.config import FinetuneConfig
 from defectgen.llm.dataset import IGNORED, CompletionDataset, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
 from defectgen.llm.loading import context_length, load_model_config, load_tokenizer, pick_dtype
 from defectgen.llm.preferences import PairDataset, are_pairs
-from defectgen.llm.train import check_initial_adapter, foreign_targets, read_manifest
+from defectgen.llm.train import check_initial_adapter, follow_adapter, foreign_targets, read_manifest
 from defectgen.llm.trainer import LOGITS_AT_ONCE, processes, share_out
 
 BYTES_A_TRAINED_WEIGHT = 16

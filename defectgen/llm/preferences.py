@@ -26,13 +26,16 @@ def are_pairs(records: Sequence[Mapping[str, Any]], config: FinetuneConfig) -> b
     """Whether training records are pairs of a better and a worse completion.
 
     Raises:
-        UsageError: some are and some are not, or the run has no adapter to improve.
+        UsageError: some are and some are not, or the run does not fit pairs: it has no adapter to improve, or its
+            design metric asks for labels, of which pairs state none.
     """
     count = sum(REJECTED in record for record in records)
     if 0 < count < len(records):
         raise UsageError(f"{count} of {len(records)} training records are pairs.", "Train on one kind at a time.")
     if count and not config.initial_adapter:
         raise UsageError("got pairs of proposals to train on.", "Name the adapter to improve with --start-from.")
+    if count and config.design.targets and config.design.scorer == "labels":
+        raise UsageError("pairs of proposals have no labels for the design metric.", "Set design.scorer=surrogate.")
     return count > 0
 
 
@@ -80,15 +83,12 @@ class PreferenceTrainer(CompletionTrainer):
 
     preference: PreferenceSettings
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
+    def batch_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], tokens_in_step: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """See `CompletionTrainer.batch_loss`; of pairs the sum over them, divided by the pairs of the step."""
         if "margins" not in inputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return super().batch_loss(model, inputs, tokens_in_step)
         ids, labels = (inputs[name].flatten(0, 1) for name in ("input_ids", "labels"))
         losses = self.token_losses(model, ids, labels)
         counts = (labels[:, 1:] != IGNORED).sum(dim=1)
@@ -97,8 +97,7 @@ class PreferenceTrainer(CompletionTrainer):
         gained = nats[:, 0] - nats[:, 1] - inputs["margins"]
         imitation = -nats[:, 0] / counts.view(-1, 2)[:, 0]
         loss = torch.nn.functional.softplus(-self.preference.beta * gained) + self.preference.imitation * imitation
-        loss = loss.sum() / (self.records_per_step / self.args.world_size)
-        return (loss, {"loss": loss.detach()}) if return_outputs else loss
+        return loss.sum() / (self.records_per_step / self.args.world_size)
 
 
 def reference_margins(model: Any, tokenizer: Any, records: Sequence[Mapping[str, Any]], output: Path) -> list[float]:

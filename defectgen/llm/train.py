@@ -19,6 +19,7 @@ from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import (
     INSTALLED_PROMPTS,
+    LORA,
     METADATA,
     MODEL_CARD,
     TRAINING_CONFIGURATIONS,
@@ -26,6 +27,7 @@ from defectgen.llm.adapter import (
     AdapterCard,
     make_card,
     read_adapter,
+    read_lora,
     record_identity,
     training_configurations,
 )
@@ -53,7 +55,7 @@ from defectgen.llm.checkpoints import (
     remove_unfinished,
     run_identity,
 )
-from defectgen.llm.config import FinetuneConfig, follow_adapter
+from defectgen.llm.config import FinetuneConfig
 from defectgen.llm.dataset import CompletionDataset, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
 from defectgen.llm.loading import context_length, load_base
@@ -261,6 +263,19 @@ def _with_adapter(model: Any, config: FinetuneConfig) -> Any:
     return model
 
 
+def follow_adapter(config: FinetuneConfig) -> FinetuneConfig:
+    """A run with the rank and alpha of the adapter that it starts from, where it names no rank of its own.
+
+    Raises:
+        DefectgenError: no adapter there.
+    """
+    if config.initial_adapter is None or "rank" in config.lora.model_fields_set:
+        return config
+    rank, alpha = read_lora(Path(config.initial_adapter))
+    lora = config.lora.model_copy(update={"rank": rank, "alpha": max(round(alpha), 1)})
+    return config.model_copy(update={"lora": lora})
+
+
 def foreign_targets(config: FinetuneConfig, error: ValueError) -> UsageError:
     """The error of ``lora.targets`` that the base model does not have."""
     reason = str(error).splitlines()[0]
@@ -304,15 +319,15 @@ def _load_initial_adapter(model: Any, folder: Path, scale: float) -> None:
     Raises:
         UsageError: an adapter of another shape.
     """
-    earlier = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    factor = earlier["lora_alpha"] / earlier["r"] / scale
+    rank, alpha = read_lora(folder)
+    factor = alpha / rank / scale
     weights = {key: w * factor if ".lora_B." in key else w for key, w in load_file(folder / WEIGHTS).items()}
     try:
         found: Any = set_peft_model_state_dict(model, weights)
     except RuntimeError as error:
         raise UsageError(
-            f"the weights of {folder} (rank {earlier['r']}) do not fit the run's base model and LoRA settings.",
-            f"Set lora.rank={earlier['r']}, or leave it out of the configuration.",
+            f"the weights of {folder} (rank {rank}) do not fit the run's base model and LoRA settings.",
+            f"Set lora.rank={rank}, or leave it out of the configuration.",
         ) from error
     if found.unexpected_keys:
         raise UsageError(f"{folder} updates other weights than lora.targets of this run.", "Use the same lora.targets.")
@@ -374,11 +389,11 @@ def _save_adapter(source: Path, card: AdapterCard, seen: Mapping[str, set[str]],
         temporary = Path(name)
         weights = {key: weight.to(torch.bfloat16) for key, weight in load_file(source / WEIGHTS).items()}
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
-        (temporary / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
-        _tidy_config(temporary / "adapter_config.json", card.base_model)
+        (temporary / LORA).write_bytes((source / LORA).read_bytes())
+        _tidy_config(temporary / LORA, card.base_model)
         text = json.dumps({host: sorted(keys) for host, keys in sorted(seen.items())}, separators=(",", ":"))
         (temporary / TRAINING_CONFIGURATIONS).write_text(text, encoding="utf-8")
         card.write(temporary)
-        for file in (WEIGHTS, "adapter_config.json", TRAINING_CONFIGURATIONS, MODEL_CARD, METADATA):
+        for file in (WEIGHTS, LORA, TRAINING_CONFIGURATIONS, MODEL_CARD, METADATA):
             (temporary / file).chmod((temporary / METADATA).stat().st_mode)  # safetensors writes for the owner only
             (temporary / file).replace(output / file)

@@ -84,15 +84,27 @@ class CompletionTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        labels = inputs["labels"][:, 1:]
+        loss = self.batch_loss(model, inputs, num_items_in_batch)
+        return (loss, {"loss": loss.detach()}) if return_outputs else loss
+
+    def batch_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], tokens_in_step: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """The share of a batch in the loss of its step; outside of training, of the validation part.
+
+        Args:
+            model: in training or not.
+            inputs: of `collate`.
+            tokens_in_step: tokens with a loss in the step, of all batches and processes; None: those of the batch.
+        """
         loss = self.token_losses(model, inputs["input_ids"], inputs["labels"]).sum()
+        labels = inputs["labels"][:, 1:]
         if not model.training:
             # transformers takes the mean over records: so that this is the mean over all their tokens
-            loss = loss / (len(labels) * self.tokens_a_record)
-        else:  # the number counts the tokens of all processes, whose gradients are averaged
-            own = (labels != IGNORED).sum()
-            loss = loss / (own if num_items_in_batch is None else num_items_in_batch / self.args.world_size)
-        return (loss, {"loss": loss.detach()}) if return_outputs else loss
+            return loss / (len(labels) * self.tokens_a_record)
+        if tokens_in_step is None:
+            return loss / (labels != IGNORED).sum()
+        return loss / (tokens_in_step / self.args.world_size)  # gradients of the processes are averaged
 
     def token_losses(self, model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross entropies of the tokens that carry a loss, in nats, row after row.

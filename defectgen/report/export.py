@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import math
 import os
@@ -15,6 +14,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 import defectgen
 from defectgen.core.properties import COLUMNS
+from defectgen.data.assets import file_hash
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.places import require_writable
@@ -136,7 +136,7 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
         },
         "settings": _plain(run.settings),
         "warnings": list(run.warnings),
-        "files": {path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        "files": {path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_hash(path)}
                   for path in files},
     }  # fmt: skip
     partial = folder / f"{MANIFEST}.partial"
@@ -169,10 +169,6 @@ def _write_tables(rows: tuple[Row, ...], folder: Path, formats: Collection[str])
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _plain(value: object) -> object:
@@ -212,7 +208,7 @@ def _unchanged(folder: Path) -> list[str]:
     for name, sha256 in sorted(listed.items()):
         inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
         path = folder / name
-        if inside and not path.is_symlink() and path.is_file() and _sha256(path) == sha256:
+        if inside and not path.is_symlink() and path.is_file() and file_hash(path) == sha256:
             kept.append(name)
     return [*kept, MANIFEST]
 

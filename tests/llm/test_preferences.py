@@ -14,14 +14,14 @@ from training_runs import config, largest_difference
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import WEIGHTS, read_adapter
 from defectgen.llm.checkpoints import CHECKPOINTS, checkpoint, run_identity
-from defectgen.llm.config import FinetuneConfig, LoraSettings, follow_adapter
+from defectgen.llm.config import DesignSettings, FinetuneConfig, LoraSettings
 from defectgen.llm.dataset import IGNORED, read_records
 from defectgen.llm.dry_run import dry_run
 from defectgen.llm.generate import TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.loading import load_base
 from defectgen.llm.preferences import REFERENCE, PairDataset, PreferenceTrainer, collate_pairs
-from defectgen.llm.train import finetune, read_manifest
+from defectgen.llm.train import finetune, follow_adapter, read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,9 @@ def test_pairs_need_an_adapter_and_no_other_records(
     for run in (lambda settings, data: finetune(settings, data, tmp_path / "run"), dry_run):
         with pytest.raises(UsageError, match="Name the adapter to improve with --start-from"):
             run(config(tiny_model_dir), pairs)
+        asking = {"initial_adapter": "any", "design": DesignSettings(targets=2)}
+        with pytest.raises(UsageError, match=r"Set design\.scorer=surrogate"):
+            run(config(tiny_model_dir, **asking), pairs)
     mixed = tmp_path / "mixed"
     shutil.copytree(records, mixed)
     with (mixed / "train.jsonl").open("a") as stream:
