@@ -11,9 +11,12 @@ from defectgen_cli.options import JsonOption, SeedOption
 from defectgen_cli.output import emit, say
 
 if TYPE_CHECKING:
-    from defectgen.data.mp20 import CrystalData
+    import polars as pl
 
-DEFECT_OPTIONS = ("pilot", "sets", "encoding", "rotations", "cartesian")
+    from defectgen.data.mp20 import CrystalData
+    from defectgen.data.records import RecordSettings
+
+DEFECT_OPTIONS = ("pilot", "sets", "encoding", "rotations", "cartesian", "enlarge", "surrogate")
 BULK_OPTIONS = ("max_atoms",)
 FLAGS = {"rotations": "--rotations/--canonical"}
 NAMED_ROWS = 5
@@ -54,6 +57,15 @@ def build_data(
             help="symmetry-class (default), or to extrapolate: defect-class, density; bulk: published, formula.",
         ),
     ] = None,
+    enlarge: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Random structures to add to each high-density set, with the surrogate's values."
+        ),
+    ] = 0,
+    surrogate: Annotated[
+        Path | None, typer.Option("--surrogate", metavar="DIR", help="With --enlarge [the shipped one].")
+    ] = None,
     max_atoms: Annotated[int, typer.Option(min=1, help="Bulk: leave out crystals with more atoms.")] = 30,
     seed: SeedOption = 42,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
@@ -64,7 +76,8 @@ def build_data(
     Writes train, validation and test as JSON lines and a manifest. The parts are drawn by symmetry
     class (80/10/10), so no image of a training structure is in the other two; --split defect-class tests
     on the classes V6 and S6, --split density on high density after training on low. Levels in the
-    prompts are in eV relative to the pristine host's valence band maximum.
+    prompts are in eV relative to the pristine host's valence band maximum. --enlarge adds random structures to the
+    training part of the high-density sets; their records say values_by: surrogate.
 
     With --task bulk: generation and infill records of crystals from CSV files with a column cif, such as
     MP-20's, or from a folder of CIFs. The parts are those of train.csv, val.csv and test.csv; one table is
@@ -96,15 +109,37 @@ def build_data(
         raise UsageError(f"unknown encoding {encoding!r}.", f"Expected one of: {', '.join(ENCODINGS)}.")
     chosen = encoding != "edits" if rotations is None else rotations
     how = split or "symmetry-class"
+    if surrogate is not None and not enlarge:
+        raise UsageError("--surrogate values the structures that --enlarge adds.", "Add --enlarge N or leave it out.")
     settings = RecordSettings(
-        encoding=encoding, copies=copies, rotations=chosen, cartesian=cartesian, split=how, seed=seed
+        encoding=encoding, copies=copies, rotations=chosen, cartesian=cartesian, split=how, enlarge=enlarge, seed=seed
     )
     if pilot and sets != "all":
         raise UsageError("--sets is for the full data.", "Leave out --sets or --pilot.")
     wanted = chosen_sets(sets)
     say("reading structures ...")
     frame = split_rows(read_dataset(dataset_path(data, pilot=pilot), wanted), how, seed=seed)
+    if enlarge:
+        frame, settings = _enlarged(frame, settings, surrogate)
     _report(build(frame, output, settings, overwrite=overwrite), output, as_json)
+
+
+def _enlarged(
+    frame: pl.DataFrame, settings: RecordSettings, surrogate: Path | None
+) -> tuple[pl.DataFrame, RecordSettings]:
+    """The frame with random structures that the surrogate values, and settings that name the surrogate."""
+    from dataclasses import replace
+
+    from defectgen.data.assets import file_hash
+    from defectgen.design.enlarge import enlarge
+    from defectgen.score.surrogate import METADATA
+    from defectgen_cli.engine import SHIPPED_SURROGATE, load_surrogate, shipped
+
+    folder = surrogate or shipped(SHIPPED_SURROGATE)
+    scorer = load_surrogate(folder)
+    say("drawing random structures ...")
+    larger = enlarge(frame, settings.enlarge, scorer, settings.seed)
+    return larger, replace(settings, surrogate=file_hash(folder / METADATA))
 
 
 def _report(manifest: dict[str, Any], output: Path, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from defectgen.core.properties import COLUMNS
 from defectgen.data.record_files import write_records
 from defectgen.data.splits import PARTS
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.tasks.defect import DefectTask
+from defectgen.tasks.defect import BY_DFT, VALUES_BY, DefectTask
 from defectgen.text.encodings import PROMPT_VERSIONS
 from defectgen.text.wording import PLAIN
 
@@ -39,6 +39,9 @@ class RecordSettings:
         plain_share: see `DefectTask`.
         cartesian: see `DefectTask`; each record turns the axes by a random angle about the normal.
         split: how the parts were drawn, see `defectgen.data.splits`.
+        enlarge: random structures with the surrogate's values that were added to the training part of each
+            high-density set, see `defectgen.design.enlarge`.
+        surrogate: checksum of that surrogate.
         seed: of every random draw.
     """
 
@@ -50,6 +53,8 @@ class RecordSettings:
     plain_share: float = 0.05
     cartesian: bool = False
     split: str = "symmetry-class"
+    enlarge: int = 0
+    surrogate: str | None = None
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -73,14 +78,15 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
     """The records of one part of the split, in the order of the frame's ids.
 
     Args:
-        frame: columns of the data reader and ``split``.
+        frame: columns of the data reader, ``split`` and, if not all values are of DFT, `VALUES_BY`.
         split: ``train``, ``validation`` or ``test``.
         settings: see `RecordSettings`.
 
     Yields:
         ``id``, ``host``, ``supercell``, ``set``, ``split``, ``configuration`` (canonical key),
-        ``label``, ``n_defects``, ``values`` (the drawn conditions in eV), ``kinds``, ``writing`` (how a long
-        prompt is worded, see `defectgen.text.wording.Writing`), ``prompt`` and ``completion``.
+        ``label``, ``n_defects``, ``values`` (the drawn conditions in eV), ``values_by`` (``dft`` or
+        ``surrogate``), ``kinds``, ``writing`` (how a long prompt is worded, see
+        `defectgen.text.wording.Writing`), ``prompt`` and ``completion``.
     """
     task = settings.task
     rows = frame.filter(pl.col("split") == split).sort("set", "id")
@@ -106,6 +112,7 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
                 "label": row["label"],
                 "n_defects": row["n_defects"],
                 "values": {column: round(value, 6) for column, value in values.items()},
+                VALUES_BY: row.get(VALUES_BY) or BY_DFT,
                 "kinds": list(kinds),
                 "writing": None if writing == PLAIN else asdict(writing),
                 "prompt": task.prompt(hosts[size], values, kinds, writing),

@@ -75,9 +75,10 @@ class AdapterCard:
         lora = config["lora"]
         sets = sorted({key.split("/", 1)[1] for key in self.data["records"]})
         split = settings.get("split", "symmetry-class")
+        enlarge = settings.get("enlarge")
         build = (
             f"defectgen build-data --sets {','.join(sets)} --encoding {self.encoding} --copies {settings['copies']}"
-            f" {'--rotations' if settings['rotations'] else '--canonical'}"
+            f" {'--rotations' if settings['rotations'] else '--canonical'}{f' --enlarge {enlarge}' if enlarge else ''}"
             f"{' --cartesian' * settings.get('cartesian', False)} --split {split} --seed {settings['seed']} -o RECORDS"
         )
         shown = "random symmetry images" if settings["rotations"] else "canonical form"
@@ -95,6 +96,11 @@ class AdapterCard:
             f"| data | {', '.join(sets)} of 2DMD (CC BY 4.0) |",
             f"| split | {split}, seed {settings['seed']}: {structures['train']} structures for training, "
             f"{structures['validation']} for validation, {structures['test']} for test |",
+            *(
+                [f"| random ones | {enlarge} a high-density set for training, valued by a surrogate |"]
+                if enlarge
+                else []
+            ),
             f"| records | {self._records}; sha256 {self.data['data_sha256'][:12]} |",
             f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
             f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",

@@ -13,7 +13,7 @@ from defectgen.core import Configuration, Host, get_host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.config import DesignSettings
 from defectgen.llm.generate import Request, Sampling, TransformersGenerator
-from defectgen.tasks.defect import LEVEL_PAIR, DefectTask
+from defectgen.tasks.defect import BY_SURROGATE, LEVEL_PAIR, VALUES_BY, DefectTask
 from defectgen.text.encodings import PROMPT_VERSIONS
 
 if TYPE_CHECKING:  # polars and what else scoring needs is loaded with a scorer only
@@ -137,8 +137,12 @@ class DesignMetric:
 
 
 def labels_of(records: Iterable[Mapping[str, Any]]) -> Labels:
-    """The levels of the structures whose records state both."""
-    return {structure_of(r): levels_of(r) for r in records if set(LEVEL_PAIR) <= set(r["values"])}
+    """The levels of the structures whose records state both, as DFT has them."""
+    return {
+        structure_of(r): levels_of(r)
+        for r in records
+        if set(LEVEL_PAIR) <= set(r["values"]) and r.get(VALUES_BY) != BY_SURROGATE
+    }
 
 
 def structure_of(record: Mapping[str, Any]) -> tuple[str, str, str]:

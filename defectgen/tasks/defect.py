@@ -15,6 +15,9 @@ from defectgen.text.encodings import Encoding
 from defectgen.text.grammar import Grammar
 from defectgen.text.wording import PLAIN, Writing, draw_writing
 
+VALUES_BY = "values_by"
+"""Who computed the values of a structure: a column of the data and a field of its records."""
+BY_DFT, BY_SURROGATE = "dft", "surrogate"
 LEVEL_PAIR = ("homo_ev", "lumo_ev")
 
 
