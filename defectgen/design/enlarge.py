@@ -47,8 +47,8 @@ def enlarge(frame: pl.DataFrame, count: int, scorer: Scorer, seed: int) -> pl.Da
     parts = [frame]
     for name in sorted(crowded["set"].unique()):
         rows = crowded.filter(pl.col("set") == name)
-        taken = set(frame.filter(pl.col("set") == name)["configuration"])
         host = get_host(rows["host"][0], rows["supercell"][0])
+        taken = set(frame.filter((pl.col("host") == host.name) & (pl.col("supercell") == host.size))["configuration"])
         drawn = _draw(host, rows["label"].to_list(), taken, count, seed_for(seed, "enlarge", name))
         about = {"host": host.name, "set": name, "density": "high", "supercell": host.size, "split": "train"}
         added = pl.DataFrame(
@@ -71,13 +71,13 @@ def _draw(host: Host, labels: Sequence[str], taken: set[str], count: int, seed: 
     found: dict[str, Configuration] = {}
     while len(found) < count:
         block = [_decorate(host, classes[str(rng.choice(labels))], rng) for _ in range(BLOCK)]
-        more = {c.key: c for c in canonicalize(block) if c.key not in taken | found.keys()}
-        if not more:
+        before = len(found)
+        found |= {c.key: c for c in canonicalize(block) if c.key not in taken}
+        if len(found) == before:
             raise UsageError(
                 f"{host.name} {host.size} has few more structures like the labelled ones than {len(found)}.",
                 f"Give --enlarge {len(found)} or less.",
             )
-        found |= more
     return list(found.values())[:count]
 
 
