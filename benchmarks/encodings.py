@@ -49,12 +49,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     for folder in options.records:
-        result = options.output / f"{folder.name}.json"
+        result = curve_file(folder, options)
         if not result.exists():
             curve = learn(folder, options)
             result.parent.mkdir(parents=True, exist_ok=True)
             result.write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({f.name: json.loads((options.output / f"{f.name}.json").read_text()) for f in options.records}))
+    print(json.dumps({f.name: json.loads(curve_file(f, options).read_text()) for f in options.records}))
+
+
+def curve_file(folder: Path, options: argparse.Namespace) -> Path:
+    """Where the curve of a folder of records is kept, beside its adapter."""
+    return Path(f"{options.output / folder.name}{f'-{options.layers}-layers' if options.layers else ''}.json")
 
 
 def learn(folder: Path, options: argparse.Namespace) -> dict[str, object]:
@@ -101,8 +106,9 @@ def learn(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             points[-1].setdefault("seconds", spent["training"])
         spent["since"] = now
 
-    shutil.rmtree(options.output / folder.name, ignore_errors=True)
-    finetune(config, folder, options.output / folder.name, report)
+    adapter = curve_file(folder, options).with_suffix("")
+    shutil.rmtree(adapter, ignore_errors=True)
+    finetune(config, folder, adapter, report)
     for point in points:
         point["tokens"] = round(point["step"] * batch * length)
         point["nats_a_structure"] = point["nats_a_token"] * written
@@ -122,10 +128,14 @@ def first_layers(count: int, folder: Path) -> str:
     """A folder with the base model without all but its first layers."""
     if not folder.exists():
         model, tokenizer, _ = load_base(BASE, "float32")
+        if not 1 <= count <= len(model.model.layers):
+            raise SystemExit(f"got --layers {count}, expected 1 to {len(model.model.layers)}")
         del model.model.layers[count:]
         model.config.num_hidden_layers = count
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        part = folder.with_suffix(".part")
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        part.rename(folder)
     return str(folder)
 
 

@@ -102,6 +102,7 @@ def build_data(
     from defectgen.data.records import build_data as build
     from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import read_dataset
+    from defectgen.places import require_writable
     from defectgen.text.encodings import ENCODINGS
     from defectgen_cli.data import chosen_sets, dataset_path
 
@@ -111,12 +112,16 @@ def build_data(
     how = split or "symmetry-class"
     if surrogate is not None and not enlarge:
         raise UsageError("--surrogate values the structures that --enlarge adds.", "Add --enlarge N or leave it out.")
+    if enlarge and (pilot or how != "symmetry-class"):
+        what = "the pilot sample has" if pilot else f"the split {how} trains on"
+        raise UsageError(f"{what} no high-density structures for --enlarge.", "Leave it out.")
     settings = RecordSettings(
         encoding=encoding, copies=copies, rotations=chosen, cartesian=cartesian, split=how, enlarge=enlarge, seed=seed
     )
     if pilot and sets != "all":
         raise UsageError("--sets is for the full data.", "Leave out --sets or --pilot.")
     wanted = chosen_sets(sets)
+    require_writable(output)
     say("reading structures ...")
     frame = split_rows(read_dataset(dataset_path(data, pilot=pilot), wanted), how, seed=seed)
     if enlarge:
@@ -130,13 +135,22 @@ def _enlarged(
     """The frame with random structures that the surrogate values, and settings that name the surrogate."""
     from dataclasses import replace
 
+    import polars as pl
+
     from defectgen.data.assets import file_hash
     from defectgen.design.enlarge import enlarge
+    from defectgen.errors import UsageError
     from defectgen.score.surrogate import METADATA
     from defectgen_cli.engine import SHIPPED_SURROGATE, load_surrogate, shipped
 
     folder = surrogate or shipped(SHIPPED_SURROGATE)
     scorer = load_surrogate(folder)
+    tested = frame.filter(pl.col("split") == "test").select("host", "configuration")
+    if seen := sum(scorer.has_seen(*row) for row in tested.iter_rows()):
+        raise UsageError(
+            f"the surrogate was fitted on {seen} of the structures that these records keep for the test.",
+            f"Train another one: defectgen surrogate train --seed {settings.seed}.",
+        )
     say("drawing random structures ...")
     larger = enlarge(frame, settings.enlarge, scorer, settings.seed)
     return larger, replace(settings, surrogate=file_hash(folder / METADATA))

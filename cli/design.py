@@ -106,10 +106,11 @@ def design(
     started = time.monotonic()
     from defectgen.core import get_host
     from defectgen.core.properties import BY_COLUMN
-    from defectgen.design.pipeline import DesignSettings, seed_for
+    from defectgen.design.pipeline import DesignSettings
     from defectgen.design.pipeline import design as run_design
     from defectgen.design.pipeline import relax_top as relax_run
     from defectgen.design.proposals import RandomProposer, WithSearch
+    from defectgen.design.seeds import seed_for
     from defectgen.design.targets import coverage_warnings, read_targets, single_target
     from defectgen.errors import UsageError
     from defectgen.report import check_output_folder, render_table, write_run

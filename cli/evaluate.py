@@ -143,8 +143,8 @@ def _evaluate_set(
 
     from defectgen.core import get_host
     from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, held_out_targets, nearest_labelled
-    from defectgen.design.pipeline import seed_for
     from defectgen.design.proposals import Ask, RandomProposer
+    from defectgen.design.seeds import seed_for
     from defectgen.tasks.defect import LEVEL_PAIR
     from defectgen_cli.engine import load_engine
 

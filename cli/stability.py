@@ -186,9 +186,9 @@ def _references(
     hull: Hull, path: Path, elements: Path | None, potential: Potential, settings: RelaxationSettings, folder: Path
 ) -> References | None:
     """Energies of the elements for a hull of formation energies, computed once for a folder."""
-    import hashlib
     from dataclasses import asdict
 
+    from defectgen.data.assets import file_hash
     from defectgen.errors import UsageError
     from defectgen.score.crystal_files import read_crystals
     from defectgen.score.hull import FORMATION
@@ -211,7 +211,7 @@ def _references(
         if not energies:
             raise UsageError(f"{elements} holds no elemental phase that can be relaxed.")
         return elemental_references(energies, f"{len(crystals)} elemental phases of {elements.name}")
-    key = {"potential": potential.name, "table": hashlib.sha256(path.read_bytes()).hexdigest()}
+    key = {"potential": potential.name, "table": file_hash(path)}
     folder.mkdir(parents=True, exist_ok=True)
     saved = folder / REFERENCES
     if saved.is_file():

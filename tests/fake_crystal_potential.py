@@ -86,7 +86,7 @@ def element_cell(symbol: str, a: float = 2.7) -> Structure:
 
 
 def labelled_table(path: Path) -> Path:
-    """Two salts with labels, twice each, and one broken CIF."""
+    """Three salts and two elements with labels, and one broken CIF."""
     salts = [
         ("NaCl", rocksalt("Na", "Cl"), -2.0),
         ("MgO", rocksalt("Mg", "O"), -3.0),

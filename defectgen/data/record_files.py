@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from defectgen.data.assets import file_hash
 from defectgen.data.splits import PARTS
 from defectgen.errors import UsageError
 
@@ -113,5 +114,4 @@ def _state(path: Path, sha256: str) -> str:
     """Whether a file is ``whole``, as it was written, ``changed`` or ``missing``."""
     if not path.is_file():
         return "missing"
-    with path.open("rb") as stream:
-        return "whole" if hashlib.file_digest(stream, "sha256").hexdigest() == sha256 else "changed"
+    return "whole" if file_hash(path) == sha256 else "changed"

@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 
 from defectgen.core import Configuration, Host, canonicalize, get_host
-from defectgen.core.classes import DefectClass, class_from_label
+from defectgen.core.classes import DefectClass, class_from_label, element_sites
 from defectgen.core.properties import COLUMNS
-from defectgen.design.pipeline import seed_for
+from defectgen.design.seeds import seed_for
 from defectgen.errors import UsageError
 from defectgen.score.protocol import Scorer
 from defectgen.tasks.defect import BY_SURROGATE, VALUES_BY
@@ -27,12 +27,14 @@ def enlarge(frame: pl.DataFrame, count: int, scorer: Scorer, seed: int) -> pl.Da
     """The frame with random structures added to the training part of each high-density set.
 
     Each has the kinds and numbers of defects of a training structure drawn at random, on other sites. None is a
-    structure of the frame, of whatever part, or comes twice.
+    structure of the frame, of whatever part, or comes twice. What no labelled structure with the same defects has stays
+    null: DFT levels that could not be brought to one zero (docs/levels.md) are not made up here.
 
     Args:
         frame: columns of the data reader and ``split``.
         count: structures to add to each set.
-        scorer: gives the values; properties that it does not know stay null.
+        scorer: gives the values; properties that it does not know stay null, as do those of structures that it
+            was not made for, and levels with the LUMO below the HOMO.
         seed: of the draws; each set has its own.
 
     Returns:
@@ -54,14 +56,26 @@ def enlarge(frame: pl.DataFrame, count: int, scorer: Scorer, seed: int) -> pl.Da
         added = pl.DataFrame(
             [
                 about
-                | {"id": f"random-{k:05d}", "configuration": c.key, "label": c.label, "n_defects": c.n_defects}
+                | {"id": f"{name}-random-{k:05d}", "configuration": c.key, "label": c.label, "n_defects": c.n_defects}
                 | {VALUES_BY: BY_SURROGATE}
                 for k, c in enumerate(drawn)
             ]
         )
-        values = scorer.score(drawn)
-        parts.append(added.with_columns(values[column] for column in COLUMNS if column in values.columns))
+        parts.append(pl.concat([added, _values(drawn, rows, scorer)], how="horizontal"))
     return pl.concat(parts, how="diagonal_relaxed")
+
+
+def _values(drawn: Sequence[Configuration], rows: pl.DataFrame, scorer: Scorer) -> pl.DataFrame:
+    """What the scorer says of new structures, as far as it is to be trusted."""
+    found = scorer.score(drawn)
+    columns = [column for column in COLUMNS if column in found.columns]
+    known = rows.group_by("label").agg(pl.col(columns).is_not_null().any())
+    labels = pl.DataFrame({"label": [configuration.label for configuration in drawn]})
+    allowed = labels.join(known, on="label", how="left", maintain_order="left")
+    ordered = (found["homo_ev"] <= found["lumo_ev"]).fill_null(value=True)
+    levels = ("homo_ev", "lumo_ev", "band_gap_ev")
+    masks = {c: allowed[c] & found["in_domain"] & (ordered if c in levels else True) for c in columns}
+    return pl.DataFrame([found[c].zip_with(mask, pl.Series([None], dtype=found[c].dtype)) for c, mask in masks.items()])
 
 
 def _draw(host: Host, labels: Sequence[str], taken: set[str], count: int, seed: int) -> list[Configuration]:
@@ -75,8 +89,8 @@ def _draw(host: Host, labels: Sequence[str], taken: set[str], count: int, seed: 
         found |= {c.key: c for c in canonicalize(block) if c.key not in taken}
         if len(found) == before:
             raise UsageError(
-                f"{host.name} {host.size} has few more structures like the labelled ones than {len(found)}.",
-                f"Give --enlarge {len(found)} or less.",
+                f"found only {len(found)} new structures of {host.name} {host.size} with the defects of labelled ones.",
+                f"Give --enlarge {len(found)} or less." if found else "Leave out --enlarge.",
             )
     return list(found.values())[:count]
 
@@ -87,7 +101,7 @@ def _decorate(host: Host, defects: DefectClass, rng: np.random.Generator) -> Con
     def edits() -> Iterator[tuple[int, str]]:
         for element, kinds in defects.by_element.items():
             species = [new for new, number in kinds for _ in range(number)]
-            sites = [site for site in range(host.n_sites) if host.site_element(site) == element]
-            yield from zip(rng.choice(sites, len(species), replace=False).tolist(), species, strict=True)
+            sites = rng.choice(element_sites(host, element), len(species), replace=False)
+            yield from zip(sites.tolist(), species, strict=True)
 
     return Configuration.of(host, list(edits()))

@@ -18,12 +18,12 @@ import numpy as np
 from defectgen import __version__
 from defectgen.core import Configuration, get_host
 from defectgen.data.record_files import MANIFEST, PROPOSALS, UNFINISHED, write_records
-from defectgen.design.pipeline import seed_for
 from defectgen.design.proposals import Ask, Proposer
+from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.design_metric import distance_ev, labels_of, levels_of, structure_of, value_levels
 from defectgen.score.protocol import Scorer
-from defectgen.tasks.defect import LEVEL_PAIR, DefectTask
+from defectgen.tasks.defect import BY_DFT, LEVEL_PAIR, VALUES_BY, DefectTask
 
 CHUNK = 64
 """Targets whose proposals are drawn and written down together; an interrupted run goes on after the last chunk."""
@@ -154,6 +154,7 @@ def pair_record(judged: Judged, task: DefectTask, settings: FeedbackSettings) ->
     better, worse = (Configuration.from_key(host, key) for key in pair)
     return {
         **{name: record[name] for name in ("id", "host", "supercell", "set", "split", "values", "kinds", "writing")},
+        VALUES_BY: record.get(VALUES_BY, BY_DFT),
         "configuration": better.key,
         "n_defects": better.n_defects,
         "distance_ev": round(judged.distances_ev[better.key], 6),

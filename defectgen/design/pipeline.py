@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,6 +16,7 @@ from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.data.levels import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target
 from defectgen.design.proposals import Ask, Proposer
+from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.protocol import Scorer, uncertainty_column
 from defectgen.score.relaxation import Relaxation
@@ -81,12 +81,6 @@ class Tally:
     valid: int = 0
     distinct: int = 0
     seconds: float = 0.0
-
-
-def seed_for(seed: int, *parts: object) -> int:
-    """A seed for one part of a run, independent of the others."""
-    text = "/".join(str(part) for part in (seed, *parts))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def design(

@@ -18,7 +18,7 @@ BULK = "bulk"
 INSTALLED_PROMPTS = {**PROMPT_VERSIONS, BULK: BULK_PROMPT_VERSION}
 METADATA = "defectgen.json"
 WEIGHTS = "adapter_model.safetensors"
-LORA = "adapter_config.json"
+LORA_CONFIG = "adapter_config.json"
 MODEL_CARD = "README.md"
 TRAINING_CONFIGURATIONS = "training_configurations.json"
 
@@ -96,11 +96,7 @@ class AdapterCard:
             f"| data | {', '.join(sets)} of 2DMD (CC BY 4.0) |",
             f"| split | {split}, seed {settings['seed']}: {structures['train']} structures for training, "
             f"{structures['validation']} for validation, {structures['test']} for test |",
-            *(
-                [f"| random ones | {enlarge} a high-density set for training, valued by a surrogate |"]
-                if enlarge
-                else []
-            ),
+            *self._random,
             f"| records | {self._records}; sha256 {self.data['data_sha256'][:12]} |",
             f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
             f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
@@ -141,6 +137,15 @@ class AdapterCard:
             f"{asked['temperature']} for HOMO and LUMO of each of {asked['targets']} training structures, "
             "judged by label or surrogate"
         )
+
+    @property
+    def _random(self) -> list[str]:
+        """A row for structures that were added without labels."""
+        settings = self.data["settings"]
+        if not settings.get("enlarge"):
+            return []
+        who = f"surrogate {settings['surrogate'][:12]}"
+        return [f"| of those for training | {settings['enlarge']} random ones a high-density set, valued by {who} |"]
 
     @property
     def _shrunk(self) -> str:
@@ -241,12 +246,14 @@ def read_lora(folder: Path) -> tuple[int, float]:
     Raises:
         DefectgenError: the file that says so is missing or damaged.
     """
-    path = folder / LORA
+    path = folder / LORA_CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         return int(config["r"]), float(config["lora_alpha"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DefectgenError(f"{folder} is no trained adapter ({LORA}: {type(error).__name__}).") from error
+    except OSError as error:
+        raise DefectgenError(f"{folder} is no trained adapter.", f"Expected {LORA_CONFIG} in it.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DefectgenError(f"{path} is damaged: no rank and alpha of an adapter.") from error
 
 
 def training_configurations(folder: Path) -> dict[str, frozenset[str]]:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from defectgen.errors import UsageError
-from defectgen.llm.adapter import LORA, METADATA, MODEL_CARD, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter
+from defectgen.llm.adapter import LORA_CONFIG, METADATA, MODEL_CARD, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
         UsageError: `output` exists, or the rank is not lower.
     """
     card = read_adapter(folder)
-    config = json.loads((folder / LORA).read_text(encoding="utf-8"))
+    config = json.loads((folder / LORA_CONFIG).read_text(encoding="utf-8"))
     if output.exists():
         raise UsageError(f"{output} exists already.", "Choose a new folder.")
     if not 1 <= rank < config["r"]:
@@ -70,9 +70,9 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
     output.mkdir(parents=True)
     save_file(smaller, output / WEIGHTS, metadata={"format": "pt"})
     changed = config | {"r": rank, "lora_alpha": lora["alpha"]}
-    (output / LORA).write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (output / LORA_CONFIG).write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     shutil.copyfile(folder / TRAINING_CONFIGURATIONS, output / TRAINING_CONFIGURATIONS)
     replace(card, training=card.training | {"shrunk": note}).write(output)
-    for file in (WEIGHTS, LORA, TRAINING_CONFIGURATIONS, MODEL_CARD):
+    for file in (WEIGHTS, LORA_CONFIG, TRAINING_CONFIGURATIONS, MODEL_CARD):
         (output / file).chmod((output / METADATA).stat().st_mode)
     return result

@@ -19,7 +19,7 @@ from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import (
     INSTALLED_PROMPTS,
-    LORA,
+    LORA_CONFIG,
     METADATA,
     MODEL_CARD,
     TRAINING_CONFIGURATIONS,
@@ -271,7 +271,9 @@ def follow_adapter(config: FinetuneConfig) -> FinetuneConfig:
     """
     if config.initial_adapter is None or "rank" in config.lora.model_fields_set:
         return config
-    rank, alpha = read_lora(Path(config.initial_adapter))
+    folder = Path(config.initial_adapter)
+    read_adapter(folder)
+    rank, alpha = read_lora(folder)
     lora = config.lora.model_copy(update={"rank": rank, "alpha": max(round(alpha), 1)})
     return config.model_copy(update={"lora": lora})
 
@@ -389,11 +391,11 @@ def _save_adapter(source: Path, card: AdapterCard, seen: Mapping[str, set[str]],
         temporary = Path(name)
         weights = {key: weight.to(torch.bfloat16) for key, weight in load_file(source / WEIGHTS).items()}
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
-        (temporary / LORA).write_bytes((source / LORA).read_bytes())
-        _tidy_config(temporary / LORA, card.base_model)
+        (temporary / LORA_CONFIG).write_bytes((source / LORA_CONFIG).read_bytes())
+        _tidy_config(temporary / LORA_CONFIG, card.base_model)
         text = json.dumps({host: sorted(keys) for host, keys in sorted(seen.items())}, separators=(",", ":"))
         (temporary / TRAINING_CONFIGURATIONS).write_text(text, encoding="utf-8")
         card.write(temporary)
-        for file in (WEIGHTS, LORA, TRAINING_CONFIGURATIONS, MODEL_CARD, METADATA):
+        for file in (WEIGHTS, LORA_CONFIG, TRAINING_CONFIGURATIONS, MODEL_CARD, METADATA):
             (temporary / file).chmod((temporary / METADATA).stat().st_mode)  # safetensors writes for the owner only
             (temporary / file).replace(output / file)

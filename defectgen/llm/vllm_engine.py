@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.adapter import LORA, AdapterCard, read_adapter
+from defectgen.llm.adapter import LORA_CONFIG, AdapterCard, read_adapter
 from defectgen.llm.base import base_model_path
 from defectgen.llm.generate import Completion, Request, Sampling
 from defectgen.llm.masks import TokenGrammar
@@ -200,7 +200,7 @@ def _rank(adapter: Path) -> int:
     """
     import json
 
-    config = json.loads((adapter / LORA).read_text(encoding="utf-8"))
+    config = json.loads((adapter / LORA_CONFIG).read_text(encoding="utf-8"))
     ranks = [config["r"], *(config.get("rank_pattern") or {}).values()]
     if config.get("use_dora") or config.get("modules_to_save") or max(ranks) > LORA_RANKS[-1]:
         raise DefectgenError(

@@ -18,5 +18,5 @@ class CountingScorer:
         rows = []
         for configuration in configurations:
             values = dict.fromkeys(COLUMNS, 1.0) | {"homo_ev": 0.1 * configuration.n_defects}
-            rows.append(values | {uncertainty_column(column): 0.02 for column in COLUMNS})
+            rows.append(values | {uncertainty_column(column): 0.02 for column in COLUMNS} | {"in_domain": True})
         return pl.DataFrame(rows)
