@@ -13,6 +13,8 @@ from defectgen.score.bulk.reading import read_entries
 from defectgen.score.crystal_files import crystal_files, read_crystals
 from defectgen.score.stability import ROWS
 
+pytest.importorskip("ase", reason="extended XYZ files need the m3gnet extra")
+
 
 def test_crystals_of_every_kind_of_file(tmp_path: Path) -> None:
     salt = rocksalt("Na", "Cl")
