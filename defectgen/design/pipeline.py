@@ -210,11 +210,11 @@ def collect(
             asks = [(target.id, ask) for target in wanting for ask in _asks(target, number, settings, raw)]
             for proposal in proposer.propose(host, [ask for _, ask in asks]) if asks else ():
                 tally.proposed += 1
-                if number == 0:
-                    progress(1)
                 if proposal.configuration is not None:
                     tally.valid += 1
                     found[asks[proposal.ask][0]].setdefault(proposal.configuration.key, proposal.configuration)
+                if number == 0:
+                    progress(1)
     except KeyboardInterrupt:
         complete = False
     tally.distinct = sum(len(configurations) for configurations in found.values())
