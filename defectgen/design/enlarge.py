@@ -17,7 +17,7 @@ from defectgen.core.properties import COLUMNS
 from defectgen.design.seeds import seed_for
 from defectgen.errors import UsageError
 from defectgen.score.protocol import Scorer
-from defectgen.tasks.defect import BY_SURROGATE, VALUES_BY
+from defectgen.tasks.defect import BY_SURROGATE, LEVEL_PAIR, VALUES_BY
 
 BLOCK = 256
 """Structures that are drawn and made canonical together."""
@@ -33,8 +33,8 @@ def enlarge(frame: pl.DataFrame, count: int, scorer: Scorer, seed: int) -> pl.Da
     Args:
         frame: columns of the data reader and ``split``.
         count: structures to add to each set.
-        scorer: gives the values; properties that it does not know stay null, as do those of structures that it
-            was not made for, and levels with the LUMO below the HOMO.
+        scorer: gives the values, HOMO and LUMO among them; properties that it does not know stay null, as do those of
+            structures that it was not made for, and levels with the LUMO below the HOMO.
         seed: of the draws; each set has its own.
 
     Returns:
@@ -72,9 +72,10 @@ def _values(drawn: Sequence[Configuration], rows: pl.DataFrame, scorer: Scorer) 
     known = rows.group_by("label").agg(pl.col(columns).is_not_null().any())
     labels = pl.DataFrame({"label": [configuration.label for configuration in drawn]})
     allowed = labels.join(known, on="label", how="left", maintain_order="left")
-    ordered = (found["homo_ev"] <= found["lumo_ev"]).fill_null(value=True)
-    levels = ("homo_ev", "lumo_ev", "band_gap_ev")
-    masks = {c: allowed[c] & found["in_domain"] & (ordered if c in levels else True) for c in columns}
+    homo, lumo = LEVEL_PAIR
+    ordered = (found[homo] <= found[lumo]).fill_null(value=True)
+    masks = {c: allowed[c] & found["in_domain"] for c in columns}
+    masks |= {c: masks[c] & ordered for c in (*LEVEL_PAIR, "band_gap_ev") if c in masks}
     return pl.DataFrame([found[c].zip_with(mask, pl.Series([None], dtype=found[c].dtype)) for c, mask in masks.items()])
 
 

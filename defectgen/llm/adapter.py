@@ -96,7 +96,7 @@ class AdapterCard:
             f"| data | {', '.join(sets)} of 2DMD (CC BY 4.0) |",
             f"| split | {split}, seed {settings['seed']}: {structures['train']} structures for training, "
             f"{structures['validation']} for validation, {structures['test']} for test |",
-            *self._random,
+            *self._unlabelled,
             f"| records | {self._records}; sha256 {self.data['data_sha256'][:12]} |",
             f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
             f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
@@ -139,7 +139,7 @@ class AdapterCard:
         )
 
     @property
-    def _random(self) -> list[str]:
+    def _unlabelled(self) -> list[str]:
         """A row for structures that were added without labels."""
         settings = self.data["settings"]
         if not settings.get("enlarge"):

@@ -14,9 +14,10 @@ from defectgen.errors import DefectgenError
 from defectgen.llm.config import FinetuneConfig
 from defectgen.llm.dataset import IGNORED, CompletionDataset, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
+from defectgen.llm.initial_adapter import check_initial_adapter, follow_adapter
 from defectgen.llm.loading import context_length, load_model_config, load_tokenizer, pick_dtype
 from defectgen.llm.preferences import PairDataset, are_pairs
-from defectgen.llm.train import check_initial_adapter, follow_adapter, foreign_targets, read_manifest
+from defectgen.llm.train import foreign_targets, read_manifest
 from defectgen.llm.trainer import LOGITS_AT_ONCE, processes, share_out
 
 BYTES_A_TRAINED_WEIGHT = 16

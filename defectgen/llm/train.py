@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerState
 
@@ -27,7 +27,6 @@ from defectgen.llm.adapter import (
     AdapterCard,
     make_card,
     read_adapter,
-    read_lora,
     record_identity,
     training_configurations,
 )
@@ -58,6 +57,7 @@ from defectgen.llm.checkpoints import (
 from defectgen.llm.config import FinetuneConfig
 from defectgen.llm.dataset import CompletionDataset, drawn, read_records
 from defectgen.llm.design_metric import DesignMetric
+from defectgen.llm.initial_adapter import check_initial_adapter, follow_adapter, load_initial_adapter
 from defectgen.llm.loading import context_length, load_base
 from defectgen.llm.preferences import PairDataset, PreferenceTrainer, are_pairs, collate_pairs, reference_margins
 from defectgen.llm.trainer import (
@@ -256,83 +256,17 @@ def _with_adapter(model: Any, config: FinetuneConfig) -> Any:
     except ValueError as error:
         raise foreign_targets(config, error) from error
     if config.initial_adapter:
-        _load_initial_adapter(model, Path(config.initial_adapter), config.lora.alpha / config.lora.rank)
+        load_initial_adapter(model, Path(config.initial_adapter), config.lora.alpha / config.lora.rank)
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 
-def follow_adapter(config: FinetuneConfig) -> FinetuneConfig:
-    """A run with the rank and alpha of the adapter that it starts from, where it names no rank of its own.
-
-    Raises:
-        DefectgenError: no adapter there.
-    """
-    if config.initial_adapter is None or "rank" in config.lora.model_fields_set:
-        return config
-    folder = Path(config.initial_adapter)
-    read_adapter(folder)
-    rank, alpha = read_lora(folder)
-    lora = config.lora.model_copy(update={"rank": rank, "alpha": max(round(alpha), 1)})
-    return config.model_copy(update={"lora": lora})
-
-
 def foreign_targets(config: FinetuneConfig, error: ValueError) -> UsageError:
     """The error of ``lora.targets`` that the base model does not have."""
     reason = str(error).splitlines()[0]
     return UsageError(f"lora.targets {config.lora.targets!r} do not fit {config.base_model} ({reason:.200}).")
-
-
-def check_initial_adapter(config: FinetuneConfig, data: Path) -> dict[str, Any]:
-    """How the adapter was trained that a run starts from; looks at no weights.
-
-    Raises:
-        UsageError: an adapter of another base model, or one that was trained on structures held back here.
-    """
-    folder = Path(str(config.initial_adapter))
-    card = read_adapter(folder)
-    if card.base_model != config.base_model:
-        raise UsageError(
-            f"{folder} is an adapter of {card.base_model}, the run is for {config.base_model}.",
-            "Start from an adapter of the same base model.",
-        )
-    known = training_configurations(folder)
-    for part in ("validation", "test"):
-        for record in read_records(data / f"{part}.jsonl"):
-            group, key = record_identity(record)
-            if key in known.get(group, frozenset()):
-                raise UsageError(
-                    f"{folder} was trained on {key} of {group}, which {data} holds back.",
-                    "Build the records with the seed and fractions that the adapter was trained with.",
-                )
-    kept = ("command", "steps", "records_seen", "validation_losses", "initial_adapter")
-    return {name: card.training[name] for name in kept if name in card.training}
-
-
-def _load_initial_adapter(model: Any, folder: Path, scale: float) -> None:
-    """Put the weights of an earlier adapter into a model, so that it makes the same update.
-
-    Args:
-        model: with LoRA weights.
-        folder: of the earlier adapter.
-        scale: alpha / rank of the run, by which updates are multiplied; the earlier adapter's may be another.
-
-    Raises:
-        UsageError: an adapter of another shape.
-    """
-    rank, alpha = read_lora(folder)
-    factor = alpha / rank / scale
-    weights = {key: w * factor if ".lora_B." in key else w for key, w in load_file(folder / WEIGHTS).items()}
-    try:
-        found: Any = set_peft_model_state_dict(model, weights)
-    except RuntimeError as error:
-        raise UsageError(
-            f"the weights of {folder} (rank {rank}) do not fit the run's base model and LoRA settings.",
-            f"Set lora.rank={rank}, or leave it out of the configuration.",
-        ) from error
-    if found.unexpected_keys:
-        raise UsageError(f"{folder} updates other weights than lora.targets of this run.", "Use the same lora.targets.")
 
 
 def read_manifest(data: Path) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from defectgen.llm.config import DesignSettings, FinetuneConfig, LoraSettings
 from defectgen.llm.dataset import IGNORED, read_records
 from defectgen.llm.dry_run import dry_run
 from defectgen.llm.generate import TransformersGenerator
+from defectgen.llm.initial_adapter import follow_adapter
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.loading import load_base
 from defectgen.llm.preferences import REFERENCE, PairDataset, PreferenceTrainer, collate_pairs
-from defectgen.llm.train import finetune, follow_adapter, read_manifest
+from defectgen.llm.train import finetune, read_manifest
 
 
 @pytest.fixture(scope="module")
