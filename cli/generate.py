@@ -56,6 +56,9 @@ def generate(
     min_distance: Annotated[
         float, typer.Option("--min-distance", metavar="A", min=0.0, help="Least distance of atoms, angstrom; 0: any.")
     ] = 0.5,
+    half_radius: Annotated[
+        bool, typer.Option("--half-radius/--any-radius", help="Atoms no nearer than half the sum of their radii.")
+    ] = True,
     neutral: Annotated[
         bool, typer.Option("--neutral", help="Refuse compositions that cannot be neutral in charge.")
     ] = False,
@@ -70,12 +73,13 @@ def generate(
     """Generate bulk crystals, or mutate a known one.
 
     The model writes lattice and atoms under a grammar that knows only real elements, cells with a
-    volume, at most --max-atoms atoms, and places at --min-distance from the atoms before. Without
-    conditions any crystal may come. With --infill and --mask it names elements that could replace one
-    in a crystal, among those of similar ionic radius at equal oxidation state. Crystals whose atoms
-    overlap all the same are refused and drawn again; refused draws are kept with the reason and
-    counted. A run that Ctrl-C, SIGTERM or an error ends writes what it has. The folder gets
-    structures/*.cif, samples.parquet, samples.extxyz and manifest.json.
+    volume, at most --max-atoms atoms, and places at --min-distance and half the sum of the radii from
+    the atoms before; a full cell ends. Without conditions any crystal may come. With --infill and
+    --mask it names elements that could replace one in a crystal, among those of similar ionic radius
+    at equal oxidation state. Crystals whose atoms overlap all the same are refused and drawn again;
+    refused draws are kept with the reason and counted. A run that Ctrl-C, SIGTERM or an error ends
+    writes what it has. The folder gets structures/*.cif, samples.parquet, samples.extxyz and
+    manifest.json.
     """
     from defectgen.core.crystal import Crystal
     from defectgen.core.matching import read_structure
@@ -85,6 +89,7 @@ def generate(
         charge_check,
         distance_check,
         generation_job,
+        half_radius_check,
         infill_job,
         sample_crystals,
         write_samples,
@@ -125,7 +130,12 @@ def generate(
     else:
         most = max_atoms or (card.data.get("max_atoms") if card else None) or MAX_ATOMS
         job = generation_job(
-            stated, max_atoms=most, elements=allowed, exact_formula=exact_formula, min_distance=min_distance
+            stated,
+            max_atoms=most,
+            elements=allowed,
+            exact_formula=exact_formula,
+            min_distance=min_distance,
+            half_radius=half_radius,
         )
 
     say(f"loading {model} ...")
@@ -133,7 +143,9 @@ def generate(
 
     sampling = Sampling(temperature=temperature, top_p=top_p, batch_size=batch_size)
     draw = _source(model, card, engine, job, sampling, free)
-    checks: list[Check] = [distance_check(min_distance), *([charge_check] if neutral else [])]
+    checks: list[Check] = [distance_check(min_distance)]
+    checks += [half_radius_check] if half_radius else []
+    checks += [charge_check] if neutral else []
     if card is None:
         say(f"warning: {model} is a base model that was never trained on crystals.")
     elif unseen := sorted(set(job.elements) - set(trained)):
@@ -149,6 +161,7 @@ def generate(
         "batch_size": batch_size,
         "exact_formula": exact_formula,
         "min_distance_angstrom": min_distance,
+        "half_radius": half_radius,
         "neutral": neutral,
         "max_draws": max_draws,
     }

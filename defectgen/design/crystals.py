@@ -15,6 +15,7 @@ from defectgen.core.crystal import Crystal
 from defectgen.core.swaps import swap_candidates
 from defectgen.design.sample_folder import SampleRow, write_sample_folder
 from defectgen.errors import UsageError
+from defectgen.score.bulk.structural import radii_apart
 from defectgen.tasks.bulk import BulkTask, Kind
 from defectgen.text.crystal_grammar import MP_ELEMENTS
 from defectgen.text.crystals import parse_formula, write_generation_prompt, write_infill_prompt
@@ -91,6 +92,7 @@ def generation_job(
     elements: Sequence[str] = MP_ELEMENTS,
     exact_formula: bool = True,
     min_distance: float = 0.0,
+    half_radius: bool = False,
 ) -> CrystalJob:
     """The job of writing a crystal.
 
@@ -100,6 +102,7 @@ def generation_job(
         elements: symbols that may occur.
         exact_formula: admit only the composition of the condition ``formula``, any number of formula units.
         min_distance: atoms are placed no nearer to each other than this, in angstrom.
+        half_radius: nor nearer than half the sum of their atomic radii.
 
     Raises:
         UsageError: an impossible condition, or a formula that does not fit in `max_atoms` or `elements`.
@@ -107,7 +110,7 @@ def generation_job(
     stated = {key: value for key, value in conditions.items() if value is not None}
     prompt = write_generation_prompt(stated)
     formula = str(stated["formula"]) if exact_formula and "formula" in stated else None
-    grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance)
+    grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance, half_radius)
     composition = parse_formula(formula) if formula is not None else None
     return CrystalJob("generation", prompt, grammar, stated, tuple(elements), max_atoms, composition)
 
@@ -173,6 +176,11 @@ def distance_check(least_angstrom: float = MIN_DISTANCE_ANGSTROM) -> Check:
         return f"distance: {nearest:.2f} angstrom" if nearest < least_angstrom else ""
 
     return check
+
+
+def half_radius_check(crystal: Crystal) -> str:
+    """Refuses crystals with two atoms, images included, nearer than half the sum of their radii."""
+    return "" if radii_apart(crystal) else "half radius: two atoms nearer than half the sum of their radii"
 
 
 def charge_check(crystal: Crystal) -> str:

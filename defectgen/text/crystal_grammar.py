@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.crystal import ELEMENTS
+from defectgen.core.radii import atomic_radius
 from defectgen.errors import UsageError
-from defectgen.text.crystal_room import Room
+from defectgen.text.crystal_room import Room, half_steps
 from defectgen.text.grammar import END, State
 
 MP_ELEMENTS: tuple[str, ...] = tuple(e for e in ELEMENTS[:94] if e not in ("Po", "At", "Rn", "Fr", "Ra"))
@@ -43,14 +44,17 @@ class CrystalGrammar:
         elements: symbols that may occur.
         composition: counts by element of the formula that the crystal must have, any number of
             formula units that fits; atoms in any order. None leaves the composition open.
-        min_distance: atoms, images included, are no nearer to each other than this, in angstrom; 0 admits any. Where
-            a cell has no such place left, the next atom may stand anywhere.
+        min_distance: atoms, images included, are no nearer to each other than this, in angstrom; 0 admits any.
+        half_radius: nor nearer than half the sum of their atomic radii. A crystal ends when no element has such a
+            place left. Only where it may not end then, by its composition or before its first atom, atoms may
+            stand anywhere.
     """
 
     max_atoms: int = 20
     elements: tuple[str, ...] = MP_ELEMENTS
     composition: tuple[tuple[str, int], ...] | None = None
     min_distance: float = 0.0
+    half_radius: bool = False
 
     def __post_init__(self) -> None:
         if self.max_atoms < 1:
@@ -72,7 +76,7 @@ class CrystalGrammar:
 
     @property
     def start(self) -> State:
-        return ("length", 0, Room() if self.min_distance else None)
+        return ("length", 0, Room() if self.min_distance or self.half_radius else None)
 
     def choices(self, state: State) -> Mapping[str, State]:
         place, where, room = cast(tuple[str, Any, Room | None], state)
@@ -86,7 +90,7 @@ class CrystalGrammar:
         if place in ("atom", "first"):
             return self._atoms(where, "\n" if place == "atom" else "", room)
         axis, used = where
-        free = range(100) if room is None else room.free(self.min_distance)
+        free = range(100) if room is None else room.free()
         following, ending = (("xyz", (axis + 1, used)), " ") if axis < 2 else (("atom", used), "")
         return {f"0.{k:02d}{ending}": (*following, room and room.moved(k)) for k in free}
 
@@ -101,24 +105,39 @@ class CrystalGrammar:
         """No atoms yet: their number, or one number for each element of the composition."""
         return (0,) if self.composition is None else (0,) * len(self.composition)
 
+    @cached_property
+    def _halves(self) -> dict[str, int]:
+        """Half of what each element reaches, in steps of `defectgen.text.crystal_room`."""
+        radii = {element: atomic_radius(element) if self.half_radius else 0.0 for element in self.elements}
+        return {element: half_steps(max(self.min_distance, radius)) for element, radius in radii.items()}
+
     def _atoms(self, used: tuple[int, ...], before: str, room: Room | None) -> Mapping[str, State]:
         """The next atom's element, on a new line, or the end."""
-        pieces: dict[str, State] = {}
+        following, may_end = self._wanted(used)
+        if room is not None:
+            widest = room.widest()
+            fitting = {element: then for element, then in following.items() if self._halves[element] <= widest}
+            following = fitting if fitting or may_end else following
+        pieces: dict[str, State] = {
+            f"{before}{element}\n": ("xyz", (0, then), room and room.of(self._halves[element]))
+            for element, then in following.items()
+        }
+        return pieces | {END: None} if may_end else pieces
+
+    def _wanted(self, used: tuple[int, ...]) -> tuple[dict[str, tuple[int, ...]], bool]:
+        """Elements that the number of atoms admits next, with the numbers then, and whether the crystal may end."""
         if self.composition is None:
-            if used[0] < self.max_atoms:
-                following = ("xyz", (0, (used[0] + 1,)), room)
-                pieces = {f"{before}{element}\n": following for element in self.elements}
-            if used[0]:
-                pieces[END] = None
-            return pieces
+            more = self.elements if used[0] < self.max_atoms else ()
+            return dict.fromkeys(more, (used[0] + 1,)), used[0] > 0
         units = self.max_atoms // sum(n for _, n in self.composition)
-        for k, (element, n) in enumerate(self.composition):
-            if used[k] < n * units:
-                pieces[f"{before}{element}\n"] = ("xyz", (0, (*used[:k], used[k] + 1, *used[k + 1 :])), room)
+        following = {
+            element: (*used[:k], used[k] + 1, *used[k + 1 :])
+            for k, (element, n) in enumerate(self.composition)
+            if used[k] < n * units
+        }
         first = self.composition[0][1]
-        if used[0] and all(u * first == used[0] * n for u, (_, n) in zip(used, self.composition, strict=True)):
-            pieces[END] = None
-        return pieces
+        whole = all(u * first == used[0] * n for u, (_, n) in zip(used, self.composition, strict=True))
+        return following, used[0] > 0 and whole
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,14 @@
-"""Where the next atom of a crystal that is being written still has room."""
+"""Where the next atom of a crystal that is being written still has room.
+
+Every atom has a reach, and two atoms are no nearer than the mean of their reaches. With the reach of
+all atoms at 0.5 angstrom no two are nearer than that; with their radii as reach it is the half-radius
+rule of Gruver et al. Distances are kept in steps of 1/80 angstrom and rounded to the safe side: a
+place at the very limit may be missing, none that is too near is left.
+"""
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,18 +18,26 @@ from numpy.typing import NDArray
 GRID = 100
 """Fractional coordinates are written with two digits."""
 
+STEPS = 80
+"""Steps of an angstrom; 255 of them are 3.2 angstrom, more than the largest reach."""
+
+Site = tuple[int, int, int, int]
+"""An atom: hundredths of the lattice vectors, and half its reach in steps."""
+
 
 class Room(NamedTuple):
     """The part of a crystal that decides where atoms may go.
 
     Attributes:
         cell: lengths in tenths of an angstrom, then angles in degrees, as far as they are written.
-        sites: atoms so far, in hundredths of the lattice vectors.
-        at: coordinates of the atom that is being written.
+        sites: atoms so far.
+        half: half the reach of the atom that is being written, in steps.
+        at: its coordinates so far, in hundredths of the lattice vectors.
     """
 
     cell: tuple[int, ...] = ()
-    sites: tuple[tuple[int, ...], ...] = ()
+    sites: tuple[Site, ...] = ()
+    half: int = 0
     at: tuple[int, ...] = ()
 
     def measured(self, value: int) -> Room:
@@ -33,19 +48,30 @@ class Room(NamedTuple):
         """With the digit after the point of the latest length."""
         return self._replace(cell=(*self.cell[:-1], self.cell[-1] + tenths))
 
+    def of(self, half: int) -> Room:
+        """With an atom of this half reach to be written."""
+        return self._replace(half=half)
+
     def moved(self, coordinate: int) -> Room:
         """With one more coordinate of the present atom; the third one places it."""
-        at = (*self.at, coordinate)
-        return self._replace(sites=(*self.sites, at), at=()) if len(at) == 3 else self._replace(at=at)
+        if len(self.at) < 2:
+            return self._replace(at=(*self.at, coordinate))
+        x, y = self.at
+        return self._replace(sites=(*self.sites, (x, y, coordinate, self.half)), at=())
 
-    def free(self, least_angstrom: float) -> list[int]:
-        """Values of the next coordinate that leave a place at least this far from every atom.
+    def widest(self) -> int:
+        """The largest half reach that an atom can have somewhere in the cell, in steps."""
+        return min(int(_clearance(self.cell, self.sites).max()), _distances(self.cell)[1])
 
-        Where nothing is left, all of them.
-        """
-        taken = _taken(self.cell, self.sites, least_angstrom)[self.at]
-        full = taken.reshape(GRID, -1).all(axis=1)
-        return list(range(GRID)) if full.all() else np.flatnonzero(~full).tolist()
+    def free(self) -> list[int]:
+        """Values of the next coordinate that leave the present atom a place; where nothing is left, all of them."""
+        roomy = (_clearance(self.cell, self.sites)[self.at] >= self.half).reshape(GRID, -1).any(axis=1)
+        return np.flatnonzero(roomy).tolist() if roomy.any() else list(range(GRID))
+
+
+def half_steps(reach_angstrom: float) -> int:
+    """Half of a reach in steps, rounded up."""
+    return math.ceil(reach_angstrom / 2 * STEPS - 1e-9)
 
 
 def _vectors(a: float, b: float, c: float, alpha: float, beta: float, gamma: float) -> NDArray[np.float64]:
@@ -56,22 +82,44 @@ def _vectors(a: float, b: float, c: float, alpha: float, beta: float, gamma: flo
     return np.array([[a, 0, 0], [b * z, b * np.sqrt(1 - z * z), 0], [c * y, c * along, c * height]])
 
 
-@lru_cache(maxsize=64)
-def _ball(cell: tuple[int, ...], radius: float) -> NDArray[np.int64]:
-    """Grid offsets nearer than `radius` to the origin, images of the cell included, shape (offsets, 3)."""
-    matrix = _vectors(*(length / 10 for length in cell[:3]), *cell[3:])
-    heights = 1 / np.linalg.norm(np.linalg.inv(matrix), axis=0)
-    reach = [np.arange(-n, n + 1) for n in np.ceil(GRID * radius / heights).astype(int)]
-    offsets = np.stack(np.meshgrid(*reach, indexing="ij"), axis=-1).reshape(-1, 3)
-    near = np.linalg.norm(offsets / GRID @ matrix, axis=1) < radius - 1e-9
-    return np.unique(offsets[near] % GRID, axis=0)
+@lru_cache(maxsize=128)
+def _distances(cell: tuple[int, ...]) -> tuple[NDArray[np.uint8], int]:
+    """Distance of each point of the grid from the nearest lattice point, and half the shortest lattice vector.
+
+    Both in steps, rounded down; the first of shape (100, 100, 100), at most 255.
+    """
+    from pymatgen.core import Lattice
+
+    lattice = Lattice(_vectors(*(length / 10 for length in cell[:3]), *cell[3:]))
+    reduced = np.asarray(lattice.lll_matrix, dtype=float)
+    to_reduced = np.rint(np.asarray(lattice.matrix) @ np.linalg.inv(reduced)).astype(int)
+    metric = (reduced @ reduced.T).astype(np.float32)
+    line = ((np.arange(GRID) + GRID // 2) % GRID - GRID // 2).astype(np.float32) / GRID
+    nearest = np.full((GRID, GRID, GRID), np.inf, dtype=np.float32)
+    shortest = np.inf
+    for shift in np.ndindex(3, 3, 3):  # in a reduced cell the nearest image is among these
+        a, b, c = (line + np.float32(k - 1) for k in shift)
+        plane = metric[0, 0] * a[:, None] ** 2 + metric[1, 1] * b**2 + 2 * metric[0, 1] * a[:, None] * b
+        slope = 2 * (metric[0, 2] * a[:, None] + metric[1, 2] * b)
+        squares = slope[:, :, None] * c
+        squares += plane[:, :, None]
+        squares += metric[2, 2] * c**2
+        np.minimum(nearest, squares, out=nearest)
+        if shift != (1, 1, 1):
+            shortest = min(shortest, float(squares[0, 0, 0]))
+    steps = np.sqrt(np.maximum(nearest, 0)) * STEPS
+    of = np.minimum(steps + 1e-3, 255).astype(np.uint8)
+    at = np.ogrid[:GRID, :GRID, :GRID]
+    index = tuple(sum(at[row] * to_reduced[row, axis] for row in range(3)) % GRID for axis in range(3))
+    return of[index], int(math.sqrt(shortest) / 2 * STEPS + 1e-3)
 
 
 @lru_cache(maxsize=128)
-def _taken(cell: tuple[int, ...], sites: tuple[tuple[int, ...], ...], radius: float) -> NDArray[np.bool_]:
-    """For each point of the grid whether an atom is too near, shape (100, 100, 100)."""
+def _clearance(cell: tuple[int, ...], sites: tuple[Site, ...]) -> NDArray[np.uint8]:
+    """For each point of the grid half the reach that an atom could have there, in steps, shape (100, 100, 100)."""
     if not sites:
-        return np.zeros((GRID, GRID, GRID), dtype=bool)
-    taken = _taken(cell, sites[:-1], radius).copy()
-    taken[tuple(((_ball(cell, radius) + sites[-1]) % GRID).T)] = True
-    return taken
+        return np.full((GRID, GRID, GRID), 255, dtype=np.uint8)
+    *where, half = sites[-1]
+    distance = np.roll(_distances(cell)[0], where, axis=(0, 1, 2))
+    clearance: NDArray[np.uint8] = np.minimum(_clearance(cell, sites[:-1]), np.maximum(distance, half) - half)
+    return clearance

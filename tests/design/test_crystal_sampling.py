@@ -22,6 +22,7 @@ from defectgen.design.crystals import (
     distance_check,
     free,
     generation_job,
+    half_radius_check,
     infill_job,
     sample_crystals,
     write_samples,
@@ -133,6 +134,14 @@ def test_distances_count_images_too() -> None:
     lonely = parse_crystal("9.0 9.0 9.0\n90 90 5\nNa\n0.00 0.00 0.00")
     assert check(lonely) == ""
     assert distance_check(0.8)(lonely).startswith("distance: 0.79")
+
+
+def test_radii_count_images_too() -> None:
+    assert half_radius_check(PEROVSKITE) == ""
+    assert half_radius_check(parse_crystal(CLOSE)).startswith("half radius: ")
+    lonely = "2.5 9.0 9.0\n90 90 90\n{}\n0.00 0.00 0.00"
+    assert half_radius_check(parse_crystal(lonely.format("Na"))) == ""
+    assert half_radius_check(parse_crystal(lonely.format("Cs"))).startswith("half radius: ")
 
 
 def test_charges() -> None:

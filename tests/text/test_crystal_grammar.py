@@ -18,7 +18,6 @@ from defectgen.text.crystal_grammar import (
     CrystalGrammar,
     ElementGrammar,
 )
-from defectgen.text.crystal_room import Room
 from defectgen.text.crystals import parse_crystal, parse_element, parse_formula, write_crystal
 from defectgen.text.grammar import END, Grammar
 
@@ -79,58 +78,6 @@ def test_no_choice_of_angles_is_a_dead_end() -> None:
         assert second, piece
         for last in list(second.values())[::17]:
             assert grammar.choices(last)
-
-
-def crowded(grammar: CrystalGrammar, lengths: str, rng: np.random.Generator) -> Crystal:
-    """A random cell of the most atoms with these lengths and random angles."""
-    state, text = grammar.start, ""
-    for piece in (part for length in lengths.split() for part in (f"{length[:-1]}", length[-1])):
-        choices = grammar.choices(state)
-        chosen = next(key for key in choices if key.strip() == piece)
-        text, state = text + chosen, choices[chosen]
-    while True:
-        choices = grammar.choices(state)
-        open_to = [piece for piece in choices if piece != END]
-        if not open_to:
-            return parse_crystal(text)
-        chosen = open_to[int(rng.integers(len(open_to)))]
-        text, state = text + chosen, choices[chosen]
-
-
-def nearest(crystal: Crystal) -> float:
-    """Least distance between two atoms, by pymatgen."""
-    distances = crystal.to_structure().distance_matrix
-    return float((distances + np.diag(np.full(len(distances), np.inf))).min())
-
-
-def test_atoms_are_placed_where_there_is_room() -> None:
-    rng = np.random.default_rng(3)
-    apart = [crowded(CrystalGrammar(12, ("Si", "O"), None, 0.9), "3.1 3.0 4.2", rng) for _ in range(12)]
-    anywhere = [crowded(CrystalGrammar(12, ("Si", "O")), "3.1 3.0 4.2", rng) for _ in range(12)]
-    roomy = [crystal for crystal in apart if volume_fraction(crystal.angles) > 0.3]
-    assert len(roomy) >= 6
-    assert all(nearest(crystal) >= 0.9 - 1e-6 for crystal in roomy)
-    assert sum(nearest(crystal) < 0.9 for crystal in anywhere) >= 6
-
-
-@pytest.mark.parametrize("cell", [(31, 30, 42, 90, 90, 90), (31, 52, 42, 60, 100, 75), (25, 25, 90, 120, 120, 60)])
-def test_room_is_what_distances_say(cell: tuple[int, ...]) -> None:
-    sites = ((3, 98, 50), (40, 2, 99))
-    room = Room(cell, sites, (50, 97))
-    lengths, angles = tuple(k / 10 for k in cell[:3]), tuple(float(k) for k in cell[3:])
-    for least in (0.5, 1.3):
-        expected = []
-        for z in range(100):
-            points = tuple((x / 100, y / 100, w / 100) for x, y, w in (*sites, (50, 97, z)))
-            atoms = Crystal(lengths, angles, ("Si",) * 3, points)  # type: ignore[arg-type]
-            if atoms.to_structure().distance_matrix[2, :2].min() >= least:
-                expected.append(z)
-        assert room.free(least) == expected
-
-
-def test_a_cell_without_room_left_can_still_be_written() -> None:
-    crystal = crowded(CrystalGrammar(20, ("Si",), None, 0.9), "1.0 1.0 1.0", np.random.default_rng(0))
-    assert len(crystal.species) == 20
 
 
 @pytest.mark.parametrize("formula", ["O2", "NaCl", "LiFePO4", "Ca3(PO4)2", "Al2O3"])

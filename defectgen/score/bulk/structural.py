@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.crystal import Crystal
+from defectgen.core.radii import atomic_radius
 
 CLOSEST_ANGSTROM = 0.5
 SMALLEST_VOLUME_ANGSTROM3 = 0.1
@@ -30,13 +31,13 @@ def radii_apart(crystal: Crystal) -> bool:
     """The rule of Gruver et al.: no two atoms within half an atomic radius of each other.
 
     The paper's words ("both atoms within half a radius of each other") are read as spheres of half the
-    atomic radius that overlap: a distance below half the sum of the two radii. Images of an atom count. Radii
-    are Slater's (J Chem Phys 41, 3199 (1964), doi 10.1063/1.1725697) with calculated ones where he has none.
+    atomic radius that overlap: a distance below half the sum of the two radii. Images of an atom count. The
+    radii are those of `defectgen.core.radii.atomic_radius`.
 
     Source: Gruver et al., ICLR 2024, doi 10.48550/arXiv.2402.04379, section 5.
     """
     structure = crystal.to_structure()
-    radii = np.array([_radius(symbol) for symbol in crystal.species])
+    radii = np.array([atomic_radius(symbol) for symbol in crystal.species])
     if crystal.volume < SMALLEST_VOLUME_ANGSTROM3:
         return False
     first, second, _, distance = structure.get_neighbor_list(r=float(radii.max()), exclude_self=True)
@@ -45,12 +46,3 @@ def radii_apart(crystal: Crystal) -> bool:
 
 def _distances(crystal: Crystal) -> NDArray[np.float64]:
     return np.array(crystal.to_structure().distance_matrix, dtype=float)
-
-
-def _radius(symbol: str) -> float:
-    """Atomic radius in angstrom; 1.5 for the few elements without any."""
-    from pymatgen.core import Element
-
-    element = Element(symbol)
-    radius = element.atomic_radius or element.atomic_radius_calculated
-    return float(radius or 1.5)

@@ -1,0 +1,95 @@
+"""Atoms are written where there is room: distances as pymatgen has them, radii, cells that are full."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from defectgen.core.crystal import Crystal, volume_fraction
+from defectgen.core.radii import atomic_radius
+from defectgen.score.bulk.structural import radii_apart
+from defectgen.tasks.bulk import BulkTask
+from defectgen.text.crystal_grammar import CrystalGrammar
+from defectgen.text.crystal_room import Room, half_steps
+from defectgen.text.crystals import parse_crystal
+from defectgen.text.grammar import END
+
+
+def crowded(grammar: CrystalGrammar, lengths: str, rng: np.random.Generator) -> Crystal:
+    """A random cell of as many atoms as may be, with these lengths and random angles."""
+    state, text = grammar.start, ""
+    for piece in (part for length in lengths.split() for part in (f"{length[:-1]}", length[-1])):
+        choices = grammar.choices(state)
+        chosen = next(key for key in choices if key.strip() == piece)
+        text, state = text + chosen, choices[chosen]
+    while True:
+        choices = grammar.choices(state)
+        open_to = [piece for piece in choices if piece != END]
+        if not open_to:
+            return parse_crystal(text)
+        chosen = open_to[int(rng.integers(len(open_to)))]
+        text, state = text + chosen, choices[chosen]
+
+
+def nearest(crystal: Crystal) -> float:
+    """Least distance between two atoms, by pymatgen."""
+    distances = crystal.to_structure().distance_matrix
+    return float((distances + np.diag(np.full(len(distances), np.inf))).min())
+
+
+def test_atoms_are_placed_where_there_is_room() -> None:
+    rng = np.random.default_rng(3)
+    apart = [crowded(CrystalGrammar(12, ("Si", "O"), None, 0.9), "3.1 3.0 4.2", rng) for _ in range(12)]
+    anywhere = [crowded(CrystalGrammar(12, ("Si", "O")), "3.1 3.0 4.2", rng) for _ in range(12)]
+    assert all(nearest(crystal) >= 0.9 for crystal in apart)
+    assert sum(len(crystal.species) == 12 for crystal in apart if volume_fraction(crystal.angles) > 0.5) >= 2
+    assert sum(nearest(crystal) < 0.9 for crystal in anywhere) >= 6
+
+
+def test_atoms_are_placed_half_a_radius_apart_until_the_cell_is_full() -> None:
+    rng = np.random.default_rng(4)
+    grammar = CrystalGrammar(20, ("Cs", "Cl", "H"), None, 0.5, half_radius=True)
+    crystals = [crowded(grammar, "3.3 3.9 4.4", rng) for _ in range(12)]
+    assert all(radii_apart(crystal) and nearest(crystal) >= 0.5 for crystal in crystals)
+    assert {"Cs", "Cl", "H"} <= {symbol for crystal in crystals for symbol in crystal.species}
+    heavy = [crowded(CrystalGrammar(20, ("Cs",), None, 0.5, half_radius=True), "3.3 3.9 4.4", rng) for _ in range(6)]
+    assert all(len(crystal.species) < 8 for crystal in heavy)
+
+
+@pytest.mark.parametrize("cell", [(31, 30, 42, 90, 90, 90), (31, 52, 42, 60, 100, 75), (25, 25, 90, 120, 120, 60)])
+@pytest.mark.parametrize("symbols", [("Si", "Si", "Si"), ("O", "Cs", "H"), ("Na", "O", "Cl")])
+def test_room_is_what_distances_say(cell: tuple[int, ...], symbols: tuple[str, str, str]) -> None:
+    halves = [half_steps(atomic_radius(symbol)) for symbol in symbols]
+    places = ((3, 98, 50), (40, 2, 99))
+    sites = tuple((*place, half) for place, half in zip(places, halves, strict=False))
+    room = Room(cell, sites, 0, (50, 97)).of(halves[2])
+    lengths, angles = tuple(k / 10 for k in cell[:3]), tuple(float(k) for k in cell[3:])
+    least = np.array([(atomic_radius(symbol) + atomic_radius(symbols[2])) / 2 for symbol in symbols[:2]])
+    spare = []
+    for z in range(100):
+        points = tuple((x / 100, y / 100, w / 100) for x, y, w in (*places, (50, 97, z)))
+        atoms = Crystal(lengths, angles, symbols, points)  # type: ignore[arg-type]
+        spare.append(float((atoms.to_structure().distance_matrix[2, :2] - least).min()))
+    sure = [z for z, more in enumerate(spare) if more >= 3 / 80]
+    free = room.free() if sure else []
+    assert set(sure) <= set(free)
+    assert all(spare[z] >= 0 for z in free)
+
+
+def test_an_atom_is_no_nearer_to_its_own_image() -> None:
+    thin, wide = (24, 60, 60, 90, 90, 90), (30, 60, 60, 90, 90, 90)
+    caesium = half_steps(atomic_radius("Cs"))
+    assert Room(thin).widest() < caesium <= Room(wide).widest()
+
+
+def test_a_full_cell_ends_and_one_too_small_for_any_atom_has_one() -> None:
+    rng = np.random.default_rng(0)
+    assert len(crowded(CrystalGrammar(20, ("Si",), None, 0.9), "1.0 1.0 1.0", rng).species) < 4
+    assert len(crowded(CrystalGrammar(20, ("Cs",), None, 0.0, half_radius=True), "1.0 1.0 1.0", rng).species) == 1
+
+
+def test_a_formula_is_kept_where_there_is_no_room_for_it() -> None:
+    grammar = BulkTask().grammar(4, formula="NaCl", half_radius=True)
+    crystal = crowded(grammar, "2.0 2.0 2.0", np.random.default_rng(0))
+    assert crystal.formula == "NaCl"
+    assert not radii_apart(crystal)
