@@ -108,10 +108,10 @@ def _distances(cell: tuple[int, ...]) -> tuple[NDArray[np.uint8], int]:
         if shift != (1, 1, 1):
             shortest = min(shortest, float(squares[0, 0, 0]))
     steps = np.sqrt(np.maximum(nearest, 0)) * STEPS
-    of = np.minimum(steps + 1e-3, 255).astype(np.uint8)
+    of = np.clip(steps - 1e-3, 0, 255).astype(np.uint8)
     at = np.ogrid[:GRID, :GRID, :GRID]
     index = tuple(sum(at[row] * to_reduced[row, axis] for row in range(3)) % GRID for axis in range(3))
-    return of[index], int(math.sqrt(shortest) / 2 * STEPS + 1e-3)
+    return of[index], int(math.sqrt(shortest) / 2 * STEPS - 1e-3)
 
 
 @lru_cache(maxsize=128)

@@ -82,6 +82,13 @@ def test_an_atom_is_no_nearer_to_its_own_image() -> None:
     assert Room(thin).widest() < caesium <= Room(wide).widest()
 
 
+def test_atoms_that_would_just_touch_are_kept_apart() -> None:
+    calcium = half_steps(atomic_radius("Ca"))
+    room = Room((60, 60, 60, 90, 90, 120), ((21, 22, 93, calcium),), 0, (21, 22)).of(calcium)
+    assert 93 - 30 not in room.free()
+    assert 93 - 31 in room.free()
+
+
 def test_a_full_cell_ends_and_one_too_small_for_any_atom_has_one() -> None:
     rng = np.random.default_rng(0)
     assert len(crowded(CrystalGrammar(20, ("Si",), None, 0.9), "1.0 1.0 1.0", rng).species) < 4
