@@ -56,9 +56,12 @@ def generate(
     min_distance: Annotated[
         float, typer.Option("--min-distance", metavar="A", min=0.0, help="Least distance of atoms, angstrom; 0: any.")
     ] = 0.5,
-    half_radius: Annotated[
-        bool, typer.Option("--half-radius/--any-radius", help="Atoms no nearer than half the sum of their radii.")
-    ] = True,
+    radii: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, help="Least distance as a share of the sum of the radii; 0: any [0.75; of --infill 0]."
+        ),
+    ] = None,
     neutral: Annotated[
         bool, typer.Option("--neutral", help="Refuse compositions that cannot be neutral in charge.")
     ] = False,
@@ -73,8 +76,8 @@ def generate(
     """Generate bulk crystals, or mutate a known one.
 
     The model writes lattice and atoms under a grammar that knows only real elements, cells with a
-    volume, at most --max-atoms atoms, and places at --min-distance and half the sum of the radii from
-    the atoms before; a full cell ends. Without conditions any crystal may come. With --infill and
+    volume, at most --max-atoms atoms, and places at --min-distance and --radii from the atoms before;
+    a full cell ends. Without conditions any crystal may come. With --infill and
     --mask it names elements that could replace one in a crystal, among those of similar ionic radius
     at equal oxidation state. Crystals whose atoms overlap all the same are refused and drawn again;
     refused draws are kept with the reason and counted. A run that Ctrl-C, SIGTERM or an error ends
@@ -85,12 +88,13 @@ def generate(
     from defectgen.core.matching import read_structure
     from defectgen.design.crystals import (
         MAX_ATOMS,
+        RADII_SHARE,
         Check,
         charge_check,
         distance_check,
         generation_job,
-        half_radius_check,
         infill_job,
+        radii_check,
         sample_crystals,
         write_samples,
     )
@@ -113,6 +117,7 @@ def generate(
         raise UsageError(f"got --infill and {got}.", "Mutate a crystal, or generate under conditions.")
     if free and engine != "transformers":
         raise UsageError(f"got --free with --engine {engine}.", "Free decoding goes with transformers.")
+    apart = radii if radii is not None else 0.0 if infill is not None else RADII_SHARE
     refuse_folder(output)
     card = _card(model)
     trained = tuple(card.data.get("elements", ())) if card else ()
@@ -135,7 +140,7 @@ def generate(
             elements=allowed,
             exact_formula=exact_formula,
             min_distance=min_distance,
-            half_radius=half_radius,
+            radii=apart,
         )
 
     say(f"loading {model} ...")
@@ -144,7 +149,7 @@ def generate(
     sampling = Sampling(temperature=temperature, top_p=top_p, batch_size=batch_size)
     draw = _source(model, card, engine, job, sampling, free)
     checks: list[Check] = [distance_check(min_distance)]
-    checks += [half_radius_check] if half_radius else []
+    checks += [radii_check(apart)] if apart else []
     checks += [charge_check] if neutral else []
     if card is None:
         say(f"warning: {model} is a base model that was never trained on crystals.")
@@ -161,7 +166,7 @@ def generate(
         "batch_size": batch_size,
         "exact_formula": exact_formula,
         "min_distance_angstrom": min_distance,
-        "half_radius": half_radius,
+        "radii": apart,
         "neutral": neutral,
         "max_draws": max_draws,
     }

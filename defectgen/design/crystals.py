@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MIN_DISTANCE_ANGSTROM = 0.5
 """Atoms nearer than this are refused: the rule of CDVAE (Xie et al. 2021, arXiv:2110.06197)."""
 
+RADII_SHARE = 0.75
+"""Atoms nearer than this share of the sum of their atomic radii are refused; 99.5 % of MP-20 pass."""
+
 DRAWS_PER_SAMPLE = 10
 """Unless told otherwise, so many draws are made for each crystal asked for before giving up."""
 
@@ -92,7 +95,7 @@ def generation_job(
     elements: Sequence[str] = MP_ELEMENTS,
     exact_formula: bool = True,
     min_distance: float = 0.0,
-    half_radius: bool = False,
+    radii: float = 0.0,
 ) -> CrystalJob:
     """The job of writing a crystal.
 
@@ -102,7 +105,7 @@ def generation_job(
         elements: symbols that may occur.
         exact_formula: admit only the composition of the condition ``formula``, any number of formula units.
         min_distance: atoms are placed no nearer to each other than this, in angstrom.
-        half_radius: nor nearer than half the sum of their atomic radii.
+        radii: nor nearer than this share of the sum of their atomic radii.
 
     Raises:
         UsageError: an impossible condition, or a formula that does not fit in `max_atoms` or `elements`.
@@ -110,7 +113,7 @@ def generation_job(
     stated = {key: value for key, value in conditions.items() if value is not None}
     prompt = write_generation_prompt(stated)
     formula = str(stated["formula"]) if exact_formula and "formula" in stated else None
-    grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance, half_radius)
+    grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance, radii)
     composition = parse_formula(formula) if formula is not None else None
     return CrystalJob("generation", prompt, grammar, stated, tuple(elements), max_atoms, composition)
 
@@ -178,9 +181,15 @@ def distance_check(least_angstrom: float = MIN_DISTANCE_ANGSTROM) -> Check:
     return check
 
 
-def half_radius_check(crystal: Crystal) -> str:
-    """Refuses crystals with two atoms, images included, nearer than half the sum of their radii."""
-    return "" if radii_apart(crystal) else "half radius: two atoms nearer than half the sum of their radii"
+def radii_check(share: float = RADII_SHARE) -> Check:
+    """Refuses crystals with two atoms, images included, nearer than `share` of the sum of their radii."""
+
+    def check(crystal: Crystal) -> str:
+        return (
+            "" if radii_apart(crystal, share) else f"radii: two atoms nearer than {share:g} of the sum of their radii"
+        )
+
+    return check
 
 
 def charge_check(crystal: Crystal) -> str:

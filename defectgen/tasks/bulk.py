@@ -84,11 +84,11 @@ class BulkTask:
         elements: Sequence[str] = MP_ELEMENTS,
         formula: str | None = None,
         min_distance: float = 0.0,
-        half_radius: bool = False,
+        radii: float = 0.0,
     ) -> CrystalGrammar:
         """What a generated crystal may be; see `CrystalGrammar`. With `formula`, of exactly that composition."""
         composition = tuple(crystals.parse_formula(formula).items()) if formula is not None else None
-        return CrystalGrammar(max_atoms, tuple(elements), composition, min_distance, half_radius)
+        return CrystalGrammar(max_atoms, tuple(elements), composition, min_distance, radii)
 
     def infill_grammar(self, elements: Sequence[str] = MP_ELEMENTS) -> ElementGrammar:
         """What may stand for a mask."""

@@ -45,18 +45,20 @@ class CrystalGrammar:
         composition: counts by element of the formula that the crystal must have, any number of
             formula units that fits; atoms in any order. None leaves the composition open.
         min_distance: atoms, images included, are no nearer to each other than this, in angstrom; 0 admits any.
-        half_radius: nor nearer than half the sum of their atomic radii. A crystal ends when no element has such a
-            place left. Only where it may not end then, by its composition or before its first atom, atoms may
-            stand anywhere.
+        radii: nor nearer than this share of the sum of their atomic radii, 0 to 1; 0 admits any. A crystal ends
+            when no element has such a place left. Only where it may not end then, by its composition or
+            before its first atom, atoms may stand anywhere.
     """
 
     max_atoms: int = 20
     elements: tuple[str, ...] = MP_ELEMENTS
     composition: tuple[tuple[str, int], ...] | None = None
     min_distance: float = 0.0
-    half_radius: bool = False
+    radii: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.radii <= 1:
+            raise UsageError(f"got {self.radii:g} of the sum of the radii, expected 0 to 1.")
         if self.max_atoms < 1:
             raise UsageError(f"got at most {self.max_atoms} atoms, expected 1 or more.")
         _check_elements(self.elements)
@@ -76,7 +78,7 @@ class CrystalGrammar:
 
     @property
     def start(self) -> State:
-        return ("length", 0, Room() if self.min_distance or self.half_radius else None)
+        return ("length", 0, Room() if self.min_distance or self.radii else None)
 
     def choices(self, state: State) -> Mapping[str, State]:
         place, where, room = cast(tuple[str, Any, Room | None], state)
@@ -108,8 +110,8 @@ class CrystalGrammar:
     @cached_property
     def _halves(self) -> dict[str, int]:
         """Half of what each element reaches, in steps of `defectgen.text.crystal_room`."""
-        radii = {element: atomic_radius(element) if self.half_radius else 0.0 for element in self.elements}
-        return {element: half_steps(max(self.min_distance, radius)) for element, radius in radii.items()}
+        wanted = {element: 2 * self.radii * atomic_radius(element) for element in self.elements}
+        return {element: half_steps(max(self.min_distance, reach)) for element, reach in wanted.items()}
 
     def _atoms(self, used: tuple[int, ...], before: str, room: Room | None) -> Mapping[str, State]:
         """The next atom's element, on a new line, or the end."""

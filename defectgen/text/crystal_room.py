@@ -2,7 +2,7 @@
 
 Every atom has a reach, and two atoms are no nearer than the mean of their reaches. With the reach of
 all atoms at 0.5 angstrom no two are nearer than that; with their radii as reach it is the half-radius
-rule of Gruver et al. Distances are kept in steps of 1/80 angstrom and rounded to the safe side: a
+rule of Gruver et al. Distances are kept in steps of 1/48 angstrom and rounded to the safe side: a
 place at the very limit may be missing, none that is too near is left.
 """
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 GRID = 100
 """Fractional coordinates are written with two digits."""
 
-STEPS = 80
-"""Steps of an angstrom; 255 of them are 3.2 angstrom, more than the largest reach."""
+STEPS = 48
+"""Steps of an angstrom; 255 of them are 5.3 angstrom, more than two radii of any element."""
 
 Site = tuple[int, int, int, int]
 """An atom: hundredths of the lattice vectors, and half its reach in steps."""

@@ -88,9 +88,9 @@ def test_an_adapter_brings_its_elements_and_largest_cell(
     assert len(species) == 12
     assert {len(atoms) for atoms in species} == {1, 2}
     assert {atom.symbol for atoms in species for atom in atoms} == {"Na", "Cl"}
-    assert main([*call, "--any-radius", "--elements", "Na,K", "-o", str(tmp_path / "other")]) == 0
+    assert main([*call, "--radii", "0", "--elements", "Na,K", "-o", str(tmp_path / "other")]) == 0
     rules = [json.loads((tmp_path / name / "manifest.json").read_text())["settings"] for name in ("own", "other")]
-    assert [rule["half_radius"] for rule in rules] == [True, False]
+    assert [rule["radii"] for rule in rules] == [0.75, 0.0]
     assert f"not in the training data of {adapter}: K" in capsys.readouterr().err
     assert main([*call, "--formula", "KCl", "-o", str(tmp_path / "none")]) == 2
     line = capsys.readouterr().err.splitlines()[-1]

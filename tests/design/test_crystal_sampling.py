@@ -22,8 +22,8 @@ from defectgen.design.crystals import (
     distance_check,
     free,
     generation_job,
-    half_radius_check,
     infill_job,
+    radii_check,
     sample_crystals,
     write_samples,
 )
@@ -137,11 +137,12 @@ def test_distances_count_images_too() -> None:
 
 
 def test_radii_count_images_too() -> None:
-    assert half_radius_check(PEROVSKITE) == ""
-    assert half_radius_check(parse_crystal(CLOSE)).startswith("half radius: ")
+    assert radii_check()(PEROVSKITE) == ""
+    assert radii_check()(parse_crystal(CLOSE)).startswith("radii: two atoms nearer than 0.75 ")
     lonely = "2.5 9.0 9.0\n90 90 90\n{}\n0.00 0.00 0.00"
-    assert half_radius_check(parse_crystal(lonely.format("Na"))) == ""
-    assert half_radius_check(parse_crystal(lonely.format("Cs"))).startswith("half radius: ")
+    assert radii_check(0.5)(parse_crystal(lonely.format("Na"))) == ""
+    assert radii_check(0.75)(parse_crystal(lonely.format("Na"))).startswith("radii: ")
+    assert radii_check(0.5)(parse_crystal(lonely.format("Cs"))).startswith("radii: ")
 
 
 def test_charges() -> None:

@@ -10,7 +10,7 @@ from defectgen.core.radii import atomic_radius
 from defectgen.score.bulk.structural import radii_apart
 from defectgen.tasks.bulk import BulkTask
 from defectgen.text.crystal_grammar import CrystalGrammar
-from defectgen.text.crystal_room import Room, half_steps
+from defectgen.text.crystal_room import STEPS, Room, half_steps
 from defectgen.text.crystals import parse_crystal
 from defectgen.text.grammar import END
 
@@ -48,11 +48,11 @@ def test_atoms_are_placed_where_there_is_room() -> None:
 
 def test_atoms_are_placed_half_a_radius_apart_until_the_cell_is_full() -> None:
     rng = np.random.default_rng(4)
-    grammar = CrystalGrammar(20, ("Cs", "Cl", "H"), None, 0.5, half_radius=True)
+    grammar = CrystalGrammar(20, ("Cs", "Cl", "H"), None, 0.5, radii=0.5)
     crystals = [crowded(grammar, "3.3 3.9 4.4", rng) for _ in range(12)]
     assert all(radii_apart(crystal) and nearest(crystal) >= 0.5 for crystal in crystals)
     assert {"Cs", "Cl", "H"} <= {symbol for crystal in crystals for symbol in crystal.species}
-    heavy = [crowded(CrystalGrammar(20, ("Cs",), None, 0.5, half_radius=True), "3.3 3.9 4.4", rng) for _ in range(6)]
+    heavy = [crowded(CrystalGrammar(20, ("Cs",), None, 0.5, radii=0.5), "3.3 3.9 4.4", rng) for _ in range(6)]
     assert all(len(crystal.species) < 8 for crystal in heavy)
 
 
@@ -70,10 +70,19 @@ def test_room_is_what_distances_say(cell: tuple[int, ...], symbols: tuple[str, s
         points = tuple((x / 100, y / 100, w / 100) for x, y, w in (*places, (50, 97, z)))
         atoms = Crystal(lengths, angles, symbols, points)  # type: ignore[arg-type]
         spare.append(float((atoms.to_structure().distance_matrix[2, :2] - least).min()))
-    sure = [z for z, more in enumerate(spare) if more >= 3 / 80]
+    sure = [z for z, more in enumerate(spare) if more >= 3 / STEPS]
     free = room.free() if sure else []
     assert set(sure) <= set(free)
     assert all(spare[z] >= 0 for z in free)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.75, 1.0])
+def test_atoms_are_placed_by_their_radii(share: float) -> None:
+    rng = np.random.default_rng(5)
+    grammar = CrystalGrammar(12, ("Cs", "Ti", "O"), None, 0.0, radii=share)
+    crystals = [crowded(grammar, "6.0 5.5 6.5", rng) for _ in range(8)]
+    assert all(radii_apart(crystal, share) for crystal in crystals)
+    assert sum(len(crystal.species) > 1 for crystal in crystals) >= 6
 
 
 def test_an_atom_is_no_nearer_to_its_own_image() -> None:
@@ -92,11 +101,11 @@ def test_atoms_that_would_just_touch_are_kept_apart() -> None:
 def test_a_full_cell_ends_and_one_too_small_for_any_atom_has_one() -> None:
     rng = np.random.default_rng(0)
     assert len(crowded(CrystalGrammar(20, ("Si",), None, 0.9), "1.0 1.0 1.0", rng).species) < 4
-    assert len(crowded(CrystalGrammar(20, ("Cs",), None, 0.0, half_radius=True), "1.0 1.0 1.0", rng).species) == 1
+    assert len(crowded(CrystalGrammar(20, ("Cs",), None, 0.0, radii=0.5), "1.0 1.0 1.0", rng).species) == 1
 
 
 def test_a_formula_is_kept_where_there_is_no_room_for_it() -> None:
-    grammar = BulkTask().grammar(4, formula="NaCl", half_radius=True)
+    grammar = BulkTask().grammar(4, formula="NaCl", radii=0.5)
     crystal = crowded(grammar, "2.0 2.0 2.0", np.random.default_rng(0))
     assert crystal.formula == "NaCl"
     assert not radii_apart(crystal)

@@ -27,12 +27,12 @@ def far_enough(crystal: Crystal) -> bool:
     return bool(distances.min() >= CLOSEST_ANGSTROM and crystal.volume >= SMALLEST_VOLUME_ANGSTROM3)
 
 
-def radii_apart(crystal: Crystal) -> bool:
+def radii_apart(crystal: Crystal, share: float = 0.5) -> bool:
     """The rule of Gruver et al.: no two atoms within half an atomic radius of each other.
 
     The paper's words ("both atoms within half a radius of each other") are read as spheres of half the
     atomic radius that overlap: a distance below half the sum of the two radii. Images of an atom count. The
-    radii are those of `defectgen.core.radii.atomic_radius`.
+    radii are those of `defectgen.core.radii.atomic_radius`; another `share` of their sum than half is ours.
 
     Source: Gruver et al., ICLR 2024, doi 10.48550/arXiv.2402.04379, section 5.
     """
@@ -40,8 +40,8 @@ def radii_apart(crystal: Crystal) -> bool:
     radii = np.array([atomic_radius(symbol) for symbol in crystal.species])
     if crystal.volume < SMALLEST_VOLUME_ANGSTROM3:
         return False
-    first, second, _, distance = structure.get_neighbor_list(r=float(radii.max()), exclude_self=True)
-    return bool((distance >= (radii[first] + radii[second]) / 2).all())
+    first, second, _, distance = structure.get_neighbor_list(r=float(2 * share * radii.max()), exclude_self=True)
+    return bool((distance >= share * (radii[first] + radii[second])).all())
 
 
 def _distances(crystal: Crystal) -> NDArray[np.float64]:
