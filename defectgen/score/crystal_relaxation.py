@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectgen.score.potentials import EV_PER_ANGSTROM3_IN_GPA, Potential, require_known
-from defectgen.score.relaxation import CONVERGED, EXPLODED, MAX_STEP_ANGSTROM, NOT_CONVERGED, TOO_CLOSE
+from defectgen.score.relaxation import CONVERGED, EXPLODED, NOT_CONVERGED, TOO_CLOSE, careful_fire
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -25,6 +24,10 @@ CLOSEST_ANGSTROM = 0.5
 
 DEEPEST_EV_PER_ATOM = -20.0
 """No solid is bound more than this by PBE (W, the most, has -13): a lower energy is an artefact of the potential."""
+
+DENSEST_ANGSTROM3_PER_ATOM = 2.0
+"""Below this atoms are too close. Diamond, of all solids at ambient pressure the densest in atoms, has 5.7. The number
+of M3GNet's triplets, and with it memory, grows as the square of the density."""
 
 MAX_VOLUME_RATIO = 3.0
 """A cell that grows or shrinks by more than this factor has come apart or collapsed."""
@@ -75,9 +78,9 @@ def relax_crystal(
 ) -> CrystalRelaxation:
     """Move atoms and cell to a local minimum of the energy, without any constraint of symmetry.
 
-    The optimizer is FIRE2 (Guenole et al., Comput Mater Sci 175, 109584 (2020), doi
-    10.1016/j.commatsci.2020.109584) on the atoms and the deformation of the cell (ase's UnitCellFilter; its
-    FrechetCellFilter spends more time on matrix functions than the potential on a cell of five atoms).
+    The optimizer is `defectgen.score.relaxation.careful_fire` on the atoms and the deformation of the cell (ase's
+    UnitCellFilter; its FrechetCellFilter spends more time on matrix functions than the potential on a cell of
+    five atoms).
 
     Args:
         structure: what to relax; it is not changed.
@@ -92,24 +95,21 @@ def relax_crystal(
         UsageError: a structure that the potential cannot compute.
     """
     from ase import Atoms, filters
-    from ase.optimize import FIRE2
 
     with_cell: Any = filters.UnitCellFilter
     require_known(structure, potential)
     started = time.monotonic()
     species = [site.specie.symbol for site in structure]
     atoms: Any = Atoms(species, positions=structure.cart_coords, cell=structure.lattice.matrix, pbc=True)
-    distance = _shortest_angstrom(structure)
-    if distance < CLOSEST_ANGSTROM:
-        detail = f"two atoms {distance:.2f} angstrom apart before any step"
-        return _outcome(structure, atoms, TOO_CLOSE, detail, 0, np.nan, started)
+    if crowded := _crowded(structure):
+        return _outcome(structure, atoms, TOO_CLOSE, f"{crowded} before any step", 0, np.nan, started)
     atoms.calc = potential.calculator()
     first = float(atoms.get_potential_energy()) / len(atoms)
     status, detail = _divergence(structure, atoms, first)
     if status:
         return _outcome(structure, atoms, status, detail, 0, first, started)
     filtered = with_cell(atoms)
-    optimizer: Any = FIRE2(filtered, logfile=io.StringIO(), maxstep=MAX_STEP_ANGSTROM)
+    optimizer = careful_fire(filtered)
     for converged in optimizer.irun(fmax=fmax_ev_angstrom, steps=max_steps):
         status, detail = _divergence(structure, atoms, float(atoms.get_potential_energy()) / len(atoms))
         if status:
@@ -132,16 +132,17 @@ def _divergence(structure: Structure, atoms: Any, energy_ev_per_atom: float) -> 
     ratio = abs(float(atoms.get_volume())) / structure.volume
     if not 1 / MAX_VOLUME_RATIO < ratio < MAX_VOLUME_RATIO:
         return CELL_EXPLODED, f"the volume changed by a factor of {ratio:.2f}"
-    distance = _shortest_angstrom(_structure_of(structure, atoms))
-    if distance < CLOSEST_ANGSTROM:
-        return TOO_CLOSE, f"two atoms {distance:.2f} angstrom apart"
-    return "", ""
+    crowded = _crowded(_structure_of(structure, atoms))
+    return (TOO_CLOSE, crowded) if crowded else ("", "")
 
 
-def _shortest_angstrom(structure: Structure) -> float:
-    """Shortest distance of two atoms, images included, if below `CLOSEST_ANGSTROM`; else infinite."""
+def _crowded(structure: Structure) -> str:
+    """What says that atoms, images included, are too close; empty if they are not."""
+    each = structure.volume / len(structure)
+    if each < DENSEST_ANGSTROM3_PER_ATOM:
+        return f"{each:.2f} cubic angstrom an atom"
     distances = structure.get_neighbor_list(CLOSEST_ANGSTROM)[3]
-    return float(distances.min()) if len(distances) else float("inf")
+    return f"two atoms {distances.min():.2f} angstrom apart" if len(distances) else ""
 
 
 def _structure_of(structure: Structure, atoms: Any) -> Structure:

@@ -81,8 +81,7 @@ def relax(
 ) -> Relaxation:
     """Move the atoms to a local minimum of the energy; cell and vacuum stay as they are.
 
-    The optimizer is FIRE2 (Guenole et al., Comput Mater Sci 175, 109584 (2020), doi
-    10.1016/j.commatsci.2020.109584): quasi-Newton steps fail where the forces of a potential jump, as
+    The optimizer is that of `careful_fire`: quasi-Newton steps fail where the forces of a potential jump, as
     those of M3GNet do when an atom crosses its cutoff.
 
     Args:
@@ -98,7 +97,6 @@ def relax(
         UsageError: a structure that the potential cannot compute.
     """
     from ase import Atoms
-    from ase.optimize import FIRE2
 
     require_known(structure, potential)
     species = [site.specie.symbol for site in structure]
@@ -112,7 +110,7 @@ def relax(
     status, detail = "", _exploded(energies, len(atoms))
     if detail:
         return _outcome(structure, atoms, start, EXPLODED, detail, 0, energies, potential)
-    optimizer: Any = FIRE2(atoms, logfile=io.StringIO(), maxstep=MAX_STEP_ANGSTROM)
+    optimizer = careful_fire(atoms)
     for converged in optimizer.irun(fmax=fmax_ev_angstrom, steps=max_steps):
         energies.append(float(atoms.get_potential_energy()))
         detail = _exploded(energies, len(atoms))
@@ -134,6 +132,25 @@ def relax(
         if pieces > n_pieces(structure):
             status, detail = BROKEN, f"{pieces} separate pieces"
     return _outcome(structure, atoms, start, status, detail, optimizer.nsteps, energies, potential)
+
+
+def careful_fire(atoms: Any) -> Any:
+    """ase's FIRE2 on atoms or a filter of them, with no step longer than `MAX_STEP_ANGSTROM`.
+
+    ase bounds steps, but neither the velocity that they add up nor the half step back when the energy rises, so
+    that after large forces one such step can throw the atoms on each other.
+
+    Source: Guenole et al., Comput Mater Sci 175, 109584 (2020), doi 10.1016/j.commatsci.2020.109584.
+    """
+    from ase.optimize import FIRE2
+
+    class CarefulFIRE(FIRE2):
+        def step(self, f: Any = None) -> None:
+            super().step(f)  # type: ignore[no-untyped-call]
+            velocity: Any = self.v
+            velocity *= min(1.0, MAX_STEP_ANGSTROM / max(self.dt * float(np.linalg.norm(velocity)), 1e-12))
+
+    return CarefulFIRE(atoms, logfile=io.StringIO(), maxstep=MAX_STEP_ANGSTROM)
 
 
 def _exploded(energies: list[float], n_atoms: int) -> str:
