@@ -146,7 +146,7 @@ def careful_fire(atoms: Any) -> Any:
 
     class CarefulFIRE(FIRE2):
         def step(self, f: Any = None) -> None:
-            super().step(f)  # type: ignore[no-untyped-call]
+            super().step(f)
             velocity: Any = self.v
             velocity *= min(1.0, MAX_STEP_ANGSTROM / max(self.dt * float(np.linalg.norm(velocity)), 1e-12))
 
