@@ -123,5 +123,14 @@ class _Lines:
         rate = self.done / max(time.monotonic() - self.started, 1e-9)
         if self.total is None:
             return f"{self.title}: {self.done} {self.unit}, {rate:.2f} {self.unit}/s"
-        left = max(self.total - self.done, 0) / max(rate, 1e-9)
-        return f"{self.title}: {self.done} of {self.total} {self.unit}, {rate:.2f} {self.unit}/s, {left:.0f} s left"
+        line = f"{self.title}: {self.done} of {self.total} {self.unit}"
+        if not self.done:
+            return line
+        return f"{line}, {rate:.2f} {self.unit}/s, {_span(max(self.total - self.done, 0) / rate)} left"
+
+
+def _span(seconds: float) -> str:
+    """A time to wait in the unit that suits it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

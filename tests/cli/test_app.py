@@ -116,6 +116,15 @@ def test_progress_without_a_terminal_is_plain_lines(
     assert lines[-1].endswith("structures/s, 0 s left")
 
 
+def test_progress_that_has_done_nothing_foretells_nothing() -> None:
+    assert output._Lines("drawing", 200, "crystals").line() == "drawing: 0 of 200 crystals"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (2411, "40 min"), (76424, "21.2 h")])
+def test_times_to_wait_are_for_people(seconds: float, text: str) -> None:
+    assert output._span(seconds) == text
+
+
 @pytest.mark.parametrize(("n", "text"), [(0, "0 B"), (999, "999 B"), (92871040, "92.9 MB"), (5 * 10**12, "5000.0 GB")])
 def test_sizes_are_for_people(n: int, text: str) -> None:
     assert output.size_text(n) == text
