@@ -17,7 +17,10 @@ def _smact_valid(elements: tuple[str, ...], counts: tuple[int, ...]) -> bool:
     smact = _smact()
     if len(elements) == 1 or all(symbol in smact.metals for symbol in elements):
         return True
-    data = [smact.Element(symbol) for symbol in elements]
+    try:
+        data = [smact.Element(symbol) for symbol in elements]
+    except KeyError:
+        return False
     states = [element.oxidation_states_smact14 or [] for element in data]
     negativities = [element.pauling_eneg for element in data]
     return any(
@@ -36,7 +39,8 @@ def smact_valid(crystal: Crystal) -> bool:
     - oxidation states are SMACT's list of 2014, the default of the SMACT 2.2 that CDVAE ran on. SMACT 3
       and 4 have another default, which gives other rates;
     - the Pauling test looks at each cation with each anion; one without an electronegativity passes, as
-      the error it caused in SMACT 2.2 was taken for a pass (SMACT 4 answers no).
+      the error it caused in SMACT 2.2 was taken for a pass (SMACT 4 answers no);
+    - a compound of an element that SMACT does not know (from Rf on) fails: it has no oxidation states.
 
     Sources: Davies et al., Chem 1, 617 (2016), doi 10.1016/j.chempr.2016.09.010; Davies et al., J Open Source
     Softw 4, 1361 (2019), doi 10.21105/joss.01361; ``smact_validity`` in ``scripts/eval_utils.py`` of Xie et

@@ -64,6 +64,7 @@ def test_half_the_sum_of_radii_is_the_limit_of_the_other_rule():
         ({"He": 1, "O": 1}, False),  # no oxidation state at all
         ({"O": 1, "F": 2}, True),
         ({"Mg": 1, "Ar": 1}, False),
+        ({"Ts": 1, "O": 1}, False),  # unknown to SMACT
     ],
 )
 def test_smact_rules(counts, valid):
