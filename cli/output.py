@@ -113,20 +113,19 @@ class _Lines:
         self.done += n
         if time.monotonic() - self.last >= PLAIN_INTERVAL_S:
             self.last = time.monotonic()
-            say(self.line())
+            known = self.total is not None and self.done > 0
+            say(self.line() + (f", {_span(max(self.total - self.done, 0) / self._rate())} left" if known else ""))
 
     def close(self) -> None:
         if self.done:
             say(self.line())
 
     def line(self) -> str:
-        rate = self.done / max(time.monotonic() - self.started, 1e-9)
-        if self.total is None:
-            return f"{self.title}: {self.done} {self.unit}, {rate:.2f} {self.unit}/s"
-        line = f"{self.title}: {self.done} of {self.total} {self.unit}"
-        if not self.done:
-            return line
-        return f"{line}, {rate:.2f} {self.unit}/s, {_span(max(self.total - self.done, 0) / rate)} left"
+        done = f"{self.done}" if self.total is None else f"{self.done} of {self.total}"
+        return f"{self.title}: {done} {self.unit}, {self._rate():.2f} {self.unit}/s"
+
+    def _rate(self) -> float:
+        return self.done / max(time.monotonic() - self.started, 1e-9)
 
 
 def _span(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Atomic radii, of which half is the least that a crystal's atoms leave each other."""
+"""Atomic radii, which say how near atoms of a crystal may come."""
 
 from __future__ import annotations
 

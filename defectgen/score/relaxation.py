@@ -135,7 +135,8 @@ def relax(
 
 
 def careful_fire(atoms: Any) -> Any:
-    """ase's FIRE2 on atoms or a filter of them, with no step longer than `MAX_STEP_ANGSTROM`.
+    """ase's FIRE2 on atoms or a filter of them, its steps bounded as a whole to `MAX_STEP_ANGSTROM` (of a filter: in
+    its own coordinates), and to half as much more when it turns back.
 
     ase bounds steps, but neither the velocity that they add up nor the half step back when the energy rises, so
     that after large forces one such step can throw the atoms on each other.

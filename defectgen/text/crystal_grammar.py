@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from defectgen.core.crystal import ELEMENTS
 from defectgen.core.radii import atomic_radius
 from defectgen.errors import UsageError
-from defectgen.text.crystal_room import Room, half_steps
+from defectgen.text.crystal_room import MAX_DISTANCE_ANGSTROM, Room, half_steps
 from defectgen.text.grammar import END, State
 
 MP_ELEMENTS: tuple[str, ...] = tuple(e for e in ELEMENTS[:94] if e not in ("Po", "At", "Rn", "Fr", "Ra"))
@@ -44,10 +44,12 @@ class CrystalGrammar:
         elements: symbols that may occur.
         composition: counts by element of the formula that the crystal must have, any number of
             formula units that fits; atoms in any order. None leaves the composition open.
-        min_distance: atoms, images included, are no nearer to each other than this, in angstrom; 0 admits any.
+        min_distance: atoms, images included, are no nearer to each other than this, in angstrom, at most
+            `MAX_DISTANCE_ANGSTROM`; 0 admits any.
         radii: nor nearer than this share of the sum of their atomic radii, 0 to 1; 0 admits any. A crystal ends
-            when no element has such a place left. Only where it may not end then, by its composition or
-            before its first atom, atoms may stand anywhere.
+            when no element has such a place left, and another formula unit is begun only if each of its
+            elements has one. Only where the crystal may not end then, in the middle of a formula unit or before
+            its first atom, atoms may stand anywhere.
     """
 
     max_atoms: int = 20
@@ -57,6 +59,10 @@ class CrystalGrammar:
     radii: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.min_distance <= MAX_DISTANCE_ANGSTROM:
+            raise UsageError(
+                f"got a least distance of {self.min_distance:g} angstrom, expected 0 to {MAX_DISTANCE_ANGSTROM:g}."
+            )
         if not 0 <= self.radii <= 1:
             raise UsageError(f"got {self.radii:g} of the sum of the radii, expected 0 to 1.")
         if self.max_atoms < 1:
@@ -117,14 +123,26 @@ class CrystalGrammar:
         """The next atom's element, on a new line, or the end."""
         following, may_end = self._wanted(used)
         if room is not None:
-            widest = room.widest()
-            fitting = {element: then for element, then in following.items() if self._halves[element] <= widest}
-            following = fitting if fitting or may_end else following
+            following = self._fitting(used, following, may_end, room.widest())
         pieces: dict[str, State] = {
             f"{before}{element}\n": ("xyz", (0, then), room and room.of(self._halves[element]))
             for element, then in following.items()
         }
         return pieces | {END: None} if may_end else pieces
+
+    def _fitting(
+        self, used: tuple[int, ...], following: dict[str, tuple[int, ...]], may_end: bool, widest: int
+    ) -> dict[str, tuple[int, ...]]:
+        """Those of the following elements that have a place, or where one must follow, any that is still missing."""
+        fits = {element for element in following if self._halves[element] <= widest}
+        missing = set(following)
+        if self.composition is not None:
+            units = max(1, *(-(-u // n) for u, (_, n) in zip(used, self.composition, strict=True)))
+            missing = {e for k, (e, n) in enumerate(self.composition) if used[k] < n * units}
+            if len(fits) < len(self.composition):  # no further formula unit
+                fits &= missing
+        kept = fits if fits or may_end else missing
+        return {element: then for element, then in following.items() if element in kept}
 
     def _wanted(self, used: tuple[int, ...]) -> tuple[dict[str, tuple[int, ...]], bool]:
         """Elements that the number of atoms admits next, with the numbers then, and whether the crystal may end."""

@@ -21,6 +21,12 @@ GRID = 100
 STEPS = 48
 """Steps of an angstrom; 255 of them are 5.3 angstrom, more than two radii of any element."""
 
+MAX_DISTANCE_ANGSTROM = 5.0
+"""Least distances are at most this, for distances are known up to 255 steps."""
+
+ROWS = 256
+"""Crystals that may be written at once without computing places anew, at 3 MB each."""
+
 Site = tuple[int, int, int, int]
 """An atom: hundredths of the lattice vectors, and half its reach in steps."""
 
@@ -82,7 +88,7 @@ def _vectors(a: float, b: float, c: float, alpha: float, beta: float, gamma: flo
     return np.array([[a, 0, 0], [b * z, b * np.sqrt(1 - z * z), 0], [c * y, c * along, c * height]])
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=ROWS)
 def _distances(cell: tuple[int, ...]) -> tuple[NDArray[np.uint8], int]:
     """Distance of each point of the grid from the nearest lattice point, and half the shortest lattice vector.
 
@@ -114,7 +120,7 @@ def _distances(cell: tuple[int, ...]) -> tuple[NDArray[np.uint8], int]:
     return of[index], int(math.sqrt(shortest) / 2 * STEPS - 1e-3)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=2 * ROWS)
 def _clearance(cell: tuple[int, ...], sites: tuple[Site, ...]) -> NDArray[np.uint8]:
     """For each point of the grid half the reach that an atom could have there, in steps, shape (100, 100, 100)."""
     if not sites:

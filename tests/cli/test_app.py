@@ -113,11 +113,16 @@ def test_progress_without_a_terminal_is_plain_lines(
         "scoring: 3 of 3 structures",
         "scoring: 3 of 3 structures",
     ]
-    assert lines[-1].endswith("structures/s, 0 s left")
+    assert lines[1].endswith("structures/s, 0 s left")
+    assert lines[-1].endswith("structures/s")
 
 
-def test_progress_that_has_done_nothing_foretells_nothing() -> None:
-    assert output._Lines("drawing", 200, "crystals").line() == "drawing: 0 of 200 crystals"
+def test_progress_that_has_done_nothing_foretells_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "PLAIN_INTERVAL_S", 0.0)
+    output._Lines("drawing", 200, "crystals").advance(0)
+    assert capsys.readouterr().err == "drawing: 0 of 200 crystals, 0.00 crystals/s\n"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (2411, "40 min"), (76424, "21.2 h")])

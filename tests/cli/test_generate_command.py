@@ -15,6 +15,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from tiny_model import tiny_model_dir
 
+from defectgen.core.crystal import Crystal
+from defectgen.score.bulk.structural import radii_apart
 from defectgen_cli import generate as command
 from defectgen_cli.app import main
 
@@ -84,7 +86,9 @@ def test_an_adapter_brings_its_elements_and_largest_cell(
     captured = capsys.readouterr()
     assert json.loads(captured.out)["trained"] is True
     assert "warning" not in captured.err
-    species = [Structure.from_file(file).species for file in sorted((tmp_path / "own" / "structures").iterdir())]
+    cells = [Structure.from_file(file) for file in sorted((tmp_path / "own" / "structures").iterdir())]
+    assert all(radii_apart(Crystal.from_structure(cell), 0.75) for cell in cells)
+    species = [cell.species for cell in cells]
     assert len(species) == 12
     assert {len(atoms) for atoms in species} == {1, 2}
     assert {atom.symbol for atoms in species for atom in atoms} == {"Na", "Cl"}

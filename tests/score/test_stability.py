@@ -53,6 +53,10 @@ def sinking(atoms: Any) -> float:
     return -100.0 * len(atoms)
 
 
+def unasked(_: Any) -> float:
+    raise AssertionError("the potential was asked")
+
+
 def broken(_: Any) -> float:
     return float("nan")
 
@@ -78,10 +82,25 @@ def test_a_cell_that_flies_apart_atoms_on_top_of_each_other_and_too_few_steps() 
     found = relax_crystal(close, CrystalPotential())
     assert found.status == relaxation.TOO_CLOSE
     assert found.detail == "two atoms 0.40 angstrom apart before any step"
+    dense = relax_crystal(Structure(Lattice.cubic(1.2), ["Na"], [[0, 0, 0]]), CrystalPotential(distort=unasked))
+    assert (dense.status, dense.detail) == (relaxation.TOO_CLOSE, "1.73 cubic angstrom an atom before any step")
     few = relax_crystal(rocksalt("Na", "Cl", 5.5), CrystalPotential(), fmax_ev_angstrom=1e-4, max_steps=2)
     assert (few.status, few.steps, few.usable) == (relaxation.NOT_CONVERGED, 2, True)
     with pytest.raises(UsageError, match="never saw Xe"):
         relax_crystal(element_cell("Xe"), CrystalPotential())
+
+
+def test_crystals_are_relaxed_by_the_careful_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    def watched(atoms: Any) -> Any:
+        made.append(relaxation.careful_fire(atoms))
+        return made[-1]
+
+    monkeypatch.setattr(crystal_relaxation, "careful_fire", watched)
+    found = relax_crystal(rocksalt("Na", "Cl", 6.0), CrystalPotential(), fmax_ev_angstrom=1e-3)
+    assert len(made) == 1
+    assert made[0].nsteps == found.steps > 0
 
 
 def test_corrections_are_those_of_the_paper() -> None:

@@ -109,3 +109,17 @@ def test_a_formula_is_kept_where_there_is_no_room_for_it() -> None:
     crystal = crowded(grammar, "2.0 2.0 2.0", np.random.default_rng(0))
     assert crystal.formula == "NaCl"
     assert not radii_apart(crystal)
+
+
+def test_a_formula_unit_is_begun_only_where_there_is_room_for_it() -> None:
+    rng = np.random.default_rng(6)
+    grammar = CrystalGrammar(20, ("Na", "Cl"), (("Na", 1), ("Cl", 1)), 0.5, radii=0.75)
+    crystals = [crowded(grammar, "4.5 4.5 4.5", rng) for _ in range(20)]
+    assert sum(radii_apart(crystal, 0.75) for crystal in crystals) >= 3
+    assert {crystal.formula for crystal in crystals} == {"NaCl"}
+
+
+def test_a_formula_unit_without_room_is_the_last_one() -> None:
+    grammar = CrystalGrammar(20, ("Na", "Cl"), (("Na", 1), ("Cl", 2)), 0.5, radii=0.75)
+    crystal = crowded(grammar, "2.0 2.0 2.0", np.random.default_rng(7))
+    assert sorted(crystal.species) == ["Cl", "Cl", "Na"]
