@@ -14,6 +14,9 @@ from typing import Any
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two progress lines when stderr is not a terminal."""
 
+FORETELL_FROM = 0.05
+"""Share that must be done before the time that is left is stated: the first ones wait for what is made once."""
+
 
 def say(text: str) -> None:
     """Print one message on stderr."""
@@ -113,7 +116,7 @@ class _Lines:
         self.done += n
         if time.monotonic() - self.last >= PLAIN_INTERVAL_S:
             self.last = time.monotonic()
-            known = self.total is not None and self.done > 0
+            known = self.total is not None and self.done > FORETELL_FROM * self.total
             say(self.line() + (f", {_span(max(self.total - self.done, 0) / self._rate())} left" if known else ""))
 
     def close(self) -> None:

@@ -117,12 +117,16 @@ def test_progress_without_a_terminal_is_plain_lines(
     assert lines[-1].endswith("structures/s")
 
 
-def test_progress_that_has_done_nothing_foretells_nothing(
+def test_progress_that_has_hardly_begun_foretells_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "PLAIN_INTERVAL_S", 0.0)
-    output._Lines("drawing", 200, "crystals").advance(0)
-    assert capsys.readouterr().err == "drawing: 0 of 200 crystals, 0.00 crystals/s\n"
+    lines = output._Lines("drawing", 200, "crystals")
+    for n in (0, 1, 199):
+        lines.advance(n)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "drawing: 0 of 200 crystals, 0.00 crystals/s"
+    assert [line.endswith(" left") for line in said] == [False, False, True]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (2411, "40 min"), (76424, "21.2 h")])
