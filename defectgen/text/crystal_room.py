@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from defectgen.core.crystal import volume_fraction
+
 GRID = 100
 """Fractional coordinates are written with two digits."""
 
@@ -64,6 +66,16 @@ class Room(NamedTuple):
             return self._replace(at=(*self.at, coordinate))
         x, y = self.at
         return self._replace(sites=(*self.sites, (x, y, coordinate, self.half)), at=())
+
+    def largest_volume(self, more_tenths: int = 0) -> float:
+        """Most cubic angstrom that the cell can come to have; `more_tenths` may still be added to its last length."""
+        if len(self.cell) < 3:
+            return math.inf
+        a, b, c, *angles = self.cell
+        most = (
+            volume_fraction(angles) if len(angles) == 3 else 0.99 * math.prod(math.sin(math.radians(k)) for k in angles)
+        )
+        return a * b * (c + more_tenths) / 1000 * most
 
     def widest(self) -> int:
         """The largest half reach that an atom can have somewhere in the cell, in steps."""

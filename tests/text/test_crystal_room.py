@@ -104,11 +104,28 @@ def test_a_full_cell_ends_and_one_too_small_for_any_atom_has_one() -> None:
     assert len(crowded(CrystalGrammar(20, ("Cs",), None, 0.0, radii=0.5), "1.0 1.0 1.0", rng).species) == 1
 
 
-def test_a_formula_is_kept_where_there_is_no_room_for_it() -> None:
-    grammar = BulkTask().grammar(4, formula="NaCl", radii=0.5)
-    crystal = crowded(grammar, "2.0 2.0 2.0", np.random.default_rng(0))
-    assert crystal.formula == "NaCl"
+def test_a_formula_is_kept_where_there_is_no_room_for_it_and_no_further_unit_begun() -> None:
+    grammar = BulkTask().grammar(20, formula="Cs2O", radii=0.75)
+    crystal = crowded(grammar, "1.0 1.0 1.0", np.random.default_rng(0))
+    assert sorted(crystal.species) == ["Cs", "Cs", "O"]
     assert not radii_apart(crystal)
+
+
+@pytest.mark.parametrize("formula", ["Cs2O", "TiO2"])
+def test_the_cell_of_a_formula_has_its_volume_where_the_lengths_admit_it(formula: str) -> None:
+    grammar, rng = BulkTask().grammar(20, formula=formula, radii=0.75), np.random.default_rng(1)
+    composition = dict(grammar.composition or ())
+    spheres = sum(n * 4 / 3 * np.pi * (0.75 * atomic_radius(element)) ** 3 for element, n in composition.items())
+    filled = []
+    for _ in range(20):
+        crystal = crowded(grammar, f"{rng.choice(['1.0', '3.0', '5.5'])} {rng.choice(['1.5', '4.0'])}", rng)
+        a, b, _ = crystal.lengths
+        volume = float(np.prod(crystal.lengths)) * volume_fraction(crystal.angles)
+        units = len(crystal.species) / sum(composition.values())
+        if 0.9 * a * b * 99 > spheres / 0.42:
+            filled.append(units * spheres / volume)
+    assert max(filled) <= 0.42
+    assert len(filled) >= 10
 
 
 def test_a_formula_unit_is_begun_only_where_there_is_room_for_it() -> None:
@@ -117,9 +134,3 @@ def test_a_formula_unit_is_begun_only_where_there_is_room_for_it() -> None:
     crystals = [crowded(grammar, "4.5 4.5 4.5", rng) for _ in range(20)]
     assert sum(radii_apart(crystal, 0.75) for crystal in crystals) >= 3
     assert {crystal.formula for crystal in crystals} == {"NaCl"}
-
-
-def test_a_formula_unit_without_room_is_the_last_one() -> None:
-    grammar = CrystalGrammar(20, ("Na", "Cl"), (("Na", 1), ("Cl", 2)), 0.5, radii=0.75)
-    crystal = crowded(grammar, "2.0 2.0 2.0", np.random.default_rng(7))
-    assert sorted(crystal.species) == ["Cl", "Cl", "Na"]
