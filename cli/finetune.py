@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from defectgen_cli.options import JsonOption, SetOption
-from defectgen_cli.output import emit, say, size_text
+from defectgen_cli.output import emit, say, size_text, span
 
 if TYPE_CHECKING:
     from defectgen.llm.config import FinetuneConfig
@@ -131,7 +131,7 @@ class _Lines:
         shown = [f"{title} {float(figures[key]):.4f}" for key, title in self.TITLES.items() if key in figures]
         if shown:
             pace = (time.monotonic() - self.started) / max(step - self.first + 1, 1)
-            say(f"step {step}/{total}: {', '.join(shown)}, about {(total - step) * pace / 60:.0f} min left")
+            say(f"step {step}/{total}: {', '.join(shown)}, about {span((total - step) * pace)} left")
 
 
 def _show_dry_run(settings: FinetuneConfig, data: Path, as_json: bool) -> None:

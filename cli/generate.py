@@ -54,10 +54,7 @@ def generate(
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Probability of the tokens kept.")] = 1.0,
     free: Annotated[bool, typer.Option("--free", help="Decode without the grammar, for comparison.")] = False,
     min_distance: Annotated[
-        float,
-        typer.Option(
-            "--min-distance", metavar="A", min=0.0, max=5.0, help="Least distance of atoms, angstrom; 0: any."
-        ),
+        float, typer.Option("--min-distance", metavar="A", min=0.0, help="Least distance of atoms, angstrom; 0: any.")
     ] = 0.5,
     radii: Annotated[
         float | None,

@@ -117,7 +117,7 @@ class _Lines:
         if time.monotonic() - self.last >= PLAIN_INTERVAL_S:
             self.last = time.monotonic()
             known = self.total is not None and self.done > FORETELL_FROM * self.total
-            say(self.line() + (f", {_span(max(self.total - self.done, 0) / self._rate())} left" if known else ""))
+            say(self.line() + (f", {span(max(self.total - self.done, 0) / self._rate())} left" if known else ""))
 
     def close(self) -> None:
         if self.done:
@@ -131,7 +131,7 @@ class _Lines:
         return self.done / max(time.monotonic() - self.started, 1e-9)
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """A time to wait in the unit that suits it."""
     if seconds < 120:
         return f"{seconds:.0f} s"

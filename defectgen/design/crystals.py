@@ -29,7 +29,7 @@ MIN_DISTANCE_ANGSTROM = 0.5
 """Atoms nearer than this are refused: the rule of CDVAE (Xie et al. 2021, arXiv:2110.06197)."""
 
 RADII_SHARE = 0.75
-"""Atoms nearer than this share of the sum of their atomic radii are refused; 99.5 % of MP-20 pass."""
+"""Atoms nearer than this share of the sum of their atomic radii are refused; 99.5 % of 2,061 crystals of MP-20 pass."""
 
 DRAWS_PER_SAMPLE = 10
 """Unless told otherwise, so many draws are made for each crystal asked for before giving up."""
@@ -185,9 +185,8 @@ def radii_check(share: float = RADII_SHARE) -> Check:
     """Refuses crystals with two atoms, images included, nearer than `share` of the sum of their radii."""
 
     def check(crystal: Crystal) -> str:
-        return (
-            "" if radii_apart(crystal, share) else f"radii: two atoms nearer than {share:g} of the sum of their radii"
-        )
+        apart = radii_apart(crystal, share)
+        return "" if apart else f"radii: two atoms nearer than {share:g} of the sum of their radii"
 
     return check
 

@@ -34,7 +34,7 @@ ANGLES = range(5, 176)
 
 DENSEST_PACKING = 0.42
 """Share of the cell that the atoms of a wanted formula may fill, as spheres of the least radius that the rules of
-distance leave them. With 0.75 of the radii 99 % of the crystals of a sample of MP-20 fill no more."""
+distance leave them. With 0.75 of the radii 99 % of 2,061 crystals of MP-20 fill 0.424 at most."""
 
 MIN_VOLUME_FRACTION = 0.02
 """Least volume of a cell over the product of its lengths; the flattest cell of MP-20 has about this."""
@@ -111,12 +111,11 @@ class CrystalGrammar:
 
     def _large_enough(self, choices: Mapping[str, Any], more_tenths: int = 0) -> Mapping[str, State]:
         """Those numbers of the lattice that leave a formula unit its volume; where none does, all of them."""
-        kept = {
-            piece: (*state, room)
-            for piece, (*state, room) in choices.items()
-            if room is None or room.largest_volume(more_tenths) >= self._unit_volume
-        }
-        return kept or choices
+
+        def large(room: Room | None) -> bool:
+            return room is None or room.largest_volume(more_tenths) >= self._unit_volume
+
+        return {piece: state for piece, state in choices.items() if large(state[2])} or choices
 
     @cached_property
     def _unit_volume(self) -> float:

@@ -72,10 +72,11 @@ class Room(NamedTuple):
         if len(self.cell) < 3:
             return math.inf
         a, b, c, *angles = self.cell
-        most = (
-            volume_fraction(angles) if len(angles) == 3 else 0.99 * math.prod(math.sin(math.radians(k)) for k in angles)
-        )
-        return a * b * (c + more_tenths) / 1000 * most
+        if len(angles) == 3:
+            fraction = volume_fraction(angles)
+        else:  # the best angles that may follow are whole degrees, which costs 1 % at most unless they are sharp
+            fraction = 0.99 * math.prod(math.sin(math.radians(angle)) for angle in angles)
+        return a * b * (c + more_tenths) / 1000 * fraction
 
     def widest(self) -> int:
         """The largest half reach that an atom can have somewhere in the cell, in steps."""

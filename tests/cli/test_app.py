@@ -131,7 +131,7 @@ def test_progress_that_has_hardly_begun_foretells_nothing(
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (2411, "40 min"), (76424, "21.2 h")])
 def test_times_to_wait_are_for_people(seconds: float, text: str) -> None:
-    assert output._span(seconds) == text
+    assert output.span(seconds) == text
 
 
 @pytest.mark.parametrize(("n", "text"), [(0, "0 B"), (999, "999 B"), (92871040, "92.9 MB"), (5 * 10**12, "5000.0 GB")])

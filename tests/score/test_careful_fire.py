@@ -11,7 +11,7 @@ import pytest
 
 from defectgen.score.relaxation import MAX_STEP_ANGSTROM, careful_fire
 
-pytest.importorskip("ase")
+pytest.importorskip("ase", reason="relaxation needs the m3gnet extra")
 
 
 def overlapping() -> Any:
