@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import polars as pl
-
 from defectgen.core import Configuration
 
 if TYPE_CHECKING:
+    import polars as pl
     from pymatgen.core import Structure
 
 

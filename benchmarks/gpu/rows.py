@@ -1,0 +1,105 @@
+"""Labelled cells of 2DMD as arrays for the joint network, made where the data is and read where the GPU is.
+
+python benchmarks/gpu/rows.py --data 2DMD -o runs/gpu/networks
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from defectgen.core.hosts import get_host
+from defectgen.score.network.geometry import HostGeometry
+from defectgen.score.network.training import Geometries, Rows
+
+HOSTS = ("MoS2", "WSe2", "BN", "GaSe", "InSe", "P")
+SPIN = (False, False, True, True, True, True)
+"""Whether 2DMD computed the host's cells with two spin channels that may differ."""
+
+COLUMNS = (
+    "homo_majority_ev", "homo_minority_ev", "band_gap_majority_ev", "band_gap_minority_ev", "formation_energy_ev",
+    "fermi_level_ev", "total_magnetization_mu_b",
+)  # fmt: skip
+
+
+def write(data: Path, output: Path) -> None:
+    """Write ``rows.npz`` and ``rows.json``."""
+    from defectgen.core.configuration import Configuration
+    from defectgen.data.splits import split_rows
+    from defectgen.data.twodmd import SET_NAMES, read_2dmd
+
+    frame = read_2dmd(data).sort("set", "id")
+    keys = ["set", "id"]
+    parts = {
+        "split": split_rows(frame),
+        "split602020": split_rows(frame, fractions=(0.6, 0.2, 0.2)),
+    }
+    splits = {
+        name: frame.join(part.select(*keys, "split"), on=keys, maintain_order="left")["split"]
+        for name, part in parts.items()
+    }
+    geometries = [HostGeometry.of(get_host(name)) for name in HOSTS]
+    n, most = len(frame), int(frame["n_defects"].max())  # type: ignore[arg-type]
+    sites, kinds = (np.full((n, most), -1, dtype=np.int16) for _ in range(2))
+    for row, (host, key) in enumerate(frame.select("host", "configuration").iter_rows()):
+        geometry = geometries[HOSTS.index(host)]
+        found = geometry.numbers(Configuration.from_key(geometry.host, key).edits)
+        sites[row, : len(found[0])], kinds[row, : len(found[0])] = found
+    rng = np.random.default_rng(42)
+    folds, halves = np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.int8)
+    groups = np.array([SET_NAMES.index(name) for name in frame["set"]])
+    for group in range(len(SET_NAMES)):
+        members = np.flatnonzero(groups == group)
+        folds[rng.permutation(members)] = np.arange(len(members)) % 5
+        halves[rng.permutation(members)] = np.arange(len(members)) % 2
+    output.mkdir(parents=True, exist_ok=True)
+    arrays = {f"host{k}_{name}": array for k, g in enumerate(geometries) for name, array in g.arrays().items()}
+    np.savez_compressed(
+        output / "rows.npz",
+        hosts=np.array([HOSTS.index(name) for name in frame["host"]], dtype=np.int8),
+        groups=groups.astype(np.int8),
+        sites=sites,
+        kinds=kinds,
+        targets=np.stack([frame[name].cast(float).to_numpy() for name in COLUMNS], axis=1),
+        extra=np.stack([frame[name].cast(float).to_numpy() for name in ("homo_ev", "lumo_ev", "band_gap_ev")], axis=1),
+        per_atom=frame["energy_per_atom_ev"].cast(float).to_numpy(),
+        folds=folds,
+        halves=halves,
+        **{
+            name: np.array([("train", "validation", "test").index(s) for s in values], dtype=np.int8)
+            for name, values in splits.items()
+        },
+        **arrays,
+    )
+    (output / "rows.json").write_text(json.dumps({"sets": list(SET_NAMES), "hosts": list(HOSTS)}) + "\n")
+
+
+def read(folder: Path, device: str = "cpu") -> tuple[Rows, Geometries, dict[str, np.ndarray], list[str]]:
+    """Rows, geometries on a device, the other arrays, and names of the sets."""
+    arrays = dict(np.load(folder / "rows.npz"))
+    names = json.loads((folder / "rows.json").read_text())
+    hosts = [
+        HostGeometry.from_arrays(
+            get_host(name), {key: arrays[f"host{k}_{key}"] for key in ("nodes", "pairs", "classes")}
+        )
+        for k, name in enumerate(names["hosts"])
+    ]
+    wide = {name: arrays[name].astype(np.int64) for name in ("hosts", "sites", "kinds", "groups")}
+    rows = Rows(wide["hosts"], wide["sites"], wide["kinds"], arrays["targets"], wide["groups"])
+    return rows, Geometries(hosts, SPIN, device), arrays, names["sets"]
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with 2DMD in its published layout.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+) -> None:
+    """Write the labelled cells as arrays."""
+    write(data, output)
+
+
+if __name__ == "__main__":
+    typer.run(main)

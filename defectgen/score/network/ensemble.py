@@ -1,0 +1,150 @@
+"""A trained ensemble with its hosts: from configurations to values with a spread, and to and from a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from defectgen.core.configuration import Edit
+from defectgen.core.host import Host, Rule
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.network.geometry import HostGeometry
+from defectgen.score.network.model import Ensemble, Shape
+from defectgen.score.network.training import Geometries, Rows, combine, predict
+
+FORMAT = 1
+
+
+class Network:
+    """Members that answer together; their mean is the answer, their spread a measure of doubt."""
+
+    def __init__(self, model: Ensemble, geometries: Geometries, linear: NDArray[np.float64]) -> None:
+        """An ensemble on its device.
+
+        Args:
+            model: the members.
+            geometries: of the hosts, in the order that the model was trained with.
+            linear: formation energy of each kind of defect, of each member, shape (members, hosts * most kinds).
+        """
+        self.model, self.geometries, self.linear = model.eval(), geometries, linear
+        self._numbers = {(g.host.name, g.host.size): k for k, g in enumerate(geometries.hosts)}
+        names = geometries.hosts
+        self._kinds = [{(r.element, r.replacement): k for k, r in enumerate(g.kinds)} for g in names]
+
+    def __repr__(self) -> str:
+        hosts = ", ".join(f"{name} {size}" for name, size in self._numbers)
+        return f"Network({self.model.members} members; {hosts})"
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts that it was trained on."""
+        return tuple(g.host for g in self.geometries.hosts)
+
+    def rows(self, host: Host, decorations: Sequence[Sequence[Edit]]) -> Rows:
+        """Configurations of a host as arrays.
+
+        Raises:
+            UsageError: a host or a defect that the network was not trained on.
+        """
+        number = self._numbers.get((host.name, host.size))
+        if number is None:
+            known = ", ".join(f"{name} {size}" for name, size in self._numbers)
+            raise UsageError(f"the network does not cover {host.name} {host.size}.", f"It covers: {known}.")
+        kinds, elements = self._kinds[number], host.site_elements
+        most = max((len(edits) for edits in decorations), default=0)
+        sites, chosen = (np.full((len(decorations), max(most, 1)), -1, dtype=np.int64) for _ in range(2))
+        for row, edits in enumerate(decorations):
+            for place, (site, species) in enumerate(edits):
+                kind = kinds.get((elements[site], species))
+                if kind is None:
+                    raise UsageError(f"the network does not know {species} on {elements[site]} in {host.name}.")
+                sites[row, place], chosen[row, place] = site, kind
+        numbers = np.full(len(decorations), number)
+        return Rows(numbers, sites, chosen, np.full((len(decorations), 7), np.nan), np.zeros_like(numbers))
+
+    def outputs(self, rows: Rows, step: int = 256) -> NDArray[np.float64]:
+        """What each member gives, shape (members, n, 7); see `defectgen.score.network.model.OUTPUTS`."""
+        return predict(self.model, self.geometries, rows, self.linear, step)
+
+    def values(self, rows: Rows, step: int = 256) -> dict[str, NDArray[np.float64]]:
+        """Properties by column, of the mean of the members channel by channel, each of shape (n,)."""
+        return combine(self.outputs(rows, step).mean(axis=0))
+
+    def score(
+        self, host: Host, decorations: Sequence[Sequence[Edit]], step: int = 256
+    ) -> dict[str, NDArray[np.float64]]:
+        """`values` of configurations of a host."""
+        return self.values(self.rows(host, decorations), step)
+
+    def save(self, path: Path, about: Mapping[str, Any] | None = None) -> None:
+        """Write members (half precision), features of the hosts, and what is known about them, to one file."""
+        tensors = {f"model.{k}": v.detach().half().cpu() for k, v in self.model.state_dict().items()}
+        tensors["linear"] = torch.tensor(self.linear, dtype=torch.float32)
+        for k, geometry in enumerate(self.geometries.hosts):
+            for name, array in geometry.arrays().items():
+                tensors[f"host.{k}.{name}"] = torch.tensor(array)
+        metadata = {
+            "format": FORMAT,
+            "members": self.model.members,
+            "shape": dataclasses.asdict(self.model.shape),
+            "hosts": [dataclasses.asdict(g.host) for g in self.geometries.hosts],
+            "spin": [bool(s) for s in self.geometries.spin.tolist()],
+            "about": dict(about or {}),
+        }
+        unfinished = path.with_name(path.name + ".part")
+        save_file(tensors, unfinished, metadata={"network": json.dumps(metadata)})
+        unfinished.replace(path)
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> Network:
+        """The inverse of `save`.
+
+        Raises:
+            DefectgenError: no such file, another format, or an ensemble with weights missing or not finite.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+                metadata = json.loads((file.metadata() or {}).get("network", "{}"))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: no mapping
+        except (OSError, SafetensorError, ValueError) as error:
+            raise DefectgenError(f"{path} cannot be read as a network ({error}).") from error
+        if metadata.get("format") != FORMAT:
+            raise DefectgenError(f"{path} holds a network of format {metadata.get('format')}, expected {FORMAT}.")
+        hosts = [_host(values) for values in metadata["hosts"]]
+        try:
+            features = [
+                HostGeometry.from_arrays(
+                    host, {n: tensors[f"host.{k}.{n}"].numpy() for n in ("nodes", "pairs", "classes")}
+                )
+                for k, host in enumerate(hosts)
+            ]
+            model = Ensemble(metadata["members"], len(hosts), Shape(**metadata["shape"]))
+            state = {k.removeprefix("model."): v.float() for k, v in tensors.items() if k.startswith("model.")}
+            model.load_state_dict(state)
+            linear = tensors["linear"].double().numpy()
+        except (KeyError, RuntimeError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DefectgenError(f"{path}: a member of the ensemble is missing or damaged ({reason}).") from error
+        if not all(bool(torch.isfinite(v).all()) for v in state.values()) or not np.isfinite(linear).all():
+            raise DefectgenError(f"{path}: weights that are not finite.")
+        return cls(model.to(device), Geometries(features, metadata["spin"], device), linear)
+
+
+def _host(values: Mapping[str, Any]) -> Host:
+    return Host(
+        name=values["name"],
+        lattice=tuple(tuple(row) for row in values["lattice"]),  # type: ignore[misc]
+        species=tuple(values["species"]),
+        frac_coords=tuple(tuple(row) for row in values["frac_coords"]),  # type: ignore[misc]
+        supercell=tuple(values["supercell"]),
+        rules=tuple(Rule(**rule) for rule in values["rules"]),
+    )

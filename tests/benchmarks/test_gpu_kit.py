@@ -1,0 +1,135 @@
+"""The steps for a lent GPU, rehearsed at toy scale on the processor, from the kit to adapters that load."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from crystal_files import made_up_crystals, published_rows, write_csv
+
+from defectgen.core import get_host
+from defectgen.llm.dataset import CompletionDataset
+from defectgen.llm.generate import Request, Sampling, TransformersGenerator
+from defectgen.llm.loading import load_base
+from defectgen.llm.tensor_grammar import GrammarTables, TensorSampler
+from defectgen.tasks.defect import DefectTask
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "gpu"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kit")
+    table = write_csv(folder / "crystals.csv", published_rows(made_up_crystals(30, seed=1)))
+    call = [sys.executable, str(FOLDER / "prepare.py"), "--mp20", str(table), "-o", str(folder / "kit")]
+    done = subprocess.run(
+        [*call, "--copies", "2", "--no-wheels", "--no-weights"], capture_output=True, text=True, check=False,
+        env=os.environ | {"DEFECTGEN_CACHE": str(folder / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "3 files" in done.stdout
+    return folder / "kit"
+
+
+def test_the_steps_run_and_leave_adapters_that_load(kit: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
+    settings = {"PYTHON": sys.executable, "WORK": str(tmp_path / "work"), "STEPS": "absent bulk llama", "BULK_S": "25",
+                "LLAMA_S": "20", "BASE": str(tiny_model_dir), "OMP_NUM_THREADS": "1"}  # fmt: skip
+    call = ["bash", str(FOLDER / "run.sh"), str(kit), str(tmp_path / "out"), "toy"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, env=os.environ | settings)
+    summary = (tmp_path / "out" / "summary.txt").read_text()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "absent missing: benchmarks/gpu/absent.py" in summary
+    assert "bulk exit 0" in summary, done.stdout
+    assert "llama exit 0" in summary, done.stdout
+    call = [sys.executable, str(FOLDER / "collect.py"), str(tmp_path / "out"), "--kit", str(kit), "-o",
+            str(tmp_path / "collected"), "--base-model", str(tiny_model_dir)]  # fmt: skip
+    told = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    generator, card = TransformersGenerator.from_adapter(tmp_path / "collected" / "bulk", "float32")
+    assert card.encoding == "bulk"
+    assert card.training["steps"] > 0
+    losses = [loss for _, loss in card.training["validation_losses"]]
+    assert min(losses) < losses[0]
+    grammar = DefectTask().grammar(get_host("MoS2", (2, 2)), 2)
+    [made] = generator.generate([Request("MoS2 2x2:", grammar, 1, 0)], Sampling())
+    assert made.text
+    figures = json.loads((tmp_path / "collected" / "llama" / "figures.json").read_text())
+    assert {way["rows"] for way in figures["published"]} == {2, 4}
+    assert figures["training"]["steps"] > 0
+    assert figures["training"]["last_loss"] < figures["training"]["first_loss"]
+    assert 5 <= figures["edits"]["crowded"][0]["mean_defects"] <= 8
+
+
+def test_tokens_of_records_are_those_of_training(tiny_generator: Any, scripts: None) -> None:  # noqa: ARG001
+    from lora import RecordTokens
+
+    records = [
+        {"prompt": "MoS2 8x8 HOMO 0.052:", "completion": " VAC A00 Se B14"},
+        {"prompt": "WSe2 8x8:", "completion": " S C07"},
+        {"prompt": "MoS2 8x8 HOMO 0.052:", "completion": " W A33"},
+    ]
+    wanted = [example["input_ids"] for example in CompletionDataset(records, tiny_generator.tokenizer, 100).examples]
+    tokens = RecordTokens(tiny_generator.tokenizer)
+    prompts = tokens.prompts([record["prompt"] for record in records])
+    completions = [record["completion"] for record in records]
+    for made in (tokens.edits(completions), tokens.texts(completions)):
+        assert [p + c for p, c in zip(prompts, made, strict=True)] == wanted
+
+
+def test_a_run_learns_and_its_adapter_says_the_same_anywhere(
+    tiny_model_dir: Path,
+    tmp_path: Path,
+    scripts: None,  # noqa: ARG001
+) -> None:
+    from lora import LoraRun
+    from peft import PeftModel
+
+    run = LoraRun(tiny_model_dir, 4, 8.0, "cpu", learning_rate=3e-3, tokens_at_once=64)
+    batch = [([5, 6, 7], [8, 9, 0], 1.0), ([5, 7], [9, 8, 9, 0], 1.0), (list(range(20)), [3, 0], 2.0)]
+    first = float(run.step(batch))
+    for _ in range(30):
+        last = float(run.step(batch))
+    assert last < 0.5 * first
+    run.save(tmp_path / "adapter", {"learning_rate": 3e-3})
+    ids = torch.tensor([[5, 6, 7, 8]])
+    base, tokenizer, _ = load_base(str(tiny_model_dir), "float32")
+    with torch.inference_mode():
+        trained = run.model.eval()(ids).logits
+        plain = run.sampling_model()(ids).logits
+        loaded = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()(ids).logits
+    assert float((plain - trained).abs().max()) < 1e-3
+    assert float((loaded - trained).abs().max()) < 0.05 * float(trained.abs().max())  # weights in 16 bits
+    again = LoraRun(tiny_model_dir, 6, 6.0, "cpu", tmp_path / "adapter")
+    with torch.inference_mode():
+        assert float((again.model.eval()(ids).logits - loaded).abs().max()) < 1e-3
+    host = get_host("MoS2", (2, 2))
+    tables = GrammarTables.of([DefectTask().grammar(host, 3)], tokenizer)
+    samples = TensorSampler(run.sampling_model(), tokenizer, tables).sample(["MoS2 2x2:"] * 5, [0] * 5)
+    assert all(1 <= len(edits) <= 3 for edits in samples.edits)
+
+
+def test_passes_hold_their_budget_and_weights_scale_the_loss(tiny_model_dir: Path, scripts: None) -> None:  # noqa: ARG001
+    from lora import LoraRun
+
+    run = LoraRun(tiny_model_dir, 2, 4.0, "cpu", tokens_at_once=64)
+    batch = [(list(range(1, 1 + k % 7)) or [1], [3, 4, 0], 1.0) for k in range(30)]
+    parts = list(run.passes(batch))
+    assert sum(len(part) for part in parts) == len(batch)
+    assert max(len(part) * max(len(p) + len(c) for p, c, _ in part) for part in parts) <= 64
+    with torch.no_grad():
+        one = run.losses(batch[:4]).sum()
+        double = run.losses([(p, c, 2.0) for p, c, _ in batch[:4]]).sum()
+        alone = sum(run.losses([example]).sum() for example in batch[:4])
+    assert float(double) == pytest.approx(2 * float(one), rel=1e-5)
+    assert float(alone) == pytest.approx(float(one), rel=1e-4)  # padding is not seen
