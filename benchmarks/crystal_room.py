@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from defectgen.core.cif import crystal_from_cif
 from defectgen.core.crystal import Crystal
-from defectgen.core.radii import atomic_radius
+from defectgen.core.elements import atomic_radius
 from defectgen.data.mp20 import read_crystals
-from defectgen.design.crystals import MIN_DISTANCE_ANGSTROM, RADII_SHARE
-from defectgen.score.bulk.structural import radii_apart
-from defectgen.tasks.bulk import BulkTask
-from defectgen.text.crystals import write_crystal
-from defectgen.text.grammar import END, Grammar
+from defectgen.generate.sampling import MIN_DISTANCE_ANGSTROM, RADII_SHARE
+from defectgen.io.crystal_cif import crystal_from_cif
+from defectgen.metrics.atom_distances import radii_apart
+from defectgen.tasks.bulk.bulk_task import BulkTask
+from defectgen.tasks.bulk.crystal_text import write_crystal
+from defectgen.tasks.grammar import END, Grammar
 
 SHARES = (0.5, 0.66, 0.75, 1.0)
 PERCENTILES = (1, 50, 95, 99, 100)

@@ -21,10 +21,10 @@ import shutil
 import time
 from pathlib import Path
 
-from defectgen.llm.config import DesignSettings, FinetuneConfig, LoraSettings
-from defectgen.llm.dataset import CompletionDataset, drawn, read_records
 from defectgen.llm.loading import load_base, load_tokenizer
-from defectgen.llm.train import finetune
+from defectgen.llm.train.dataset import CompletionDataset, drawn, read_records
+from defectgen.llm.train.finetune import finetune
+from defectgen.llm.train.finetune_config import DesignSettings, FinetuneConfig, LoraSettings
 
 BASE = "smollm2-135m"
 MIN_STEPS = 6

@@ -14,11 +14,11 @@ from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.design.candidates import Target
 from defectgen.design.pipeline import rank
-from defectgen.design.proposals import Ask, Proposer
+from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError
 from defectgen.score.protocol import Scorer
-from defectgen.tasks.defect import LEVEL_PAIR
+from defectgen.tasks.defect.defect_task import LEVEL_PAIR
 
 WITHIN_EV = 0.02
 

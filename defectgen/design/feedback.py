@@ -1,7 +1,7 @@
 """Pairs of a model's own proposals, one nearer to what was asked for: what it learns most from once it knows the task.
 
 Levels of training structures are asked for, the proposals are judged by label or surrogate, and for each target a
-better and a worse one are written down. `defectgen.llm.preferences` trains on them.
+better and a worse one are written down. `defectgen.llm.train.preferences` trains on them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 from defectgen import __version__
 from defectgen.core import Configuration, get_host
 from defectgen.data.record_files import MANIFEST, PROPOSALS, UNFINISHED, write_records
-from defectgen.design.proposals import Ask, Proposer
+from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.design_metric import distance_ev, labels_of, levels_of, structure_of, value_levels
+from defectgen.llm.train.design_metric import distance_ev, labels_of, levels_of, structure_of, value_levels
 from defectgen.score.protocol import Scorer
-from defectgen.tasks.defect import BY_DFT, LEVEL_PAIR, VALUES_BY, DefectTask
+from defectgen.tasks.defect.defect_task import BY_DFT, LEVEL_PAIR, VALUES_BY, DefectTask
 
 CHUNK = 64
 """Targets whose proposals are drawn and written down together; an interrupted run goes on after the last chunk."""
