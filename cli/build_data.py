@@ -102,7 +102,7 @@ def build_data(
     from defectgen.data.records import build_data as build
     from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import read_dataset
-    from defectgen.places import require_writable
+    from defectgen.io.files import require_writable
     from defectgen.tasks.defect.encodings import ENCODINGS
     from defectgen_cli.data import chosen_sets, dataset_path
 

@@ -15,7 +15,7 @@ from defectgen_cli.output import emit, progress, say, write
 if TYPE_CHECKING:
     import polars as pl
 
-    from defectgen.design.evaluate import Evaluation
+    from defectgen.design.evaluate import ProposerEvaluation
 
 POOL = 1000
 """Random structures among which the search picks the best for each target."""
@@ -71,8 +71,8 @@ def defect(
     from defectgen.data.splits import split_by_class
     from defectgen.data.twodmd import SETS, read_dataset
     from defectgen.errors import UsageError
+    from defectgen.io.files import require_writable
     from defectgen.llm.adapter import read_adapter
-    from defectgen.places import require_writable
     from defectgen.tasks.defect.defect_task import LEVEL_PAIR
     from defectgen_cli.data import chosen_sets, dataset_path
     from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
@@ -135,7 +135,7 @@ def _evaluate_set(
     n: int,
     split: str,
     seed: int,
-) -> dict[str, Evaluation]:
+) -> dict[str, ProposerEvaluation]:
     """Evaluations of one set by the name of the proposer."""
     from dataclasses import replace
 

@@ -46,11 +46,10 @@ def feedback(
     from defectgen.core import get_host
     from defectgen.design.feedback import FeedbackSettings, choose_targets, write_feedback
     from defectgen.errors import UsageError
-    from defectgen.io.files import file_hash
+    from defectgen.io.files import file_hash, require_writable
     from defectgen.llm.adapter import WEIGHTS, read_adapter
     from defectgen.llm.train.dataset import read_records
     from defectgen.llm.train.finetune import read_manifest
-    from defectgen.places import require_writable
     from defectgen.score.surrogate.model import METADATA
     from defectgen_cli.engine import (
         SHIPPED_ADAPTER,

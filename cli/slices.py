@@ -111,7 +111,7 @@ def _decoration(structure: Structure) -> Configuration | None:
 
 def _decode(files: list[Path], output: Path, python: Path | None, as_json: bool) -> None:
     from defectgen.errors import DefectgenError, UsageError
-    from defectgen.places import require_writable
+    from defectgen.io.files import require_writable
     from defectgen.slices import ReferencePackage, parse_slices
 
     if output.exists():

@@ -14,7 +14,7 @@ import polars as pl
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.places import require_writable
+from defectgen.io.files import require_writable
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

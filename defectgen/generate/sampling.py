@@ -206,7 +206,7 @@ def charge_check(crystal: Crystal) -> str:
 
 
 @dataclass(frozen=True)
-class Sample:
+class CrystalSample:
     """One draw.
 
     Attributes:
@@ -240,7 +240,7 @@ class CrystalRun:
 
     job: CrystalJob
     asked: int
-    samples: tuple[Sample, ...]
+    samples: tuple[CrystalSample, ...]
     seed: int
     seconds: float
     complete: bool = True
@@ -293,7 +293,7 @@ def sample_crystals(
         The run; what was drawn so far if it was interrupted, or if drawing failed after the first samples.
     """
     limit = DRAWS_PER_SAMPLE * n if max_draws is None else max_draws
-    started, samples, valid, rounds, complete = time.monotonic(), list[Sample](), 0, 0, True
+    started, samples, valid, rounds, complete = time.monotonic(), list[CrystalSample](), 0, 0, True
     failure: Exception | None = None
     try:
         while valid < n and len(samples) < limit:
@@ -312,13 +312,13 @@ def sample_crystals(
     return CrystalRun(job, n, tuple(samples), seed, time.monotonic() - started, complete, dict(facts or {}), failure)
 
 
-def _judge(job: CrystalJob, text: str, problem: str, checks: Sequence[Check]) -> Sample:
+def _judge(job: CrystalJob, text: str, problem: str, checks: Sequence[Check]) -> CrystalSample:
     if problem:
-        return Sample(text, None, problem)
+        return CrystalSample(text, None, problem)
     crystal, reason = job.read(text)
     if crystal is not None and not reason:
         reason = next((found for check in checks if (found := check(crystal))), "")
-    return Sample(text, crystal, reason)
+    return CrystalSample(text, crystal, reason)
 
 
 def write_samples(run: CrystalRun, folder: Path) -> dict[str, Any]:

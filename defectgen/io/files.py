@@ -1,9 +1,10 @@
-"""Files that appear complete or not at all, and their checksums."""
+"""Files that appear complete or not at all, their checksums, and whether a place can be written to at all."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -41,3 +42,18 @@ def file_hash(path: Path, algorithm: Literal["sha256", "md5"] = "sha256") -> str
     """Checksum of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def require_writable(path: Path) -> None:
+    """Make sure that a file or folder can be made, by making a folder beside it, or in it, for a moment.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    whole = path.absolute()
+    place = whole if whole.is_dir() else next(known for known in whole.parents if known.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".defectgen-", dir=place):
+            pass
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({place}: {error.strerror}).", "Name another place.") from error

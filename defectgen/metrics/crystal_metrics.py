@@ -40,7 +40,7 @@ NO_EXTRA = "needs the extra bulk"
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedCrystal:
     """An entry with what the cheap rules say; a rule that cannot be asked has None."""
 
     entry: Entry
@@ -135,16 +135,16 @@ def measure(
     return Report(metrics, counts, dict(failures.most_common()), tuple(notes))
 
 
-def _judge(entry: Entry, smact_problem: str, advance: Callable[[int], None]) -> Judged:
+def _judge(entry: Entry, smact_problem: str, advance: Callable[[int], None]) -> JudgedCrystal:
     advance(1)
     if entry.crystal is None:
-        return Judged(entry, False, False, None if smact_problem else False)
+        return JudgedCrystal(entry, False, False, None if smact_problem else False)
     composition = None if smact_problem else smact_valid(entry.crystal)
-    return Judged(entry, far_enough(entry.crystal), radii_apart(entry.crystal), composition)
+    return JudgedCrystal(entry, far_enough(entry.crystal), radii_apart(entry.crystal), composition)
 
 
 def _validity(
-    draws: Sequence[Judged], judged: Sequence[Judged], has_draws: bool, smact_problem: str
+    draws: Sequence[JudgedCrystal], judged: Sequence[JudgedCrystal], has_draws: bool, smact_problem: str
 ) -> dict[str, Metric]:
     metrics: dict[str, Metric] = {}
     if has_draws:
@@ -159,7 +159,7 @@ def _validity(
     return metrics
 
 
-def _conditions(judged: Sequence[Judged], stability_column: str) -> dict[str, Metric]:
+def _conditions(judged: Sequence[JudgedCrystal], stability_column: str) -> dict[str, Metric]:
     metrics = {}
     for condition in CHECKED:
         if condition == "e_above_hull" and not stability_column:
@@ -172,18 +172,18 @@ def _conditions(judged: Sequence[Judged], stability_column: str) -> dict[str, Me
     return metrics
 
 
-def _metastable(item: Judged) -> bool:
+def _metastable(item: JudgedCrystal) -> bool:
     energy = item.entry.e_above_hull_ev
     return item.valid and energy is not None and energy < METASTABLE_EV
 
 
-def _pool(items: Sequence[Judged], stability_column: str) -> tuple[list[Judged], str]:
+def _pool(items: Sequence[JudgedCrystal], stability_column: str) -> tuple[list[JudgedCrystal], str]:
     if not stability_column:
         return [item for item in items if item.valid], "valid crystals with fingerprints"
     return [item for item in items if _metastable(item)], f"valid crystals below 0.1 eV/atom by {stability_column}"
 
 
-def _fingerprints(items: Sequence[Judged], known: dict[int, Vector], composition_problem: str) -> Fingerprints:
+def _fingerprints(items: Sequence[JudgedCrystal], known: dict[int, Vector], composition_problem: str) -> Fingerprints:
     structure = np.array([known[id(item)] for item in items]).reshape(-1, STRUCTURE_SIZE)
     return Fingerprints(structure, _compositions([_crystal(item.entry) for item in items], composition_problem))
 
@@ -219,7 +219,7 @@ def _coverage(
     return {name: _rate(int(hit.sum()), total) for name, hit, total in zip(names, hits, totals, strict=True)}
 
 
-def _distributions(judged: Sequence[Judged], reference: Crystals | None) -> dict[str, Metric]:
+def _distributions(judged: Sequence[JudgedCrystal], reference: Crystals | None) -> dict[str, Metric]:
     if reference is None:
         return {f"wasserstein_{name}": {"value": None, "why": NO_REFERENCE} for name in ("density", "elements")}
     own = [_crystal(item.entry) for item in judged if item.valid]

@@ -60,7 +60,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Card:
+class CandidateCard:
     """One of the best candidates with its picture."""
 
     row: Row
@@ -79,7 +79,7 @@ class Section:
     anchor: str
     wanted: Markup
     has_levels: bool
-    cards: tuple[Card, ...]
+    cards: tuple[CandidateCard, ...]
     levels: Markup
     rows: tuple[Row, ...]
     n_candidates: int
@@ -140,11 +140,11 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
     ) + "\n"  # fmt: skip
 
 
-def _card(row: Row) -> Card:
+def _card(row: Row) -> CandidateCard:
     from markupsafe import Markup
 
     configuration = row.configuration
-    return Card(
+    return CandidateCard(
         row=row,
         name=_subscripts(configuration.label),
         kroger_vink=_subscripts(kroger_vink(configuration.kinds, configuration.host.elements)),

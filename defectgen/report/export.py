@@ -16,9 +16,8 @@ import defectgen
 from defectgen.core.properties import COLUMNS
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.files import file_hash
+from defectgen.io.files import file_hash, require_writable
 from defectgen.io.writers import STRUCTURE_WRITERS, comment
-from defectgen.places import require_writable
 from defectgen.report.design_page import render_report
 from defectgen.report.rows import RELAXATION_COLUMNS, STRUCTURE_FORMATS, Row, run_rows
 from defectgen.score.protocol import uncertainty_column

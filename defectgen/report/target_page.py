@@ -23,7 +23,7 @@ def targets_page(samples: Mapping[str, Mapping[str, pl.DataFrame]], result: Mapp
     """The page as HTML that needs nothing else.
 
     Args:
-        samples: by set and proposer, as `defectgen.design.evaluate.Evaluation` holds them.
+        samples: by set and proposer, as `defectgen.design.evaluate.ProposerEvaluation` holds them.
         result: settings, and under ``sets`` the metrics by set and proposer.
     """
     parts = []

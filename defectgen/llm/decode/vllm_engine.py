@@ -11,8 +11,8 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import LORA_CONFIG, AdapterCard, read_adapter
 from defectgen.llm.base import base_model_path
 from defectgen.llm.decode.generator import Completion, Request, Sampling
+from defectgen.llm.decode.guide import Guide, pack_grammar
 from defectgen.llm.decode.token_grammar import TokenGrammar
-from defectgen.llm.decode.walk import Walk, pack_grammar
 from defectgen.llm.tokens import prompt_ids
 from defectgen.tasks.grammar import Grammar
 
@@ -106,7 +106,7 @@ class VllmGenerator:
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
-        from defectgen.llm.decode.vllm_processor import walk_arguments
+        from defectgen.llm.decode.vllm_processor import guide_arguments
 
         _, packed = self._compile(request.grammar)
         prompt = prompt_ids(self.tokenizer, request.prompt)
@@ -118,7 +118,7 @@ class VllmGenerator:
             max_tokens=context - len(prompt),
             logprobs=0,
             detokenize=False,
-            extra_args=walk_arguments(packed, (request.seed, sample), sampling),
+            extra_args=guide_arguments(packed, (request.seed, sample), sampling),
         )
         lora = LoRARequest("adapter", 1, str(self._adapter)) if self._adapter else None
         self._counter += 1
@@ -135,15 +135,15 @@ class VllmGenerator:
     def _completion(self, index: int, request: Request, output: Any) -> Completion:
         """What vLLM wrote, read through the grammar."""
         tokens = list(output.token_ids)
-        walk = Walk(self._compile(request.grammar)[0], (request.seed,))
+        guide = Guide(self._compile(request.grammar)[0], (request.seed,))
         try:
-            walk.follow(tokens)
+            guide.follow(tokens)
         except KeyError as error:
             raise DefectgenError("vLLM ignored the grammar.", "Use --engine transformers.") from error
-        if not walk.finished:
+        if not guide.finished:
             context = self.llm.llm_engine.model_config.max_model_len
             raise UsageError(f"a completion did not end within the {context} tokens that the model reads.")
-        return Completion(index, walk.text, float(output.cumulative_logprob), len(tokens))
+        return Completion(index, guide.text, float(output.cumulative_logprob), len(tokens))
 
 
 def load_vllm(base_model: str, dtype: str = "auto", adapter: Path | None = None) -> Any:

@@ -12,11 +12,11 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from defectgen.llm.decode.generator import Sampling
+from defectgen.llm.decode.guide import Guide, unpack_grammar
 from defectgen.llm.decode.token_grammar import TokenGrammar
-from defectgen.llm.decode.walk import Walk, unpack_grammar
 
 ARGUMENT = "defectgen"
-"""Where `SamplingParams.extra_args` holds what a request's walk needs; see `walk_arguments`."""
+"""Where `SamplingParams.extra_args` holds what a request's guide needs; see `guide_arguments`."""
 
 
 class GrammarProcessor(LogitsProcessor):
@@ -35,7 +35,7 @@ class GrammarProcessor(LogitsProcessor):
         self._tokenizer = AutoTokenizer.from_pretrained(model.tokenizer)
         self._piece_tokens: dict[str, tuple[int, ...]] = {}
         self._compiled: dict[str, TokenGrammar] = {}
-        self._rows: dict[int, tuple[Walk, Sampling, Sequence[int]]] = {}
+        self._rows: dict[int, tuple[Guide, Sampling, Sequence[int]]] = {}
 
     def is_argmax_invariant(self) -> bool:
         return False
@@ -45,7 +45,7 @@ class GrammarProcessor(LogitsProcessor):
 
     def _new_row(
         self, params: Any, prompt: Sequence[int] | None, output: Sequence[int]
-    ) -> tuple[Walk, Sampling, Sequence[int]] | None:
+    ) -> tuple[Guide, Sampling, Sequence[int]] | None:
         """What a request needs; `output` is its running list of tokens, filled by vLLM."""
         del prompt
         given = (params.extra_args or {}).get(ARGUMENT)
@@ -55,25 +55,25 @@ class GrammarProcessor(LogitsProcessor):
         if text not in self._compiled:
             self._compiled[text] = TokenGrammar(unpack_grammar(text), self._tokenizer, self._piece_tokens)
         sampling = Sampling(temperature=given["temperature"], top_p=given["top_p"])
-        return Walk(self._compiled[text], given["seed"]), sampling, output
+        return Guide(self._compiled[text], given["seed"]), sampling, output
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """Rewrite the rows of `logits`, shape (requests, vocabulary)."""
         if not self._rows:
             return logits
         rows, tokens, values = [], [], []
-        asked: list[tuple[int, Walk, Sampling, list[int]]] = []
-        for row, (walk, sampling, output) in self._rows.items():
-            walk.follow(output)
-            if (forced := walk.forced) is None:
-                asked.append((row, walk, sampling, walk.allowed))
+        asked: list[tuple[int, Guide, Sampling, list[int]]] = []
+        for row, (guide, sampling, output) in self._rows.items():
+            guide.follow(output)
+            if (forced := guide.forced) is None:
+                asked.append((row, guide, sampling, guide.allowed))
             else:
                 rows.append(row)
                 tokens.append(forced)
                 values.append(0.0)
-        for (row, walk, sampling, allowed), scores in zip(asked, self._gather(logits, asked), strict=True):
+        for (row, guide, sampling, allowed), scores in zip(asked, self._gather(logits, asked), strict=True):
             log_probabilities = scores - np.logaddexp.reduce(scores)
-            k = walk.draw(log_probabilities, sampling)
+            k = guide.draw(log_probabilities, sampling)
             rows.append(row)
             tokens.append(allowed[k])
             values.append(float(log_probabilities[k]))
@@ -83,7 +83,7 @@ class GrammarProcessor(LogitsProcessor):
         return logits
 
     def _gather(
-        self, logits: torch.Tensor, asked: Sequence[tuple[int, Walk, Sampling, list[int]]]
+        self, logits: torch.Tensor, asked: Sequence[tuple[int, Guide, Sampling, list[int]]]
     ) -> list[np.ndarray[Any, Any]]:
         """The allowed entries of each row, in one transfer from the device."""
         rows = [row for row, _, _, allowed in asked for _ in allowed]
@@ -94,7 +94,7 @@ class GrammarProcessor(LogitsProcessor):
         return np.split(flat, ends[:-1]) if asked else []
 
 
-def walk_arguments(grammar: str, seed: Sequence[int], sampling: Sampling) -> dict[str, Any]:
+def guide_arguments(grammar: str, seed: Sequence[int], sampling: Sampling) -> dict[str, Any]:
     """`SamplingParams.extra_args` of one completion, plain values only: they may go to another process.
 
     Args:

@@ -24,7 +24,7 @@ FIGURES = ("loss", "grad_norm", "learning_rate", "eval_loss", "rows_at_once")
 Report = Callable[[int, int, dict[str, float]], None]
 
 
-class Progress(TrainerCallback):
+class TrainingProgress(TrainerCallback):
     """Marks checkpoints complete, stops at a signal, and reports figures; in every process of a run."""
 
     def __init__(self, report: Report, metric: str | None) -> None:
@@ -122,7 +122,7 @@ class TensorBoardFile(TrainerCallback):
 
 
 @contextmanager
-def stop_on_signal(progress: Progress) -> Iterator[None]:
+def stop_on_signal(progress: TrainingProgress) -> Iterator[None]:
     """Turn SIGINT and SIGTERM into a last checkpoint; a second signal ends the process."""
 
     def handle(number: int, _: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from defectgen.config import StageConfig
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.places import require_writable
+from defectgen.io.files import require_writable
 
 COMPLETE = "complete"
 """Written into a checkpoint after everything else: only such checkpoints are resumed from."""

@@ -13,7 +13,7 @@ from defectgen.core import Configuration, Host, get_host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.decode.generator import Request, Sampling
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
-from defectgen.llm.train.finetune_config import DesignSettings
+from defectgen.llm.train.finetune_config import DesignMetricSettings
 from defectgen.tasks.defect.defect_task import BY_SURROGATE, LEVEL_PAIR, VALUES_BY, DefectTask
 from defectgen.tasks.defect.encodings import PROMPT_VERSIONS
 
@@ -50,7 +50,7 @@ class DesignMetric:
     @classmethod
     def of(
         cls,
-        settings: DesignSettings,
+        settings: DesignMetricSettings,
         manifest: Mapping[str, Any],
         training: Sequence[Mapping[str, Any]],
         validation: Sequence[Mapping[str, Any]],

@@ -35,9 +35,9 @@ from defectgen.llm.train.callbacks import (
     LOG,
     TENSORBOARD,
     LossFile,
-    Progress,
     Report,
     TensorBoardFile,
+    TrainingProgress,
     stop_on_signal,
     tensorboard_installed,
 )
@@ -151,7 +151,7 @@ def finetune(
     model = _with_adapter(model, config)
     metric = (DESIGN_METRIC if config.design.targets else LOSS_METRIC) if _chooses(config) else None
     checkpoints = output / CHECKPOINTS
-    progress = Progress(report, metric)
+    progress = TrainingProgress(report, metric)
     callbacks: list[Any] = [progress, LossFile(output / LOG)]
     if tensorboard_installed():
         callbacks.append(TensorBoardFile(output / TENSORBOARD))

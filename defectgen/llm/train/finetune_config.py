@@ -18,7 +18,7 @@ class LoraSettings(StageConfig):
     targets: str | list[str] = Field(default="all-linear", description="weight matrices that get an update")
 
 
-class DesignSettings(StageConfig):
+class DesignMetricSettings(StageConfig):
     """The design metric, measured at every evaluation: how far proposals miss the levels asked for."""
 
     targets: int = Field(default=0, ge=0, description="validation records whose levels are asked for; 0: not measured")
@@ -58,7 +58,7 @@ class FinetuneConfig(StageConfig):
     quantization: Literal["none", "4bit"] = Field(default="none", description="of the frozen base (4bit: NVIDIA GPU)")
     eval_steps: int = Field(default=100, ge=1, description="steps between evaluations on the validation records")
     eval_records: int = Field(default=480, ge=1, description="validation records, drawn at random, for the loss")
-    design: DesignSettings = DesignSettings()
+    design: DesignMetricSettings = DesignMetricSettings()
     preference: PreferenceSettings = PreferenceSettings()
     patience: int | None = Field(
         default=None,

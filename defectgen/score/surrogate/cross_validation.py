@@ -10,7 +10,7 @@ import polars as pl
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import UsageError
 from defectgen.score.surrogate.evaluation import PER_SITE, predict_labelled
-from defectgen.score.surrogate.parts import MAGNETIZATION
+from defectgen.score.surrogate.host_models import MAGNETIZATION
 from defectgen.score.surrogate.training import fit_surrogate
 
 VALIDATION_SHARE = 8

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from defectgen.core import Configuration, get_host
 from defectgen.core.properties import COLUMNS
 from defectgen.score.protocol import Scorer, uncertainty_column
-from defectgen.score.surrogate.parts import MAGNETIZATION, MAGNETIZATION_UNCERTAINTY
+from defectgen.score.surrogate.host_models import MAGNETIZATION, MAGNETIZATION_UNCERTAINTY
 
 CLOSE_EV = 0.02
 """Error up to which a prediction counts as close, the metric of the IDAO 2022 challenge."""

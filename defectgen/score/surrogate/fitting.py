@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
 from defectgen.score.surrogate.gaussian_process import find_weights
 from defectgen.score.surrogate.high_density import ENERGY, DenseModel, DenseModels, TrainingRows, tree_features
+from defectgen.score.surrogate.host_models import TARGETS
 from defectgen.score.surrogate.labelled_rows import LabelledRows
 from defectgen.score.surrogate.linear import CANDIDATES, LinearSettings, fit_linear
 from defectgen.score.surrogate.low_density import OTHER, SparseModel, tree_columns
-from defectgen.score.surrogate.parts import TARGETS
 from defectgen.score.trees import TreeSettings, fit_trees, predict_trees
 
 Array = NDArray[np.float64]

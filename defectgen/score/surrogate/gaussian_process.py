@@ -94,7 +94,7 @@ def find_weights(kernels: Array, noise: Array, prior: Array, target: Array) -> W
 
 
 @dataclass(frozen=True, eq=False)
-class Process:
+class GaussianProcess:
     """A process conditioned on n training rows.
 
     Attributes:
@@ -108,7 +108,7 @@ class Process:
     factor: Array
 
     @classmethod
-    def given(cls, weights: Weights, kernels: Array, noise: Array, prior: Array, target: Array) -> Process:
+    def given(cls, weights: Weights, kernels: Array, noise: Array, prior: Array, target: Array) -> GaussianProcess:
         """Condition on training rows; arguments as in `find_weights`."""
         covariance = np.tensordot(weights.kernels, kernels, axes=1) + prior
         covariance[np.diag_indices(len(target))] += np.array(weights.noise) @ noise

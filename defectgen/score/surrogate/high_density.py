@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
 from defectgen.score.surrogate.environments import Decorations
-from defectgen.score.surrogate.gaussian_process import Process, Weights
+from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights
 from defectgen.score.surrogate.kernels import LevelScales, energy_kernels, level_kernels
 from defectgen.score.trees import predict_trees
 
@@ -107,13 +107,13 @@ class TrainingRows:
             patterns.append(1 - own)
         return np.stack(patterns)
 
-    def process(self, column: str, model: DenseModel, kernels: Array) -> Process:
+    def process(self, column: str, model: DenseModel, kernels: Array) -> GaussianProcess:
         """A property's process; `kernels` between all rows."""
         chosen, rows = np.array(model.chosen), self.decorations
         pick = np.ix_(chosen, chosen)
         prior = self.prior(column, rows, self.own, rows, self.own)[pick]
         noise = self.noise(rows, self.own)[:, chosen]
-        return Process.given(model.weights, kernels[:, pick[0], pick[1]], noise, prior, np.array(model.target))
+        return GaussianProcess.given(model.weights, kernels[:, pick[0], pick[1]], noise, prior, np.array(model.target))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ class DenseModels:
     models: Mapping[str, DenseModel]
 
     @cached_property
-    def _processes(self) -> dict[str, Process]:
+    def _processes(self) -> dict[str, GaussianProcess]:
         rows, shared, found = self.rows.decorations, {}, {}
         for column, model in self.models.items():
             form = column == ENERGY

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host, get_host
 from defectgen.score.surrogate.features import Features, describe
-from defectgen.score.surrogate.parts import TARGETS
+from defectgen.score.surrogate.host_models import TARGETS
 
 ENERGIES = ("energy_ev", "energy_per_atom_ev")
 

@@ -17,7 +17,13 @@ from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.metadata import read_metadata
 from defectgen.score.protocol import uncertainty_column
-from defectgen.score.surrogate.parts import MAGNETIZATION, MAGNETIZATION_UNCERTAINTY, TARGETS, Part, file_name
+from defectgen.score.surrogate.host_models import (
+    MAGNETIZATION,
+    MAGNETIZATION_UNCERTAINTY,
+    TARGETS,
+    HostModels,
+    file_name,
+)
 from defectgen.score.trees import load_trees
 
 if TYPE_CHECKING:
@@ -91,7 +97,7 @@ class Surrogate:
         seen: digests of the configurations of the training and validation rows.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[HostModels, ...]
     metadata: Mapping[str, Any]
     seen: frozenset[str]
 
@@ -108,7 +114,7 @@ class Surrogate:
         _check_files(folder, metadata.get("files"))
         seen = (folder / SEEN).read_text(encoding="ascii", errors="replace").split()
         try:
-            parts = tuple(Part.from_dict(values, _trees(folder, values)) for values in metadata["parts"])
+            parts = tuple(HostModels.from_dict(values, _trees(folder, values)) for values in metadata["parts"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
         return cls(parts, metadata, frozenset(seen))
@@ -123,7 +129,7 @@ class Surrogate:
         """The level scale of each set as plain values, for `defectgen.data.levels.LevelScale.from_dict`."""
         return {part.set_name: part.level_scale for part in self.parts if part.level_scale is not None}
 
-    def part_for(self, configuration: Configuration) -> Part:
+    def part_for(self, configuration: Configuration) -> HostModels:
         """The part that scores a configuration.
 
         Raises:
@@ -131,7 +137,7 @@ class Surrogate:
         """
         return self._part_for(configuration, configuration.label)
 
-    def _part_for(self, configuration: Configuration, label: str) -> Part:
+    def _part_for(self, configuration: Configuration, label: str) -> HostModels:
         host = configuration.host
         parts = {part.density: part for part in self._parts_of(host.name)}
         some = next(iter(parts.values()))
@@ -151,7 +157,7 @@ class Surrogate:
         It and its uncertainty are in Bohr magnetons, null where the training data has no magnetic cells.
         """
         rows: dict[tuple[str, str], list[int]] = {}
-        parts: dict[tuple[str, str], Part] = {}
+        parts: dict[tuple[str, str], HostModels] = {}
         for item in configurations:
             if not item.n_defects:
                 raise UsageError(f"the surrogate predicts cells with defects, got pristine {item.host.name}.")
@@ -181,10 +187,10 @@ class Surrogate:
         return pl.DataFrame({**columns, "in_domain": known})
 
     @cached_property
-    def _by_host(self) -> dict[str, list[Part]]:
+    def _by_host(self) -> dict[str, list[HostModels]]:
         return {host: [part for part in self.parts if part.host == host] for host in self.hosts}
 
-    def _parts_of(self, host: str) -> list[Part]:
+    def _parts_of(self, host: str) -> list[HostModels]:
         if host not in self._by_host:
             raise UsageError(f"the surrogate does not know {host}.", f"It was trained for {', '.join(self.hosts)}.")
         return self._by_host[host]

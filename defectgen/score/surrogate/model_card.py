@@ -7,7 +7,7 @@ from typing import Any
 
 from defectgen.core.properties import BY_COLUMN
 from defectgen.score.surrogate.evaluation import PER_SITE
-from defectgen.score.surrogate.parts import MAGNETIZATION
+from defectgen.score.surrogate.host_models import MAGNETIZATION
 
 TITLES = {PER_SITE: "E_form per site", MAGNETIZATION: "magnetization"}
 

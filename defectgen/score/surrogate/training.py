@@ -20,11 +20,11 @@ from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.evaluation import evaluate
 from defectgen.score.surrogate.fitting import Choice, FitSettings, choose_sparse, fit_dense, fit_sparse, half_widths
 from defectgen.score.surrogate.high_density import DenseModels
+from defectgen.score.surrogate.host_models import GAP, TARGETS, HostModels, file_name, reconciled
 from defectgen.score.surrogate.labelled_rows import LabelledRows
 from defectgen.score.surrogate.low_density import SparseModels
 from defectgen.score.surrogate.model import FORMAT_VERSION, METADATA, SEEN, digest, file_hashes
 from defectgen.score.surrogate.model_card import model_card
-from defectgen.score.surrogate.parts import GAP, TARGETS, Part, file_name, reconciled
 from defectgen.score.trees import TreeSettings, save_trees
 
 LOW_TREES = TreeSettings(iterations=1500, depth=6, learning_rate=0.1)
@@ -192,14 +192,14 @@ def _consistent(rows: LabelledRows) -> bool:
 
 def _assemble(
     frame: pl.DataFrame, train: LabelledRows, models: SparseModels | DenseModels, scale: Mapping[str, Any] | None
-) -> Part:
+) -> HostModels:
     """A part with models fitted on some rows."""
     name, host, density, supercell = frame.select("set", "host", "density", "supercell").row(0)
     reference = train.values["energy_ev"] - train.values["formation_energy_ev"]
     counts = np.hstack([np.ones((len(train), 1)), train.counts])
     known = ~np.isnan(reference)
     sizes = train.counts.sum(axis=1)
-    return Part(
+    return HostModels(
         set_name=name,
         host=host,
         density=density,

@@ -33,7 +33,7 @@ Site = tuple[int, int, int, int]
 """An atom: hundredths of the lattice vectors, and half its reach in steps."""
 
 
-class Room(NamedTuple):
+class Clearance(NamedTuple):
     """The part of a crystal that decides where atoms may go.
 
     Attributes:
@@ -48,19 +48,19 @@ class Room(NamedTuple):
     half: int = 0
     at: tuple[int, ...] = ()
 
-    def measured(self, value: int) -> Room:
+    def measured(self, value: int) -> Clearance:
         """With one more length or angle."""
         return self._replace(cell=(*self.cell, value))
 
-    def with_tenths(self, tenths: int) -> Room:
+    def with_tenths(self, tenths: int) -> Clearance:
         """With the digit after the point of the latest length."""
         return self._replace(cell=(*self.cell[:-1], self.cell[-1] + tenths))
 
-    def of(self, half: int) -> Room:
+    def of(self, half: int) -> Clearance:
         """With an atom of this half reach to be written."""
         return self._replace(half=half)
 
-    def moved(self, coordinate: int) -> Room:
+    def moved(self, coordinate: int) -> Clearance:
         """With one more coordinate of the present atom; the third one places it."""
         if len(self.at) < 2:
             return self._replace(at=(*self.at, coordinate))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from defectgen.core.crystal import ELEMENTS
 from defectgen.core.elements import atomic_radius
 from defectgen.errors import UsageError
-from defectgen.tasks.bulk.clearance import MAX_DISTANCE_ANGSTROM, STEPS, Room, half_steps
+from defectgen.tasks.bulk.clearance import MAX_DISTANCE_ANGSTROM, STEPS, Clearance, half_steps
 from defectgen.tasks.grammar import END, State
 
 MP_ELEMENTS: tuple[str, ...] = tuple(e for e in ELEMENTS[:94] if e not in ("Po", "At", "Rn", "Fr", "Ra"))
@@ -90,30 +90,32 @@ class CrystalGrammar:
 
     @property
     def start(self) -> State:
-        return ("length", 0, Room() if self.min_distance or self.radii else None)
+        return ("length", 0, Clearance() if self.min_distance or self.radii else None)
 
     def choices(self, state: State) -> Mapping[str, State]:
-        place, where, room = cast(tuple[str, Any, Room | None], state)
+        place, where, clearance = cast(tuple[str, Any, Clearance | None], state)
         if place == "length":
-            wholes = {f"{w}.": ("tenths", where, room and room.measured(10 * w)) for w in LENGTHS}
+            wholes = {f"{w}.": ("tenths", where, clearance and clearance.measured(10 * w)) for w in LENGTHS}
             return self._large_enough(wholes, more_tenths=9)
         if place == "tenths":
             following, ending = (("length", where + 1), " ") if where < 2 else (("angle", ()), "\n")
-            return self._large_enough({f"{k}{ending}": (*following, room and room.with_tenths(k)) for k in range(10)})
+            return self._large_enough(
+                {f"{k}{ending}": (*following, clearance and clearance.with_tenths(k)) for k in range(10)}
+            )
         if place == "angle":
-            return self._large_enough(self._angles(where, room))
+            return self._large_enough(self._angles(where, clearance))
         if place in ("atom", "first"):
-            return self._atoms(where, "\n" if place == "atom" else "", room)
+            return self._atoms(where, "\n" if place == "atom" else "", clearance)
         axis, used = where
-        free = range(100) if room is None else room.free()
+        free = range(100) if clearance is None else clearance.free()
         following, ending = (("xyz", (axis + 1, used)), " ") if axis < 2 else (("atom", used), "")
-        return {f"0.{k:02d}{ending}": (*following, room and room.moved(k)) for k in free}
+        return {f"0.{k:02d}{ending}": (*following, clearance and clearance.moved(k)) for k in free}
 
     def _large_enough(self, choices: Mapping[str, Any], more_tenths: int = 0) -> Mapping[str, State]:
         """Those numbers of the lattice that leave a formula unit its volume; where none does, all of them."""
 
-        def large(room: Room | None) -> bool:
-            return room is None or room.largest_volume(more_tenths) >= self._unit_volume
+        def large(clearance: Clearance | None) -> bool:
+            return clearance is None or clearance.largest_volume(more_tenths) >= self._unit_volume
 
         return {piece: state for piece, state in choices.items() if large(state[2])} or choices
 
@@ -123,11 +125,13 @@ class CrystalGrammar:
         spheres = (n * (self._halves[element] / STEPS) ** 3 for element, n in self.composition or ())
         return sum(spheres) * 4 / 3 * math.pi / DENSEST_PACKING
 
-    def _angles(self, before: tuple[int, ...], room: Room | None) -> Mapping[str, State]:
+    def _angles(self, before: tuple[int, ...], clearance: Clearance | None) -> Mapping[str, State]:
         if len(before) < 2:
             angles = ANGLES if not before else _second_angles(*before)
-            return {f"{angle} ": ("angle", (*before, angle), room and room.measured(angle)) for angle in angles}
-        return {f"{k}\n": ("first", self._nothing, room and room.measured(k)) for k in _third_angles(*before)}
+            return {
+                f"{angle} ": ("angle", (*before, angle), clearance and clearance.measured(angle)) for angle in angles
+            }
+        return {f"{k}\n": ("first", self._nothing, clearance and clearance.measured(k)) for k in _third_angles(*before)}
 
     @cached_property
     def _nothing(self) -> tuple[int, ...]:
@@ -140,28 +144,28 @@ class CrystalGrammar:
         wanted = {element: 2 * self.radii * atomic_radius(element) for element in self.elements}
         return {element: half_steps(max(self.min_distance, reach)) for element, reach in wanted.items()}
 
-    def _atoms(self, used: tuple[int, ...], before: str, room: Room | None) -> Mapping[str, State]:
+    def _atoms(self, used: tuple[int, ...], before: str, clearance: Clearance | None) -> Mapping[str, State]:
         """The next atom's element, on a new line, or the end."""
         following, may_end = self._wanted(used)
-        if room is not None:
-            following = self._fitting(used, following, may_end, room)
+        if clearance is not None:
+            following = self._fitting(used, following, may_end, clearance)
         pieces: dict[str, State] = {
-            f"{before}{element}\n": ("xyz", (0, then), room and room.of(self._halves[element]))
+            f"{before}{element}\n": ("xyz", (0, then), clearance and clearance.of(self._halves[element]))
             for element, then in following.items()
         }
         return pieces | {END: None} if may_end else pieces
 
     def _fitting(
-        self, used: tuple[int, ...], following: dict[str, tuple[int, ...]], may_end: bool, room: Room
+        self, used: tuple[int, ...], following: dict[str, tuple[int, ...]], may_end: bool, clearance: Clearance
     ) -> dict[str, tuple[int, ...]]:
         """Those of the following elements that have a place, or where one must follow, any that is still missing."""
-        widest = room.widest()
+        widest = clearance.widest()
         fits = {element for element in following if self._halves[element] <= widest}
         missing = set(following)
         if self.composition is not None:
             units = max(1, *(-(-u // n) for u, (_, n) in zip(used, self.composition, strict=True)))
             missing = {e for k, (e, n) in enumerate(self.composition) if used[k] < n * units}
-            roomy = room.largest_volume() >= (units + 1) * self._unit_volume
+            roomy = clearance.largest_volume() >= (units + 1) * self._unit_volume
             if not roomy or len(fits) < len(self.composition):  # no further formula unit
                 fits &= missing
         kept = fits if fits or may_end else missing

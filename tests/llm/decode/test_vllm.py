@@ -14,9 +14,9 @@ from tiny_model import save_tiny_llama
 from defectgen.core import Host, get_host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.decode.generator import Completion, Request, Sampling
+from defectgen.llm.decode.guide import Guide, pack_grammar
 from defectgen.llm.decode.token_grammar import TokenGrammar
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
-from defectgen.llm.decode.walk import Walk, pack_grammar
 from defectgen.llm.loading import load_base
 from defectgen.llm.tokens import piece_ids, prompt_ids
 from defectgen.tasks.defect.defect_task import DefectTask
@@ -130,9 +130,9 @@ def test_completions_are_those_of_transformers(
     compiled = TokenGrammar(requests[0].grammar, expected.tokenizer)
     for completion in made[:10]:
         DefectTask(encoding).parse(get_host("MoS2", (2, 2)), completion.text)
-        walk, tokens = Walk(compiled, (0,)), piece_ids(expected.tokenizer, completion.text)
-        walk.follow([*tokens, compiled.eos])
-        assert walk.text == completion.text
+        guide, tokens = Guide(compiled, (0,)), piece_ids(expected.tokenizer, completion.text)
+        guide.follow([*tokens, compiled.eos])
+        assert guide.text == completion.text
         assert completion.decode_steps == len(tokens) + 1  # every token and the end, forced or not
 
 
@@ -197,7 +197,7 @@ def test_rows_keep_their_walk_when_the_batch_changes(base: Path) -> None:
     from vllm import SamplingParams
     from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 
-    from defectgen.llm.decode.vllm_processor import GrammarProcessor, walk_arguments
+    from defectgen.llm.decode.vllm_processor import GrammarProcessor, guide_arguments
 
     model = type("Model", (), {"tokenizer": str(base)})()
     processor = GrammarProcessor(type("Config", (), {"model_config": model})(), torch.device("cpu"), False)
@@ -207,7 +207,7 @@ def test_rows_keep_their_walk_when_the_batch_changes(base: Path) -> None:
     compiled = TokenGrammar(grammar, tokenizer)
 
     def parameters(seed: int) -> Any:
-        return SamplingParams(extra_args=walk_arguments(packed, (seed, 0), sampling))
+        return SamplingParams(extra_args=guide_arguments(packed, (seed, 0), sampling))
 
     outputs: list[list[int]] = [[], [], []]
     added = [(0, parameters(1), [1], outputs[0]), (1, SamplingParams(), [1], outputs[1]), (2, parameters(3), [1], [])]
@@ -231,13 +231,13 @@ def test_rows_keep_their_walk_when_the_batch_changes(base: Path) -> None:
     again = torch.randn(2, len(tokenizer))
     thrown_away = processor.apply(torch.randn(2, len(tokenizer)))
     kept = processor.apply(again.clone())
-    walk = Walk(compiled, (3, 0))
-    walk.draw(torch.zeros(len(walk.allowed)).numpy(), sampling)
-    walk.follow(outputs[2])
+    guide = Guide(compiled, (3, 0))
+    guide.draw(torch.zeros(len(guide.allowed)).numpy(), sampling)
+    guide.follow(outputs[2])
     for made in (thrown_away, kept):
         (token,) = torch.isfinite(made[0]).nonzero()[0].tolist()
-        assert token in ([walk.forced] if walk.forced is not None else walk.allowed)
-    if walk.forced is None:
-        scores = again[0, walk.allowed].double().log_softmax(0).numpy()
+        assert token in ([guide.forced] if guide.forced is not None else guide.allowed)
+    if guide.forced is None:
+        scores = again[0, guide.allowed].double().log_softmax(0).numpy()
         (token,) = torch.isfinite(kept[0]).nonzero()[0].tolist()
-        assert token == walk.allowed[walk.draw(scores, sampling)]
+        assert token == guide.allowed[guide.draw(scores, sampling)]

@@ -20,7 +20,7 @@ from defectgen.llm.train.checkpoints import CHECKPOINTS, checkpoint, run_identit
 from defectgen.llm.train.dataset import IGNORED, read_records
 from defectgen.llm.train.dry_run import dry_run
 from defectgen.llm.train.finetune import finetune, read_manifest
-from defectgen.llm.train.finetune_config import DesignSettings, FinetuneConfig, LoraSettings
+from defectgen.llm.train.finetune_config import DesignMetricSettings, FinetuneConfig, LoraSettings
 from defectgen.llm.train.initial_adapter import follow_adapter
 from defectgen.llm.train.preferences import REFERENCE, PairDataset, PreferenceTrainer, collate_pairs
 
@@ -125,7 +125,7 @@ def test_pairs_need_an_adapter_and_no_other_records(
     for run in (lambda settings, data: finetune(settings, data, tmp_path / "run"), dry_run):
         with pytest.raises(UsageError, match="Name the adapter to improve with --start-from"):
             run(config(tiny_model_dir), pairs)
-        asking = {"initial_adapter": "any", "design": DesignSettings(targets=2)}
+        asking = {"initial_adapter": "any", "design": DesignMetricSettings(targets=2)}
         with pytest.raises(UsageError, match=r"Set design\.scorer=surrogate"):
             run(config(tiny_model_dir, **asking), pairs)
     mixed = tmp_path / "mixed"

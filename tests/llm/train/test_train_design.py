@@ -28,7 +28,7 @@ from defectgen.llm.train.dataset import read_records
 from defectgen.llm.train.design_metric import CAP_EV, DesignMetric
 from defectgen.llm.train.dry_run import dry_run
 from defectgen.llm.train.finetune import finetune
-from defectgen.llm.train.finetune_config import DesignSettings
+from defectgen.llm.train.finetune_config import DesignMetricSettings
 from defectgen.llm.train.trainer import CompletionTrainer, completion_losses
 
 
@@ -47,7 +47,7 @@ class Flat:
 
 def metric(records: Path, scorer: Any = None, **changes: Any) -> DesignMetric:
     manifest = json.loads((records / "manifest.json").read_text())
-    settings = DesignSettings(**({"targets": 5, "samples": 3} | changes))
+    settings = DesignMetricSettings(**({"targets": 5, "samples": 3} | changes))
     training, held_back = (read_records(records / f"{part}.jsonl") for part in ("train", "validation"))
     return DesignMetric.of(settings, manifest, training, held_back, 0, scorer)
 
@@ -116,7 +116,7 @@ def test_training_stops_early_and_takes_the_best_checkpoint(
 
     monkeypatch.setattr(DesignMetric, "measure", scripted)
     settings = config(
-        tiny_model_dir, max_steps=40, eval_steps=2, save_steps=30, patience=2, design=DesignSettings(targets=2)
+        tiny_model_dir, max_steps=40, eval_steps=2, save_steps=30, patience=2, design=DesignMetricSettings(targets=2)
     )
     result = finetune(settings, records, tmp_path / "run")
     assert (result.steps, result.best_step, result.total_steps) == (8, 4, 40)

@@ -19,10 +19,10 @@ from defectgen.score.surrogate.cross_validation import class_folds
 from defectgen.score.surrogate.environments import Decorations, kind_weights
 from defectgen.score.surrogate.evaluation import PER_SITE, evaluate, metrics
 from defectgen.score.surrogate.features import describe, histogram, pair_orbits
-from defectgen.score.surrogate.gaussian_process import Process, Weights, find_weights
+from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights, find_weights
 from defectgen.score.surrogate.high_density import ENERGY, DenseModels, tree_features
+from defectgen.score.surrogate.host_models import MAGNETIZATION
 from defectgen.score.surrogate.kernels import LevelScales, energy_kernels, level_kernels
-from defectgen.score.surrogate.parts import MAGNETIZATION
 from defectgen.score.surrogate.training import fit_surrogate, train_surrogate
 from defectgen.score.trees import TreeSettings
 
@@ -97,10 +97,10 @@ def test_left_out_rows_are_predicted_as_by_a_process_without_them() -> None:
     _, y, kernels, noise, prior = noisy_line()
     weights = find_weights(kernels, noise, prior, y)
     out = np.arange(0, 60, 7)
-    mean, spread = Process.given(weights, kernels, noise, prior, y).left_out([out])
+    mean, spread = GaussianProcess.given(weights, kernels, noise, prior, y).left_out([out])
     rest = np.setdiff1d(np.arange(60), out)
     pick, cross = np.ix_(rest, rest), np.ix_(out, rest)
-    fewer = Process.given(weights, kernels[:, *pick], noise[:, rest], prior[pick], y[rest])
+    fewer = GaussianProcess.given(weights, kernels[:, *pick], noise[:, rest], prior[pick], y[rest])
     own = np.full(len(out), sum(weights.kernels) + 1)
     expected = fewer.predict(kernels[:, *cross], prior[cross], own, noise[:, out])
     assert mean[out] == pytest.approx(expected[0])
@@ -111,7 +111,7 @@ def test_left_out_rows_are_predicted_as_by_a_process_without_them() -> None:
 def test_a_process_is_unsure_far_away() -> None:
     x, y, kernels, noise, prior = noisy_line()
     weights = find_weights(kernels, noise, prior, y)
-    process = Process.given(weights, kernels, noise, prior, y)
+    process = GaussianProcess.given(weights, kernels, noise, prior, y)
     far = np.array([0.0, 9.0])
     cross = np.stack([np.exp(-0.5 * (far[:, None] - x) ** 2 / length**2) for length in (0.05, 0.7, 20.0)])
     _, spread = process.predict(cross, np.ones((2, 60)), np.full(2, sum(weights.kernels) + 1), np.ones((1, 2)))

@@ -22,9 +22,9 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.score import Scorer, uncertainty_column
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.evaluation import PER_SITE, evaluate, means
+from defectgen.score.surrogate.host_models import MAGNETIZATION, MAGNETIZATION_UNCERTAINTY
 from defectgen.score.surrogate.low_density import SparseModels
 from defectgen.score.surrogate.model import METADATA, default_surrogate_dir
-from defectgen.score.surrogate.parts import MAGNETIZATION, MAGNETIZATION_UNCERTAINTY
 from defectgen.score.surrogate.training import train_surrogate
 from defectgen.score.trees import TreeSettings
 

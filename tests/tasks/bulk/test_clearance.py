@@ -9,7 +9,7 @@ from defectgen.core.crystal import Crystal, volume_fraction
 from defectgen.core.elements import atomic_radius
 from defectgen.metrics.atom_distances import radii_apart
 from defectgen.tasks.bulk.bulk_task import BulkTask
-from defectgen.tasks.bulk.clearance import STEPS, Room, half_steps
+from defectgen.tasks.bulk.clearance import STEPS, Clearance, half_steps
 from defectgen.tasks.bulk.crystal_grammar import CrystalGrammar
 from defectgen.tasks.bulk.crystal_text import parse_crystal
 from defectgen.tasks.grammar import END
@@ -62,7 +62,7 @@ def test_room_is_what_distances_say(cell: tuple[int, ...], symbols: tuple[str, s
     halves = [half_steps(atomic_radius(symbol)) for symbol in symbols]
     places = ((3, 98, 50), (40, 2, 99))
     sites = tuple((*place, half) for place, half in zip(places, halves, strict=False))
-    room = Room(cell, sites, 0, (50, 97)).of(halves[2])
+    clearance = Clearance(cell, sites, 0, (50, 97)).of(halves[2])
     lengths, angles = tuple(k / 10 for k in cell[:3]), tuple(float(k) for k in cell[3:])
     least = np.array([(atomic_radius(symbol) + atomic_radius(symbols[2])) / 2 for symbol in symbols[:2]])
     spare = []
@@ -71,7 +71,7 @@ def test_room_is_what_distances_say(cell: tuple[int, ...], symbols: tuple[str, s
         atoms = Crystal(lengths, angles, symbols, points)  # type: ignore[arg-type]
         spare.append(float((atoms.to_structure().distance_matrix[2, :2] - least).min()))
     sure = [z for z, more in enumerate(spare) if more >= 3 / STEPS]
-    free = room.free() if sure else []
+    free = clearance.free() if sure else []
     assert set(sure) <= set(free)
     assert all(spare[z] >= 0 for z in free)
 
@@ -88,14 +88,14 @@ def test_atoms_are_placed_by_their_radii(share: float) -> None:
 def test_an_atom_is_no_nearer_to_its_own_image() -> None:
     thin, wide = (24, 60, 60, 90, 90, 90), (30, 60, 60, 90, 90, 90)
     caesium = half_steps(atomic_radius("Cs"))
-    assert Room(thin).widest() < caesium <= Room(wide).widest()
+    assert Clearance(thin).widest() < caesium <= Clearance(wide).widest()
 
 
 def test_atoms_that_would_just_touch_are_kept_apart() -> None:
     calcium = half_steps(atomic_radius("Ca"))
-    room = Room((60, 60, 60, 90, 90, 120), ((21, 22, 93, calcium),), 0, (21, 22)).of(calcium)
-    assert 93 - 30 not in room.free()
-    assert 93 - 31 in room.free()
+    clearance = Clearance((60, 60, 60, 90, 90, 120), ((21, 22, 93, calcium),), 0, (21, 22)).of(calcium)
+    assert 93 - 30 not in clearance.free()
+    assert 93 - 31 in clearance.free()
 
 
 def test_a_full_cell_ends_and_one_too_small_for_any_atom_has_one() -> None:

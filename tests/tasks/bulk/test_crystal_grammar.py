@@ -153,7 +153,7 @@ def test_few_states_so_that_decoding_stays_fast() -> None:
 
 @pytest.mark.parametrize("grammar", [BulkTask().grammar(7, ("Si", "O"), "SiO2"), BulkTask().infill_grammar()])
 def test_grammars_travel_to_the_processes_of_an_engine(grammar: Grammar) -> None:
-    from defectgen.llm.decode.walk import pack_grammar, unpack_grammar
+    from defectgen.llm.decode.guide import pack_grammar, unpack_grammar
 
     assert unpack_grammar(pack_grammar(grammar)) == grammar
 

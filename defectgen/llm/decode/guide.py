@@ -15,11 +15,11 @@ from defectgen.llm.decode.token_grammar import TokenGrammar
 from defectgen.tasks.grammar import Grammar
 
 
-class Walk:
+class Guide:
     """One completion, led through its grammar by an engine that asks before every token.
 
     The numbers that decide the choices depend on the seed and on nothing else: asked twice for the
-    same choice, a walk uses the same number.
+    same choice, a guide uses the same number.
     """
 
     def __init__(self, compiled: TokenGrammar, seed: Sequence[int]) -> None:

@@ -11,9 +11,9 @@ import torch
 
 from defectgen.core import get_host
 from defectgen.llm.decode.generator import Request, Sampling
+from defectgen.llm.decode.guide import Guide, pack_grammar, unpack_grammar
 from defectgen.llm.decode.token_grammar import TokenGrammar
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
-from defectgen.llm.decode.walk import Walk, pack_grammar, unpack_grammar
 from defectgen.llm.tokens import prompt_ids
 from defectgen.tasks.defect.defect_task import DefectTask
 from defectgen.tasks.defect.encodings import ENCODINGS, Encoding
@@ -46,37 +46,37 @@ def test_a_grammar_that_cannot_be_written_is_refused() -> None:
 def test_token_by_token_equals_the_engine_that_skips(
     tiny_generator: TransformersGenerator, encoding: Encoding, sampling: Sampling
 ) -> None:
-    """A plain loop of one forward pass a token, led by the walk, gives the same texts and likelihoods."""
+    """A plain loop of one forward pass a token, led by the guide, gives the same texts and likelihoods."""
     host, task = get_host("MoS2", (2, 2)), DefectTask(encoding)
     request = Request(task.prompt(host, {"homo_ev": 0.05}), task.grammar(host, 3), 3, 11)
     compiled = TokenGrammar(request.grammar, tiny_generator.tokenizer)
     prompt = prompt_ids(tiny_generator.tokenizer, request.prompt)
     model: Any = tiny_generator.model
     for sample, expected in enumerate(tiny_generator.generate([request], sampling)):
-        walk, output, likelihood, choices = Walk(compiled, (request.seed, sample)), list[int](), 0.0, 0
+        guide, output, likelihood, choices = Guide(compiled, (request.seed, sample)), list[int](), 0.0, 0
         while output[-1:] != [compiled.eos]:
-            walk.follow(output)
-            if (token := walk.forced) is None:
+            guide.follow(output)
+            if (token := guide.forced) is None:
                 with torch.no_grad():
-                    logits = model(torch.tensor([prompt + output])).logits[0, -1, walk.allowed].double().numpy()
+                    logits = model(torch.tensor([prompt + output])).logits[0, -1, guide.allowed].double().numpy()
                 log_probabilities = logits - np.logaddexp.reduce(logits)
-                walk.draw(np.flip(log_probabilities), sampling)  # a draw that the engine throws away
-                k = walk.draw(log_probabilities, sampling)
-                token, choices = walk.allowed[k], choices + 1
+                guide.draw(np.flip(log_probabilities), sampling)  # a draw that the engine throws away
+                k = guide.draw(log_probabilities, sampling)
+                token, choices = guide.allowed[k], choices + 1
                 likelihood += float(log_probabilities[k])
             output.append(token)
-        walk.follow(output)
-        assert walk.finished
-        assert walk.text == expected.text
+        guide.follow(output)
+        assert guide.finished
+        assert guide.text == expected.text
         assert likelihood == pytest.approx(expected.log_likelihood, abs=1e-3)
         assert choices == expected.decode_steps
-        caught_up = Walk(compiled, (request.seed, sample))
+        caught_up = Guide(compiled, (request.seed, sample))
         caught_up.follow(output)
         assert caught_up.text == expected.text
 
 
 def test_a_token_that_the_grammar_forbids_is_noticed(tiny_generator: TransformersGenerator) -> None:
     compiled = TokenGrammar(DefectTask().grammar(get_host("MoS2"), 2), tiny_generator.tokenizer)
-    walk = Walk(compiled, (0,))
+    guide = Guide(compiled, (0,))
     with pytest.raises(KeyError):
-        walk.follow([compiled.eos])
+        guide.follow([compiled.eos])

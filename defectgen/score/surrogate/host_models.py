@@ -32,7 +32,7 @@ Values = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Part:
+class HostModels:
     """The models of one host at one density.
 
     Attributes:
@@ -124,7 +124,7 @@ class Part:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], trees: Mapping[str, CatBoostRegressor]) -> Part:
+    def from_dict(cls, values: Mapping[str, Any], trees: Mapping[str, CatBoostRegressor]) -> HostModels:
         """The inverse of `to_dict`; `trees` by column."""
         host = get_host(values["host"], values["supercell"])
         form = SparseModels if values["density"] == "low" else DenseModels

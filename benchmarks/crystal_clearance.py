@@ -1,6 +1,6 @@
 """How near atoms of known crystals come, and which crystals the rules of distance keep from being written.
 
-    python benchmarks/crystal_room.py train.csv
+    python benchmarks/crystal_clearance.py train.csv
 
 Shares of all crystals that keep a share of the sum of the atomic radii; the part of the cell that spheres of 0.75 of
 the radii fill (percentiles); and of a random sample (seed 0) the share that grammars can write, without rules, with
