@@ -64,7 +64,7 @@ def test_a_folder_against_labelled_crystals(
     assert result["hull"]["scale"] == "formation"
     assert result["corrections"] == "MP2020 corrections added"
     assert "2 labelled crystals of labels.csv" in result["references"]["source"]
-    table = {Path(row["name"]).name: row for row in pl.read_csv(output / "assessment.csv").to_dicts()}
+    table = {Path(row["name"]).name: row for row in pl.read_csv(output / "stability.csv").to_dicts()}
     assert table["salt.cif"]["e_above_hull_ev_per_atom"] == pytest.approx(0.0, abs=0.01)
     assert table["salt.cif"]["metastable"] is True
     assert table["argon.cif"]["status"] == "unknown element"
@@ -110,7 +110,7 @@ def test_elemental_phases_of_the_user_are_references(
     for symbol in ("Na", "Cl"):
         element_cell(symbol).to(filename=str(elements / f"{symbol}.cif"))
     assert main([*call, "--elements", str(elements), "--json"]) == 0
-    row = pl.read_csv(tmp_path / "out" / "assessment.csv").to_dicts()[0]
+    row = pl.read_csv(tmp_path / "out" / "stability.csv").to_dicts()[0]
     assert row["formation_energy_ev_per_atom"] == pytest.approx(-0.5 - 0.614 / 2, abs=0.01)
     assert row["e_above_hull_ev_per_atom"] == pytest.approx(-0.807 + 0.8, abs=0.01)
 
@@ -171,10 +171,10 @@ def test_refused_draws_of_a_samples_folder_are_counted_apart(
     assert "warning" not in shown.err
     assert "1 of 2 crystals (50.0 %) are metastable" in shown.out
     assert "100.0 % of the 1 that the generator did not refuse" in shown.out
-    assert pl.read_csv(tmp_path / "out" / "assessment.csv")["status"].to_list() == ["converged", "refused"]
+    assert pl.read_csv(tmp_path / "out" / "stability.csv")["status"].to_list() == ["converged", "refused"]
     assert main([*call, str(samples)]) == 2
     assert "holds samples" in capsys.readouterr().err
-    words = ["evaluate", "bulk", str(samples), "--stability", str(tmp_path / "out" / "assessment.csv"), "--json"]
+    words = ["evaluate", "bulk", str(samples), "--stability", str(tmp_path / "out" / "stability.csv"), "--json"]
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["metastable"] == {"value": 1.0, "n": 1, "of": 1}
 
