@@ -16,11 +16,12 @@ from pathlib import Path
 
 import polars as pl
 
-from defectgen.core.cif import crystal_from_cif
 from defectgen.data.mp20 import read_crystals
-from defectgen.design.crystals import infill_job
-from defectgen.design.template import Swap, write_swaps
-from defectgen.llm.generate import Request, Sampling, TransformersGenerator
+from defectgen.generate.sampling import infill_job
+from defectgen.generate.template import Swap, write_swaps
+from defectgen.io.crystal_cif import crystal_from_cif
+from defectgen.llm.decode.generator import Request, Sampling
+from defectgen.llm.decode.transformers_engine import TransformersGenerator
 
 
 def main() -> None:

@@ -24,11 +24,12 @@ from pymatgen.core import Composition
 
 from defectgen.data.assets import cache_dir
 from defectgen.errors import DefectgenError
-from defectgen.score.corrections import correction_ev
-from defectgen.score.crystal_files import parse_cif, read_table
-from defectgen.score.crystal_relaxation import relax_crystal
-from defectgen.score.m3gnet import load_m3gnet
-from defectgen.score.references import fit_references
+from defectgen.io.crystal_files import read_table
+from defectgen.io.structures import parse_cif
+from defectgen.score.potentials.cell_relaxation import relax_crystal
+from defectgen.score.potentials.m3gnet import load_m3gnet
+from defectgen.stability.corrections import correction_ev
+from defectgen.stability.references import fit_references
 
 SEED, FOLDS, BATCH = 0, 5, 25
 

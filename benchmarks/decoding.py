@@ -21,11 +21,12 @@ from transformers import DynamicCache
 
 import defectgen
 from defectgen.core import get_host
-from defectgen.llm import generate as decoding
-from defectgen.llm.free import write_freely
-from defectgen.llm.generate import Request, Sampling, TransformersGenerator
-from defectgen.tasks.defect import DefectTask
-from defectgen.text.encodings import ParseError
+from defectgen.llm.decode import transformers_engine as decoding
+from defectgen.llm.decode.generator import Request, Sampling
+from defectgen.llm.decode.transformers_engine import TransformersGenerator
+from defectgen.llm.decode.unconstrained import write_freely
+from defectgen.tasks.defect.defect_task import DefectTask
+from defectgen.tasks.parsing import ParseError
 
 TOKENS_A_DEFECT = 8
 """More than any edit has; free decoding is cut after so many for each defect that is allowed."""

@@ -21,10 +21,10 @@ import shutil
 import time
 from pathlib import Path
 
-from defectgen.llm.config import DesignSettings, FinetuneConfig, LoraSettings
-from defectgen.llm.dataset import CompletionDataset, drawn, read_records
 from defectgen.llm.loading import load_base, load_tokenizer
-from defectgen.llm.train import finetune
+from defectgen.llm.train.dataset import CompletionDataset, drawn, read_records
+from defectgen.llm.train.finetune import finetune
+from defectgen.llm.train.finetune_config import DesignMetricSettings, FinetuneConfig, LoraSettings
 
 BASE = "smollm2-135m"
 MIN_STEPS = 6
@@ -83,7 +83,7 @@ def learn(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         gradient_checkpointing=length > LONG,
         eval_steps=max(1, steps // options.evaluations),
         eval_records=options.eval_records,
-        design=DesignSettings(targets=options.targets, samples=options.samples, scorer="surrogate"),
+        design=DesignMetricSettings(targets=options.targets, samples=options.samples, scorer="surrogate"),
         save_steps=max(1, steps // 4),
         seed=options.seed,
     )

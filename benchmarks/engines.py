@@ -22,11 +22,12 @@ import torch
 
 import defectgen
 from defectgen.core import get_host
-from defectgen.llm.engines import load_generator
-from defectgen.llm.generate import Completion, Generator, Request, Sampling
+from defectgen.llm.decode.engines import load_generator
+from defectgen.llm.decode.generator import Completion, Generator, Request, Sampling
 from defectgen.llm.tokens import prompt_ids
-from defectgen.tasks.defect import DefectTask
-from defectgen.text.encodings import ENCODINGS, ParseError
+from defectgen.tasks.defect.defect_task import DefectTask
+from defectgen.tasks.defect.encodings import ENCODINGS
+from defectgen.tasks.parsing import ParseError
 
 SHIPPED = Path(defectgen.__file__).parent / "models" / "defect-smollm2"
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from defectgen.llm.dataset import drawn, read_records
-from defectgen.llm.generate import TransformersGenerator
+from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.tokens import piece_ids, prompt_ids
+from defectgen.llm.train.dataset import drawn, read_records
 
 HEADER_LINES = 2
 """Lengths and angles."""

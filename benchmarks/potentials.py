@@ -29,9 +29,9 @@ from pymatgen.core import Lattice, Structure
 from defectgen.core import Configuration, get_host
 from defectgen.data.assets import cache_dir
 from defectgen.data.twodmd import SET_NAMES, read_2dmd
-from defectgen.score.potentials import CHEMICAL_POTENTIALS_EV, PotentialScorer
+from defectgen.score.potentials.potential import CHEMICAL_POTENTIALS_EV, PotentialScorer
+from defectgen.score.potentials.relaxation import relax
 from defectgen.score.registry import ScorerOptions, load_scorer
-from defectgen.score.relaxation import relax
 
 SEED = 42
 KINDS = (("unrelaxed", "unrelaxed_ev"), ("relaxed", "relaxed_ev"))

@@ -26,10 +26,12 @@ import torch
 
 import defectgen
 from defectgen.core import Configuration, get_host
-from defectgen.llm.generate import Request, Sampling, TransformersGenerator
+from defectgen.llm.decode.generator import Request, Sampling
+from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.tokens import piece_ids, prompt_ids
-from defectgen.tasks.defect import DefectTask
-from defectgen.text.encodings import ENCODINGS, MASK, ParseError
+from defectgen.tasks.defect.defect_task import DefectTask
+from defectgen.tasks.defect.encodings import ENCODINGS
+from defectgen.tasks.parsing import MASK, ParseError
 
 SHIPPED = Path(defectgen.__file__).parent / "models" / "defect-smollm2"
 VALUES = {"homo_ev": 0.05, "lumo_ev": 1.15}

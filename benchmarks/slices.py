@@ -25,9 +25,9 @@ from pymatgen.core import Structure
 from defectgen.core import Configuration, get_host
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import SETS, read_2dmd
-from defectgen.score.evaluation import PER_SITE, evaluate
 from defectgen.score.slices_catboost import COLUMNS, train
-from defectgen.text.slices import ReferencePackage, encode_configuration, encode_structure
+from defectgen.score.surrogate.evaluation import PER_SITE, evaluate
+from defectgen.slices import ReferencePackage, encode_configuration, encode_structure
 
 
 def cifs(archive: Path, number: int) -> Iterator[Structure]:

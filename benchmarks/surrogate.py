@@ -20,9 +20,9 @@ import numpy as np
 from defectgen.core import Configuration, get_host
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_dataset
-from defectgen.score.evaluation import PER_SITE, evaluate
 from defectgen.score.surrogate import Surrogate
-from defectgen.score.training import fit_surrogate
+from defectgen.score.surrogate.evaluation import PER_SITE, evaluate
+from defectgen.score.surrogate.training import fit_surrogate
 
 SPARSE_MEGNET_MEV = {
     "MoS2": (2.6, 5.0), "WSe2": (4.8, 6.8), "MoS2_500": (18.0, 45.0), "WSe2_500": (24.0, 43.0),

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from defectgen.data.records import RecordSettings, make_records
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
-from defectgen.text.encodings import ENCODINGS
+from defectgen.tasks.defect.encodings import ENCODINGS
 
 
 def main() -> None:

@@ -102,8 +102,8 @@ def build_data(
     from defectgen.data.records import build_data as build
     from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import read_dataset
-    from defectgen.places import require_writable
-    from defectgen.text.encodings import ENCODINGS
+    from defectgen.io.files import require_writable
+    from defectgen.tasks.defect.encodings import ENCODINGS
     from defectgen_cli.data import chosen_sets, dataset_path
 
     if encoding not in ENCODINGS:
@@ -137,10 +137,10 @@ def _enlarged(
 
     import polars as pl
 
-    from defectgen.data.assets import file_hash
-    from defectgen.design.enlarge import enlarge
+    from defectgen.design.pseudo_labels import enlarge
     from defectgen.errors import UsageError
-    from defectgen.score.surrogate import METADATA
+    from defectgen.io.files import file_hash
+    from defectgen.score.surrogate.model import METADATA
     from defectgen_cli.engine import SHIPPED_SURROGATE, load_surrogate, shipped
 
     folder = surrogate or shipped(SHIPPED_SURROGATE)

@@ -49,9 +49,9 @@ def summary(
     The page shows the same and more: pair plots of the properties by host, gap against
     concentration, defect classes, examples, licence and citation. It needs no other file.
     """
-    from defectgen.data.export import refuse_existing, write_whole
     from defectgen.data.summary import summarize
     from defectgen.errors import UsageError
+    from defectgen.io.files import refuse_existing, write_whole
 
     if output is not None:
         if output.suffix.lower() not in (".html", ".htm"):
@@ -84,7 +84,7 @@ def export(
     maximum. Parquet carries licence and citation in its metadata; beside a CSV file they are
     written to FILE.csv-metadata.json.
     """
-    from defectgen.data.export import check_table_path, write_table
+    from defectgen.data.labelled_table import check_table_path, write_table
 
     check_table_path(output, overwrite)
     _, card, frame = _read(data, pilot, sets)

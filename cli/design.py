@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from defectgen.core import Configuration
     from defectgen.design.candidates import DesignRun
-    from defectgen.score.relaxation import Relaxation
+    from defectgen.score.potentials.relaxation import Relaxation
 
 LEVEL_HELP = "eV relative to the pristine VBM"
 
@@ -109,12 +109,12 @@ def design(
     from defectgen.design.pipeline import DesignSettings
     from defectgen.design.pipeline import design as run_design
     from defectgen.design.pipeline import relax_top as relax_run
-    from defectgen.design.proposals import RandomProposer, WithSearch
+    from defectgen.design.proposers import RandomProposer, WithSearch
     from defectgen.design.seeds import seed_for
     from defectgen.design.targets import coverage_warnings, read_targets, single_target
     from defectgen.errors import UsageError
     from defectgen.report import check_output_folder, render_table, write_run
-    from defectgen.text.encodings import KINDS
+    from defectgen.tasks.defect.encodings import KINDS
 
     crystal = get_host(host)
     given = {
@@ -200,9 +200,9 @@ def _relaxer(name: str, m3gnet: str | None) -> Callable[[Configuration], Relaxat
     """The function that relaxes a configuration with the potential of this name."""
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
-    from defectgen.score.potentials import PotentialScorer
+    from defectgen.score.potentials.potential import PotentialScorer
+    from defectgen.score.potentials.relaxation import relax
     from defectgen.score.registry import ScorerOptions, load_scorer
-    from defectgen.score.relaxation import relax
 
     if name not in ("m3gnet", "chgnet"):
         raise UsageError(f"got --relax {name!r}, expected m3gnet or chgnet.")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from defectgen.core import Host
     from defectgen.design.pipeline import RawReference
-    from defectgen.design.proposals import ModelProposer
+    from defectgen.design.proposers import ModelProposer
     from defectgen.llm.adapter import AdapterCard
-    from defectgen.llm.generate import Generator
+    from defectgen.llm.decode.generator import Generator
     from defectgen.score.surrogate import Surrogate
-    from defectgen.tasks.defect import DefectTask
+    from defectgen.tasks.defect.defect_task import DefectTask
 
 SHIPPED_ADAPTER = "defect-smollm2"
 SHIPPED_SURROGATE = "surrogate"
@@ -35,7 +35,7 @@ class Drawing:
         min_defects: fewest defects in a cell.
         max_defects: most; None for as many as the model saw in the host.
         kinds: kinds of defects to make; empty for any.
-        temperature: see `defectgen.llm.generate.Sampling`, as the next two.
+        temperature: see `defectgen.llm.decode.generator.Sampling`, as the next two.
         top_p: share of the probability that is kept.
         guidance: weight of the wanted values.
         engine: what runs the language model.
@@ -110,7 +110,7 @@ def load_engine(host: Host, model: Path | None, surrogate: Path | None, drawing:
         DefectgenError: an asset or a model is missing or does not fit.
     """
     from defectgen import __version__
-    from defectgen.design.proposals import ModelProposer
+    from defectgen.design.proposers import ModelProposer
     from defectgen.errors import UsageError
     from defectgen.llm.adapter import read_adapter, training_configurations
 
@@ -141,7 +141,7 @@ def load_engine(host: Host, model: Path | None, surrogate: Path | None, drawing:
     except ValueError as error:
         raise UsageError(f"{drawing.min_defects} to {most} defects: {error}.") from error
 
-    from defectgen.llm.generate import Sampling
+    from defectgen.llm.decode.generator import Sampling
 
     sampling = Sampling(drawing.temperature, drawing.top_p, drawing.guidance, batch_size=64)
     generator = _load_generator(drawing.engine, adapter)
@@ -167,7 +167,7 @@ def load_engine(host: Host, model: Path | None, surrogate: Path | None, drawing:
 
 def task_of(card: AdapterCard) -> DefectTask:
     """The task that an adapter for defects was trained on."""
-    from defectgen.tasks.defect import DefectTask
+    from defectgen.tasks.defect.defect_task import DefectTask
 
     cartesian = bool(card.data.get("settings", {}).get("cartesian", False))
     return DefectTask(card.encoding, cartesian=cartesian)  # type: ignore[arg-type]
@@ -183,6 +183,6 @@ def load_surrogate(folder: Path) -> Surrogate:
 
 @lru_cache(maxsize=1)
 def _load_generator(engine: str, adapter: Path) -> Generator:
-    from defectgen.llm.engines import load_generator
+    from defectgen.llm.decode.engines import load_generator
 
     return load_generator(engine, adapter)[0]

@@ -15,7 +15,7 @@ from defectgen_cli.output import emit, progress, say
 if TYPE_CHECKING:
     from defectgen.core import Host
     from defectgen.core.classes import DefectClass
-    from defectgen.report.decorations import Decoration
+    from defectgen.report.decoration_files import Decoration
 
 BLOCK = 1_000
 """Structures between two steps of the progress bar."""
@@ -72,10 +72,10 @@ def enumerate_(
 
     from defectgen.core.classes import class_from_label, classes_up_to, rule_set
     from defectgen.core.counting import count_classes
-    from defectgen.core.custom import find_host, parse_rules, parse_supercell
-    from defectgen.data.export import refuse_existing
     from defectgen.errors import UsageError
-    from defectgen.report.decorations import CifFolder, numbered, to_frame, write_table
+    from defectgen.io.files import refuse_existing
+    from defectgen.io.host_files import find_host, parse_rules, parse_supercell
+    from defectgen.report.decoration_files import CifFolder, numbered, to_frame, write_table
 
     crystal = find_host(host, parse_supercell(supercell) if supercell else None, parse_rules(allow or ()))
     ways = [bool(labels), rules is not None, max_defects is not None, defects is not None or concentration is not None]
@@ -165,7 +165,7 @@ def _count(crystal: Host, classes: list[DefectClass], defects: int | None, as_js
 
 def _listed(crystal: Host, classes: list[DefectClass]) -> Iterator[Decoration]:
     from defectgen.core.enumeration import enumerate_class
-    from defectgen.report.decorations import Decoration
+    from defectgen.report.decoration_files import Decoration
 
     for defects in classes:
         for configuration, multiplicity in enumerate_class(crystal, defects):
@@ -177,7 +177,7 @@ def _sampled(
 ) -> Iterator[Decoration]:
     """With several classes, so many of each."""
     from defectgen.core.counting import Demand, sample_distinct
-    from defectgen.report.decorations import Decoration
+    from defectgen.report.decoration_files import Decoration
 
     if defects is not None:
         for item in sample_distinct(Demand.of_size(crystal, defects), sample, rng, uniform):

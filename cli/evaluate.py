@@ -15,7 +15,7 @@ from defectgen_cli.output import emit, progress, say, write
 if TYPE_CHECKING:
     import polars as pl
 
-    from defectgen.design.evaluate import Evaluation
+    from defectgen.design.evaluate import ProposerEvaluation
 
 POOL = 1000
 """Random structures among which the search picks the best for each target."""
@@ -71,9 +71,9 @@ def defect(
     from defectgen.data.splits import split_by_class
     from defectgen.data.twodmd import SETS, read_dataset
     from defectgen.errors import UsageError
+    from defectgen.io.files import require_writable
     from defectgen.llm.adapter import read_adapter
-    from defectgen.places import require_writable
-    from defectgen.tasks.defect import LEVEL_PAIR
+    from defectgen.tasks.defect.defect_task import LEVEL_PAIR
     from defectgen_cli.data import chosen_sets, dataset_path
     from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
 
@@ -120,7 +120,7 @@ def defect(
     emit(result, as_json, "\n".join(lines))
     write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
     if page is not None:
-        from defectgen.report.targets import targets_page
+        from defectgen.report.target_page import targets_page
 
         write(page, "plots", lambda: targets_page(plots, result))
 
@@ -135,7 +135,7 @@ def _evaluate_set(
     n: int,
     split: str,
     seed: int,
-) -> dict[str, Evaluation]:
+) -> dict[str, ProposerEvaluation]:
     """Evaluations of one set by the name of the proposer."""
     from dataclasses import replace
 
@@ -143,9 +143,9 @@ def _evaluate_set(
 
     from defectgen.core import get_host
     from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, held_out_targets, nearest_labelled
-    from defectgen.design.proposals import Ask, RandomProposer
+    from defectgen.design.proposers import Ask, RandomProposer
     from defectgen.design.seeds import seed_for
-    from defectgen.tasks.defect import LEVEL_PAIR
+    from defectgen.tasks.defect.defect_task import LEVEL_PAIR
     from defectgen_cli.engine import load_engine
 
     crystal = get_host(frame["host"][0], frame["supercell"][0])

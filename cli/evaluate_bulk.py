@@ -15,7 +15,7 @@ from defectgen_cli.options import JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say
 
 if TYPE_CHECKING:
-    from defectgen.score.bulk.reading import Crystals
+    from defectgen.metrics.entries import Crystals
 
 WIDTH = 80
 
@@ -66,10 +66,10 @@ def bulk(
     from defectgen import __version__
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
+    from defectgen.metrics.crystal_metrics import measure
+    from defectgen.metrics.definitions import published
+    from defectgen.metrics.entries import read_entries
     from defectgen.report.bulk_page import bulk_page
-    from defectgen.score.bulk.definitions import published
-    from defectgen.score.bulk.measure import measure
-    from defectgen.score.bulk.reading import read_entries
 
     page = output.with_suffix(".html") if output is not None else None
     for path in (output, page):
@@ -149,8 +149,8 @@ def _earlier(path: Path) -> tuple[str, Mapping[str, Any]]:
 
 def _text(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
     """The metrics, then the table of methods, at most 80 columns wide."""
+    from defectgen.metrics.definitions import BY_NAME
     from defectgen.report.bulk_page import TABLE, method_rows, number
-    from defectgen.score.bulk.definitions import BY_NAME
 
     lines = [f"{result['name']:.60}: {result['counts']['crystals']} crystals"]
     for key, item in ((key, result["metrics"][key]) for key in BY_NAME if key in result["metrics"]):

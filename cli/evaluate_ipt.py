@@ -41,7 +41,7 @@ def ipt(
     import numpy as np
 
     from defectgen.llm.adapter import read_adapter
-    from defectgen.score.ipt import increase_over_images
+    from defectgen.metrics.perplexity import increase_over_images
     from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
 
     folder = model or shipped(SHIPPED_ADAPTER)
@@ -52,7 +52,7 @@ def ipt(
     else:
         shown = _defects(card, data, structures, images, rng)
     say("loading the model ...")
-    from defectgen.llm.generate import TransformersGenerator
+    from defectgen.llm.decode.transformers_engine import TransformersGenerator
     from defectgen.llm.likelihood import Text, log_likelihoods
 
     generator, _ = TransformersGenerator.from_adapter(folder)
@@ -83,7 +83,7 @@ def _defects(card: AdapterCard, data: Path | None, count: int, n_images: int, rn
     from defectgen.core import Configuration, get_host
     from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import read_dataset
-    from defectgen.tasks.defect import LEVEL_PAIR
+    from defectgen.tasks.defect.defect_task import LEVEL_PAIR
     from defectgen_cli.data import dataset_path
     from defectgen_cli.engine import task_of
 
@@ -107,10 +107,10 @@ def _crystals(folder: Path, data: Path | None, count: int, n_images: int, rng: n
     """Translations of crystals that the adapter was not trained on."""
     import polars as pl
 
-    from defectgen.core.cif import crystal_from_cif
     from defectgen.data.mp20 import read_crystals
+    from defectgen.io.crystal_cif import crystal_from_cif
     from defectgen.llm.adapter import training_configurations
-    from defectgen.score.bulk.ipt import translations
+    from defectgen.metrics.translations import translations
     from defectgen_cli.data import crystals_path
 
     trained = training_configurations(folder).get("bulk", frozenset())

@@ -11,7 +11,7 @@ from defectgen_cli.options import JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say
 
 if TYPE_CHECKING:
-    from defectgen.design.proposals import Proposer
+    from defectgen.design.proposers import Proposer
     from defectgen.score.protocol import Scorer
 
 
@@ -44,14 +44,13 @@ def feedback(
     from dataclasses import replace
 
     from defectgen.core import get_host
-    from defectgen.data.assets import file_hash
     from defectgen.design.feedback import FeedbackSettings, choose_targets, write_feedback
     from defectgen.errors import UsageError
+    from defectgen.io.files import file_hash, require_writable
     from defectgen.llm.adapter import WEIGHTS, read_adapter
-    from defectgen.llm.dataset import read_records
-    from defectgen.llm.train import read_manifest
-    from defectgen.places import require_writable
-    from defectgen.score.surrogate import METADATA
+    from defectgen.llm.train.dataset import read_records
+    from defectgen.llm.train.finetune import read_manifest
+    from defectgen.score.surrogate.model import METADATA
     from defectgen_cli.engine import (
         SHIPPED_ADAPTER,
         SHIPPED_SURROGATE,

@@ -13,7 +13,7 @@ from defectgen_cli.options import JsonOption, SetOption
 from defectgen_cli.output import emit, say, size_text, span
 
 if TYPE_CHECKING:
-    from defectgen.llm.config import FinetuneConfig
+    from defectgen.llm.train.finetune_config import FinetuneConfig
 
 EXIT_INTERRUPTED = 130
 
@@ -52,7 +52,7 @@ def finetune(
     """
     from defectgen.config import config_name, find_config, load_config
     from defectgen.errors import UsageError
-    from defectgen.llm.config import FinetuneConfig
+    from defectgen.llm.train.finetune_config import FinetuneConfig
 
     path = find_config(config, "defect")
     settings = load_config(
@@ -72,8 +72,8 @@ def finetune(
     first = os.environ.get("RANK", "0") == "0"  # of several processes the first one speaks
     if first:
         say("loading libraries and base model ...")
-    from defectgen.llm.callbacks import LOG, TENSORBOARD, tensorboard_installed
-    from defectgen.llm.train import finetune as train
+    from defectgen.llm.train.callbacks import LOG, TENSORBOARD, tensorboard_installed
+    from defectgen.llm.train.finetune import finetune as train
 
     curves = f"tensorboard --logdir {output / TENSORBOARD}" if tensorboard_installed() else "extra tensorboard missing"
     if first:
@@ -137,7 +137,7 @@ class _Lines:
 def _show_dry_run(settings: FinetuneConfig, data: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from defectgen.llm.dry_run import dry_run
+    from defectgen.llm.train.dry_run import dry_run
 
     found = dry_run(settings, data)
     memory = size_text(found.memory_bytes)

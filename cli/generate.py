@@ -14,9 +14,9 @@ from defectgen_cli.options import JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say
 
 if TYPE_CHECKING:
-    from defectgen.design.crystals import CrystalJob, Draw
+    from defectgen.generate.sampling import CrystalJob, Draw
     from defectgen.llm.adapter import AdapterCard
-    from defectgen.llm.generate import Sampling
+    from defectgen.llm.decode.generator import Sampling
 
 
 def generate(
@@ -85,8 +85,9 @@ def generate(
     manifest.json.
     """
     from defectgen.core.crystal import Crystal
-    from defectgen.core.matching import read_structure
-    from defectgen.design.crystals import (
+    from defectgen.errors import DefectgenError, UsageError
+    from defectgen.generate.sample_folder import refuse_folder
+    from defectgen.generate.sampling import (
         MAX_ATOMS,
         RADII_SHARE,
         Check,
@@ -98,9 +99,8 @@ def generate(
         sample_crystals,
         write_samples,
     )
-    from defectgen.design.sample_folder import refuse_folder
-    from defectgen.errors import DefectgenError, UsageError
-    from defectgen.text.crystal_grammar import MP_ELEMENTS
+    from defectgen.io.structures import read_structure
+    from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS
 
     wanted = {
         "formula": formula,
@@ -144,7 +144,7 @@ def generate(
         )
 
     say(f"loading {model} ...")
-    from defectgen.llm.generate import Sampling
+    from defectgen.llm.decode.generator import Sampling
 
     sampling = Sampling(temperature=temperature, top_p=top_p, batch_size=batch_size)
     draw = _source(model, card, engine, job, sampling, free)
@@ -235,10 +235,10 @@ def _card(model: str) -> AdapterCard | None:
 
 def _source(model: str, card: AdapterCard | None, engine: str, job: CrystalJob, sampling: Sampling, free: bool) -> Draw:
     """Where the texts come from."""
-    from defectgen.design import crystals
     from defectgen.errors import UsageError
-    from defectgen.llm.engines import ENGINES, load_generator
-    from defectgen.llm.generate import TransformersGenerator
+    from defectgen.generate import sampling as crystal_sampling
+    from defectgen.llm.decode.engines import ENGINES, load_generator
+    from defectgen.llm.decode.transformers_engine import TransformersGenerator
     from defectgen.llm.loading import load_base
 
     if engine not in ENGINES:
@@ -251,5 +251,5 @@ def _source(model: str, card: AdapterCard | None, engine: str, job: CrystalJob, 
     else:
         raise UsageError(f"{engine} runs trained adapters, got base model {model}.", "Use --engine transformers.")
     if free and isinstance(generator, TransformersGenerator):
-        return crystals.free(generator.model, generator.tokenizer, job, sampling)
-    return crystals.constrained(generator, job, sampling)
+        return crystal_sampling.free(generator.model, generator.tokenizer, job, sampling)
+    return crystal_sampling.constrained(generator, job, sampling)

@@ -54,7 +54,7 @@ def score(
     from defectgen.core import get_host, host_names
     from defectgen.data.assets import cache_dir
     from defectgen.errors import DefectgenError, UsageError
-    from defectgen.places import require_writable
+    from defectgen.io.files import require_writable
     from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
     from defectgen.score.samples import read_samples, structure_files
 

@@ -23,7 +23,7 @@ def shrink(
     Each update is replaced by its truncated singular value decomposition. Measure what that costs with
     `defectgen evaluate defect --model`.
     """
-    from defectgen.llm.shrink import shrink_adapter
+    from defectgen.llm.rank_reduction import shrink_adapter
 
     result = shrink_adapter(adapter, output, rank)
     emit(

@@ -77,8 +77,8 @@ def _refuse(problems: list[str], count: int) -> None:
 
 
 def _encode(path: Path) -> dict[str, Any]:
-    from defectgen.core import read_structure
-    from defectgen.text.slices import graph_of_configuration, graph_of_structure
+    from defectgen.io.structures import read_structure
+    from defectgen.slices import graph_of_configuration, graph_of_structure
 
     structure = read_structure(path)
     found = _decoration(structure)
@@ -111,8 +111,8 @@ def _decoration(structure: Structure) -> Configuration | None:
 
 def _decode(files: list[Path], output: Path, python: Path | None, as_json: bool) -> None:
     from defectgen.errors import DefectgenError, UsageError
-    from defectgen.places import require_writable
-    from defectgen.text.slices import ReferencePackage, parse_slices
+    from defectgen.io.files import require_writable
+    from defectgen.slices import ReferencePackage, parse_slices
 
     if output.exists():
         raise UsageError(f"{output} exists already.", "Choose another folder.")

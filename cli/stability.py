@@ -13,11 +13,11 @@ from defectgen_cli.output import emit, progress, say
 
 if TYPE_CHECKING:
     from defectgen.errors import DefectgenError
-    from defectgen.score.crystal_files import NamedCrystal
-    from defectgen.score.hull import Hull
-    from defectgen.score.potentials import Potential
-    from defectgen.score.references import References
-    from defectgen.score.stability import RelaxationSettings
+    from defectgen.io.crystal_files import NamedCrystal
+    from defectgen.score.potentials.potential import Potential
+    from defectgen.stability.assessment import RelaxationSettings
+    from defectgen.stability.hull import Hull
+    from defectgen.stability.references import References
 
 PROJECT = "mp"
 """What --hull is given to ask the Materials Project."""
@@ -58,8 +58,7 @@ def stability(
     one of an earlier run, which goes on.
     """
     from defectgen import __version__
-    from defectgen.score.hull import TOTAL, save_hull
-    from defectgen.score.stability import (
+    from defectgen.stability.assessment import (
         MANIFEST,
         RelaxationSettings,
         check_folder,
@@ -69,6 +68,7 @@ def stability(
         summarize,
         write_structures,
     )
+    from defectgen.stability.hull import TOTAL, save_hull
 
     check_folder(output)
     found = _hull(hull)
@@ -121,8 +121,8 @@ def template(
     """
     import numpy as np
 
-    from defectgen.design.sample_folder import refuse_folder
-    from defectgen.design.template import template_swaps, write_swaps
+    from defectgen.generate.sample_folder import refuse_folder
+    from defectgen.generate.template import template_swaps, write_swaps
 
     refuse_folder(output)
     crystals = [(named.name, named.structure) for named in _read(files) if named.structure is not None]
@@ -134,7 +134,7 @@ def template(
 
 
 def _hull(given: str) -> Hull:
-    from defectgen.score.hull import project_hull, read_hull
+    from defectgen.stability.hull import project_hull, read_hull
     from defectgen.web import MaterialsProject
 
     if given == PROJECT:
@@ -145,7 +145,7 @@ def _hull(given: str) -> Hull:
 def _read(files: list[Path]) -> list[NamedCrystal]:
     """All crystals of files and folders; those that cannot be read are named on stderr."""
     from defectgen.errors import DefectgenError
-    from defectgen.score.crystal_files import read_crystals
+    from defectgen.io.crystal_files import read_crystals
 
     crystals: list[NamedCrystal] = []
     with progress("reading", None, "crystals") as advance:
@@ -170,7 +170,7 @@ def _read(files: list[Path]) -> list[NamedCrystal]:
 def _potential(name: str, m3gnet: str | None) -> Potential:
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
-    from defectgen.score.potentials import PotentialScorer
+    from defectgen.score.potentials.potential import PotentialScorer
     from defectgen.score.registry import ScorerOptions, load_scorer
 
     if name not in ("m3gnet", "chgnet"):
@@ -188,12 +188,12 @@ def _references(
     """Energies of the elements for a hull of formation energies, computed once for a folder."""
     from dataclasses import asdict
 
-    from defectgen.data.assets import file_hash
     from defectgen.errors import UsageError
-    from defectgen.score.crystal_files import read_crystals
-    from defectgen.score.hull import FORMATION
-    from defectgen.score.references import References, elemental_references, references_from_table
-    from defectgen.score.stability import ELEMENTS, REFERENCES, relax_all
+    from defectgen.io.crystal_files import read_crystals
+    from defectgen.io.files import file_hash
+    from defectgen.stability.assessment import ELEMENTS, REFERENCES, relax_all
+    from defectgen.stability.hull import FORMATION
+    from defectgen.stability.references import References, elemental_references, references_from_table
 
     if hull.scale != FORMATION:
         if elements is not None:

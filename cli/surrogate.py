@@ -44,9 +44,9 @@ def train(
     from defectgen.data.levels import fit_level_scales
     from defectgen.data.splits import split_by_class
     from defectgen.errors import UsageError
-    from defectgen.places import require_writable
-    from defectgen.score.parts import TARGETS
-    from defectgen.score.training import train_surrogate
+    from defectgen.io.files import require_writable
+    from defectgen.score.surrogate.host_models import TARGETS
+    from defectgen.score.surrogate.training import train_surrogate
 
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file, expected a folder.")
@@ -105,8 +105,8 @@ def evaluate(
     import json
 
     from defectgen.errors import UsageError
-    from defectgen.places import require_writable
-    from defectgen.score import evaluation
+    from defectgen.io.files import require_writable
+    from defectgen.score.surrogate import evaluation
 
     for path in (output, page):
         if path is not None and path.exists():
@@ -141,8 +141,8 @@ def _unseen(data: Path | None, sets: str, model: Path | None) -> tuple[pl.DataFr
     import polars as pl
 
     from defectgen.errors import DefectgenError
-    from defectgen.score.evaluation import predict_labelled
     from defectgen.score.surrogate import Surrogate
+    from defectgen.score.surrogate.evaluation import predict_labelled
 
     scorer = Surrogate.load(model)
     frame = _read(data, sets)
@@ -167,8 +167,8 @@ def _unseen(data: Path | None, sets: str, model: Path | None) -> tuple[pl.DataFr
 
 def _cross_validated(data: Path | None, sets: str, seed: int, threads: int) -> tuple[pl.DataFrame, dict[str, Any], str]:
     """Predictions for all rows by surrogates that have not seen them, what they are, and a title."""
-    from defectgen.score.parts import TARGETS
-    from defectgen.score.validation import cross_validate
+    from defectgen.score.surrogate.cross_validation import cross_validate
+    from defectgen.score.surrogate.host_models import TARGETS
 
     frame = _read(data, sets)
     with progress("cross-validation", N_FOLDS * frame["set"].n_unique() * len(TARGETS), "models") as advance:

@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: the hosts, the data sets, and a small folder in the published layout."""
+"""Fixtures that several packages share: the hosts, the data sets, and a small folder in the published layout."""
 
 from __future__ import annotations
 

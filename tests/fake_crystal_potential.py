@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from pymatgen.core import Lattice, Structure
 
-from defectgen.score.potentials import Evaluation
+from defectgen.score.potentials.potential import Evaluation
 
 ATOM_EV = {"Na": -1.3, "Cl": -1.8, "Mg": -1.5, "Ca": -2.0, "O": -4.9, "Fe": -8.0}
 VOLUME_AN_ATOM = 20.0

@@ -25,9 +25,9 @@ from defectgen.core.properties import COLUMNS
 from defectgen.data.assets import asset_path
 from defectgen.data.records import RecordSettings
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.config import FinetuneConfig
-from defectgen.tasks.defect import DefectTask
-from defectgen.text.encodings import PROMPT_VERSIONS, kinds_of
+from defectgen.llm.train.finetune_config import FinetuneConfig
+from defectgen.tasks.defect.defect_task import DefectTask
+from defectgen.tasks.defect.encodings import PROMPT_VERSIONS, kinds_of
 
 VARIABLE = "DEFECTGEN_TOKENIZERS"
 CONFIGS = sorted(package_folder("defectgen_configs").glob("defect/*.yaml"))
@@ -139,8 +139,8 @@ def test_two_steps_at_toy_width_with_the_real_tokenizer(
     path: Path, toy_models: Any, mos2: Host, tmp_path: Path
 ) -> None:
     from defectgen.llm.adapter import read_adapter
-    from defectgen.llm.dataset import CompletionDataset
-    from defectgen.llm.train import finetune
+    from defectgen.llm.train.dataset import CompletionDataset
+    from defectgen.llm.train.finetune import finetune
 
     config = load_config(FinetuneConfig, path)
     found = re.search(r"--encoding (\w+)", path.read_text())

@@ -8,7 +8,7 @@ import pytest
 
 from defectgen.config import config_name, find_config, load_config, package_folder
 from defectgen.errors import UsageError
-from defectgen.llm.config import FinetuneConfig
+from defectgen.llm.train.finetune_config import FinetuneConfig
 
 FILES = sorted(package_folder("defectgen_configs").glob("*/*.yaml"))
 

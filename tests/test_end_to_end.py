@@ -13,7 +13,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from defectgen.core import get_host, read_configuration
+from defectgen.core import get_host
+from defectgen.io.structures import read_configuration
 
 pytestmark = pytest.mark.network
 

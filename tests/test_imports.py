@@ -22,7 +22,7 @@ def modules_after(code: str) -> set[str]:
     [
         "import defectgen",
         "import defectgen.core",
-        "import defectgen.text.encodings, defectgen.tasks.defect",
+        "import defectgen.tasks.defect.encodings, defectgen.tasks.defect.defect_task",
         "import contextlib, io, defectgen_cli.app\n"
         "with contextlib.redirect_stdout(io.StringIO()): defectgen_cli.app.main(['--help'])",
     ],
@@ -32,7 +32,10 @@ def test_light_parts_import_nothing_heavy(code: str) -> None:
 
 
 def test_the_training_side_needs_no_polars_pymatgen_or_catboost() -> None:
-    assert modules_after("import defectgen.llm.train, defectgen.llm.generate") == {"torch", "transformers"}
+    assert modules_after("import defectgen.llm.train.finetune, defectgen.llm.decode.transformers_engine") == {
+        "torch",
+        "transformers",
+    }
 
 
 def test_help_takes_less_than_half_a_second_of_cpu() -> None:

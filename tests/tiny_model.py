@@ -63,7 +63,7 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_generator(tiny_model_dir: Path) -> Any:
-    from defectgen.llm.generate import TransformersGenerator
+    from defectgen.llm.decode.transformers_engine import TransformersGenerator
     from defectgen.llm.loading import load_base
 
     model, tokenizer, _ = load_base(str(tiny_model_dir), "float32")

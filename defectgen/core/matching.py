@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -170,35 +168,3 @@ def configuration_from_structure(
     species = [site.specie.symbol for site in structure]
     lattice = np.asarray(structure.lattice.matrix)
     return configuration_from_atoms(host, lattice, species, np.asarray(structure.frac_coords), tolerance_angstrom)
-
-
-def read_structure(path: Path) -> Structure:
-    """The structure in a CIF or POSCAR file.
-
-    Raises:
-        DefectgenError: no such file, or one that cannot be read as a structure.
-    """
-    from pymatgen.core import Structure
-
-    if not path.is_file():
-        raise DefectgenError(f"{path} is not a file.", "Expected a CIF or a POSCAR.")
-    try:
-        with warnings.catch_warnings():  # about rounding of coordinates, well below any tolerance here
-            warnings.simplefilter("ignore")
-            return Structure.from_file(path)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise DefectgenError(f"{path}: cannot be read as a CIF or POSCAR ({reason:.100}).") from error
-
-
-def read_configuration(host: Host, path: Path) -> Configuration:
-    """The configuration in a CIF or POSCAR file.
-
-    Raises:
-        DefectgenError: no such file, or one that cannot be read as a structure.
-        NotADecorationError: no decoration of the host.
-    """
-    try:
-        return configuration_from_structure(host, read_structure(path))
-    except NotADecorationError as error:
-        raise NotADecorationError(f"{path} is no decoration of {host.name} {host.size}: {error}") from error

@@ -1,1 +1,1 @@
-""""""
+"""Data sets, their cards, readers, splits and instruction records."""

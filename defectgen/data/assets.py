@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from defectgen import __version__
 from defectgen.data.cards import Card, Citation, get_card
 from defectgen.errors import DefectgenError
+from defectgen.io.files import file_hash
 
 CACHE_VARIABLE = "DEFECTGEN_CACHE"
 MANIFEST_NAME = "manifest.json"
@@ -119,12 +119,6 @@ def asset_path(name: str) -> Path:
     raise DefectgenError(
         f"{KIND_NAMES[card.kind]} {name} is {problem} in the cache ({folder}).", f"Run: {fetch_command(card)}"
     )
-
-
-def file_hash(path: Path, algorithm: Literal["sha256", "md5"] = "sha256") -> str:
-    """Checksum of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from defectgen.data.mp20 import LABELS, CrystalData, crystal_of, shared_formulas
 from defectgen.data.record_files import write_records
 from defectgen.data.splits import PARTS
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.tasks.bulk import BulkTask
-from defectgen.text.crystals import BULK_PROMPT_VERSION
+from defectgen.tasks.bulk.bulk_task import BulkTask
+from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
 
 CONDITIONS = {
     "formula": "formula",
@@ -59,7 +59,7 @@ class BulkRecordSettings:
 def make_bulk_records(frame: pl.DataFrame, split: str, settings: BulkRecordSettings) -> Iterator[dict[str, Any]]:
     """The records of one part of the split, in the order of the ids.
 
-    What each draws: see `defectgen.tasks.bulk.BulkTask`.
+    What each draws: see `defectgen.tasks.bulk.bulk_task.BulkTask`.
 
     Args:
         frame: columns of `CrystalData.frame`, with ``split``.

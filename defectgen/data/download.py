@@ -17,7 +17,7 @@ from typing import IO, Protocol
 import httpx
 from pydantic import ValidationError
 
-from defectgen.data.assets import CACHE_VARIABLE, Manifest, file_hash, finish_asset, locked, require_files, staging_dir
+from defectgen.data.assets import CACHE_VARIABLE, Manifest, finish_asset, locked, require_files, staging_dir
 from defectgen.data.cards import (
     Card,
     FromFolder,
@@ -28,6 +28,7 @@ from defectgen.data.cards import (
     StoredObject,
 )
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.files import file_hash
 from defectgen.web import ATTEMPTS, TRANSIENT_STATUS, wait_before
 
 TIMEOUT_S = 30.0

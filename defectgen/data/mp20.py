@@ -15,11 +15,11 @@ from typing import Any
 
 import polars as pl
 
-from defectgen.core.cif import CifError, check_apart, crystal_from_cif
 from defectgen.core.crystal import Crystal
 from defectgen.data.splits import PARTS, split_by_class
-from defectgen.data.tables import cached_table
+from defectgen.data.table_cache import cached_table
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.crystal_cif import CifError, check_apart, crystal_from_cif
 
 READER_VERSION = 1
 """Counts changes of what the reader returns; cached tables of another version are not used."""

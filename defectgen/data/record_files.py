@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from defectgen.data.assets import file_hash
 from defectgen.data.splits import PARTS
 from defectgen.errors import UsageError
+from defectgen.io.files import file_hash
 
 MANIFEST = "manifest.json"
 STAGE = "build-data"

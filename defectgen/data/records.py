@@ -18,9 +18,9 @@ from defectgen.core.properties import COLUMNS
 from defectgen.data.record_files import write_records
 from defectgen.data.splits import PARTS
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.tasks.defect import BY_DFT, VALUES_BY, DefectTask
-from defectgen.text.encodings import PROMPT_VERSIONS
-from defectgen.text.wording import PLAIN
+from defectgen.tasks.defect.defect_task import BY_DFT, VALUES_BY, DefectTask
+from defectgen.tasks.defect.encodings import PROMPT_VERSIONS
+from defectgen.tasks.defect.wording import PLAIN
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RecordSettings:
     """What decides the records besides the data.
 
     Attributes:
-        encoding: see `defectgen.text.encodings`.
+        encoding: see `defectgen.tasks.defect.encodings`.
         copies: records a structure in the training part, each with its own draw of properties and
             kinds; the other parts hold one.
         rotations: show a random image under the host's symmetry in each training record instead of the
@@ -40,7 +40,7 @@ class RecordSettings:
         cartesian: see `DefectTask`; each record turns the axes by a random angle about the normal.
         split: how the parts were drawn, see `defectgen.data.splits`.
         enlarge: random structures with the surrogate's values that were added to the training part of each
-            high-density set, see `defectgen.design.enlarge`.
+            high-density set, see `defectgen.design.pseudo_labels`.
         surrogate: checksum of that surrogate.
         seed: of every random draw.
     """
@@ -86,7 +86,7 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
         ``id``, ``host``, ``supercell``, ``set``, ``split``, ``configuration`` (canonical key),
         ``label``, ``n_defects``, ``values`` (the drawn conditions in eV), ``values_by`` (``dft`` or
         ``surrogate``), ``kinds``, ``writing`` (how a long prompt is worded, see
-        `defectgen.text.wording.Writing`), ``prompt`` and ``completion``.
+        `defectgen.tasks.defect.wording.Writing`), ``prompt`` and ``completion``.
     """
     task = settings.task
     rows = frame.filter(pl.col("split") == split).sort("set", "id")

@@ -28,7 +28,7 @@ from defectgen.core import (
     get_host,
 )
 from defectgen.data.levels import LevelScale, align_levels, reference_scale, scale_of
-from defectgen.data.tables import cached_table
+from defectgen.data.table_cache import cached_table
 from defectgen.errors import DefectgenError, UsageError
 
 READER_VERSION = 2

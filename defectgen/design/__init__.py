@@ -1,1 +1,1 @@
-""""""
+"""Design of defect structures: from wanted levels to ranked candidates."""

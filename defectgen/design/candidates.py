@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.core.properties import BY_COLUMN, COLUMNS
-from defectgen.text.numbers import format_number
+from defectgen.tasks.numbers import format_number
 
 if TYPE_CHECKING:
-    from defectgen.score.relaxation import Relaxation
+    from defectgen.score.potentials.relaxation import Relaxation
 
 PRISTINE_VBM = "pristine VBM"
 """`DesignRun.reference` when levels count from the valence band maximum of the pristine host."""

@@ -14,11 +14,11 @@ from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.design.candidates import Target
 from defectgen.design.pipeline import rank
-from defectgen.design.proposals import Ask, Proposer
+from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError
 from defectgen.score.protocol import Scorer
-from defectgen.tasks.defect import LEVEL_PAIR
+from defectgen.tasks.defect.defect_task import LEVEL_PAIR
 
 WITHIN_EV = 0.02
 
@@ -27,7 +27,7 @@ Labels = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ProposerEvaluation:
     """What one proposer reached on all targets.
 
     Attributes:
@@ -75,7 +75,7 @@ def evaluate_proposer(
     n: int,
     seed: int,
     progress: Callable[[int], None] = lambda _: None,
-) -> Evaluation:
+) -> ProposerEvaluation:
     """Draw `n` proposals for each target and measure them.
 
     Args:
@@ -111,7 +111,7 @@ def evaluate_proposer(
         "structures_per_s": proposed / seconds if seconds else None,
         **measure(samples),
     }
-    return Evaluation(metrics, samples)
+    return ProposerEvaluation(metrics, samples)
 
 
 def evaluate_pool(
@@ -121,7 +121,7 @@ def evaluate_pool(
     scorer: Scorer,
     training: Collection[str],
     labels: Labels,
-) -> Evaluation:
+) -> ProposerEvaluation:
     """The best of one pool of structures for each target, by the surrogate.
 
     Args:
@@ -143,12 +143,12 @@ def evaluate_pool(
         best = everything[int(np.nanargmin(distances))]
         rows.append(judge(target, [best], scorer, training, labels))
     samples = pl.concat(rows)
-    return Evaluation({"targets": len(targets), "pool": len(keys), **measure(samples)}, samples)
+    return ProposerEvaluation({"targets": len(targets), "pool": len(keys), **measure(samples)}, samples)
 
 
 def nearest_labelled(
     host: Host, targets: Sequence[Target], scorer: Scorer, training: Collection[str], labels: Labels
-) -> Evaluation:
+) -> ProposerEvaluation:
     """The labelled training structure nearest to each target by DFT."""
     keys = sorted(key for key in labels if key in training)
     values = np.array([[labels[key][column] for column in LEVEL_PAIR] for key in keys])
@@ -158,7 +158,7 @@ def nearest_labelled(
         best = keys[int(np.abs(values - wanted).sum(axis=1).argmin())]
         rows.append(judge(target, [Configuration.from_key(host, best)], scorer, training, labels))
     samples = pl.concat(rows)
-    return Evaluation({"targets": len(targets), "pool": len(keys), **measure(samples)}, samples)
+    return ProposerEvaluation({"targets": len(targets), "pool": len(keys), **measure(samples)}, samples)
 
 
 def judge(
@@ -168,7 +168,7 @@ def judge(
     training: Collection[str],
     labels: Labels,
 ) -> pl.DataFrame:
-    """The rows of `Evaluation.samples` for the proposals of one target, in their order."""
+    """The rows of `ProposerEvaluation.samples` for the proposals of one target, in their order."""
     ranked = {c.configuration.key: c for c in rank(target, {c.key: c for c in configurations}, scorer, training)}
     seen: set[str] = set()
     rows = []

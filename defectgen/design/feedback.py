@@ -1,7 +1,7 @@
 """Pairs of a model's own proposals, one nearer to what was asked for: what it learns most from once it knows the task.
 
 Levels of training structures are asked for, the proposals are judged by label or surrogate, and for each target a
-better and a worse one are written down. `defectgen.llm.preferences` trains on them.
+better and a worse one are written down. `defectgen.llm.train.preferences` trains on them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 from defectgen import __version__
 from defectgen.core import Configuration, get_host
 from defectgen.data.record_files import MANIFEST, PROPOSALS, UNFINISHED, write_records
-from defectgen.design.proposals import Ask, Proposer
+from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.design_metric import distance_ev, labels_of, levels_of, structure_of, value_levels
+from defectgen.llm.train.design_metric import distance_ev, labels_of, levels_of, structure_of, value_levels
 from defectgen.score.protocol import Scorer
-from defectgen.tasks.defect import BY_DFT, LEVEL_PAIR, VALUES_BY, DefectTask
+from defectgen.tasks.defect.defect_task import BY_DFT, LEVEL_PAIR, VALUES_BY, DefectTask
 
 CHUNK = 64
 """Targets whose proposals are drawn and written down together; an interrupted run goes on after the last chunk."""
@@ -56,7 +56,7 @@ class FeedbackSettings:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedProposals:
     """Proposals for the levels of one training structure.
 
     Attributes:
@@ -94,7 +94,7 @@ def judge_proposals(
     training: Sequence[Record],
     held_back: Sequence[Record],
     settings: FeedbackSettings,
-) -> Iterator[list[Judged]]:
+) -> Iterator[list[JudgedProposals]]:
     """Draw and judge proposals for targets, a chunk of one set at a time.
 
     Args:
@@ -121,7 +121,7 @@ def judge_proposals(
             distinct = {key: configuration for made in found for key, configuration in made.items()}
             values = dict(zip(distinct, value_levels(list(distinct.values()), labels, scorer), strict=True))
             yield [
-                Judged(
+                JudgedProposals(
                     record,
                     {key: distance_ev(value, levels_of(record)) for key in made if (value := values[key]) is not None},
                 )
@@ -129,7 +129,7 @@ def judge_proposals(
             ]
 
 
-def choose_pair(judged: Judged, settings: FeedbackSettings) -> tuple[str, str] | None:
+def choose_pair(judged: JudgedProposals, settings: FeedbackSettings) -> tuple[str, str] | None:
     """A better and a worse proposal; None where all are good enough, or none is clearly better.
 
     The better one is drawn from those within reach of the target or, where there is none, is the nearest.
@@ -144,7 +144,7 @@ def choose_pair(judged: Judged, settings: FeedbackSettings) -> tuple[str, str] |
     return (better, str(rng.choice(far))) if far else None
 
 
-def pair_record(judged: Judged, task: DefectTask, settings: FeedbackSettings) -> Record | None:
+def pair_record(judged: JudgedProposals, task: DefectTask, settings: FeedbackSettings) -> Record | None:
     """The instruction record of a target's pair: that of the better proposal, with the worse one in ``rejected``."""
     pair = choose_pair(judged, settings)
     if pair is None:
@@ -249,7 +249,7 @@ def write_feedback(
     )
 
 
-def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: bool) -> list[Judged]:
+def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: bool) -> list[JudgedProposals]:
     """What an earlier run judged; begins the file if there is none.
 
     Raises:
@@ -268,10 +268,10 @@ def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: b
             )
         whole = []
     if whole and len(whole) == len(lines):
-        return [Judged(**json.loads(line)) for line in whole[1:]]
+        return [JudgedProposals(**json.loads(line)) for line in whole[1:]]
     output.mkdir(parents=True, exist_ok=True)
     if not (output / MANIFEST).exists():
         (output / UNFINISHED).touch()
     part.write_text("".join(whole or [json.dumps(header) + "\n"]), encoding="utf-8")
     part.replace(path)
-    return [Judged(**json.loads(line)) for line in whole[1:]]
+    return [JudgedProposals(**json.loads(line)) for line in whole[1:]]

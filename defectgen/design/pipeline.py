@@ -15,11 +15,11 @@ from defectgen.core.host import Host
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.data.levels import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target
-from defectgen.design.proposals import Ask, Proposer
+from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.potentials.relaxation import Relaxation
 from defectgen.score.protocol import Scorer, uncertainty_column
-from defectgen.score.relaxation import Relaxation
 
 SINGLE_SHARE = 0.25
 """Share of a target's proposals that ask for one of its properties alone."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError
-from defectgen.text.crystals import BULK_PROMPT_VERSION
-from defectgen.text.encodings import PROMPT_VERSIONS
+from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
+from defectgen.tasks.defect.encodings import PROMPT_VERSIONS
 
 BULK = "bulk"
 """Encoding of the records of bulk crystals; the others are of defects in hosts."""

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from defectgen.errors import DefectgenError
-from defectgen.llm.head import OutputLayer
-from defectgen.llm.masks import TokenGrammar
+from defectgen.llm.decode.token_grammar import TokenGrammar
+from defectgen.llm.output_layer import OutputLayer
 from defectgen.llm.tokens import piece_ids, prompt_ids
-from defectgen.text.grammar import Grammar
+from defectgen.tasks.grammar import Grammar
 
 
 @dataclass(frozen=True)

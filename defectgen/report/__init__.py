@@ -1,7 +1,7 @@
 """Tables, pictures, pages and files of a design run."""
 
+from defectgen.report.design_page import render_report
 from defectgen.report.export import FORMATS, check_output_folder, write_run
-from defectgen.report.html import render_report
 from defectgen.report.lattice import lattice_svg
 from defectgen.report.table import candidate_table, render_table
 

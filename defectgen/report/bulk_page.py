@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from defectgen.metrics.definitions import BY_NAME
 from defectgen.report.parity import STYLE
-from defectgen.score.bulk.definitions import BY_NAME
 
 TABLE = (
     ("structural", "struct"),

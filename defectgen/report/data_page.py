@@ -28,7 +28,7 @@ from defectgen.report.data_plots import (
     set_title,
 )
 from defectgen.report.lattice import lattice_svg
-from defectgen.report.templates import template
+from defectgen.report.page_templates import template
 
 if TYPE_CHECKING:
     from markupsafe import Markup

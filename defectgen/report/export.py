@@ -14,13 +14,12 @@ from pathlib import Path, PurePath, PurePosixPath
 
 import defectgen
 from defectgen.core.properties import COLUMNS
-from defectgen.data.assets import file_hash
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.places import require_writable
-from defectgen.report.html import render_report
+from defectgen.io.files import file_hash, require_writable
+from defectgen.io.writers import STRUCTURE_WRITERS, comment
+from defectgen.report.design_page import render_report
 from defectgen.report.rows import RELAXATION_COLUMNS, STRUCTURE_FORMATS, Row, run_rows
-from defectgen.report.structures import STRUCTURE_WRITERS, comment
 from defectgen.score.protocol import uncertainty_column
 
 MANIFEST = "manifest.json"

@@ -62,7 +62,7 @@ def parity_page(
 
     Args:
         predictions: columns ``set``, ``property``, ``true``, ``predicted``, ``half_width``.
-        metrics: by set and property, as `defectgen.score.evaluation.metrics` gives them.
+        metrics: by set and property, as `defectgen.score.surrogate.evaluation.metrics` gives them.
         means: over the sets, by property.
         title: what was evaluated.
     """

@@ -46,15 +46,15 @@ def _surrogate(options: ScorerOptions) -> Scorer:
 
 
 def _m3gnet(options: ScorerOptions) -> Scorer:
-    from defectgen.score.m3gnet import load_m3gnet
-    from defectgen.score.potentials import PotentialScorer
+    from defectgen.score.potentials.m3gnet import load_m3gnet
+    from defectgen.score.potentials.potential import PotentialScorer
 
     return PotentialScorer(load_m3gnet(options.m3gnet, options.cache))
 
 
 def _chgnet(_: ScorerOptions) -> Scorer:
-    from defectgen.score.chgnet import load_chgnet
-    from defectgen.score.potentials import PotentialScorer
+    from defectgen.score.potentials.chgnet import load_chgnet
+    from defectgen.score.potentials.potential import PotentialScorer
 
     return PotentialScorer(load_chgnet())
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectgen.core import Configuration, Host, NotADecorationError, configuration_from_structure, read_structure
+from defectgen.core import Configuration, Host, NotADecorationError, configuration_from_structure
 from defectgen.errors import DefectgenError
-from defectgen.score.potentials import atoms_problem, import_extra
+from defectgen.extras import import_extra
+from defectgen.io.structures import atoms_problem, read_structure
 from defectgen.score.protocol import Sample
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.score.conformal import MIN_TRAIN_ROWS, quantile
+from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
 from defectgen.score.metadata import read_metadata
 from defectgen.score.protocol import uncertainty_column
 from defectgen.score.trees import TreeSettings, fit_trees, load_trees, predict_trees, save_trees
-from defectgen.text.slices import encode_configuration, parse_slices
+from defectgen.slices import encode_configuration, parse_slices
 
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor

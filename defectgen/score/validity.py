@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.score.potentials import atoms_problem
+from defectgen.io.structures import atoms_problem
 from defectgen.score.protocol import Sample
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Structure
 
-from defectgen.score.potentials import Evaluation, PotentialScorer
+from defectgen.score.potentials.potential import Evaluation, PotentialScorer
 
 
 class CountingPotential:

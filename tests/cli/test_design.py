@@ -135,7 +135,7 @@ def test_configurations_that_do_not_fit(
 
 def test_every_shipped_configuration_fits(tmp_path: Path) -> None:
     from defectgen.config import find_config, load_config
-    from defectgen.llm.config import FinetuneConfig
+    from defectgen.llm.train.finetune_config import FinetuneConfig
 
     slides = load_config(FinetuneConfig, find_config("llama3-8b", "defect"))
     assert (slides.learning_rate, slides.epochs, slides.quantization) == (1e-4, 10, "none")

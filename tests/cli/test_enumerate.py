@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from defectgen.core import Configuration, get_host, read_configuration
+from defectgen.core import Configuration, get_host
+from defectgen.io.structures import read_configuration
 from defectgen_cli.app import main
 
 

@@ -15,7 +15,7 @@ from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_dataset
 from defectgen.errors import DefectgenError
 from defectgen.llm.adapter import INSTALLED_PROMPTS, METADATA, WEIGHTS
-from defectgen.llm.dataset import read_records
+from defectgen.llm.train.dataset import read_records
 from defectgen_cli.app import main
 
 

@@ -16,7 +16,7 @@ from pymatgen.core import Lattice, Structure
 from tiny_model import tiny_model_dir
 
 from defectgen.core.crystal import Crystal
-from defectgen.score.bulk.structural import radii_apart
+from defectgen.metrics.atom_distances import radii_apart
 from defectgen_cli import generate as command
 from defectgen_cli.app import main
 
@@ -67,7 +67,7 @@ def adapter(tiny_model_dir: Path, tmp_path: Path) -> Path:
     from transformers import AutoModelForCausalLM
 
     from defectgen.llm.adapter import METADATA, AdapterCard
-    from defectgen.text.crystals import BULK_PROMPT_VERSION
+    from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
     lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")

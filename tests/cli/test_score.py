@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from defectgen.core import VACANCY, Configuration, Host, get_host
-from defectgen.report.structures import cif_text, poscar_text
+from defectgen.io.writers import cif_text, poscar_text
 from defectgen.score import registry
 from defectgen_cli.app import main
 

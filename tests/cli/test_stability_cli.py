@@ -10,7 +10,7 @@ import pytest
 from fake_crystal_potential import CrystalPotential, element_cell, rocksalt
 from pymatgen.core import Element, Structure
 
-from defectgen.score.hull import TOTAL, Hull, read_hull
+from defectgen.stability.hull import TOTAL, Hull, read_hull
 from defectgen.web import KEY_VARIABLE
 from defectgen_cli import stability as command
 from defectgen_cli.app import main
@@ -183,14 +183,14 @@ def test_refused_draws_of_a_samples_folder_are_counted_apart(
 def test_what_the_materials_project_answered_is_kept(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from defectgen.score import stability
+    from defectgen.stability import assessment
 
     def interrupted(_: object, hull: Hull, __: object) -> None:
         hull.points["NaCl"] = -3.4
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "_hull", lambda _: Hull("made", TOTAL, "", {}))
-    monkeypatch.setattr(stability, "judge", interrupted)
+    monkeypatch.setattr(assessment, "judge", interrupted)
     assert main(["stability", str(files), "--hull", "mp", "-o", str(tmp_path / "out")]) == 130
     assert read_hull(tmp_path / "out" / "hull.csv").points == {"NaCl": -3.4}
 

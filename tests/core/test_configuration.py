@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectgen.core import Configuration, Host, get_host, host_names, parse_label, site_permutations
-from defectgen.core.matching import NotADecorationError, configuration_from_structure, read_configuration
+from defectgen.core.matching import NotADecorationError, configuration_from_structure
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.structures import read_configuration
 
 N_OPERATIONS = {"MoS2": 768, "WSe2": 768, "BN": 384, "GaSe": 432, "InSe": 432, "P": 144 * 2}
 MAX_DEFECTS = 12

@@ -14,8 +14,8 @@ from defectgen.core.crystal import Crystal
 from defectgen.data.bulk_records import CONDITIONS, BulkRecordSettings, build_bulk_data, make_bulk_records
 from defectgen.data.mp20 import CrystalData, crystal_of, read_crystals, split_by_formula
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.text.crystals import BULK_PROMPT_VERSION, parse_crystal, parse_element
-from defectgen.text.encodings import MASK
+from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION, parse_crystal, parse_element
+from defectgen.tasks.parsing import MASK
 
 S_AND_SI = Crystal(
     (5.0, 5.0, 5.0),

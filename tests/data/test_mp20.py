@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 from crystal_files import cif_text, made_up_crystals, published_rows, write_csv
 
-from defectgen.core.cif import crystal_from_cif
 from defectgen.core.crystal import Crystal
 from defectgen.data import mp20
 from defectgen.data.mp20 import crystal_of, read_crystals, shared_formulas, split_by_formula
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.crystal_cif import crystal_from_cif
 
 DATA_VARIABLE = "DEFECTGEN_MP20"
 CRYSTALS = made_up_crystals(20, seed=1)

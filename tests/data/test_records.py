@@ -14,8 +14,8 @@ from defectgen.data.records import RecordSettings, build_data, make_records
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.errors import UsageError
-from defectgen.text.encodings import ENCODINGS
-from defectgen.text.wording import Writing
+from defectgen.tasks.defect.encodings import ENCODINGS
+from defectgen.tasks.defect.wording import Writing
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ from defectgen.data.record_files import PROPOSALS
 from defectgen.data.records import RecordSettings, build_data
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_dataset
-from defectgen.design.feedback import FeedbackSettings, Judged, choose_pair, choose_targets, write_feedback
-from defectgen.design.proposals import Ask, Proposal, RandomProposer
+from defectgen.design.feedback import FeedbackSettings, JudgedProposals, choose_pair, choose_targets, write_feedback
+from defectgen.design.proposers import Ask, Proposal, RandomProposer
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.dataset import read_records
-from defectgen.llm.train import read_manifest
-from defectgen.tasks.defect import LEVEL_PAIR, DefectTask
+from defectgen.llm.train.dataset import read_records
+from defectgen.llm.train.finetune import read_manifest
+from defectgen.tasks.defect.defect_task import LEVEL_PAIR, DefectTask
 
 SETTINGS = FeedbackSettings(targets=30, n=6, temperature=0.8, within_ev=0.3, sets=("MoS2", "WSe2"), seed=0)
 SOURCES = {"model": "random", "surrogate": "counting"}
@@ -127,7 +127,7 @@ def test_other_settings_and_foreign_files_are_refused(records: Path, tmp_path: P
 def test_which_proposals_become_a_pair(
     distances: dict[str, float], better: set[str] | None, worse: set[str] | None
 ) -> None:
-    pair = choose_pair(Judged({"set": "MoS2", "id": "1"}, distances), SETTINGS)
+    pair = choose_pair(JudgedProposals({"set": "MoS2", "id": "1"}, distances), SETTINGS)
     if better is None or worse is None:
         assert pair is None
     else:

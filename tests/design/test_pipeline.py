@@ -14,7 +14,7 @@ from defectgen.data.levels import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Target
 from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, level_errors, nearest_labelled
 from defectgen.design.pipeline import DesignSettings, RawReference, design, seed_for
-from defectgen.design.proposals import Ask, Proposal, RandomProposer, WithSearch
+from defectgen.design.proposers import Ask, Proposal, RandomProposer, WithSearch
 
 TARGET = Target("1", (("homo_ev", 0.5), ("lumo_ev", 1.0)))
 

@@ -7,7 +7,7 @@ import pytest
 from defectgen.core import Configuration, Host
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
 from defectgen.design.pipeline import relax_top
-from defectgen.score.relaxation import CONVERGED, EXPLODED, Relaxation
+from defectgen.score.potentials.relaxation import CONVERGED, EXPLODED, Relaxation
 
 
 def made_run(host: Host) -> DesignRun:

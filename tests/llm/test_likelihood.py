@@ -11,11 +11,12 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, PhiC
 
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError
-from defectgen.llm.generate import Request, Sampling, TransformersGenerator
+from defectgen.llm.decode.generator import Request, Sampling
+from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.tokens import piece_ids, prompt_ids
-from defectgen.tasks.defect import DefectTask
-from defectgen.text.encodings import ENCODINGS, Encoding
+from defectgen.tasks.defect.defect_task import DefectTask
+from defectgen.tasks.defect.encodings import ENCODINGS, Encoding
 
 VALUES = {"homo_ev": 0.05, "lumo_ev": 1.15}
 

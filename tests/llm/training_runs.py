@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from defectgen.llm.adapter import WEIGHTS
-from defectgen.llm.config import FinetuneConfig, LoraSettings
+from defectgen.llm.train.finetune_config import FinetuneConfig, LoraSettings
 
 
 def config(model: Path, **changes: Any) -> FinetuneConfig:

@@ -6,10 +6,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from defectgen.core import Configuration, read_configuration
+from defectgen.core import Configuration
 from defectgen.core.properties import COLUMNS
 from defectgen.design.candidates import DesignRun, Target
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.structures import read_configuration
 from defectgen.report import export
 from defectgen.report.export import check_output_folder, write_run
 from defectgen.report.rows import run_rows, safe_name

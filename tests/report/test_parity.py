@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from defectgen.report.parity import MAX_POINTS, SIDE_PX, parity_page, parity_svg
-from defectgen.score.evaluation import means, metrics
+from defectgen.score.surrogate.evaluation import means, metrics
 
 ROWS = pl.DataFrame(
     {

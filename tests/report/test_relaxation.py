@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 from pymatgen.core import Structure
 
-from defectgen.core import Configuration, read_structure
+from defectgen.core import Configuration
 from defectgen.core.matching import configuration_from_structure
 from defectgen.design.candidates import DesignRun
+from defectgen.io.structures import read_structure
+from defectgen.report.design_page import render_report
 from defectgen.report.export import write_run
-from defectgen.report.html import render_report
 from defectgen.report.rows import RELAXATION_COLUMNS
-from defectgen.score.relaxation import CONVERGED, TOO_CLOSE, Relaxation
+from defectgen.score.potentials.relaxation import CONVERGED, TOO_CLOSE, Relaxation
 
 
 def relaxed(configuration: Configuration, status: str = CONVERGED) -> Relaxation:

@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.score.potentials import PotentialScorer
+from defectgen.score.potentials.potential import PotentialScorer
 from defectgen.score.protocol import Sample
 from defectgen.score.registry import (
     NO_CONFIGURATION,

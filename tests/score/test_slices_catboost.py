@@ -15,7 +15,6 @@ from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score import Scorer, uncertainty_column
-from defectgen.score.evaluation import PER_SITE, evaluate
 from defectgen.score.slices_catboost import (
     COLUMNS,
     FOLDER_VARIABLE,
@@ -25,8 +24,9 @@ from defectgen.score.slices_catboost import (
     train,
     words_of,
 )
+from defectgen.score.surrogate.evaluation import PER_SITE, evaluate
 from defectgen.score.trees import TreeSettings
-from defectgen.text.slices import encode_configuration
+from defectgen.slices import encode_configuration
 
 FEW_TREES = TreeSettings(iterations=80, depth=3, learning_rate=0.2)
 

@@ -1,0 +1,143 @@
+"""Proposers: where candidate configurations come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from defectgen.core.configuration import Configuration, canonicalize
+from defectgen.core.host import Host
+from defectgen.llm.decode.generator import Generator, Request, Sampling
+from defectgen.tasks.defect.defect_task import DefectTask
+from defectgen.tasks.defect.site_grammar import allowed_for_kinds
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A wish for configurations.
+
+    Attributes:
+        values: wanted properties by column in eV, levels relative to the pristine host's VBM.
+        n: number of proposals.
+        seed: of these proposals.
+        whole: whether the values are all that is wanted, and not one of several.
+    """
+
+    values: Mapping[str, float]
+    n: int
+    seed: int
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One configuration for one ask; `configuration` is None where nothing valid came.
+
+    Attributes:
+        ask: index of the ask.
+        configuration: canonical form.
+        reason: why there is none.
+    """
+
+    ask: int
+    configuration: Configuration | None
+    reason: str = ""
+
+
+class Proposer(Protocol):
+    """Turns asks into configurations of a host."""
+
+    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        """As many proposals for each ask as it wants, invalid ones included."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelProposer:
+    """The language model under the grammar of valid completions.
+
+    Attributes:
+        generator: the engine.
+        task: prompts and completions.
+        min_defects: fewest defects in a proposal.
+        max_defects: most defects in a proposal.
+        kinds: kinds of defects to make; empty for any.
+        sampling: how tokens are drawn.
+    """
+
+    generator: Generator
+    task: DefectTask
+    min_defects: int
+    max_defects: int
+    kinds: tuple[str, ...]
+    sampling: Sampling
+
+    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        """See `Proposer`."""
+        grammar = self.task.grammar(host, self.max_defects, min_defects=self.min_defects, kinds=self.kinds)
+        plain = self.task.prompt(host, {}, self.kinds)
+        requests = [Request(self.task.prompt(host, a.values, self.kinds), grammar, a.n, a.seed, plain) for a in asks]
+        for completion in self.generator.generate(requests, self.sampling):
+            configuration = self.task.parse(host, completion.text)
+            yield Proposal(completion.request, configuration.canonical())
+
+
+@dataclass(frozen=True)
+class RandomProposer:
+    """Random decorations under the host's rules, whatever is asked for: the baseline.
+
+    The number of defects is uniform from `min_defects` to `max_defects`, the sites are uniform without
+    replacement, and the species on each are uniform among those allowed (of the `kinds` given, if any).
+    """
+
+    max_defects: int
+    min_defects: int = 1
+    kinds: tuple[str, ...] = ()
+
+    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        """See `Proposer`."""
+        admitted = allowed_for_kinds(host, self.kinds)
+        changeable = [site for site in range(host.n_sites) if admitted[host.site_cell(site)[0]]]
+        for index, ask in enumerate(asks):
+            rng = np.random.default_rng(ask.seed)
+            drawn = []
+            for _ in range(ask.n):
+                count = int(rng.integers(self.min_defects, self.max_defects + 1))
+                sites = rng.choice(changeable, size=count, replace=False)
+                allowed = [admitted[host.site_cell(int(site))[0]] for site in sites]
+                edits = [(int(s), str(rng.choice(options))) for s, options in zip(sites, allowed, strict=True)]
+                drawn.append(Configuration.of(host, edits))
+            yield from (Proposal(index, configuration) for configuration in canonicalize(drawn))
+
+
+@dataclass(frozen=True)
+class WithSearch:
+    """Another proposer, and random structures beside it for the ranking to choose from.
+
+    Where cells are crowded, a surrogate that picks among many random structures comes nearer than what a model
+    trained on a few hundred of them proposes. One pool is drawn for all asks for a whole target.
+
+    Attributes:
+        first: the other proposer.
+        random: draws the pool.
+        count: structures in the pool.
+        seed: of the pool.
+    """
+
+    first: Proposer
+    random: RandomProposer
+    count: int
+    seed: int
+
+    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        """See `Proposer`; the pool comes last."""
+        yield from self.first.propose(host, asks)
+        if not self.count or not asks:
+            return
+        pool = list(self.random.propose(host, [Ask({}, self.count, self.seed)]))
+        for index, ask in enumerate(asks):
+            if ask.whole:
+                yield from (Proposal(index, proposal.configuration) for proposal in pool)

@@ -1,0 +1,108 @@
+"""More training structures for the high-density sets: random ones, with the surrogate's values as labels.
+
+2DMD holds 500 structures a host at high density (Huang et al. 2023, doi 10.1038/s41699-023-00369-1), and a cell with
+two dozen defects has far more decorations than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import polars as pl
+
+from defectgen.core import Configuration, Host, canonicalize, get_host
+from defectgen.core.classes import DefectClass, class_from_label, element_sites
+from defectgen.core.properties import COLUMNS
+from defectgen.design.seeds import seed_for
+from defectgen.errors import UsageError
+from defectgen.score.protocol import Scorer
+from defectgen.tasks.defect.defect_task import BY_SURROGATE, LEVEL_PAIR, VALUES_BY
+
+BLOCK = 256
+"""Structures that are drawn and made canonical together."""
+
+
+def enlarge(frame: pl.DataFrame, count: int, scorer: Scorer, seed: int) -> pl.DataFrame:
+    """The frame with random structures added to the training part of each high-density set.
+
+    Each has the kinds and numbers of defects of a training structure drawn at random, on other sites. None is a
+    structure of the frame, of whatever part, or comes twice. What no labelled structure with the same defects has stays
+    null: DFT levels that could not be brought to one zero (docs/levels.md) are not made up here.
+
+    Args:
+        frame: columns of the data reader and ``split``.
+        count: structures to add to each set.
+        scorer: gives the values, HOMO and LUMO among them; properties that it does not know stay null, as do those of
+            structures that it was not made for, and levels with the LUMO below the HOMO.
+        seed: of the draws; each set has its own.
+
+    Returns:
+        The rows of the frame and those added, with a column `VALUES_BY`.
+
+    Raises:
+        UsageError: the frame has no training structures at high density.
+    """
+    crowded = frame.filter((pl.col("split") == "train") & (pl.col("density") == "high"))
+    if crowded.is_empty():
+        raise UsageError("the data has no high-density training structures to enlarge.", "Choose other --sets.")
+    parts = [frame]
+    for name in sorted(crowded["set"].unique()):
+        rows = crowded.filter(pl.col("set") == name)
+        host = get_host(rows["host"][0], rows["supercell"][0])
+        taken = set(frame.filter((pl.col("host") == host.name) & (pl.col("supercell") == host.size))["configuration"])
+        drawn = _draw(host, rows["label"].to_list(), taken, count, seed_for(seed, "enlarge", name))
+        about = {"host": host.name, "set": name, "density": "high", "supercell": host.size, "split": "train"}
+        added = pl.DataFrame(
+            [
+                about
+                | {"id": f"{name}-random-{k:05d}", "configuration": c.key, "label": c.label, "n_defects": c.n_defects}
+                | {VALUES_BY: BY_SURROGATE}
+                for k, c in enumerate(drawn)
+            ]
+        )
+        parts.append(pl.concat([added, _values(drawn, rows, scorer)], how="horizontal"))
+    return pl.concat(parts, how="diagonal_relaxed")
+
+
+def _values(drawn: Sequence[Configuration], rows: pl.DataFrame, scorer: Scorer) -> pl.DataFrame:
+    """What the scorer says of new structures, as far as it is to be trusted."""
+    found = scorer.score(drawn)
+    columns = [column for column in COLUMNS if column in found.columns]
+    known = rows.group_by("label").agg(pl.col(columns).is_not_null().any())
+    labels = pl.DataFrame({"label": [configuration.label for configuration in drawn]})
+    allowed = labels.join(known, on="label", how="left", maintain_order="left")
+    homo, lumo = LEVEL_PAIR
+    ordered = (found[homo] <= found[lumo]).fill_null(value=True)
+    masks = {c: allowed[c] & found["in_domain"] for c in columns}
+    masks |= {c: masks[c] & ordered for c in (*LEVEL_PAIR, "band_gap_ev") if c in masks}
+    return pl.DataFrame([found[c].zip_with(mask, pl.Series([None], dtype=found[c].dtype)) for c, mask in masks.items()])
+
+
+def _draw(host: Host, labels: Sequence[str], taken: set[str], count: int, seed: int) -> list[Configuration]:
+    """So many canonical configurations that are not taken, each with the label of a random one."""
+    rng = np.random.default_rng(seed)
+    classes = {label: class_from_label(host, label) for label in set(labels)}
+    found: dict[str, Configuration] = {}
+    while len(found) < count:
+        block = [_decorate(host, classes[str(rng.choice(labels))], rng) for _ in range(BLOCK)]
+        before = len(found)
+        found |= {c.key: c for c in canonicalize(block) if c.key not in taken}
+        if len(found) == before:
+            raise UsageError(
+                f"found only {len(found)} new structures of {host.name} {host.size} with the defects of labelled ones.",
+                f"Give --enlarge {len(found)} or less." if found else "Leave out --enlarge.",
+            )
+    return list(found.values())[:count]
+
+
+def _decorate(host: Host, defects: DefectClass, rng: np.random.Generator) -> Configuration:
+    """Random sites for the defects of a class, each decoration with the same probability."""
+
+    def edits() -> Iterator[tuple[int, str]]:
+        for element, kinds in defects.by_element.items():
+            species = [new for new, number in kinds for _ in range(number)]
+            sites = rng.choice(element_sites(host, element), len(species), replace=False)
+            yield from zip(sites.tolist(), species, strict=True)
+
+    return Configuration.of(host, list(edits()))

@@ -1,0 +1,1 @@
+"""Bulk crystals by a language model or by swapping elements of known ones."""

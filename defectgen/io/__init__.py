@@ -1,0 +1,1 @@
+"""Structures, hosts and crystals from files and to files."""

@@ -1,0 +1,185 @@
+"""Bulk crystals from files: CIF and POSCAR files, folders, extended XYZ, tables with CIFs, folders of samples."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.structures import atoms_problem, parse_cif, read_frames, read_structure
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+STRUCTURE_SUFFIXES = (".cif", ".vasp", ".poscar")
+"""Of files of one crystal; one with POSCAR or CONTCAR in its name is another."""
+
+EXTXYZ_SUFFIXES = (".extxyz", ".xyz")
+TABLE_SUFFIXES = (".csv", ".parquet")
+SAMPLES = "samples.parquet"
+"""The table in a folder that `defectgen generate` or `defectgen template` wrote."""
+
+RELAXATIONS, RELAXED = "relaxations.jsonl", "relaxed"
+"""What tells a folder that `defectgen stability` wrote, and the relaxed crystals in it."""
+
+EXPECTED = "Expected CIF, POSCAR, extended XYZ, CSV or parquet files, or folders of them."
+
+NAME_COLUMNS = ("material_id", "name", "id", "index")
+VALID_COLUMN, REASON_COLUMN = "valid", "reason"
+"""Columns of samples: a draw that was refused is no crystal to compute, but counts."""
+
+
+@dataclass(frozen=True)
+class NamedCrystal:
+    """One crystal of a file.
+
+    Attributes:
+        name: material id, or file and number of the row.
+        structure: None if there is none.
+        note: why there is none, or why it cannot be computed; empty if it can.
+        refused: whether there is none because the generator itself refused the draw.
+    """
+
+    name: str
+    structure: Structure | None
+    note: str = ""
+    refused: bool = False
+
+    @cached_property
+    def digest(self) -> str:
+        """Names what the crystal is: the same name, atoms and cell have the same digest."""
+        parts = [self.name, self.note, *(["refused"] if self.refused else [])]
+        if self.structure is not None:
+            parts += [str(self.structure.lattice.matrix.round(6).tolist())]
+            parts += [f"{site.species_string} {site.frac_coords.round(6).tolist()}" for site in self.structure]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def read_crystals(path: Path) -> Iterator[NamedCrystal]:
+    """The crystals of a file or folder, in order; what cannot be read is named and comes without a structure.
+
+    Args:
+        path: see `crystal_files`.
+
+    Raises:
+        UsageError: no such file or folder, or no crystals in it.
+        DefectgenError: a table without CIFs.
+    """
+    for file in crystal_files(path):
+        if file.suffix.lower() in TABLE_SUFFIXES:
+            yield from _table(file)
+        elif file.suffix.lower() in EXTXYZ_SUFFIXES:
+            yield from _extxyz(file)
+        else:
+            yield _file(file)
+
+
+def crystal_files(path: Path) -> list[Path]:
+    """The files of crystals that a path stands for, by name.
+
+    A file stands for itself, a folder of samples for its table (so that draws that are no crystals count), a folder of
+    `defectgen stability` for its relaxed crystals. Any other folder stands for the CIF and POSCAR files in it and its
+    subfolders; if there are none, for the tables and extended XYZ files in it, which often repeat the others.
+
+    Raises:
+        UsageError: no such path, a file of another kind, or a folder without crystals.
+    """
+    if path.is_file():
+        if not (_is_structure(path) or path.suffix.lower() in (*TABLE_SUFFIXES, *EXTXYZ_SUFFIXES)):
+            raise UsageError(f"{path} is no file of crystals.", EXPECTED)
+        return [path]
+    if not path.is_dir():
+        raise UsageError(f"{path} does not exist.", EXPECTED)
+    if (path / SAMPLES).is_file():
+        return [path / SAMPLES]
+    top = path / RELAXED if (path / RELAXATIONS).is_file() else path
+    files = sorted(file for file in top.rglob("*") if _is_structure(file) and file.is_file())
+    if not files:
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in (*TABLE_SUFFIXES, *EXTXYZ_SUFFIXES))
+    if not files:
+        raise UsageError(f"{path} holds no crystals.", EXPECTED)
+    return files
+
+
+def is_poscar(path: Path) -> bool:
+    """Whether a file is one of VASP's structures by its name."""
+    return path.suffix.lower() in STRUCTURE_SUFFIXES[1:] or "POSCAR" in path.name or "CONTCAR" in path.name
+
+
+def _is_structure(path: Path) -> bool:
+    return path.suffix.lower() == ".cif" or is_poscar(path)
+
+
+def _checked(name: str, structure: Structure) -> NamedCrystal:
+    problem = atoms_problem(structure)
+    return NamedCrystal(name, None if problem else structure, f"the structure {problem}" if problem else "")
+
+
+def _file(path: Path) -> NamedCrystal:
+    try:
+        return _checked(str(path), read_structure(path))
+    except DefectgenError as error:
+        return NamedCrystal(str(path), None, " ".join(str(error).removeprefix(f"{path}: ").split()))
+
+
+def _extxyz(path: Path) -> Iterator[NamedCrystal]:
+    from pymatgen.core import Structure
+
+    try:
+        frames = read_frames(path)
+    except ValueError as error:
+        yield NamedCrystal(str(path), None, str(error))
+        return
+    for number, atoms in enumerate(frames, 1):
+        name = f"{path}#{number}" if len(frames) > 1 else str(path)
+        if abs(atoms.cell.volume) < 1e-6:
+            yield NamedCrystal(name, None, "has no cell")
+            continue
+        symbols = atoms.get_chemical_symbols()
+        yield _checked(name, Structure(atoms.cell.array, symbols, atoms.positions, coords_are_cartesian=True))
+
+
+def _table(path: Path) -> Iterator[NamedCrystal]:
+    table = read_table(path)
+    if "cif" not in table.columns:
+        raise DefectgenError(f"{path}: no column cif, got {', '.join(table.columns):.100}.")
+    if not table.height:
+        raise DefectgenError(f"{path}: holds no rows.", "Expected a crystal in each.")
+    named = next((column for column in NAME_COLUMNS if column in table.columns), None)
+    for number, row in enumerate(table.iter_rows(named=True), 1):
+        name = str(row[named]) if named in NAME_COLUMNS[:3] else f"{path.name}#{row[named] if named else number}"
+        refused = row.get(VALID_COLUMN) is False
+        if refused or not row["cif"]:
+            yield NamedCrystal(name, None, str(row.get(REASON_COLUMN) or "no CIF"), refused)
+            continue
+        try:
+            yield _checked(name, parse_cif(str(row["cif"])))
+        except DefectgenError as error:
+            yield NamedCrystal(name, None, str(error))
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A CSV or parquet table.
+
+    Raises:
+        DefectgenError: it cannot be read.
+    """
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pl.read_parquet(path)
+        return pl.read_csv(path, infer_schema_length=None)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DefectgenError(f"{path}: cannot be read as a table ({' '.join(str(error).split()):.100}).") from error
+
+
+def file_label(index: int, name: str) -> str:
+    """A name for the files of a crystal: its number and what is left of its name in a file name's letters."""
+    stem = Path(name.partition("#")[0]).stem if "/" in name or "." in name else name
+    return f"{index:05d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', stem):.40}"

@@ -1,0 +1,178 @@
+"""Hosts from structure files: any 2D crystal can be decorated, not only the six of 2DMD."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defectgen.core.host import VACANCY, Host, Rule
+from defectgen.core.hosts import get_host
+from defectgen.core.symmetry import SYMPREC_ANGSTROM, n_operations
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.structures import read_structure
+
+MIN_VACUUM_ANGSTROM = 6.0
+"""Least empty height that makes a crystal a layer."""
+
+MIN_DISTANCE_ANGSTROM = 0.5
+"""Atoms of a crystal are farther apart."""
+
+MAX_BASIS = 26
+"""Most atoms of a unit cell: each has a letter in the names of sites."""
+
+
+def find_host(name: str, supercell: tuple[int, int] | None = None, rules: Sequence[Rule] = ()) -> Host:
+    """The built-in host of this name, or the one in this CIF or POSCAR file.
+
+    Args:
+        name: see `defectgen.core.get_host`; or the path of a file with one unit cell of a layer.
+        supercell: repetitions in the plane; must be given for a file.
+        rules: the allowed defects; by default the built-in host's, or a vacancy of each element of a file's.
+
+    Raises:
+        UsageError: unknown host, or a rule for an element that it does not have.
+        DefectgenError: see `host_from_file`.
+    """
+    path = Path(name)
+    try:
+        host = get_host(name, supercell)
+    except UsageError:
+        if path.suffix or path.is_file():
+            return host_from_file(path, supercell, rules)
+        raise
+    _check_rules(host.name, host.elements, rules)
+    return dataclasses.replace(host, rules=tuple(rules)) if rules else host
+
+
+def host_from_file(path: Path, supercell: tuple[int, int] | None, rules: Sequence[Rule] = ()) -> Host:
+    """The host whose unit cell is in a CIF or POSCAR file.
+
+    The axis with the vacuum becomes the third one and is made normal to the layer, which changes nothing in it.
+
+    Raises:
+        UsageError: no supercell, or a rule for an element that the file does not have.
+        DefectgenError: unreadable file, no vacuum, partial occupancy, too many atoms.
+    """
+    from pymatgen.core import Lattice
+
+    structure = read_structure(path)
+    if supercell is None:
+        raise UsageError(f"{path} needs the size of its supercell.", "Add e.g. --supercell 8x8.")
+    if not structure.is_ordered:
+        raise DefectgenError(f"{path} has partially occupied sites, expected one element a site.")
+    if len(structure) > MAX_BASIS:
+        raise DefectgenError(f"{path} has {len(structure)} atoms, expected a unit cell of at most {MAX_BASIS}.")
+    if (
+        len(structure) > 1
+        and structure.distance_matrix[np.triu_indices(len(structure), 1)].min() < MIN_DISTANCE_ANGSTROM
+    ):
+        raise DefectgenError(f"{path} has atoms closer than {MIN_DISTANCE_ANGSTROM:g} angstrom, expected a crystal.")
+    gaps = [_largest_gap(structure.frac_coords[:, axis]) for axis in range(3)]
+    heights = [structure.volume / np.linalg.norm(_face(structure.lattice.matrix, axis)) for axis in range(3)]
+    vacuum = [height * gap for height, (gap, _) in zip(heights, gaps, strict=True)]
+    normal = int(np.argmax(vacuum))
+    if vacuum[normal] < MIN_VACUUM_ANGSTROM:
+        raise DefectgenError(
+            f"{path} has at most {vacuum[normal]:.1f} angstrom of vacuum along an axis, "
+            f"expected a layer with at least {MIN_VACUUM_ANGSTROM:g}."
+        )
+    empty = sum(height >= MIN_VACUUM_ANGSTROM for height in vacuum)
+    if empty > 1:
+        raise DefectgenError(
+            f"{path} has over {MIN_VACUUM_ANGSTROM:g} angstrom of vacuum along {empty} axes, expected a layer: one."
+        )
+    order = [(normal + 1) % 3, (normal + 2) % 3, normal]
+    a, b, c = structure.lattice.matrix[order]
+    cell = Lattice.from_parameters(1, 1, 1, 90, 90, _angle(a, b)).matrix
+    length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    rows = ((length_a, 0.0, 0.0), _on_plane(cell[1] * length_b), (0.0, 0.0, float(heights[normal])))
+    frac = structure.frac_coords[:, order].copy()
+    frac[:, 2] = (frac[:, 2] - gaps[normal][1]) % 1.0 + gaps[normal][1] - 1.0 * (gaps[normal][1] > 0.5)
+    plane = np.array([a, b])
+    lean = np.linalg.lstsq(plane.T, c, rcond=None)[0]  # what of c lies in the plane, in units of a and b
+    frac[:, :2] = (frac[:, :2] + frac[:, 2:] * lean) % 1.0
+    if np.linalg.det(structure.lattice.matrix[order]) < 0:
+        frac[:, 2] = -frac[:, 2]  # the third axis points down; turned up, not mirrored
+    species = tuple(site.specie.symbol for site in structure)
+    elements = tuple(dict.fromkeys(species))
+    name = structure.composition.reduced_formula
+    _check_rules(name, elements, rules)
+    host = Host(
+        name=name,
+        lattice=rows,
+        species=species,
+        frac_coords=tuple((float(x), float(y), float(z)) for x, y, z in frac),
+        supercell=supercell,
+        rules=tuple(rules) or tuple(Rule(element, VACANCY) for element in elements),
+    )
+    nearly = n_operations(host, 10 * SYMPREC_ANGSTROM)
+    if nearly > n_operations(host):
+        raise DefectgenError(
+            f"{path} is symmetric to {10 * SYMPREC_ANGSTROM:g} angstrom only, expected {SYMPREC_ANGSTROM:g}: "
+            "equivalent defects would count as different.",
+            "Write its coordinates with more decimals, or symmetrize it (e.g. with pymatgen's SpacegroupAnalyzer).",
+        )
+    return host
+
+
+def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
+    """Rules from texts such as ``Mo:W,VAC``: the element, and what may stand in its place.
+
+    Raises:
+        UsageError: another form, or a species that is no element.
+    """
+    from pymatgen.core import Element
+
+    rules: dict[Rule, None] = {}
+    for text in texts:
+        element, colon, rest = text.partition(":")
+        news = [part.strip() for part in rest.split(",") if part.strip()]
+        for symbol in (element.strip(), *news):
+            if symbol != VACANCY and not Element.is_valid_symbol(symbol):
+                raise UsageError(f"rule {text!r}: {symbol!r} is no element.", "Expected e.g. Mo:W,VAC.")
+        if not colon or not news or element.strip() in (VACANCY, *news):
+            raise UsageError(f"got rule {text!r}, expected an element and what may replace it, e.g. Mo:W,VAC.")
+        rules |= dict.fromkeys(Rule(element.strip(), new) for new in news)
+    return tuple(rules)
+
+
+def parse_supercell(text: str) -> tuple[int, int]:
+    """Repetitions along a and b from text such as ``8x8``.
+
+    Raises:
+        UsageError: another form.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and 1 <= int(part) <= 99 for part in parts):
+        raise UsageError(f"got supercell {text!r}, expected e.g. 8x8.")
+    return int(parts[0]), int(parts[1])
+
+
+def _check_rules(name: str, elements: Sequence[str], rules: Sequence[Rule]) -> None:
+    for rule in rules:
+        if rule.element not in elements:
+            raise UsageError(f"{name} has no {rule.element}.", f"Its elements: {', '.join(elements)}.")
+
+
+def _largest_gap(frac: NDArray[np.float64]) -> tuple[float, float]:
+    """Longest empty stretch of an axis as a fraction of it, and where its middle lies."""
+    values = np.sort(np.asarray(frac) % 1.0)
+    gaps = np.diff(values, append=values[0] + 1.0)
+    widest = int(gaps.argmax())
+    return float(gaps[widest]), float((values[widest] + gaps[widest] / 2) % 1.0)
+
+
+def _face(matrix: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    return np.cross(matrix[(axis + 1) % 3], matrix[(axis + 2) % 3])
+
+
+def _angle(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(np.degrees(np.arccos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))))
+
+
+def _on_plane(row: NDArray[np.float64]) -> tuple[float, float, float]:
+    return (float(row[0]), float(row[1]), 0.0)

@@ -1,0 +1,80 @@
+"""The trained adapter that a run goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from defectgen.errors import UsageError
+from defectgen.llm.adapter import WEIGHTS, read_adapter, read_lora, record_identity, training_configurations
+from defectgen.llm.train.dataset import read_records
+from defectgen.llm.train.finetune_config import FinetuneConfig
+
+
+def follow_adapter(config: FinetuneConfig) -> FinetuneConfig:
+    """A run with the rank and alpha of the adapter that it starts from, where it names no rank of its own.
+
+    Raises:
+        DefectgenError: no adapter there.
+    """
+    if config.initial_adapter is None or "rank" in config.lora.model_fields_set:
+        return config
+    folder = Path(config.initial_adapter)
+    read_adapter(folder)
+    rank, alpha = read_lora(folder)
+    lora = config.lora.model_copy(update={"rank": rank, "alpha": max(round(alpha), 1)})
+    return config.model_copy(update={"lora": lora})
+
+
+def check_initial_adapter(config: FinetuneConfig, data: Path) -> dict[str, Any]:
+    """How the adapter was trained that a run starts from; looks at no weights.
+
+    Raises:
+        UsageError: an adapter of another base model, or one that was trained on structures held back here.
+    """
+    folder = Path(str(config.initial_adapter))
+    card = read_adapter(folder)
+    if card.base_model != config.base_model:
+        raise UsageError(
+            f"{folder} is an adapter of {card.base_model}, the run is for {config.base_model}.",
+            "Start from an adapter of the same base model.",
+        )
+    known = training_configurations(folder)
+    for part in ("validation", "test"):
+        for record in read_records(data / f"{part}.jsonl"):
+            group, key = record_identity(record)
+            if key in known.get(group, frozenset()):
+                raise UsageError(
+                    f"{folder} was trained on {key} of {group}, which {data} holds back.",
+                    "Build the records with the seed and fractions that the adapter was trained with.",
+                )
+    kept = ("command", "steps", "records_seen", "validation_losses", "initial_adapter")
+    return {name: card.training[name] for name in kept if name in card.training}
+
+
+def load_initial_adapter(model: Any, folder: Path, scale: float) -> None:
+    """Put the weights of an earlier adapter into a model, so that it makes the same update.
+
+    Args:
+        model: with LoRA weights.
+        folder: of the earlier adapter.
+        scale: alpha / rank of the run, by which updates are multiplied; the earlier adapter's may be another.
+
+    Raises:
+        UsageError: an adapter of another shape.
+    """
+    rank, alpha = read_lora(folder)
+    factor = alpha / rank / scale
+    weights = {key: w * factor if ".lora_B." in key else w for key, w in load_file(folder / WEIGHTS).items()}
+    try:
+        found: Any = set_peft_model_state_dict(model, weights)
+    except RuntimeError as error:
+        raise UsageError(
+            f"the weights of {folder} (rank {rank}) do not fit the run's base model and LoRA settings.",
+            f"Set lora.rank={rank}, or leave it out of the configuration.",
+        ) from error
+    if found.unexpected_keys:
+        raise UsageError(f"{folder} updates other weights than lora.targets of this run.", "Use the same lora.targets.")

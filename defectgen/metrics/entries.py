@@ -1,0 +1,215 @@
+"""Crystals to evaluate, from whatever another program wrote: CIFs, extended XYZ, CSV or parquet tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from defectgen.core.crystal import Crystal
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.crystal_cif import CifError, crystal_from_cif
+from defectgen.io.crystal_files import EXTXYZ_SUFFIXES, TABLE_SUFFIXES, crystal_files, is_poscar, read_table
+from defectgen.io.structures import read_frames, read_structure
+
+STABILITY_COLUMNS = ("e_above_hull_ev_per_atom", "e_above_hull_ev", "e_above_hull")
+"""Columns taken as energy above the convex hull in eV/atom, the first that is there."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One draw of a generator, or one crystal of a file.
+
+    Attributes:
+        name: where it comes from.
+        crystal: None if it cannot be read as one.
+        problem: why it cannot be read; empty if it can.
+        accepted: False if the generator itself threw it away and drew again.
+        conditions: what was asked of it, by name; nothing of an infill, which states the crystal it changes.
+        e_above_hull_ev: energy above the hull in eV/atom, None if not known.
+    """
+
+    name: str
+    crystal: Crystal | None
+    problem: str = ""
+    accepted: bool = True
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    e_above_hull_ev: float | None = None
+
+
+@dataclass(frozen=True)
+class Crystals:
+    """All entries of some files.
+
+    Attributes:
+        entries: in the order of files and rows.
+        has_draws: whether rejected draws are among them, so that there are raw rates.
+        stability_column: where energies above the hull were found; empty if nowhere.
+        crystals_per_s: rate of the generator as it noted it; None if it did not.
+    """
+
+    entries: tuple[Entry, ...]
+    has_draws: bool = False
+    stability_column: str = ""
+    crystals_per_s: float | None = None
+
+    def sampled(self, limit: int | None, seed: int) -> Crystals:
+        """At most so many entries, drawn at random without replacement, in their order."""
+        if limit is None or limit >= len(self.entries):
+            return self
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self.entries), limit, replace=False))
+        return replace(self, entries=tuple(self.entries[index] for index in chosen))
+
+    def accepted(self) -> Crystals:
+        """Without the draws that the generator refused: what a set to compare with consists of."""
+        return replace(self, entries=tuple(entry for entry in self.entries if entry.accepted))
+
+    def with_stability(self, path: Path) -> Crystals:
+        """With the energies above the hull that `defectgen stability` wrote for the same crystals, row by row.
+
+        Args:
+            path: its table; where it has no energy there is none, whatever the input said.
+
+        Raises:
+            UsageError: another number of rows, another formula in one of them, or no such table.
+            DefectgenError: the file cannot be read.
+        """
+        table = read_table(path)
+        column = STABILITY_COLUMNS[0]
+        if missing := [name for name in ("formula", column) if name not in table.columns]:
+            raise UsageError(f"{path} has no column {missing[0]}.", "Give the stability.csv of defectgen stability.")
+        same = "Give the stability.csv of the same files."
+        if table.height != len(self.entries):
+            raise UsageError(f"{path} has {table.height} rows, the input {len(self.entries)} crystals.", same)
+        entries = []
+        for number, (entry, row) in enumerate(zip(self.entries, table.iter_rows(named=True), strict=True), 1):
+            formula = entry.crystal.formula if entry.crystal else None
+            if formula and row["formula"] and formula != row["formula"]:
+                raise UsageError(f"{path}, row {number}: {row['formula']}, but {entry.name} is {formula}.", same)
+            energy = row[column]
+            if not isinstance(energy, float | int | None):
+                raise UsageError(f"{path}, row {number}: {column} is {energy!r}, expected a number.", same)
+            entries.append(replace(entry, e_above_hull_ev=None if energy is None else float(energy)))
+        return replace(self, entries=tuple(entries), stability_column=f"{column} of {path.name}")
+
+
+def read_entries(paths: Sequence[Path]) -> Crystals:
+    """The crystals of files and folders; what cannot be read is an entry that says why.
+
+    Raises:
+        UsageError: no such path, a file of another kind, or a folder without crystals (see `crystal_files`).
+        DefectgenError: a table without the column ``cif`` or one that cannot be read.
+    """
+    files = [file for path in paths for file in crystal_files(path)]
+    entries: list[Entry] = []
+    has_draws, column, rate = False, "", None
+    for file in files:
+        if file.suffix.lower() in TABLE_SUFFIXES:
+            table = _read_table(file)
+            has_draws = has_draws or {"raw_text", "valid"} <= set(table.columns)
+            column = column or next((name for name in STABILITY_COLUMNS if name in table.columns), "")
+            rate = rate or _rate(file)
+            entries += _table_entries(file, table, column)
+        elif file.suffix.lower() in EXTXYZ_SUFFIXES:
+            entries += _xyz_entries(file)
+        else:
+            entries.append(_poscar_entry(file) if is_poscar(file) else _entry(file.name, _text(file)))
+    if not entries:
+        raise DefectgenError(f"{', '.join(map(str, paths))}: no crystals.", "Expected at least one.")
+    return Crystals(tuple(entries), has_draws, column, rate)
+
+
+def _read_table(file: Path) -> pl.DataFrame:
+    table = read_table(file)
+    if "cif" not in table.columns:
+        raise DefectgenError(f"{file}: has columns {', '.join(table.columns)}; expected a column cif with CIF text.")
+    return table
+
+
+def _table_entries(file: Path, table: pl.DataFrame, column: str) -> Iterator[Entry]:
+    for number, row in enumerate(table.iter_rows(named=True), 1):
+        accepted = row.get("valid")
+        found = _entry(f"{file.name} row {number}", row["cif"], str(row.get("reason") or ""))
+        energy = row.get(column)
+        yield Entry(
+            name=found.name,
+            crystal=found.crystal,
+            problem=found.problem,
+            accepted=accepted if isinstance(accepted, bool) else True,
+            conditions={} if row.get("task") == "infill" else _conditions(row.get("conditions")),
+            e_above_hull_ev=float(energy) if isinstance(energy, int | float) else None,
+        )
+
+
+def _entry(name: str, text: str | None, reason: str = "") -> Entry:
+    if not text:
+        return Entry(name, None, reason or "no CIF")
+    try:
+        return Entry(name, crystal_from_cif(text))
+    except CifError as error:
+        return Entry(name, None, str(error))
+
+
+def _poscar_entry(file: Path) -> Entry:
+    try:
+        return Entry(file.name, Crystal.from_structure(read_structure(file)))
+    except DefectgenError as error:
+        return Entry(file.name, None, str(error).removeprefix(f"{file}: ").rstrip("."))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _conditions(value: object) -> dict[str, Any]:
+    """Conditions as a table holds them: JSON text, a struct, or nothing; absent ones are dropped."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return {}
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(key): item for key, item in value.items() if item is not None}
+
+
+def _rate(file: Path) -> float | None:
+    """Crystals a second that the manifest beside a table states."""
+    try:
+        manifest = json.loads((file.parent / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    for part in (manifest, *(value for value in manifest.values() if isinstance(value, Mapping))):
+        rate = part.get("crystals_per_second")
+        if isinstance(rate, int | float) and rate > 0:
+            return float(rate)
+    return None
+
+
+def _xyz_entries(file: Path) -> Iterator[Entry]:
+    try:
+        frames = read_frames(file)
+    except ValueError as error:
+        yield Entry(file.name, None, str(error))
+        return
+    for number, atoms in enumerate(frames, 1):
+        name = f"{file.name} frame {number}"
+        try:
+            crystal = Crystal(
+                lengths=tuple(float(x) for x in atoms.cell.lengths()),  # type: ignore[arg-type]
+                angles=tuple(float(x) for x in atoms.cell.angles()),  # type: ignore[arg-type]
+                species=tuple(atoms.get_chemical_symbols()),
+                fractional=tuple((float(x), float(y), float(z)) for x, y, z in atoms.get_scaled_positions()),
+            )
+        except (ValueError, np.linalg.LinAlgError) as error:
+            yield Entry(name, None, f"no crystal ({error})")
+            continue
+        yield Entry(name, crystal)

@@ -1,0 +1,143 @@
+"""Enumerated or sampled decorations as files: one row each in a table, one CIF each in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from defectgen import __version__
+from defectgen.core import Configuration, Host
+from defectgen.errors import UsageError
+from defectgen.io.files import write_whole
+from defectgen.io.writers import cif_text
+
+MANIFEST = "manifest.json"
+
+SCHEMA: dict[str, pl.DataType] = {
+    "configuration": pl.String(),
+    "defect_class": pl.String(),
+    "label": pl.String(),
+    "host": pl.String(),
+    "supercell": pl.String(),
+    "n_defects": pl.Int32(),
+    "concentration": pl.Float64(),
+    "formula": pl.String(),
+    "multiplicity": pl.Int64(),
+}
+"""Columns of the table. ``multiplicity`` is the number of images under the host's symmetry."""
+
+
+@dataclass(frozen=True)
+class Decoration:
+    """One row: a canonical configuration, its class, and how many images it has (None: not known)."""
+
+    configuration: Configuration
+    defect_class: str
+    multiplicity: int | None = None
+
+
+def to_frame(rows: list[Decoration]) -> pl.DataFrame:
+    """Rows of the columns `SCHEMA`."""
+    labels: dict[tuple[Any, ...], tuple[str, str]] = {}  # configurations of one class share both
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA}
+    for row in rows:
+        item = row.configuration
+        kind = (row.defect_class, item.n_defects, *sorted(item.kinds.items()))
+        if kind not in labels:
+            labels[kind] = item.label, item.formula
+        label, formula = labels[kind]
+        columns["configuration"].append(item.key)
+        columns["defect_class"].append(row.defect_class)
+        columns["label"].append(label)
+        columns["host"].append(item.host.name)
+        columns["supercell"].append(item.host.size)
+        columns["n_defects"].append(item.n_defects)
+        columns["concentration"].append(item.concentration)
+        columns["formula"].append(formula)
+        columns["multiplicity"].append(row.multiplicity)
+    return pl.DataFrame(columns, schema=SCHEMA)
+
+
+def write_table(frame: pl.DataFrame, path: Path) -> None:
+    """Write a table by its suffix; see `defectgen.io.files.write_whole`."""
+    write_whole(path, frame.write_csv if path.suffix.lower() == ".csv" else frame.write_parquet)
+
+
+class CifFolder:
+    """A folder with one CIF a configuration, which an interrupted run of the same request fills up.
+
+    Args:
+        folder: to write to; new, empty, or of the same request.
+        request: what identifies the run: host, classes, seed.
+        overwrite: whether a file that was changed is written anew.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+
+    def __init__(self, folder: Path, host: Host, request: dict[str, Any], *, overwrite: bool = False) -> None:
+        self.folder = folder
+        self._overwrite = overwrite
+        about = {
+            "stage": "enumerate",
+            "defectgen": __version__,
+            "host": host.name,
+            "supercell": host.size,
+            "lattice_angstrom": host.lattice,
+            "species": host.species,
+            "frac_coords": host.frac_coords,
+            "rules": [f"{rule.element}:{rule.replacement}" for rule in host.rules],
+            **request,
+        }
+        self._about = json.loads(json.dumps(about))
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file, expected a folder.")
+        manifest = folder / MANIFEST
+        if manifest.is_file():
+            try:
+                found = json.loads(manifest.read_text(encoding="utf-8"))
+            except ValueError:
+                found = {}
+            if not isinstance(found, dict) or {key: found.get(key) for key in self._about} != self._about:
+                raise UsageError(f"{folder} holds structures of another request.", "Choose another folder.")
+        elif folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(f"{folder} holds other files.", "Choose another folder.")
+
+    def add(self, number: int, row: Decoration) -> None:
+        """Write one structure unless it is there.
+
+        Raises:
+            UsageError: the file that is there was changed.
+        """
+        if number == 1:
+            self._finish(None)
+        path, text = self.folder / f"{number:06d}_{row.configuration.label}.cif", cif_text(row.configuration)
+        there = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+        if there not in (None, text) and not self._overwrite:
+            raise UsageError(f"{path} was changed since it was written.", "Add --overwrite, or choose another folder.")
+        if there != text:
+            write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+    def close(self, number: int) -> None:
+        """Note that all are there."""
+        self._finish(number)
+
+    def _finish(self, number: int | None) -> None:
+        text = json.dumps({**self._about, "structures": number}, indent=1) + "\n"
+        write_whole(self.folder / MANIFEST, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def numbered(rows: Iterator[Decoration], folder: CifFolder | None) -> Iterator[Decoration]:
+    """The rows, each written to the folder on its way."""
+    number = 0
+    for number, row in enumerate(rows, 1):
+        if folder is not None:
+            folder.add(number, row)
+        yield row
+    if folder is not None:
+        folder.close(number)

@@ -1,0 +1,252 @@
+"""The report of a design run: one self-contained HTML page."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from defectgen.core.names import kroger_vink
+from defectgen.core.properties import BY_COLUMN, PROPERTIES, Property
+from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
+from defectgen.report.lattice import lattice_svg
+from defectgen.report.level_plot import level_svg
+from defectgen.report.page_templates import template
+from defectgen.report.rows import STRUCTURE_FORMATS, Row, run_rows
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+PICTURE_BUDGET = 150
+"""Pictures in one page (about 16 kB each), shared by the targets."""
+
+ROW_BUDGET = 6000
+"""Table rows in one page (about 300 bytes each), shared by the targets; at least 5 a target."""
+
+OPEN_TARGETS = 3
+"""Targets whose section starts open."""
+
+LEVEL_COLUMNS = 12
+"""Candidates in a level diagram."""
+
+CITATIONS = (
+    (
+        "P. Huang, R. Lukin, M. Faleev, N. Kazeev et al., Unveiling the complex structure-property correlation of "
+        "defects in 2D materials based on high throughput datasets, npj 2D Materials and Applications 7, 6 (2023)",
+        "10.1038/s41699-023-00369-1",
+    ),
+    (
+        "N. Kazeev, A. R. Al-Maeeni, I. Romanov et al., Sparse representation for machine learning the properties "
+        "of defects in 2D materials, npj Computational Materials 9, 113 (2023)",
+        "10.1038/s41524-023-01062-z",
+    ),
+)
+"""What a user of the candidates should cite for the data, with DOI."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One property of a candidate's card, as text; empty where there is nothing to say."""
+
+    title: str
+    description: str
+    asked: str
+    predicted: str
+    uncertainty: str
+    deviation: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class CandidateCard:
+    """One of the best candidates with its picture."""
+
+    row: Row
+    name: Markup
+    kroger_vink: Markup
+    picture: Markup
+    lines: tuple[Line, ...]
+    relaxation: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """All of one target."""
+
+    target: Target
+    anchor: str
+    wanted: Markup
+    has_levels: bool
+    cards: tuple[CandidateCard, ...]
+    levels: Markup
+    rows: tuple[Row, ...]
+    n_candidates: int
+    n_novel: int
+    is_open: bool
+
+
+def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tuple(STRUCTURE_FORMATS)) -> str:
+    """The run as a page that needs nothing else: no scripts, fonts or pictures from anywhere.
+
+    The text depends on the run only; durations among the settings (names that end in ``seconds``)
+    are left to the manifest, so that equal runs give equal pages.
+
+    Args:
+        run: the design run.
+        top: largest number of candidates of a target shown with a picture; fewer with many targets.
+        formats: structure formats that the page links to; others are ignored.
+    """
+    from markupsafe import Markup
+
+    n_targets = max(len(run.targets), 1)
+    n_cards = min(top, PICTURE_BUDGET // n_targets)
+    n_rows = max(ROW_BUDGET // n_targets, 5)
+    by_target: dict[Target, list[Row]] = {target: [] for target in run.targets}
+    for row in run_rows(run, formats):
+        by_target[row.candidate.target].append(row)
+    sections = []
+    for number, (target, rows) in enumerate(by_target.items(), start=1):
+        shown = rows[:n_cards]
+        leading = [row.candidate for row in rows[:LEVEL_COLUMNS]] if shown else []
+        section = Section(
+            target=target,
+            anchor=f"target-{number}",
+            wanted=_subscripts(
+                ", ".join(f"{BY_COLUMN[c].title} {_number(v, BY_COLUMN[c])} eV" for c, v in target.values)
+            ),
+            has_levels=any(BY_COLUMN[column].is_level for column, _ in target.values),
+            cards=tuple(_card(row) for row in shown),
+            levels=Markup(level_svg(run, target, leading)),
+            rows=tuple(rows[:n_rows]),
+            n_candidates=len(rows),
+            n_novel=sum(row.candidate.novel for row in rows),
+            is_open=number <= OPEN_TARGETS,
+        )
+        sections.append(section)
+    return template("report.html").render(
+        run=run,
+        sections=sections,
+        n_novel=sum(candidate.novel for candidate in run.candidates),
+        n_distinct=len({row.configuration.key for rows in by_target.values() for row in rows}),
+        properties=PROPERTIES,
+        relative=run.reference == PRISTINE_VBM,
+        settings=_settings(run.settings),
+        citations=CITATIONS,
+        number=_number,
+        formula=_formula,
+        subscripts=_subscripts,
+    ) + "\n"  # fmt: skip
+
+
+def _card(row: Row) -> CandidateCard:
+    from markupsafe import Markup
+
+    configuration = row.configuration
+    return CandidateCard(
+        row=row,
+        name=_subscripts(configuration.label),
+        kroger_vink=_subscripts(kroger_vink(configuration.kinds, configuration.host.elements)),
+        picture=Markup(lattice_svg(configuration)),
+        lines=_lines(row.candidate),
+        relaxation=_relaxation_text(row.candidate),
+    )
+
+
+def _relaxation_text(candidate: Candidate) -> str:
+    """What a potential made of the atoms, in one line; empty if none was asked."""
+    result = candidate.relaxation
+    if result is None:
+        return ""
+    text = f"relaxed by {result.potential}: {result.summary}"
+    if result.usable:
+        change = f"{result.energy_change_ev:+.2f}".replace("-", "\u2212")
+        text += f"; energy {change} eV, largest displacement {result.max_displacement_angstrom:.2f} \u00c5"
+    return text
+
+
+def _lines(candidate: Candidate) -> tuple[Line, ...]:
+    """What was asked for first, then the rest of the predicted properties."""
+    asked = dict(candidate.target.values)
+    ordered = [*(p for p in PROPERTIES if p.column in asked), *(p for p in PROPERTIES if p.column not in asked)]
+    lines = []
+    for item in ordered:
+        value = candidate.predicted.get(item.column)
+        if value is None:
+            continue
+        error = candidate.uncertainty.get(item.column)
+        deviation = candidate.deviation_ev(item.column)
+        verdict = ""
+        if deviation is not None and error is not None and math.isfinite(error):
+            verdict = "inside" if abs(deviation) <= error else "outside"
+        lines.append(
+            Line(
+                title=item.title,
+                description=item.description,
+                asked=_number(asked[item.column], item) if item.column in asked else "",
+                predicted=_number(value, item),
+                uncertainty="" if error is None else f"\u00b1{_number(error, item)}",
+                deviation="" if deviation is None else _signed_mev(deviation),
+                verdict=verdict,
+            )
+        )
+    return tuple(lines)
+
+
+def _number(value: float | None, item: Property) -> str:
+    """A value in eV with the property's decimals and a true minus sign."""
+    if value is None or not math.isfinite(value):
+        return "\u2013"
+    return f"{round(value, item.decimals) + 0.0:.{item.decimals}f}".replace("-", "\u2212")
+
+
+def _signed_mev(value_ev: float) -> str:
+    if not math.isfinite(value_ev):
+        return "\u2013"
+    value = round(value_ev * 1000)
+    return f"{value:+d}".replace("-", "\u2212") if value else "0"
+
+
+def _subscripts(name: str) -> Markup:
+    """A defect label, Kroger-Vink name or property with its index as a subscript, its charge as a superscript."""
+    from markupsafe import Markup, escape
+
+    text = re.sub(r"_([A-Za-z]+)", r"<sub>\1</sub>", str(escape(name)))
+    text = re.sub(r"(?<![A-Za-z])v(?=<sub>)", "<i>v</i>", text)
+    text = re.sub(r"(?:^|(?<=\+))(\d+)(?=[A-Z<])", "\\1\u2009", text)
+    text = text.replace("\u00d7", "<sup>\u00d7</sup>")
+    return Markup(re.sub(r"\s*\+\s*", " + ", text))
+
+
+def _formula(text: str) -> Markup:
+    """A chemical formula with its numbers as subscripts."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(\d+)", r"<sub>\1</sub>", str(escape(text))))
+
+
+def _settings(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Settings as sorted lines, nested ones with dotted names, without durations."""
+    lines: list[tuple[str, str]] = []
+    for key in sorted(settings, key=str):
+        value, name = settings[key], f"{prefix}{key}"
+        if str(key).endswith("seconds"):
+            continue
+        if isinstance(value, Mapping):
+            lines += _settings(value, f"{name}.")
+        else:
+            lines.append((name, _setting_text(value)))
+    return lines
+
+
+def _setting_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "\u2013"
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=str)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_setting_text(item) for item in value)
+    return str(value)

@@ -1,0 +1,1 @@
+"""Interatomic potentials: energies, forces, relaxation."""

@@ -1,0 +1,147 @@
+"""Gaussian process regression whose kernel is a weighted sum, the weights found by marginal likelihood.
+
+Rasmussen and Williams, Gaussian Processes for Machine Learning, MIT Press 2006, chapter 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular  # type: ignore[import-untyped]
+from scipy.optimize import minimize  # type: ignore[import-untyped]
+
+Array = NDArray[np.float64]
+
+MAX_STEPS = 60
+"""Steps of the search for the weights."""
+
+PRIOR_WIDTH = 4.0
+"""Standard deviation of the logarithm of a weight around its first guess."""
+
+EDGES = (-14.0, 8.0)
+"""How far the logarithm of a kernel's weight may go from its first guess."""
+
+NOISE_EDGES = (-8.0, 8.0)
+"""Likewise, for noise; the lower one keeps the covariance well conditioned where labels are free of noise."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a process is made of.
+
+    Attributes:
+        kernels: weight of each kernel.
+        noise: weight of each pattern of noise variances.
+        mean: subtracted from the targets, in their unit.
+        scale: what the targets are divided by.
+    """
+
+    kernels: tuple[float, ...]
+    noise: tuple[float, ...]
+    mean: float
+    scale: float
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Weights:
+        """From plain values."""
+        return cls(tuple(values["kernels"]), tuple(values["noise"]), values["mean"], values["scale"])
+
+
+def find_weights(kernels: Array, noise: Array, prior: Array, target: Array) -> Weights:
+    """The weights of largest marginal likelihood.
+
+    Args:
+        kernels: shape (m, n, n), of n training rows.
+        noise: patterns of noise variances, shape (k, n).
+        prior: a kernel that is always there, shape (n, n), for targets of spread 1.
+        target: shape (n,).
+    """
+    mean, scale = float(target.mean()), max(float(target.std()), 1e-12)
+    y, n, m = (target - mean) / scale, len(target), len(kernels)
+    size = np.array([max(float(np.trace(kernel)) / n, 1e-300) for kernel in kernels])
+    flat = kernels.reshape(m, -1) / size[:, None]
+    typical = np.maximum(noise.mean(axis=1), 1e-12)
+    patterns = noise / typical[:, None]
+    guess = np.concatenate([np.full(m, -1 - np.log(m)), np.full(len(noise), np.log(0.01))])
+
+    def loss(log_weights: Array) -> tuple[float, Array]:
+        weights = np.exp(log_weights)
+        covariance = (weights[:m] @ flat).reshape(n, n) + prior
+        covariance[np.diag_indices(n)] += weights[m:] @ patterns
+        try:
+            factor = cho_factor(covariance, lower=True)
+        except LinAlgError:
+            return 1e10, np.zeros_like(log_weights)
+        inverse = cho_solve(factor, np.eye(n))
+        alpha = inverse @ y
+        slope = 0.5 * (inverse - np.outer(alpha, alpha))
+        away = (log_weights - guess) / PRIOR_WIDTH
+        value = 0.5 * y @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
+        gradient = np.concatenate([weights[:m] * (flat @ slope.ravel()), weights[m:] * (patterns @ np.diag(slope))])
+        return float(value), gradient + away / PRIOR_WIDTH
+
+    edges = [
+        (g + low, g + high) for g, (low, high) in zip(guess, [EDGES] * m + [NOISE_EDGES] * len(noise), strict=True)
+    ]
+    found = minimize(loss, guess, jac=True, method="L-BFGS-B", bounds=edges, options={"maxiter": MAX_STEPS})
+    weights = np.exp(found.x)
+    return Weights(tuple((weights[:m] / size).tolist()), tuple((weights[m:] / typical).tolist()), mean, scale)
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianProcess:
+    """A process conditioned on n training rows.
+
+    Attributes:
+        weights: see `Weights`.
+        target: of the training rows, shape (n,).
+        factor: lower Cholesky factor of their covariance in units of the scale, shape (n, n).
+    """
+
+    weights: Weights
+    target: Array
+    factor: Array
+
+    @classmethod
+    def given(cls, weights: Weights, kernels: Array, noise: Array, prior: Array, target: Array) -> GaussianProcess:
+        """Condition on training rows; arguments as in `find_weights`."""
+        covariance = np.tensordot(weights.kernels, kernels, axes=1) + prior
+        covariance[np.diag_indices(len(target))] += np.array(weights.noise) @ noise
+        return cls(weights, target, cholesky(covariance, lower=True))
+
+    @cached_property
+    def _pulled(self) -> Array:
+        """The inverse covariance times the scaled targets, shape (n,)."""
+        scaled = (self.target - self.weights.mean) / self.weights.scale
+        return np.asarray(cho_solve((self.factor, True), scaled))
+
+    def predict(self, kernels: Array, prior: Array, own: Array, noise: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of new values, each of shape (m,).
+
+        Args:
+            kernels: of the new rows and the training rows, shape (k, m, n).
+            prior: likewise, shape (m, n).
+            own: sum of weighted kernels and prior of each new row with itself, shape (m,).
+            noise: patterns of the new rows, shape (p, m).
+        """
+        shared = np.tensordot(self.weights.kernels, kernels, axes=1) + prior
+        mean = shared @ self._pulled
+        explained = (solve_triangular(self.factor, shared.T, lower=True) ** 2).sum(axis=0)
+        variance = np.maximum(own - explained, 0.0) + np.array(self.weights.noise) @ noise
+        spread = np.sqrt(np.maximum(variance, 1e-12))
+        return mean * self.weights.scale + self.weights.mean, spread * self.weights.scale
+
+    def left_out(self, folds: Sequence[NDArray[np.int64]]) -> tuple[Array, Array]:
+        """Mean and standard deviation of the rows of each fold given the others, NaN elsewhere; shape (n,) each."""
+        mean, spread = np.full((2, len(self.target)), np.nan)
+        inverse = cho_solve((self.factor, True), np.eye(len(self.target)))
+        for rows in folds:
+            covariance = np.linalg.inv(inverse[np.ix_(rows, rows)])
+            mean[rows] = self.target[rows] - covariance @ self._pulled[rows] * self.weights.scale
+            spread[rows] = np.sqrt(np.maximum(np.diag(covariance), 1e-12)) * self.weights.scale
+        return mean, spread

@@ -1,0 +1,167 @@
+"""One part of the surrogate: all properties of one host at one density."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defectgen.core import VACANCY, Configuration, Host, get_host
+from defectgen.score.surrogate.features import kind_names
+from defectgen.score.surrogate.high_density import DenseModels
+from defectgen.score.surrogate.low_density import SparseModels
+
+if TYPE_CHECKING:
+    from catboost import CatBoostRegressor
+
+MAGNETIZATION = "total_magnetization_mu_b"
+"""Modulus of the magnetization of the cell in Bohr magnetons, learnt where the labels are not all the same."""
+
+MAGNETIZATION_UNCERTAINTY = "total_magnetization_uncertainty_mu_b"
+
+TARGETS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev", "fermi_level_ev", MAGNETIZATION)
+"""The properties that are learnt; the energy per atom follows from the formation energy."""
+
+GAP = ("homo_ev", "lumo_ev", "band_gap_ev")
+
+Values = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class HostModels:
+    """The models of one host at one density.
+
+    Attributes:
+        set_name: published name of the set it was trained on.
+        host: name of the host.
+        density: ``low`` or ``high``.
+        supercell: e.g. ``8x8``.
+        models: of all properties.
+        consistent: whether the gap is LUMO minus HOMO in every training row; predictions then keep that.
+        energy_weights_ev: total energy of the cell less its formation energy: for the pristine cell, then
+            for each kind of defect (in the order of the host's rules), in eV.
+        labels: number of training rows of each defect label.
+        max_counts: most defects of each kind in a training row.
+        defects_range: fewest and most defects in a training row.
+        covered: least and largest training value of each property, in its unit.
+        level_scale: of the set, as `defectgen.data.levels.LevelScale.to_dict` gives it, or None.
+    """
+
+    set_name: str
+    host: str
+    density: str
+    supercell: str
+    models: SparseModels | DenseModels
+    consistent: bool
+    energy_weights_ev: tuple[float, ...]
+    labels: Mapping[str, int]
+    max_counts: tuple[int, ...]
+    defects_range: tuple[int, int]
+    covered: Mapping[str, tuple[float, float]]
+    level_scale: Mapping[str, Any] | None
+
+    @cached_property
+    def core_host(self) -> Host:
+        """The pristine supercell."""
+        return get_host(self.host, self.supercell)
+
+    def score(self, configurations: Sequence[Configuration], labels: Sequence[str]) -> tuple[Values, Values]:
+        """Values and half-widths of the 90 % intervals of each property, in its unit, each of shape (n,).
+
+        Args:
+            configurations: n of them.
+            labels: `Configuration.label` of each, which is slow to find.
+
+        Raises:
+            UsageError: a defect that the host's rules do not know.
+        """
+        values, widths = self.models.score(configurations, labels)
+        if self.consistent and all(name in values for name in GAP):
+            values |= reconciled(values, self.models.errors())
+        if "band_gap_ev" in values:
+            values["band_gap_ev"] = np.maximum(values["band_gap_ev"], 0.0)
+        if MAGNETIZATION in values:
+            values[MAGNETIZATION] = np.maximum(values[MAGNETIZATION], 0.0)
+        if "formation_energy_ev" in values:
+            n_atoms = np.array([item.host.n_sites - n_vacancies(item) for item in configurations], dtype=np.float64)
+            order = [(rule.element, rule.replacement) for rule in self.core_host.rules]
+            kinds = [item.kinds for item in configurations]
+            counts = np.array([[found[kind] for kind in order] for found in kinds]).reshape(-1, len(order))
+            reference = self.energy_weights_ev[0] + counts @ np.array(self.energy_weights_ev[1:])
+            values["energy_per_atom_ev"] = (values["formation_energy_ev"] + reference) / n_atoms
+            widths["energy_per_atom_ev"] = widths["formation_energy_ev"] / n_atoms
+        return values, widths
+
+    def in_domain(self, configuration: Configuration, label: str) -> bool:
+        """Whether the training rows hold this label, or at high density as many defects of each kind."""
+        if self.density == "low":
+            return label in self.labels
+        counts = configuration.kinds
+        rules = self.core_host.rules
+        within = all(counts[r.element, r.replacement] <= m for r, m in zip(rules, self.max_counts, strict=True))
+        return within and self.defects_range[0] <= configuration.n_defects <= self.defects_range[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the trees, for JSON."""
+        return {
+            "set": self.set_name,
+            "host": self.host,
+            "density": self.density,
+            "supercell": self.supercell,
+            "kinds": kind_names(self.core_host),
+            "consistent": self.consistent,
+            "energy_weights_ev": self.energy_weights_ev,
+            "labels": self.labels,
+            "max_counts": self.max_counts,
+            "defects_range": self.defects_range,
+            "covered": self.covered,
+            "level_scale": self.level_scale,
+            "models": self.models.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], trees: Mapping[str, CatBoostRegressor]) -> HostModels:
+        """The inverse of `to_dict`; `trees` by column."""
+        host = get_host(values["host"], values["supercell"])
+        form = SparseModels if values["density"] == "low" else DenseModels
+        return cls(
+            set_name=values["set"],
+            host=values["host"],
+            density=values["density"],
+            supercell=values["supercell"],
+            models=form.from_dict(host, values["models"], trees),
+            consistent=values["consistent"],
+            energy_weights_ev=tuple(values["energy_weights_ev"]),
+            labels=values["labels"],
+            max_counts=tuple(values["max_counts"]),
+            defects_range=(values["defects_range"][0], values["defects_range"][1]),
+            covered={name: (low, high) for name, (low, high) in values["covered"].items()},
+            level_scale=values["level_scale"],
+        )
+
+
+def reconciled(values: Mapping[str, NDArray[np.float64]], errors: Mapping[str, float]) -> Values:
+    """HOMO, LUMO and gap moved as little as possible so that gap = LUMO - HOMO.
+
+    Each moves in proportion to its squared error (least squares with one constraint).
+    """
+    homo, lumo, gap = (values[name] for name in GAP)
+    square = [max(errors[name], 1e-6) ** 2 for name in GAP]
+    excess = (lumo - homo - gap) / sum(square)
+    homo, lumo = homo + square[0] * excess, lumo - square[1] * excess
+    middle, half = (homo + lumo) / 2, np.maximum(lumo - homo, 0.0) / 2
+    return {"homo_ev": middle - half, "lumo_ev": middle + half, "band_gap_ev": 2 * half}
+
+
+def file_name(host: str, density: str, column: str) -> str:
+    """The file that holds the trees of a property."""
+    return f"{host}-{density}-{column.removesuffix('_ev').replace('_', '-')}.cbm"
+
+
+def n_vacancies(configuration: Configuration) -> int:
+    """How many sites are empty."""
+    return sum(species == VACANCY for _, species in configuration.edits)

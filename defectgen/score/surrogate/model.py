@@ -1,0 +1,196 @@
+"""The surrogate: predicted levels and energies of a configuration in milliseconds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from defectgen.core import Configuration, host_names, parse_label
+from defectgen.core.properties import COLUMNS
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.metadata import read_metadata
+from defectgen.score.protocol import uncertainty_column
+from defectgen.score.surrogate.host_models import (
+    MAGNETIZATION,
+    MAGNETIZATION_UNCERTAINTY,
+    TARGETS,
+    HostModels,
+    file_name,
+)
+from defectgen.score.trees import load_trees
+
+if TYPE_CHECKING:
+    from catboost import CatBoostRegressor
+
+FORMAT_VERSION = 2
+METADATA = "surrogate.json"
+SEEN = "seen.txt"
+DENSITIES = ("low", "high")
+
+
+def default_surrogate_dir() -> Path:
+    """The trained surrogate that comes with the package."""
+    return Path(__file__).parents[2] / "models" / "surrogate"
+
+
+def digest(host: str, key: str) -> str:
+    """Short name of a symmetry class: 12 hexadecimal digits of host and canonical key."""
+    return hashlib.sha256(f"{host}/{key}".encode()).hexdigest()[:12]
+
+
+@cache
+def _is_within(label: str, labels: tuple[str, ...]) -> bool:
+    """Whether one of the labels holds all the defects of the first."""
+    return any(parse_label(label) <= parse_label(other) for other in labels)
+
+
+def _trees(folder: Path, part: Mapping[str, Any]) -> dict[str, CatBoostRegressor]:
+    """The trees of a part by column."""
+    models = part["models"]["models"]
+    wanted = [column for column, model in models.items() if column in TARGETS and model["trees"]]
+    if part["density"] not in DENSITIES or part["host"] not in host_names():
+        raise ValueError(f"no such part: {part['host']} {part['density']}")
+    return {column: load_trees(folder / file_name(part["host"], part["density"], column)) for column in wanted}
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Checksums of everything in a folder that its metadata answers for."""
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.iterdir())
+        if file.suffix == ".cbm" or file.name == SEEN
+    }
+
+
+def _check_files(folder: Path, expected: object) -> None:
+    """Compare the files with the checksums in the metadata.
+
+    Raises:
+        DefectgenError: a file is missing, too many, or another one than was trained.
+    """
+    if not isinstance(expected, dict):
+        raise DefectgenError(f"{folder / METADATA} is damaged (no checksums).")
+    found = file_hashes(folder)
+    for name in sorted({*expected, *found}):
+        if found.get(name) != expected.get(name):
+            wrong = "is missing" if name not in found else "is not the file that was trained"
+            raise DefectgenError(f"{folder / name} {wrong}.", "Get the folder again, or train a new surrogate.")
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """Trained models of several hosts; a `defectgen.score.protocol.Scorer`.
+
+    A configuration whose defects are some or all of those of a low-density training row of its host goes to
+    the low-density models, any other to the high-density models if there are any.
+
+    Attributes:
+        parts: the models of each host and density.
+        metadata: all of ``surrogate.json``.
+        seen: digests of the configurations of the training and validation rows.
+    """
+
+    parts: tuple[HostModels, ...]
+    metadata: Mapping[str, Any]
+    seen: frozenset[str]
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> Surrogate:
+        """The surrogate in a folder, by default the one that comes with the package.
+
+        Raises:
+            DefectgenError: a missing or damaged file, or another format.
+        """
+        folder = default_surrogate_dir() if folder is None else Path(folder)
+        advice = "Train one with: defectgen surrogate train --data DIR -o MODEL"
+        metadata = read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", advice)
+        _check_files(folder, metadata.get("files"))
+        seen = (folder / SEEN).read_text(encoding="ascii", errors="replace").split()
+        try:
+            parts = tuple(HostModels.from_dict(values, _trees(folder, values)) for values in metadata["parts"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
+        return cls(parts, metadata, frozenset(seen))
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that it knows."""
+        return tuple(sorted({part.host for part in self.parts}))
+
+    @property
+    def level_scales(self) -> dict[str, Mapping[str, Any]]:
+        """The level scale of each set as plain values, for `defectgen.data.levels.LevelScale.from_dict`."""
+        return {part.set_name: part.level_scale for part in self.parts if part.level_scale is not None}
+
+    def part_for(self, configuration: Configuration) -> HostModels:
+        """The part that scores a configuration.
+
+        Raises:
+            UsageError: a host or supercell that it was not trained for.
+        """
+        return self._part_for(configuration, configuration.label)
+
+    def _part_for(self, configuration: Configuration, label: str) -> HostModels:
+        host = configuration.host
+        parts = {part.density: part for part in self._parts_of(host.name)}
+        some = next(iter(parts.values()))
+        if some.supercell != host.size:
+            raise UsageError(f"the surrogate knows {host.name} in cells of {some.supercell}, got {host.size}.")
+        if len(parts) == 1:
+            return some
+        return parts["low" if _is_within(label, tuple(parts["low"].labels)) else "high"]
+
+    def has_seen(self, host: str, key: str) -> bool:
+        """Whether the configuration with this canonical key is among the training or validation rows."""
+        return digest(host, key) in self.seen
+
+    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+        """See `defectgen.score.protocol.Scorer.score`; the magnetization of the cell is there too.
+
+        It and its uncertainty are in Bohr magnetons, null where the training data has no magnetic cells.
+        """
+        rows: dict[tuple[str, str], list[int]] = {}
+        parts: dict[tuple[str, str], HostModels] = {}
+        for item in configurations:
+            if not item.n_defects:
+                raise UsageError(f"the surrogate predicts cells with defects, got pristine {item.host.name}.")
+        labels = [item.label for item in configurations]
+        for row, (item, label) in enumerate(zip(configurations, labels, strict=True)):
+            part = self._part_for(item, label)
+            parts[part.host, part.density] = part
+            rows.setdefault((part.host, part.density), []).append(row)
+        n = len(configurations)
+        names = (*COLUMNS, MAGNETIZATION)
+        values = {name: np.full(n, np.nan) for name in names}
+        widths = {name: np.full(n, np.nan) for name in names}
+        known = np.zeros(n, dtype=bool)
+        for key, part in parts.items():
+            chosen = [configurations[row] for row in rows[key]]
+            named = [labels[row] for row in rows[key]]
+            predicted, half = part.score(chosen, named)
+            for name in predicted:
+                values[name][rows[key]] = predicted[name]
+                widths[name][rows[key]] = half[name]
+            known[rows[key]] = [part.in_domain(item, label) for item, label in zip(chosen, named, strict=True)]
+        columns = {}
+        for name in names:
+            columns[name] = pl.Series(values[name]).fill_nan(None)
+            width = MAGNETIZATION_UNCERTAINTY if name == MAGNETIZATION else uncertainty_column(name)
+            columns[width] = pl.Series(widths[name]).fill_nan(None)
+        return pl.DataFrame({**columns, "in_domain": known})
+
+    @cached_property
+    def _by_host(self) -> dict[str, list[HostModels]]:
+        return {host: [part for part in self.parts if part.host == host] for host in self.hosts}
+
+    def _parts_of(self, host: str) -> list[HostModels]:
+        if host not in self._by_host:
+            raise UsageError(f"the surrogate does not know {host}.", f"It was trained for {', '.join(self.hosts)}.")
+        return self._by_host[host]

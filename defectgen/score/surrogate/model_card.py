@@ -1,0 +1,93 @@
+"""The model card that is written beside a trained surrogate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from defectgen.core.properties import BY_COLUMN
+from defectgen.score.surrogate.evaluation import PER_SITE
+from defectgen.score.surrogate.host_models import MAGNETIZATION
+
+TITLES = {PER_SITE: "E_form per site", MAGNETIZATION: "magnetization"}
+
+
+def model_card(metadata: Mapping[str, Any]) -> str:
+    """The card in Markdown, from the metadata of `defectgen.score.surrogate.training.train_surrogate`."""
+    sets = ", ".join(f"{part['set']} ({part['host']} {part['supercell']})" for part in metadata["parts"])
+    lines = [
+        "# Surrogate for defects in 2D materials",
+        "",
+        "Predicts formation energy, energy per atom, HOMO, LUMO, gap, Fermi level and, where labels are",
+        f"spin-polarized, the magnetization of a decorated supercell, with 90 % intervals. Sets: {sets}.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| defectgen | {metadata['defectgen']} |",
+        f"| data | {metadata.get('data', 'not recorded')} |",
+        f"| split | {metadata.get('split', 'not recorded')} |",
+        f"| seed of the trees | {metadata['seed']} |",
+        f"| command | `{metadata.get('command', 'not recorded')}` |",
+        "",
+        "## Model",
+        "",
+        "Each set has its own models, fitted on the training and validation rows. Low density: a ridge regression on",
+        "counts of defects, pairs and triangles (a cluster expansion), gradient-boosted trees, or trees on what the",
+        "regression leaves, whichever did best on the validation part; the trees see the distance and the symmetry",
+        "orbit of every pair of defects, and the symmetry that the decoration keeps. High density: a Gaussian process",
+        "whose kernel is a weighted sum (composition, pairs, surroundings of each defect; weights by marginal",
+        "likelihood), which also knows 200 low-density rows of the same host, averaged with trees where that helped on",
+        "rows left out. Values are the same for all symmetry images of a decoration. In the sets without spin HOMO,",
+        "LUMO and gap agree with each other. The energy per atom follows from the formation energy and the chemical",
+        "potentials. Intervals are conformal at low density, by defect label from the validation part; at high density",
+        "a multiple of the process's own standard deviation that held on training rows left out in five folds: they",
+        "widen away from the training rows.",
+        "",
+        "## Units and zeros",
+        "",
+        "eV; Bohr magnetons for the magnetization. HOMO, LUMO and Fermi level are relative to the pristine host's",
+        "valence band maximum; rows whose cells cannot be put on that zero were left out. Labels are from DFT (PBE) at",
+        "relaxed geometries.",
+        "",
+        "## Errors",
+        "",
+        "On the test part, which no choice has seen: mean absolute error (meV; Bohr magnetons for the magnetization),",
+        "number of rows, share of rows within 20 meV, share of values inside the 90 % interval.",
+        "",
+        "| set | property | error | n | within 20 meV | in interval |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in metadata["errors"]["test"].items():
+        for column, values in found.items():
+            title = TITLES.get(column) or BY_COLUMN[column].title
+            error = values["mae_mu_b"] if column == MAGNETIZATION else values["mae_mev"]
+            cells = [name, title, _number(error), str(values["n"])]
+            cells += [_share(values.get("within_20_mev")), _share(values["coverage_90"])]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "- Made for the hosts, supercells and kinds of defects above; other numbers of defects than in the",
+        "  training rows are extrapolated and marked `in_domain = false`.",
+        "- High-density sets have about 400 training rows each: use their values to rank, not to replace a DFT run.",
+        "- High-density models hold their training rows with labels (CC BY 4.0, see below).",
+        "- In cells with a metal vacancy the data set's HOMO lies above the Fermi level of the calculation;",
+        "  predictions follow the data set.",
+        "- The Fermi level lies anywhere in the gap of a semiconducting cell; its scatter is that of the labels.",
+        "",
+        "## Source",
+        "",
+        "2DMD (CC BY 4.0): Huang et al., npj 2D Mater Appl 7, 6 (2023), doi 10.1038/s41699-023-00369-1;",
+        "Kazeev et al., npj Comput Mater 9, 113 (2023), doi 10.1038/s41524-023-01062-z.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

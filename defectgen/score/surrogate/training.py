@@ -1,0 +1,240 @@
+"""Training the surrogate on a table with a split; what is chosen is chosen on the validation part."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from defectgen import __version__
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.intervals import LEVEL, MIN_TRAIN_ROWS
+from defectgen.score.surrogate import Surrogate
+from defectgen.score.surrogate.evaluation import evaluate
+from defectgen.score.surrogate.fitting import Choice, FitSettings, choose_sparse, fit_dense, fit_sparse, half_widths
+from defectgen.score.surrogate.high_density import DenseModels
+from defectgen.score.surrogate.host_models import GAP, TARGETS, HostModels, file_name, reconciled
+from defectgen.score.surrogate.labelled_rows import LabelledRows
+from defectgen.score.surrogate.low_density import SparseModels
+from defectgen.score.surrogate.model import FORMAT_VERSION, METADATA, SEEN, digest, file_hashes
+from defectgen.score.surrogate.model_card import model_card
+from defectgen.score.trees import TreeSettings, save_trees
+
+LOW_TREES = TreeSettings(iterations=1500, depth=6, learning_rate=0.1)
+HIGH_TREES = TreeSettings(iterations=300, depth=4, learning_rate=0.06, column_share=0.2)
+
+MAX_LOW_ROWS = 200
+"""Low-density training rows of the same host that a high-density set is given beside its own."""
+
+
+def train_surrogate(
+    frame: pl.DataFrame,
+    out_dir: Path,
+    seed: int = 42,
+    *,
+    level_scales: Mapping[str, Mapping[str, Any]] | None = None,
+    threads: int = 1,
+    about: Mapping[str, Any] | None = None,
+    low_trees: TreeSettings = LOW_TREES,
+    high_trees: TreeSettings = HIGH_TREES,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Surrogate:
+    """`fit_surrogate`, written to a folder with its errors on the validation and test rows.
+
+    Args:
+        frame: the columns of the data reader and ``split``; each set becomes a part.
+        out_dir: folder to write: ``<host>-<density>-<property>.cbm``, ``surrogate.json`` (last),
+            ``seen.txt`` and ``README.md``.
+        seed: of the trees.
+        level_scales: of each set, as plain values.
+        threads: of CatBoost.
+        about: what else to record, e.g. the split, the command and the data.
+        low_trees: trees of the low-density parts.
+        high_trees: trees of the high-density parts.
+        advance: is told of each finished model.
+
+    Returns:
+        The surrogate, as `Surrogate.load` reads it.
+
+    Raises:
+        UsageError: no column ``split``, or a folder with other files.
+        DefectgenError: a set without training or validation rows.
+    """
+    out_dir = Path(out_dir)
+    if out_dir.exists() and not out_dir.is_dir():
+        raise UsageError(f"{out_dir} is a file, expected a folder.")
+    if out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / METADATA).is_file():
+        raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
+    fitted = fit_surrogate(
+        frame,
+        seed,
+        level_scales=level_scales,
+        threads=threads,
+        low_trees=low_trees,
+        high_trees=high_trees,
+        advance=advance,
+    )
+    rows = {f"{s}/{p}": n for s, p, n in frame.group_by("set", "split").len().sort("set", "split").iter_rows()}
+    metadata: dict[str, Any] = {
+        "format": FORMAT_VERSION,
+        "defectgen": __version__,
+        "seed": seed,
+        "threads": threads,
+        "level": LEVEL,
+        "rows": rows,
+        **(about or {}),
+        "parts": [part.to_dict() for part in fitted.parts],
+    }
+    test = frame.filter(split="test").sort("density", "set", "id", descending=[True, False, False])
+    metadata["errors"] = {"test": evaluate(fitted, test)}
+    _write(fitted, metadata, out_dir)
+    return Surrogate.load(out_dir)
+
+
+def fit_surrogate(
+    frame: pl.DataFrame,
+    seed: int = 42,
+    *,
+    level_scales: Mapping[str, Mapping[str, Any]] | None = None,
+    threads: int = 1,
+    refit: bool = True,
+    low_trees: TreeSettings = LOW_TREES,
+    high_trees: TreeSettings = HIGH_TREES,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Surrogate:
+    """Models of all sets in a table, fitted on its ``train`` and ``validation`` rows.
+
+    At low density the kind of model and the width of the intervals are chosen on the validation rows with
+    models that have not seen them; then the models are fitted on both. At high density the weights come
+    from the marginal likelihood, the share of the trees and the intervals from rows left out in five folds.
+
+    Args:
+        frame: the columns of the data reader and ``split``; each set becomes a part.
+        seed: of the trees.
+        level_scales: of each set, as plain values.
+        threads: of CatBoost.
+        refit: False leaves the validation rows out of the final fits.
+        low_trees: trees of the low-density parts.
+        high_trees: trees of the high-density parts.
+        advance: is told of each finished model.
+
+    Raises:
+        UsageError: no column ``split``.
+        DefectgenError: a set without training or validation rows.
+    """
+    if "split" not in frame.columns:
+        raise UsageError("the table has no column 'split'.", "Split it first.")
+    frame = frame.sort("density", "set", "id", descending=[True, False, False])
+    usable = frame.filter(pl.col("split").is_in(["train", "validation"] if refit else ["train"]))
+    parts = []
+    for name in frame["set"].unique(maintain_order=True):
+        members = frame.filter(set=name)
+        for split in ("train", "validation"):
+            if members.filter(split=split).is_empty():
+                raise DefectgenError(f"set {name} has no {split} rows.", "Use larger fractions or more data.")
+        fitted = usable.filter(set=name).sort("id")
+        models: SparseModels | DenseModels
+        if members["density"][0] == "low":
+            models = _train_sparse(members, fitted, FitSettings(low_trees, seed, threads), advance)
+        else:
+            settings = FitSettings(high_trees, seed, threads)
+            models = fit_dense(LabelledRows.of(fitted), _low_rows(usable, members, seed), settings, advance)
+        parts.append(_assemble(members, LabelledRows.of(fitted), models, (level_scales or {}).get(name)))
+    used = frame.filter(pl.col("split").is_in(["train", "validation"]))
+    seen = frozenset(digest(host, key) for host, key in used.select("host", "configuration").iter_rows())
+    return Surrogate(tuple(parts), {}, seen)
+
+
+def _train_sparse(
+    members: pl.DataFrame, fitted: pl.DataFrame, settings: FitSettings, advance: Callable[[int], None]
+) -> SparseModels:
+    train, validation = (LabelledRows.of(members.filter(split=name).sort("id")) for name in ("train", "validation"))
+    choices: dict[str, Choice] = {}
+    models = {}
+    for column in TARGETS:
+        if train.learnable(column, MIN_TRAIN_ROWS):
+            choices[column], models[column] = choose_sparse(column, train, validation, settings)
+        advance(1)
+    labels = frozenset(item.label for item in train.configurations)
+    found = SparseModels(train.host, models, {}, labels)
+    predicted = found.predict(validation.configurations)
+    if all(name in predicted for name in GAP) and _consistent(train):
+        predicted |= reconciled(predicted, found.errors())
+    found = replace(found, half_widths=half_widths(predicted, validation))
+    if len(fitted) == len(train):
+        return found
+    both = LabelledRows.of(fitted)
+    refitted = {column: fit_sparse(column, both, choice, settings) for column, choice in choices.items()}
+    return replace(found, models=refitted, labels=frozenset(item.label for item in both.configurations))
+
+
+def _low_rows(usable: pl.DataFrame, members: pl.DataFrame, seed: int) -> LabelledRows | None:
+    """Some low-density rows of the same host and supercell; which ones depends on the seed."""
+    host, supercell = members.select("host", "supercell").row(0)
+    rows = usable.filter(host=host, supercell=supercell, density="low").sort("id")
+    if rows.is_empty():
+        return None
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:MAX_LOW_ROWS]
+    return LabelledRows.of(rows[np.sort(chosen)])
+
+
+def _consistent(rows: LabelledRows) -> bool:
+    gap = rows.values["lumo_ev"] - rows.values["homo_ev"] - rows.values["band_gap_ev"]
+    return bool(np.nanmax(np.abs(gap), initial=0.0) < 1e-3)
+
+
+def _assemble(
+    frame: pl.DataFrame, train: LabelledRows, models: SparseModels | DenseModels, scale: Mapping[str, Any] | None
+) -> HostModels:
+    """A part with models fitted on some rows."""
+    name, host, density, supercell = frame.select("set", "host", "density", "supercell").row(0)
+    reference = train.values["energy_ev"] - train.values["formation_energy_ev"]
+    counts = np.hstack([np.ones((len(train), 1)), train.counts])
+    known = ~np.isnan(reference)
+    sizes = train.counts.sum(axis=1)
+    return HostModels(
+        set_name=name,
+        host=host,
+        density=density,
+        supercell=supercell,
+        models=models,
+        consistent=_consistent(train),
+        energy_weights_ev=tuple(np.linalg.lstsq(counts[known], reference[known], rcond=None)[0].tolist()),
+        labels=dict(sorted(Counter(item.label for item in train.configurations).items())),
+        max_counts=tuple(int(n) for n in train.counts.max(axis=0)),
+        defects_range=(int(sizes.min()), int(sizes.max())),
+        covered=_covered(train.values),
+        level_scale=scale,
+    )
+
+
+def _covered(values: Mapping[str, NDArray[np.float64]]) -> dict[str, tuple[float, float]]:
+    names = (*TARGETS, "energy_per_atom_ev")
+    known = {name: values[name][~np.isnan(values[name])] for name in names}
+    return {name: (float(v.min()), float(v.max())) for name, v in known.items() if len(v)}
+
+
+def _write(surrogate: Surrogate, metadata: Mapping[str, Any], out_dir: Path) -> None:
+    """Write the folder; the metadata comes last, and old models go first."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / METADATA).unlink(missing_ok=True)
+    for old in out_dir.glob("*.cbm"):
+        old.unlink()
+    for part in surrogate.parts:
+        for column, model in part.models.models.items():
+            if model.trees is not None:
+                save_trees(model.trees, out_dir / file_name(part.host, part.density, column))
+    (out_dir / SEEN).write_text("\n".join(sorted(surrogate.seen)) + "\n", encoding="ascii")
+    (out_dir / "README.md").write_text(model_card(metadata), encoding="utf-8")
+    unfinished = out_dir / f"{METADATA}.part"
+    unfinished.write_text(
+        json.dumps({**metadata, "files": file_hashes(out_dir)}, separators=(",", ":")) + "\n", encoding="utf-8"
+    )
+    unfinished.replace(out_dir / METADATA)

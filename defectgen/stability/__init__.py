@@ -1,0 +1,1 @@
+"""Stability of bulk crystals: energies above the convex hull."""

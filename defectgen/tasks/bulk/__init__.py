@@ -1,0 +1,1 @@
+"""Bulk crystals as text: prompts, crystals and the grammar of a crystal."""

@@ -1,0 +1,105 @@
+"""Bulk crystals: generation under any subset of conditions, and infill of one masked element."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import numpy as np
+
+from defectgen.core.crystal import Crystal
+from defectgen.tasks.bulk import crystal_text
+from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS, CrystalGrammar, ElementGrammar
+
+Kind = Literal["generation", "infill"]
+
+
+@dataclass(frozen=True)
+class BulkRecord:
+    """One thing to learn.
+
+    Attributes:
+        task: ``generation`` or ``infill``.
+        prompt: carries no loss.
+        completion: the crystal's string, or the masked element and a line break.
+        conditions: what a generation prompt states; empty for infill.
+        crystal: as it was written, after translation.
+    """
+
+    task: Kind
+    prompt: str
+    completion: str
+    crystal: Crystal
+    conditions: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BulkTask:
+    """The task of Gruver et al. 2024 (arXiv:2402.04379, section 4 and appendix A.2).
+
+    Attributes:
+        infill_share: share of records that are infill, the others are generation.
+        translate: shift each crystal at random, uniformly over its cell. The order of the atoms
+            is never changed.
+    """
+
+    infill_share: float = 1 / 3
+    translate: bool = True
+
+    def record(self, crystal: Crystal, available: Mapping[str, object], rng: np.random.Generator) -> BulkRecord:
+        """A record drawn at random: the shift, the task, and its conditions or masked element.
+
+        Args:
+            crystal: what the record shows.
+            available: its properties, keys as in `defectgen.tasks.bulk.crystal_text.CONDITIONS`; None counts as absent.
+            rng: source of all that is random.
+        """
+        if self.translate:
+            crystal = crystal.translated([float(x) for x in rng.random(3)])
+        if rng.random() < self.infill_share:
+            return self.infill_record(crystal, crystal.elements[int(rng.integers(len(crystal.elements)))])
+        return self.generation_record(crystal, self.draw_conditions(available, rng))
+
+    def draw_conditions(self, available: Mapping[str, object], rng: np.random.Generator) -> dict[str, object]:
+        """A random subset of the properties: every size from none to all is equally likely."""
+        present = [key for key in crystal_text.CONDITIONS if available.get(key) is not None]
+        size = int(rng.integers(len(present) + 1))
+        return {present[k]: available[present[k]] for k in sorted(rng.choice(len(present), size=size, replace=False))}
+
+    def generation_record(self, crystal: Crystal, conditions: Mapping[str, object]) -> BulkRecord:
+        """The record that asks for `crystal` under `conditions`."""
+        prompt = crystal_text.write_generation_prompt(conditions)
+        return BulkRecord("generation", prompt, crystal_text.write_crystal(crystal), crystal, dict(conditions))
+
+    def infill_record(self, crystal: Crystal, masked: str) -> BulkRecord:
+        """The record that asks which element `masked` was."""
+        return BulkRecord(
+            "infill", crystal_text.write_infill_prompt(crystal, masked), crystal_text.write_element(masked), crystal
+        )
+
+    def grammar(
+        self,
+        max_atoms: int = 20,
+        elements: Sequence[str] = MP_ELEMENTS,
+        formula: str | None = None,
+        min_distance: float = 0.0,
+        radii: float = 0.0,
+    ) -> CrystalGrammar:
+        """What a generated crystal may be; see `CrystalGrammar`. With `formula`, of exactly that composition."""
+        composition = tuple(crystal_text.parse_formula(formula).items()) if formula is not None else None
+        return CrystalGrammar(max_atoms, tuple(elements), composition, min_distance, radii)
+
+    def infill_grammar(self, elements: Sequence[str] = MP_ELEMENTS) -> ElementGrammar:
+        """What may stand for a mask."""
+        return ElementGrammar(tuple(elements))
+
+    def parse(self, task: Kind, completion: str, crystal: Crystal | None = None, masked: str = "") -> Crystal:
+        """The crystal that a completion states, for infill with the element put into `crystal`.
+
+        Raises:
+            ParseError: not a completion of this task.
+        """
+        if task == "generation":
+            return crystal_text.parse_crystal(completion)
+        return cast(Crystal, crystal).substituted(masked, crystal_text.parse_element(completion))

@@ -1,0 +1,1 @@
+"""Defects of a host as text: prompts, encodings, wordings and grammars."""

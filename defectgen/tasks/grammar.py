@@ -1,0 +1,26 @@
+"""What a model may write next, as plain text: engines compile it to masks over their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Protocol
+
+END = ""
+"""The piece that ends a completion."""
+
+State = Hashable
+
+
+class Grammar(Protocol):
+    """A completion is a sequence of pieces; each state lists the pieces that may come next.
+
+    A grammar is exact: every sequence of pieces from `start` to `END` is a completion that parses,
+    and every completion that should be reachable is such a sequence.
+    """
+
+    @property
+    def start(self) -> State: ...
+
+    def choices(self, state: State) -> Mapping[str, State]:
+        """Pieces that may follow, each with the state after it; `END` leads nowhere."""
+        ...

@@ -1,0 +1,371 @@
+"""Reading whatever others wrote, denominators, hits of conditions, and the command."""
+
+import importlib.util
+import json
+
+import polars as pl
+import pytest
+
+from defectgen.core.crystal import Crystal
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.metrics.conditions import meets, spacegroup
+from defectgen.metrics.crystal_matching import groups, known
+from defectgen.metrics.crystal_metrics import measure
+from defectgen.metrics.definitions import DEFINITIONS, published
+from defectgen.metrics.entries import Crystals, Entry, read_entries
+from defectgen.report.bulk_page import method_rows
+
+has_extra = importlib.util.find_spec("smact") is not None and importlib.util.find_spec("matminer") is not None
+
+
+def salt(length=5.64, cation="Na", anion="Cl"):
+    """Rock salt in its primitive cell."""
+    edge = length / 2**0.5
+    return Crystal((edge,) * 3, (60.0,) * 3, (cation, anion), ((0.0, 0.0, 0.0), (0.5, 0.5, 0.5)))
+
+
+def crowded():
+    return Crystal((4.0,) * 3, (90.0,) * 3, ("Na", "Cl"), ((0.0, 0.0, 0.0), (0.05, 0.0, 0.0)))
+
+
+def cif(crystal):
+    return crystal.to_structure().to(fmt="cif")
+
+
+class Silent:
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return lambda _: None
+
+    def __exit__(self, *_):
+        return None
+
+
+def run(entries, reference=None, training=None, **facts):
+    sets = [Crystals(tuple(Entry("x", c) for c in part)) if part else None for part in (reference, training)]
+    return measure(Crystals(tuple(entries), **facts), *sets, store=None, watch=Silent)
+
+
+def test_same_crystals_are_found_in_other_cells():
+    cubic = Crystal.from_structure(salt().to_structure().to_conventional())
+    moved = salt().translated((0.2, 0.3, 0.4))
+    assert groups([salt(), salt(5.7), moved, salt(anion="Br"), cubic]) == [0, 0, 0, 3, 0]
+    assert known([salt(), salt(cation="K")], [moved]) == [True, False]
+
+
+def test_unreadable_and_crowded_crystals_stay_in_the_denominators():
+    report = run(
+        [Entry("a", salt()), Entry("b", crowded()), Entry("c", None, "no CIF"), Entry("d", salt(4.2, "Mg", "O"))]
+    )
+    metrics = report.metrics
+    assert (metrics["parsed"]["n"], metrics["parsed"]["of"]) == (3, 4)
+    assert (metrics["structural"]["n"], metrics["structural"]["of"]) == (2, 4)
+    assert (metrics["structural_half_radius"]["n"], metrics["structural_half_radius"]["of"]) == (2, 4)
+    assert report.failures["no CIF"] == 1
+    assert report.counts["pool"] == 2
+    assert "raw_parsed" not in metrics
+    assert metrics["cov_recall"]["value"] is None
+    if has_extra:
+        assert (metrics["compositional"]["n"], metrics["compositional"]["of"]) == (3, 4)
+    else:
+        assert metrics["compositional"] == {"value": None, "of": 4, "why": "needs the extra bulk"}
+
+
+def coincident():
+    return Crystal((4.0,) * 3, (90.0,) * 3, ("Na", "Cl"), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
+
+
+def test_atoms_on_one_place_fail_in_structure_alone(tmp_path):
+    row = {"raw_text": "x", "reason": "", "task": "generation", "conditions": '{"spacegroup": 221}'}
+    rows = [
+        row | {"cif": cif(salt()), "valid": True},
+        row | {"cif": cif(coincident()), "valid": False, "reason": "distance: 0.00"},
+        row | {"cif": cif(coincident()), "valid": True},
+    ]
+    found = read_entries([write_samples(tmp_path / "run", rows)])
+    crystals = Crystals((Entry("x", coincident()), Entry("y", salt())))
+    metrics = measure(found, crystals, crystals, store=None, watch=Silent).metrics
+    assert metrics["raw_parsed"] == {"value": 1.0, "n": 3, "of": 3}
+    assert metrics["raw_structural"] == {"value": 1 / 3, "n": 1, "of": 3}
+    assert metrics["structural_half_radius"]["n"] == 1
+    if has_extra:
+        assert metrics["raw_compositional"] == {"value": 1.0, "n": 3, "of": 3}
+        assert metrics["compositional"]["value"] == 1.0
+
+
+def test_rejected_draws_count_in_the_raw_rates_alone():
+    report = run([Entry("a", salt()), Entry("b", crowded(), accepted=False)], has_draws=True)
+    assert report.metrics["raw_structural"]["value"] == 0.5
+    assert report.metrics["structural"]["value"] == 1.0
+    assert report.metrics["structural"]["of"] == 1
+
+
+def test_a_set_against_itself_and_against_another():
+    crystals = [salt(), salt(4.2, "Mg", "O"), salt(4.2, "Mg", "O")]
+    same = run([Entry("x", crystal) for crystal in crystals], reference=crystals, training=crystals).metrics
+    assert same["novel_structure"]["value"] == same["new"]["value"] == same["new_unique"]["value"] == 0.0
+    assert same["wasserstein_density"]["value"] == same["wasserstein_elements"]["value"] == 0.0
+    assert same["unique"] == {"value": 2 / 3, "n": 2, "of": 3}
+    assert same["diversity_structure_relative"]["value"] == pytest.approx(1.0)
+    iron = Crystal((2.87,) * 3, (90.0,) * 3, ("Fe", "Fe"), ((0.0, 0.0, 0.0), (0.5, 0.5, 0.5)))
+    other = run([Entry("x", crystal) for crystal in crystals], reference=[iron], training=[iron]).metrics
+    assert other["novel_structure"]["value"] == other["new"]["value"] == 1.0
+    assert other["new_unique"] == {"value": 2 / 3, "n": 2, "of": 3}
+    assert other["wasserstein_elements"]["value"] == 1.0
+    if has_extra:
+        assert same["cov_recall"]["value"] == same["cov_precision"]["value"] == 1.0
+        assert same["novel_composition"]["value"] == 0.0
+        assert other["cov_recall"]["value"] == other["cov_precision"]["value"] == 0.0
+
+
+def test_nothing_valid_gives_no_figures_but_no_error():
+    metrics = run([Entry("b", crowded()), Entry("c", None, "no CIF")], reference=[salt()], training=[salt()]).metrics
+    assert metrics["structural"] == {"value": 0.0, "n": 0, "of": 2}
+    assert metrics["novel_structure"]["value"] is None
+    assert metrics["wasserstein_density"]["value"] is None
+    assert metrics["new_unique"]["value"] == 0.0
+
+
+def test_the_pool_is_metastable_where_energies_are_given():
+    entries = [Entry("a", salt(), e_above_hull_ev=0.05), Entry("b", salt(4.2, "Mg", "O"), e_above_hull_ev=0.1)]
+    crowded_low = Entry("d", crowded(), e_above_hull_ev=-1.0)  # low in energy, and no crystal
+    report = run([*entries, Entry("c", salt()), crowded_low], stability_column="e_above_hull_ev")
+    assert report.metrics["metastable"] == {"value": 1 / 4, "n": 1, "of": 4}
+    assert report.counts["pool"] == 1
+
+
+@pytest.mark.skipif(not has_extra, reason="compositional validity needs the extra bulk")
+def test_a_composition_that_cannot_be_neutral_is_not_metastable():
+    unbalanced = Crystal((4.0,) * 3, (90.0,) * 3, ("Na", "Na", "Cl"), ((0, 0, 0), (0.5, 0.5, 0), (0.5, 0.5, 0.5)))
+    entries = [Entry("a", salt(), e_above_hull_ev=0.0), Entry("b", unbalanced, e_above_hull_ev=0.0)]
+    report = run(entries, stability_column="e_above_hull_ev")
+    assert report.metrics["structural"]["n"] == 2
+    assert report.metrics["metastable"] == {"value": 0.5, "n": 1, "of": 2}
+
+
+def test_conditions():
+    entry = Entry("x", salt(), conditions={"formula": "Na4Cl4", "spacegroup": 225, "e_above_hull": 0.0})
+    assert meets(entry, "formula") is True
+    assert meets(entry, "spacegroup") is True
+    assert meets(entry, "e_above_hull") is False  # no energy came with it
+    assert meets(Entry("x", salt(), conditions={"formula": "NaCl2"}), "formula") is False
+    assert meets(Entry("x", salt(), conditions={"spacegroup": 221}), "spacegroup") is False
+    assert meets(Entry("x", None, conditions={"formula": "NaCl"}), "formula") is False
+    assert meets(Entry("x", salt()), "formula") is None
+    for asked, energy, hit in ((0.0, 0.05, True), (0.0, 0.2, False), (0.3, 0.2, True), (0.3, 0.0, False)):
+        found = Entry("x", salt(), conditions={"e_above_hull": asked}, e_above_hull_ev=energy)
+        assert meets(found, "e_above_hull") is hit
+
+
+def test_conditions_of_another_form_count_as_not_asked():
+    assert meets(Entry("x", salt(), conditions={"formula": "Na1 Cl1", "spacegroup": "225"}), "formula") is True
+    assert meets(Entry("x", salt(), conditions={"spacegroup": 225.0}), "spacegroup") is True
+    strange = {"formula": "Met8", "spacegroup": "Fm-3m", "e_above_hull": "low"}
+    for name, value in [*strange.items(), ("formula", "Na0.5Cl"), ("spacegroup", [225]), ("e_above_hull", "nan")]:
+        assert meets(Entry("x", salt(), conditions={name: value}), name) is None, (name, value)
+    entries = [Entry("a", salt(), conditions=strange), Entry("b", salt(), conditions={"spacegroup": 225})]
+    report = run(entries, stability_column="e_above_hull")
+    assert report.metrics["hit_spacegroup"] == {"value": 1.0, "n": 1, "of": 1}
+    assert "hit_formula" not in report.metrics
+    for name in strange:
+        assert f"1 asked values of {name} cannot be read and count as not asked" in report.notes
+
+
+def test_the_space_group_allows_for_two_digit_coordinates():
+    rough = Crystal((5.7,) * 3, (90.0,) * 3, ("Cs", "Cl"), ((0.0, 0.0, 0.01), (0.5, 0.51, 0.5)))
+    assert spacegroup(rough) == 221
+
+
+def write_samples(folder, rows):
+    folder.mkdir()
+    pl.DataFrame(rows).write_parquet(folder / "samples.parquet")
+    (folder / "manifest.json").write_text(json.dumps({"crystals_per_second": 2.0}), encoding="utf-8")
+    return folder
+
+
+def test_a_generated_folder_is_read_by_its_table(tmp_path):
+    row = {"raw_text": "x", "reason": "", "conditions": '{"formula": "NaCl"}', "task": "generation", "valid": True}
+    rows = [
+        row | {"cif": cif(salt())},
+        row | {"cif": None, "valid": False, "reason": "text: 3 lines"},
+        row | {"cif": cif(crowded()), "valid": False, "reason": "distance: 0.2"},
+        row | {"cif": cif(salt(anion="Br")), "task": "infill"},
+    ]
+    found = read_entries([write_samples(tmp_path / "run", rows)])
+    assert found.has_draws
+    assert found.crystals_per_s == 2.0
+    assert [entry.accepted for entry in found.entries] == [True, False, False, True]
+    assert found.entries[1].problem == "text: 3 lines"
+    assert found.entries[0].conditions == {"formula": "NaCl"}
+    assert found.entries[3].conditions == {}
+    metrics = measure(found, None, None, store=None, watch=Silent).metrics
+    assert (metrics["raw_parsed"]["n"], metrics["raw_parsed"]["of"]) == (3, 4)
+    assert metrics["hit_formula"] == {"value": 1.0, "n": 1, "of": 1}
+    assert metrics["crystals_per_hour"]["value"] == 7200
+
+
+def test_folders_of_cifs_tables_and_extended_xyz_give_the_same(tmp_path):
+    (tmp_path / "cifs").mkdir()
+    for index, text in enumerate((cif(salt()), "broken", cif(salt(4.2, "Mg", "O")))):
+        (tmp_path / "cifs" / f"{index}.cif").write_text(text, encoding="utf-8")
+    pl.DataFrame({"cif": [cif(salt()), "broken", cif(salt(4.2, "Mg", "O"))]}).write_csv(tmp_path / "all.csv")
+    for path in (tmp_path / "cifs", tmp_path / "all.csv"):
+        entries = read_entries([path]).entries
+        assert [entry.crystal.formula if entry.crystal else None for entry in entries] == ["NaCl", None, "MgO"]
+        assert "not a CIF" in entries[1].problem
+    io = pytest.importorskip("ase.io", reason="extended XYZ needs the extra m3gnet")
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    io.write(tmp_path / "all.extxyz", [AseAtomsAdaptor.get_atoms(c.to_structure()) for c in (salt(), crowded())])
+    entries = read_entries([tmp_path / "all.extxyz"]).entries
+    assert [entry.crystal.formula for entry in entries] == ["NaCl", "NaCl"]
+    assert entries[0].crystal.lengths == pytest.approx(salt().lengths)
+
+
+def test_bad_input_is_named(tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
+        read_entries([tmp_path / "none"])
+    with pytest.raises(UsageError, match="holds no crystals"):
+        read_entries([tmp_path])
+    (tmp_path / "a.csv").write_text("formula\nNaCl\n", encoding="utf-8")
+    with pytest.raises(DefectgenError, match="expected a column cif"):
+        read_entries([tmp_path / "a.csv"])
+    (tmp_path / "a.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(UsageError, match="no file of crystals"):
+        read_entries([tmp_path / "a.txt"])
+
+
+def test_samples_are_drawn_by_seed():
+    crystals = Crystals(tuple(Entry(str(index), None) for index in range(50)))
+    names = [entry.name for entry in crystals.sampled(10, 3).entries]
+    assert names == [entry.name for entry in crystals.sampled(10, 3).entries] == sorted(names, key=int)
+    assert len(set(names)) == 10
+    assert names != [entry.name for entry in crystals.sampled(10, 4).entries]
+    assert crystals.sampled(50, 3) is crystals
+
+
+def test_published_rows_are_those_of_table_1():
+    rows = published()["rows"]
+    assert len(rows) == 9
+    assert rows["LLaMA-2 70B, T 0.7"] == {
+        "structural": 0.996, "compositional": 0.954, "cov_recall": 0.858, "cov_precision": 0.989,
+        "wasserstein_density": 0.81, "wasserstein_elements": 0.44, "metastable": 0.498, "stable_dft": 0.106,
+        "crystals_per_hour": 8774,
+    }  # fmt: skip
+    assert rows["LM-CH"]["metastable"] is None
+
+
+def test_every_metric_is_defined_and_titles_fit():
+    names = {item.name for item in DEFINITIONS}
+    report = run([Entry("a", salt(), conditions={"formula": "NaCl", "spacegroup": 225, "e_above_hull": 0.0})],
+                 [salt()], [salt()], has_draws=True, stability_column="e_above_hull", crystals_per_s=1.0)  # fmt: skip
+    assert set(report.metrics) == names
+    assert all(len(item.title) <= 36 for item in DEFINITIONS)
+
+
+def stability_table(path, rows):
+    pl.DataFrame(rows, schema=["formula", "e_above_hull_ev_per_atom"], orient="row").write_csv(path)
+    return path
+
+
+def test_energies_of_the_stability_command_are_joined_by_row(tmp_path):
+    crystals = Crystals((Entry("a", salt()), Entry("b", None, "no CIF"), Entry("c", salt(4.2, "Mg", "O"))))
+    joined = crystals.with_stability(stability_table(tmp_path / "s.csv", [("NaCl", 0.02), (None, None), ("MgO", None)]))
+    assert [entry.e_above_hull_ev for entry in joined.entries] == [0.02, None, None]
+    assert joined.stability_column == "e_above_hull_ev_per_atom of s.csv"
+    with pytest.raises(UsageError, match=r"row 3: CaO, but c is MgO"):
+        crystals.with_stability(stability_table(tmp_path / "o.csv", [("NaCl", 0.0), (None, None), ("CaO", 0.0)]))
+    with pytest.raises(UsageError, match="has 1 rows, the input 3 crystals"):
+        crystals.with_stability(stability_table(tmp_path / "n.csv", [("NaCl", 0.0)]))
+    with pytest.raises(UsageError, match="row 1: e_above_hull_ev_per_atom is 'low', expected a number"):
+        Crystals((Entry("a", salt()),)).with_stability(stability_table(tmp_path / "w.csv", [("NaCl", "low")]))
+    pl.DataFrame({"formula": ["NaCl"]}).write_csv(tmp_path / "x.csv")
+    with pytest.raises(UsageError, match="no column e_above_hull_ev_per_atom"):
+        crystals.with_stability(tmp_path / "x.csv")
+
+
+def test_a_folder_of_samples_is_compared_without_its_refused_draws(tmp_path, monkeypatch, capsys):
+    from defectgen_cli.app import main
+
+    monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
+    row = {"raw_text": "x", "conditions": "{}", "task": "generation", "cif": cif(salt())}
+    pl.DataFrame({"cif": [cif(salt())]}).write_csv(tmp_path / "mine.csv")
+    for name, verdicts in (("some", (True, False)), ("none", (False,))):
+        write_samples(tmp_path / name, [row | {"valid": ok, "reason": "" if ok else "charge"} for ok in verdicts])
+    words = ["evaluate", "bulk", str(tmp_path / "mine.csv"), "--json"]
+    assert main([*words, "--reference", str(tmp_path / "some"), "--training", str(tmp_path / "some")]) == 0
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert (counts["reference"], counts["training"]) == (1, 1)
+    assert main([*words, "--training", str(tmp_path / "none")]) == 2
+    assert "holds refused draws only" in capsys.readouterr().err
+
+
+def test_names_are_those_of_folders_and_occur_once(tmp_path, monkeypatch, capsys):
+    from defectgen_cli.app import main
+
+    monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
+    files = []
+    for name in ("llama-T0.7", "llama-T0.9"):
+        write_samples(tmp_path / name, [{"cif": cif(salt())}])
+        files.append(tmp_path / f"{name}.json")
+        assert main(["evaluate", "bulk", str(tmp_path / name), "-o", str(files[-1])]) == 0
+        assert json.loads(files[-1].read_text(encoding="utf-8"))["name"] == name
+    capsys.readouterr()
+    words = ["evaluate", "bulk", str(tmp_path / "llama-T0.7"), "--compare", str(files[0])]
+    assert main(words) == 2
+    assert "two rows are named 'llama-T0.7'" in capsys.readouterr().err
+    assert main([*words, "--name", "other", "--compare", str(files[0])]) == 2
+    assert "its own --name" in capsys.readouterr().err
+    assert main([*words, "--name", "other", "--compare", str(files[1])]) == 0
+
+
+def test_the_command_takes_energies_above_the_hull(tmp_path, monkeypatch, capsys):
+    from defectgen_cli.app import main
+
+    monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
+    pl.DataFrame({"cif": [cif(salt()), cif(salt(4.2, "Mg", "O"))]}).write_csv(tmp_path / "mine.csv")
+    table = stability_table(tmp_path / "stability.csv", [("NaCl", 0.02), ("MgO", 0.3)])
+    words = ["evaluate", "bulk", str(tmp_path / "mine.csv"), "--stability", str(table), "--json"]
+    assert main(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["metrics"]["metastable"] == {"value": 0.5, "n": 1, "of": 2}
+    assert main([*words, "--limit", "1"]) == 0, "rows are joined before a sample is taken"
+    assert json.loads(capsys.readouterr().out)["metrics"]["metastable"]["of"] == 1
+
+
+def test_command(tmp_path, monkeypatch, capsys):
+    from defectgen_cli.app import main
+
+    monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
+    pl.DataFrame({"cif": [cif(salt()), "broken", cif(crowded())]}).write_csv(tmp_path / "mine.csv")
+    pl.DataFrame({"cif": [cif(salt(4.2, "Mg", "O"))]}).write_csv(tmp_path / "test.csv")
+    words = ["evaluate", "bulk", str(tmp_path / "mine.csv"), "--reference", str(tmp_path / "test.csv")]
+    assert main([*words, "-o", str(tmp_path / "m.json")]) == 0
+    shown = capsys.readouterr()
+    assert "LLaMA-2 70B, T 0.7" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert "1 of 3 crystals cannot be read" in shown.err
+    page = (tmp_path / "m.html").read_text(encoding="utf-8")
+    assert "CDVAE" in page
+    assert "src=" not in page
+    assert "href=" not in page
+    assert "<script" not in page
+    assert main([*words, "-o", str(tmp_path / "m.json")]) == 2  # nothing is overwritten
+    capsys.readouterr()
+    assert main([*words, "--name", "again", "--compare", str(tmp_path / "m.json"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["metrics"]["structural"] == {"value": 1 / 3, "n": 1, "of": 3}
+    assert main([*words, "--compare", str(tmp_path / "mine.csv")]) == 2
+
+
+def test_refused_draws_count_where_a_set_stands_beside_the_published_ones():
+    values = {"structural": 1.0, "compositional": 0.8, "cov_recall": 0.5}
+    raw = {"raw_structural": 0.1, "raw_compositional": 0.7}
+    published = {"rows": {"CDVAE": {"structural": 1.0}}}
+    own = {"name": "mine", "metrics": {k: {"value": v} for k, v in (values | raw).items()}, "published": published}
+    rows = method_rows(own, {"plain": values})
+    assert [title for title, _ in rows] == ["all draws: mine", "kept: mine", "plain", "CDVAE"]
+    assert rows[0][1] == {"structural": 0.1, "compositional": 0.7}
+    assert rows[1][1]["structural"] == 1.0

@@ -1,0 +1,180 @@
+import re
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from defectgen.design.candidates import RAW, DesignRun, Target
+from defectgen.report.design_page import PICTURE_BUDGET, render_report
+from defectgen.report.export import write_run
+
+VOID = {"meta", "br", "hr", "img", "link", "input", "path", "circle", "rect", "polygon"}
+OPTIONAL_END = {"td", "tr"}
+
+
+class Page(HTMLParser):
+    """Collects tags and attributes, and checks that tags are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.classes: Counter[str] = Counter()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        values = {name: value or "" for name, value in attrs}
+        self.classes.update(values.get("class", "").split())
+        if "id" in values:
+            self.ids.append(values["id"])
+        if tag == "a":
+            self.links.append(values["href"])
+        else:
+            self.loads += [values[name] for name in ("src", "href", "srcset", "data", "poster") if name in values]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        while self.open[-1] != tag and self.open[-1] in OPTIONAL_END:
+            self.open.pop()
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+def test_the_page_is_well_formed_and_loads_nothing(run: DesignRun, many_targets: DesignRun) -> None:
+    for each in (run, many_targets):
+        html = render_report(each)
+        page = Page(html)
+        assert page.open == []
+        assert page.loads == []
+        assert len(set(page.ids)) == len(page.ids)
+        outside = [link for link in page.links if re.match(r"[a-z]+:|//", link)]
+        assert outside
+        assert all(link.startswith("https://doi.org/10.") for link in outside)
+        assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest", html)
+        assert set(re.findall(r"https?://[^/\"\s]+", html)) == {"https://doi.org", "http://www.w3.org"}
+
+
+def test_each_of_the_best_has_a_card_and_all_have_a_row(build: Callable[..., DesignRun]) -> None:
+    run = build(n=9)
+    page = Page(render_report(run, top=4))
+    assert page.classes["card"] == 4
+    assert page.classes["lattice"] == 4
+    assert page.classes["levels"] == 1
+    rows = re.findall(r"<tr><td>(\d+)<td", render_report(run, top=4))
+    assert [int(rank) for rank in rows] == list(range(1, 10))
+
+
+def test_a_card_says_what_was_predicted_and_how_far_off_it_is(build: Callable[..., DesignRun]) -> None:
+    run = build(n=1)
+    (candidate,) = run.candidates
+    page = Page(render_report(run))
+    deviation = round(1000 * (candidate.predicted["homo_ev"] - 0.05))
+    assert f"HOMO0.050{candidate.predicted['homo_ev']:.3f}\u00b10.100{deviation:+d}" in page.text
+    assert candidate.configuration.key in page.text
+    assert page.classes["outside"] + page.classes["inside"] == 2
+    assert page.classes["new"] == 1
+
+
+def test_links_lead_to_files_of_the_run(many_targets: DesignRun, tmp_path: Path) -> None:
+    write_run(many_targets, tmp_path / "out")
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    files = [link for link in page.links if not link.startswith(("https:", "#"))]
+    assert len(set(files)) == 2 * 15
+    assert all((tmp_path / "out" / link).is_file() for link in files)
+    anchors = [link[1:] for link in page.links if link.startswith("#")]
+    assert anchors == [f"target-{k}" for k in range(1, 6)]
+    assert set(anchors) <= set(page.ids)
+
+
+def test_no_links_to_files_that_were_not_written(run: DesignRun, tmp_path: Path) -> None:
+    write_run(run, tmp_path / "out", ("html", "poscar"))
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert not [link for link in page.links if link.endswith(".cif")]
+    assert len({link for link in page.links if link.endswith(".vasp")}) == 4
+
+
+def test_only_the_first_of_many_targets_are_open(many_targets: DesignRun) -> None:
+    html = render_report(many_targets)
+    assert re.findall(r"<details( open)?>", html) == [" open"] * 3 + [""] * 2
+
+
+def test_fifty_targets_stay_small(build: Callable[..., DesignRun]) -> None:
+    run = build("BN", tuple(Target(str(k), (("homo_ev", 0.01 * k),)) for k in range(50)), n=6)
+    html = render_report(run)
+    page = Page(html)
+    assert page.tags["section"] == 50
+    assert page.classes["lattice"] == PICTURE_BUDGET // 50 * 50
+    assert len(html.encode()) < 4_000_000
+
+
+def test_what_comes_from_outside_is_escaped(build: Callable[..., DesignRun]) -> None:
+    target = Target("<script>alert(1)</script>", (("lumo_ev", 1.0),))
+    run = build(
+        targets=(target, Target("b", (("homo_ev", 0.0),))), n=1, warnings=("a < b & c",), settings={"x<y": "<i>"}
+    )
+    html = render_report(run)
+    page = Page(html)
+    assert page.tags["script"] == 1
+    assert "a < b & c" in page.text
+    assert "<script>alert(1)</script>" in page.text
+    assert "x<y" in page.text
+
+
+def test_the_zero_of_the_levels_is_said(run: DesignRun) -> None:
+    assert "relative to the pristine host\u2019s valence band maximum" in Page(render_report(run)).text
+    raw = DesignRun(run.host, RAW, run.candidates, {})
+    assert "raw scale" in Page(render_report(raw)).text
+    assert "VBM" not in Page(render_report(raw)).text
+
+
+def test_warnings_interruption_settings_and_citations_are_shown(build: Callable[..., DesignRun]) -> None:
+    run = build(warnings=("far from the data",), complete=False, settings={"a": {"b": 1, "generation_seconds": 3.5}})
+    text = Page(render_report(run)).text
+    assert "far from the data" in text
+    assert "interrupted" in text
+    assert "a.b" in text
+    assert "3.5" not in text
+    assert "10.1038/s41699-023-00369-1" in text
+    assert "10.1038/s41524-023-01062-z" in text
+
+
+@pytest.mark.parametrize("gap", [None, 1.8, float("nan")])
+def test_the_conduction_band_is_shaded_if_the_gap_is_known(build: Callable[..., DesignRun], gap: float | None) -> None:
+    html = render_report(build(settings={"pristine_band_gap_ev": gap}))
+    assert html.count('class="band"') == (2 if gap == 1.8 else 1)
+    assert html.count('class="goal"') == 2
+    assert html.count('class="homo interval"') == 4
+
+
+def test_missing_and_infinite_values_are_dashes(build: Callable[..., DesignRun]) -> None:
+    run = build(n=1)
+    (best,) = run.candidates
+    values = {**best.predicted, "band_gap_ev": float("nan")}
+    values.pop("energy_per_atom_ev")
+    changed = type(best)(1, best.target, best.configuration, values, {}, float("inf"), False)
+    html = render_report(DesignRun(run.host, run.reference, (changed,), {}))
+    assert "nan" not in Page(html).text
+    assert "\u2013" in Page(html).text

@@ -1,0 +1,213 @@
+"""Models of cells with many defects: exact features, kernels that are kernels, and a law that is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.linalg import eigvalsh
+from synthetic import distinct_configurations, random_configuration, write_set
+
+from defectgen.core import Configuration, Host, get_host, host_names
+from defectgen.data.splits import split_by_class
+from defectgen.data.twodmd import read_2dmd
+from defectgen.score.surrogate import Surrogate
+from defectgen.score.surrogate.cross_validation import class_folds
+from defectgen.score.surrogate.environments import Decorations, kind_weights
+from defectgen.score.surrogate.evaluation import PER_SITE, evaluate, metrics
+from defectgen.score.surrogate.features import describe, histogram, pair_orbits
+from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights, find_weights
+from defectgen.score.surrogate.high_density import ENERGY, DenseModels, tree_features
+from defectgen.score.surrogate.host_models import MAGNETIZATION
+from defectgen.score.surrogate.kernels import LevelScales, energy_kernels, level_kernels
+from defectgen.score.surrogate.training import fit_surrogate, train_surrogate
+from defectgen.score.trees import TreeSettings
+
+FEW_TREES = TreeSettings(iterations=20, depth=3, learning_rate=0.2)
+
+
+def some(host: Host, n: int, seed: int = 0) -> list[Configuration]:
+    rng = np.random.default_rng(seed)
+    return [random_configuration(host, int(rng.integers(1, 13)), rng) for _ in range(n)]
+
+
+@pytest.mark.parametrize("name", host_names())
+def test_images_have_the_same_numbers_to_the_last_bit(name: str) -> None:
+    host, rng = get_host(name), np.random.default_rng(1)
+    items = some(host, 12)
+    first, second = Decorations.of(host, items), Decorations.of(host, [item.random_image(rng) for item in items])
+    for attribute in ("rows", "kinds", "sites", "pooled", "pair_counts"):
+        assert np.array_equal(getattr(first, attribute), getattr(second, attribute)), attribute
+
+
+def test_pairs_are_counted_as_the_pair_codes_say(mos2: Host) -> None:
+    items = some(mos2, 10)
+    rows, n_orbits = Decorations.of(mos2, items), len(pair_orbits(mos2).distances_angstrom)
+    codes = histogram(describe(mos2, items).pairs, np.arange(len(rows.two_kinds) * n_orbits), len(items))
+    near = len(rows.distances_angstrom)
+    assert np.array_equal(rows.pair_counts, codes.reshape(len(items), -1, n_orbits)[:, :, :near])
+    assert np.array_equal(rows.counts, describe(mos2, items).counts)
+
+
+def test_pooled_features_are_those_of_each_configuration_alone(mos2: Host) -> None:
+    items = [*some(mos2, 6), Configuration.of(mos2, {})]
+    rows = Decorations.of(mos2, items)
+    alone = np.concatenate([Decorations.of(mos2, [item]).pooled for item in items])
+    assert rows.pooled == pytest.approx(alone)
+    assert rows.take(2, 5).pooled == pytest.approx(alone[2:5])
+    assert rows.pooled.shape[1] == len(rows.pooled_weights)
+    assert tree_features(rows).shape[1] < rows.pooled.shape[1], "isovalent neighbours are not shown to the trees"
+
+
+def test_only_substitutions_within_a_group_count_less() -> None:
+    assert (kind_weights(get_host("MoS2")) < 1).tolist() == [True, False, True, False]
+    assert (kind_weights(get_host("BN")) == 1).all()
+    assert (kind_weights(get_host("P")) == 1).all()
+
+
+@pytest.mark.parametrize("name", ["MoS2", "P"])
+def test_kernels_are_symmetric_and_positive(name: str) -> None:
+    host = get_host(name)
+    rows = Decorations.of(host, some(host, 25))
+    for kernels in (energy_kernels(rows, rows), level_kernels(rows, rows, LevelScales.of(rows))):
+        for kernel in kernels:
+            assert kernel == pytest.approx(kernel.T)
+            assert eigvalsh(kernel)[0] > -1e-8 * np.trace(kernel)
+
+
+def noisy_line() -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.uniform(-3, 3, 60))
+    y = np.sin(2 * x) + 0.1 * rng.normal(size=60)
+    kernels = np.stack([np.exp(-0.5 * (x[:, None] - x) ** 2 / length**2) for length in (0.05, 0.7, 20.0)])
+    return x, y, kernels, np.ones((1, 60)), np.ones((60, 60))
+
+
+def test_weights_go_to_the_kernel_and_the_noise_behind_the_values() -> None:
+    _, y, kernels, noise, prior = noisy_line()
+    weights = find_weights(kernels, noise, prior, y)
+    assert weights.kernels[1] > 3 * max(weights.kernels[0], weights.kernels[2])
+    assert np.sqrt(weights.noise[0]) * weights.scale == pytest.approx(0.1, rel=0.3)
+
+
+def test_left_out_rows_are_predicted_as_by_a_process_without_them() -> None:
+    _, y, kernels, noise, prior = noisy_line()
+    weights = find_weights(kernels, noise, prior, y)
+    out = np.arange(0, 60, 7)
+    mean, spread = GaussianProcess.given(weights, kernels, noise, prior, y).left_out([out])
+    rest = np.setdiff1d(np.arange(60), out)
+    pick, cross = np.ix_(rest, rest), np.ix_(out, rest)
+    fewer = GaussianProcess.given(weights, kernels[:, *pick], noise[:, rest], prior[pick], y[rest])
+    own = np.full(len(out), sum(weights.kernels) + 1)
+    expected = fewer.predict(kernels[:, *cross], prior[cross], own, noise[:, out])
+    assert mean[out] == pytest.approx(expected[0])
+    assert spread[out] == pytest.approx(expected[1])
+    assert np.isnan(mean[rest]).all()
+
+
+def test_a_process_is_unsure_far_away() -> None:
+    x, y, kernels, noise, prior = noisy_line()
+    weights = find_weights(kernels, noise, prior, y)
+    process = GaussianProcess.given(weights, kernels, noise, prior, y)
+    far = np.array([0.0, 9.0])
+    cross = np.stack([np.exp(-0.5 * (far[:, None] - x) ** 2 / length**2) for length in (0.05, 0.7, 20.0)])
+    _, spread = process.predict(cross, np.ones((2, 60)), np.full(2, sum(weights.kernels) + 1), np.ones((1, 2)))
+    assert spread[1] > 3 * spread[0]
+    assert Weights.from_dict(json.loads(json.dumps(vars(weights)))) == weights
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory, mos2: Host) -> pl.DataFrame:
+    """60 low-density and 120 high-density structures with made-up labels; vacancies of the latter are magnetic."""
+    root = tmp_path_factory.mktemp("dense")
+    sparse = distinct_configurations(mos2, 60, 1, (1, 2, 3))
+    write_set(root, "MoS2", sparse + distinct_configurations(mos2, 120, 2, (4, 6, 8, 10, 12)))
+    many = pl.col("n_defects") > 3
+    table = read_2dmd(root, cache=False).with_columns(
+        pl.when(many).then(pl.lit("MoS2_500")).otherwise(pl.lit("MoS2")).alias("set"),
+        pl.when(many).then(pl.lit("high")).otherwise(pl.lit("low")).alias("density"),
+        pl.when(many).then(pl.col("configuration").str.count_matches("VAC") / 3).otherwise(0.0).alias(MAGNETIZATION),
+    )
+    return split_by_class(table, (0.6, 0.2, 0.2))
+
+
+@pytest.fixture(scope="module")
+def surrogate(frame: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Surrogate:
+    folder = tmp_path_factory.mktemp("dense") / "model"
+    train_surrogate(frame, folder, 1, low_trees=FEW_TREES, high_trees=FEW_TREES)
+    return Surrogate.load(folder)
+
+
+def test_the_law_behind_the_labels_is_found(surrogate: Surrogate, frame: pl.DataFrame) -> None:
+    found = evaluate(surrogate, frame.filter(set="MoS2_500", split="test"))["MoS2_500"]
+    assert found[PER_SITE]["mae_mev"] < 25, "pairs contribute up to 300 meV each"
+    assert found["formation_energy_ev"]["r2"] > 0.99
+    assert found[MAGNETIZATION]["mae_mu_b"] < 0.2
+    assert "mae_mev" not in found[MAGNETIZATION]
+    assert 0.7 <= np.mean([values["coverage_90"] for values in found.values()]) <= 1
+
+
+def test_high_density_is_scored_by_its_own_models_and_images_alike(surrogate: Surrogate, mos2: Host) -> None:
+    rng = np.random.default_rng(3)
+    items = [random_configuration(mos2, 8, rng) for _ in range(9)]
+    assert {surrogate.part_for(item).density for item in items} == {"high"}
+    scores = surrogate.score(items)
+    assert scores.equals(surrogate.score([item.random_image(rng) for item in items]))
+    for row, item in enumerate(items):
+        assert surrogate.score([item]).row(0) == pytest.approx(scores.row(row))
+    assert (scores["lumo_ev"] - scores["homo_ev"] - scores["band_gap_ev"]).abs().max() < 1e-9  # type: ignore[operator]
+
+
+def test_intervals_widen_away_from_the_training_rows(surrogate: Surrogate, mos2: Host) -> None:
+    usual = Configuration.of(mos2, dict.fromkeys(range(64, 136, 9), "Se"))
+    crowded = Configuration.of(mos2, dict.fromkeys(range(40), "VAC"))
+    scores = surrogate.score([usual, crowded])
+    assert scores["in_domain"].to_list() == [True, False]
+    for column in ("formation_energy_uncertainty_ev", "homo_uncertainty_ev"):
+        assert scores[column][1] > 2 * scores[column][0]
+
+
+def test_low_density_rows_of_the_host_help(frame: pl.DataFrame) -> None:
+    many = frame.filter(set="MoS2_500")
+    test = many.filter(split="test")
+    few = pl.concat([many.filter(split=name).head(12) for name in ("train", "validation")])
+    alone, both = (
+        fit_surrogate(table, 1, low_trees=FEW_TREES, high_trees=FEW_TREES)
+        for table in (few, pl.concat([frame.filter(set="MoS2"), few]))
+    )
+    models = next(part for part in both.parts if part.density == "high").models
+    assert isinstance(models, DenseModels)
+    assert (models.rows.own == 0).sum() == 48, "training and validation rows, none of the test part"
+    errors = [evaluate(fitted, test)["MoS2_500"][PER_SITE]["mae_mev"] for fitted in (alone, both)]
+    assert errors[1] < 0.7 * errors[0]
+    assert models.models[ENERGY].trees is None
+
+
+def test_folds_keep_classes_together_and_sets_even(frame: pl.DataFrame) -> None:
+    doubled = pl.concat([frame, frame.with_columns(pl.lit("copy").alias("set"))])
+    folds = class_folds(doubled, 5, 0)
+    assert folds[: len(frame)].to_list() == folds[len(frame) :].to_list()
+    counts = frame.with_columns(fold=class_folds(frame, 5, 0)).group_by("set", "fold").len()
+    assert set(counts.filter(set="MoS2_500")["len"]) == {24}
+
+
+def test_coverage_counts_failures_as_misses() -> None:
+    rows = {"set": ["A"] * 4, "property": ["homo_ev"] * 4, "id": list("abcd")}
+    numbers = {"true": [0.0] * 4, "predicted": [0.01, 0.03, None, 0.1], "half_width": [0.05, 0.02, None, 0.2]}
+    found = metrics(pl.DataFrame(rows | numbers))["A"]["homo_ev"]
+    assert found["coverage_90"] == 0.5
+    assert found["within_20_mev"] == 0.25
+    assert (found["n"], found["n_failed"]) == (4, 1)
+
+
+def test_the_folder_is_the_same_for_the_same_seed(frame: pl.DataFrame, surrogate: Surrogate, tmp_path: Path) -> None:
+    again = train_surrogate(frame[::-1], tmp_path / "again", 1, low_trees=FEW_TREES, high_trees=FEW_TREES)
+    first, second = (
+        next(part for part in found.metadata["parts"] if part["density"] == "high") for found in (surrogate, again)
+    )
+    assert first["models"]["keys"] == second["models"]["keys"]
+    weights = [part["models"]["models"][ENERGY]["weights"]["kernels"] for part in (first, second)]
+    assert weights[0] == pytest.approx(weights[1], rel=1e-6)
