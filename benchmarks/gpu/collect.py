@@ -29,7 +29,7 @@ from defectgen.llm.adapter import (
     read_adapter,
     record_identity,
 )
-from defectgen.llm.config import FinetuneConfig, LoraSettings
+from defectgen.llm.train.finetune_config import FinetuneConfig, LoraSettings
 
 RUN, MANIFEST, SEEN = "run.json", "manifest.json", "seen.json"
 

@@ -26,12 +26,12 @@ from rows import read
 from defectgen.core.configuration import Edit
 from defectgen.core.host import Host
 from defectgen.core.symmetry import site_group
+from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables
 from defectgen.llm.loading import load_base
-from defectgen.llm.tensor_grammar import PAD, GrammarTables
 from defectgen.llm.tokens import piece_ids
 from defectgen.score.network.ensemble import Network
-from defectgen.text.encodings import write_prompt
-from defectgen.text.grammar import EditsGrammar
+from defectgen.tasks.defect.encodings import write_prompt
+from defectgen.tasks.defect.site_grammar import EditsGrammar
 
 FEW = 3
 """Most defects of a dilute cell; prompts name the kind of cell."""
@@ -402,7 +402,8 @@ def main(
         best = off_a.argmin(axis=1)
         random_figures[f"{hosts[h].name} {CROWDED}"] = {
             "single_a": float(np.median(off_a)), "single_b": float(np.median(off_b)),
-            "best1000_a": float(np.median(off_a.min(axis=1))), "best1000_b": float(np.median(off_b[np.arange(len(best)), best])),
+            "best1000_a": float(np.median(off_a.min(axis=1))),
+            "best1000_b": float(np.median(off_b[np.arange(len(best)), best])),
         }  # fmt: skip
     log["random"] = random_figures
     say(

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from defectgen.llm.adapter import LORA_CONFIG, WEIGHTS
-from defectgen.llm.tensor_grammar import END_COLUMN, PAD, GrammarTables, Places, Samples
+from defectgen.llm.decode.tensor_grammar import END_COLUMN, PAD, GrammarTables, Places, Samples
 
 MATRICES = {
     "q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn",

@@ -21,11 +21,11 @@ from lora import Example, LoraRun
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from defectgen.core.hosts import get_host
-from defectgen.llm.head import OutputLayer
+from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables, Samples, TensorSampler, roomy_cache
 from defectgen.llm.loading import load_tokenizer, out_of_memory
-from defectgen.llm.tensor_grammar import PAD, GrammarTables, Samples, TensorSampler, roomy_cache
-from defectgen.tasks.defect import DefectTask
-from defectgen.text.grammar import EditsGrammar
+from defectgen.llm.output_layer import OutputLayer
+from defectgen.tasks.defect.defect_task import DefectTask
+from defectgen.tasks.defect.site_grammar import EditsGrammar
 
 PUBLISHED_PROMPT, PUBLISHED_COMPLETION, LATER_CONTEXT = 204, 2593, 1400
 """Tokens; the third is the second length at which decoding is measured."""

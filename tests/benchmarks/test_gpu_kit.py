@@ -14,11 +14,12 @@ import torch
 from crystal_files import made_up_crystals, published_rows, write_csv
 
 from defectgen.core import get_host
-from defectgen.llm.dataset import CompletionDataset
-from defectgen.llm.generate import Request, Sampling, TransformersGenerator
+from defectgen.llm.decode.generator import Request, Sampling
+from defectgen.llm.decode.tensor_grammar import GrammarTables, TensorSampler
+from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.loading import load_base
-from defectgen.llm.tensor_grammar import GrammarTables, TensorSampler
-from defectgen.tasks.defect import DefectTask
+from defectgen.llm.train.dataset import CompletionDataset
+from defectgen.tasks.defect.defect_task import DefectTask
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "gpu"
 

@@ -112,9 +112,9 @@ class Network:
             DefectgenError: no such file, another format, or an ensemble with weights missing or not finite.
         """
         try:
-            with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            with safe_open(path, framework="pt") as file:
                 metadata = json.loads((file.metadata() or {}).get("network", "{}"))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: no mapping
+                tensors = {key: file.get_tensor(key) for key in list(file.keys())}
         except (OSError, SafetensorError, ValueError) as error:
             raise DefectgenError(f"{path} cannot be read as a network ({error}).") from error
         if metadata.get("format") != FORMAT:
@@ -142,9 +142,9 @@ class Network:
 def _host(values: Mapping[str, Any]) -> Host:
     return Host(
         name=values["name"],
-        lattice=tuple(tuple(row) for row in values["lattice"]),  # type: ignore[misc]
+        lattice=tuple(tuple(row) for row in values["lattice"]),
         species=tuple(values["species"]),
-        frac_coords=tuple(tuple(row) for row in values["frac_coords"]),  # type: ignore[misc]
+        frac_coords=tuple(tuple(row) for row in values["frac_coords"]),
         supercell=tuple(values["supercell"]),
         rules=tuple(Rule(**rule) for rule in values["rules"]),
     )

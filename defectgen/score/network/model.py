@@ -66,7 +66,7 @@ class Dense(nn.Module):
 class Ensemble(nn.Module):
     """Message passing between all defects of a cell, for all members at once."""
 
-    def __init__(self, members: int, n_hosts: int, shape: Shape = Shape(), dropout: float = 0.0) -> None:
+    def __init__(self, members: int, n_hosts: int, shape: Shape, dropout: float = 0.0) -> None:
         """Random weights.
 
         Args:

@@ -115,6 +115,9 @@ class TrainSettings:
     seed: int = 42
 
 
+DEFAULT_SETTINGS, DEFAULT_SHAPE = TrainSettings(), Shape()
+
+
 def counts_of(rows: Rows, geometries: Geometries) -> NDArray[np.float64]:
     """How many defects of each kind of each host a row has, shape (n, hosts * most kinds)."""
     most = geometries.most_kinds
@@ -165,8 +168,8 @@ def train_ensemble(
     rows: Rows,
     geometries: Geometries,
     use: NDArray[np.bool_],
-    settings: TrainSettings = TrainSettings(),
-    shape: Shape = Shape(),
+    settings: TrainSettings = DEFAULT_SETTINGS,
+    shape: Shape = DEFAULT_SHAPE,
     weights: Mapping[str, float] | None = None,
     deadline: float = math.inf,
     report: Callable[[int, int, float], None] = lambda *_: None,
@@ -203,11 +206,11 @@ def train_ensemble(
     sizes = torch.tensor(rows.sizes, dtype=torch.float32, device=device)
     few = rows.sizes <= settings.few
     model = Ensemble(members, len(geometries.hosts), shape, settings.dropout).to(device)
-    for member, (found, mine) in enumerate(zip(values, use, strict=True)):
+    for number, (found, mine) in enumerate(zip(values, use, strict=True)):
         for buffer, numbers in zip(
             (model.offset, model.scale), spreads(found, rows.hosts[mine], len(geometries.hosts)), strict=True
         ):
-            buffer[member] = torch.tensor(numbers, dtype=torch.float32)
+            buffer[number] = torch.tensor(numbers, dtype=torch.float32)
     crowded_rows = max(int((mine & ~few).sum()) for mine in use)
     steps = max(1, round(settings.passes * crowded_rows / settings.crowded))
     cuda = device.type == "cuda"
@@ -287,7 +290,7 @@ def train_ensemble(
 
 def _captured(body: Callable[[], None]) -> Callable[[], None]:
     """A step as a CUDA graph: at these sizes a GPU waits for launches."""
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):

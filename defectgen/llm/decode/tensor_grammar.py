@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from defectgen.core.configuration import Edit
 from defectgen.errors import DefectgenError
-from defectgen.llm.attention import share_keys
-from defectgen.llm.cache import GrowingLayer, growing_cache
-from defectgen.llm.head import OutputLayer
+from defectgen.llm.decode.attention import share_keys
+from defectgen.llm.decode.kv_cache import GrowingLayer, growing_cache
+from defectgen.llm.output_layer import OutputLayer
 from defectgen.llm.tokens import piece_ids, prompt_ids
-from defectgen.text.grammar import EditsGrammar
+from defectgen.tasks.defect.site_grammar import EditsGrammar
 
 END_COLUMN = 0
 """Column of the token that ends a text, in the tokens that tables use."""

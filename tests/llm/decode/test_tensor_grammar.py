@@ -10,12 +10,12 @@ import torch
 
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError
-from defectgen.llm.generate import Request, Sampling
+from defectgen.llm.decode.generator import Request, Sampling
+from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables, Samples, TensorSampler, log_probabilities
+from defectgen.llm.decode.token_grammar import Cursor, TokenGrammar
 from defectgen.llm.likelihood import Text, log_likelihoods
-from defectgen.llm.masks import Cursor, TokenGrammar
-from defectgen.llm.tensor_grammar import PAD, GrammarTables, Samples, TensorSampler, log_probabilities
-from defectgen.tasks.defect import DefectTask
-from defectgen.text.grammar import EditsGrammar, allowed_for_kinds
+from defectgen.tasks.defect.defect_task import DefectTask
+from defectgen.tasks.defect.site_grammar import EditsGrammar, allowed_for_kinds
 
 MOS2 = get_host("MoS2", (2, 2))
 GRAMMARS = (
