@@ -43,7 +43,7 @@ def score(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what defects structure files hold and predict their properties.
+    """Name the defects in structure files and predict properties.
 
     Each file is matched to the known hosts' pristine supercells with the same axes; it may be relaxed,
     shifted or have another vacuum. The surrogate needs a decoration of a host that it was trained on; a
@@ -125,7 +125,7 @@ def _table(samples: Sequence[NamedSample], scorers: Mapping[str, Scorer]) -> tup
         for index in beyond:
             reason = "unlike the training data: extrapolated, no interval"
             notes[index].append(f"{name}: {reason}" if len(scorers) > 1 else reason)
-        columns.append(found.rename(lambda column, n=name: f"{n}_{column}") if len(scorers) > 1 else found)
+        columns.append(found.rename({c: f"{name}_{c}" for c in found.columns}) if len(scorers) > 1 else found)
     columns.append(pl.DataFrame({"note": ["; ".join(lines) or None for lines in notes]}, schema={"note": pl.String}))
     return pl.concat(columns, how="horizontal"), len(scored)
 
