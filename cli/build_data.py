@@ -71,13 +71,14 @@ def build_data(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn labelled defect structures, or bulk crystals, into instruction records.
+    """Turn labelled structures into instruction records.
 
-    Writes train, validation and test as JSON lines and a manifest. The parts are drawn by symmetry
-    class (80/10/10), so no image of a training structure is in the other two; --split defect-class tests
-    on the classes V6 and S6, --split density on high density after training on low. Levels in the
-    prompts are in eV relative to the pristine host's valence band maximum. --enlarge adds random structures to the
-    training part of the high-density sets; their records say values_by: surrogate.
+    Of defects, or with --task bulk of crystals. Writes train, validation and test as JSON lines and a
+    manifest. The parts are drawn by symmetry class (80/10/10), so no image of a training structure is in
+    the other two; --split defect-class tests on the classes V6 and S6, --split density on high density
+    after training on low. Levels in the prompts are in eV relative to the pristine host's valence band
+    maximum. --enlarge adds random structures to the training part of the high-density sets; their records
+    say values_by: surrogate.
 
     With --task bulk: generation and infill records of crystals from CSV files with a column cif, such as
     MP-20's, or from a folder of CIFs. The parts are those of train.csv, val.csv and test.csv; one table is

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from defectgen_cli.options import JsonOption
+from defectgen_cli.options import DataOption, JsonOption, OverwriteOption, PilotOption, SetsOption
 from defectgen_cli.output import emit, say, size_text
 
 if TYPE_CHECKING:
@@ -23,15 +23,6 @@ FORMATION_TOLERANCE_EV = 1e-3
 
 app = typer.Typer(no_args_is_help=True, help="Look at a data set, or export its table.", rich_markup_mode=None)
 
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", metavar="DIR", envvar="DEFECTGEN_2DMD", help="2DMD in its published layout; else the fetched one."
-    ),
-]
-PilotOption = Annotated[bool, typer.Option("--pilot", help="Use the fetched 200-structure sample.")]
-SetsOption = Annotated[str, typer.Option("--sets", metavar="A,B", help="Sets of 2DMD, or all.")]
-
 
 @app.command("summary")
 def summary(
@@ -41,7 +32,7 @@ def summary(
     data: DataOption = None,
     pilot: PilotOption = False,
     sets: SetsOption = "all",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that is there.")] = False,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print counts, ranges and missing labels; write a page.
@@ -75,7 +66,7 @@ def export(
     data: DataOption = None,
     pilot: PilotOption = False,
     sets: SetsOption = "all",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write all structures and labels as one tidy table.

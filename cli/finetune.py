@@ -44,9 +44,10 @@ def finetune(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune a language model with LoRA on instruction records, or on pairs of its own proposals.
+    """Fine-tune a language model with LoRA.
 
-    The loss counts the completion only. Checkpoints are written on the way: after Ctrl-C, SIGTERM
+    It learns instruction records, or pairs of its own proposals. The loss counts the completion only.
+    Checkpoints are written on the way: after Ctrl-C, SIGTERM
     or a kill, the same command goes on from the last one. Several GPUs are used through torchrun or
     accelerate launch, see docs/training.md.
     """

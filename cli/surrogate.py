@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from defectgen_cli.options import JsonOption, SeedOption
+from defectgen_cli.options import DataOption, JsonOption, SeedOption, SetsOption
 from defectgen_cli.output import emit, progress, write
 
 if TYPE_CHECKING:
@@ -19,13 +19,6 @@ N_FOLDS = 5
 
 app = typer.Typer(no_args_is_help=True, help="Train or evaluate the surrogate of the DFT labels.")
 
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", metavar="DIR", envvar="DEFECTGEN_2DMD", help="2DMD in its published layout; else the fetched one."
-    ),
-]
-SetsOption = Annotated[str, typer.Option("--sets", metavar="A,B", help="Some of the sets, or all.")]
 ThreadsOption = Annotated[
     int, typer.Option("--threads", min=1, help="Threads of the trees; their number changes the last digits.")
 ]

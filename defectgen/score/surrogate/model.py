@@ -33,11 +33,27 @@ FORMAT_VERSION = 2
 METADATA = "surrogate.json"
 SEEN = "seen.txt"
 DENSITIES = ("low", "high")
+ADVICE = "Train one with: defectgen surrogate train --data DIR -o MODEL"
 
 
 def default_surrogate_dir() -> Path:
     """The trained surrogate that comes with the package."""
     return Path(__file__).parents[2] / "models" / "surrogate"
+
+
+def trained_defects(folder: Path) -> dict[str, int]:
+    """For each host of a surrogate the largest number of defects in a training row; no model is loaded.
+
+    Raises:
+        DefectgenError: no surrogate in the folder, or damaged metadata.
+    """
+    most: dict[str, int] = {}
+    try:
+        for part in read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", ADVICE)["parts"]:
+            most[part["host"]] = max(int(part["defects_range"][1]), most.get(part["host"], 0))
+    except (LookupError, TypeError, ValueError) as error:
+        raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
+    return most
 
 
 def digest(host: str, key: str) -> str:
@@ -109,8 +125,7 @@ class Surrogate:
             DefectgenError: a missing or damaged file, or another format.
         """
         folder = default_surrogate_dir() if folder is None else Path(folder)
-        advice = "Train one with: defectgen surrogate train --data DIR -o MODEL"
-        metadata = read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", advice)
+        metadata = read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", ADVICE)
         _check_files(folder, metadata.get("files"))
         seen = (folder / SEEN).read_text(encoding="ascii", errors="replace").split()
         try:
