@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from defectgen_cli.options import JsonOption, SeedOption
+from defectgen_cli.options import JsonOption, PilotOption, SeedOption, SetsOption
 from defectgen_cli.output import emit, say
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from defectgen.data.mp20 import CrystalData
-    from defectgen.data.records import RecordSettings
 
 DEFECT_OPTIONS = ("pilot", "sets", "encoding", "rotations", "cartesian", "enlarge", "surrogate")
 BULK_OPTIONS = ("max_atoms",)
@@ -36,8 +33,8 @@ def build_data(
             help="2DMD in its published layout; bulk: CSV files or CIFs; else the fetched 2DMD or MP-20.",
         ),
     ] = None,
-    pilot: Annotated[bool, typer.Option("--pilot", help="Use the fetched 200-structure sample.")] = False,
-    sets: Annotated[str, typer.Option("--sets", metavar="NAME[,NAME]", help="Sets of 2DMD, or all.")] = "all",
+    pilot: PilotOption = False,
+    sets: SetsOption = "all",
     encoding: Annotated[
         str, typer.Option(metavar="NAME", help="edits (compact), symbols, or crystal (every line written out).")
     ] = "edits",
@@ -99,13 +96,15 @@ def build_data(
         _report(manifest, output, as_json)
         return
 
+    from defectgen.data.locations import chosen_sets, dataset_path
     from defectgen.data.records import RecordSettings
     from defectgen.data.records import build_data as build
     from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import read_dataset
+    from defectgen.design.pseudo_labels import enlarge_records
     from defectgen.io.files import require_writable
     from defectgen.tasks.defect.encodings import ENCODINGS
-    from defectgen_cli.data import chosen_sets, dataset_path
+    from defectgen_cli.engine import SHIPPED_SURROGATE, shipped
 
     if encoding not in ENCODINGS:
         raise UsageError(f"unknown encoding {encoding!r}.", f"Expected one of: {', '.join(ENCODINGS)}.")
@@ -126,35 +125,9 @@ def build_data(
     say("reading structures ...")
     frame = split_rows(read_dataset(dataset_path(data, pilot=pilot), wanted), how, seed=seed)
     if enlarge:
-        frame, settings = _enlarged(frame, settings, surrogate)
+        say("drawing random structures ...")
+        frame, settings = enlarge_records(frame, settings, surrogate or shipped(SHIPPED_SURROGATE))
     _report(build(frame, output, settings, overwrite=overwrite), output, as_json)
-
-
-def _enlarged(
-    frame: pl.DataFrame, settings: RecordSettings, surrogate: Path | None
-) -> tuple[pl.DataFrame, RecordSettings]:
-    """The frame with random structures that the surrogate values, and settings that name the surrogate."""
-    from dataclasses import replace
-
-    import polars as pl
-
-    from defectgen.design.pseudo_labels import enlarge
-    from defectgen.errors import UsageError
-    from defectgen.io.files import file_hash
-    from defectgen.score.surrogate.model import METADATA
-    from defectgen_cli.engine import SHIPPED_SURROGATE, load_surrogate, shipped
-
-    folder = surrogate or shipped(SHIPPED_SURROGATE)
-    scorer = load_surrogate(folder)
-    tested = frame.filter(pl.col("split") == "test").select("host", "configuration")
-    if seen := sum(scorer.has_seen(*row) for row in tested.iter_rows()):
-        raise UsageError(
-            f"the surrogate was fitted on {seen} of the structures that these records keep for the test.",
-            f"Train another one: defectgen surrogate train --seed {settings.seed}.",
-        )
-    say("drawing random structures ...")
-    larger = enlarge(frame, settings.enlarge, scorer, settings.seed)
-    return larger, replace(settings, surrogate=file_hash(folder / METADATA))
 
 
 def _report(manifest: dict[str, Any], output: Path, as_json: bool) -> None:
@@ -174,12 +147,10 @@ def _build_bulk(
     output: Path, data: Path | None, copies: int, split: str | None, max_atoms: int, seed: int, overwrite: bool
 ) -> dict[str, Any]:
     from defectgen.data.bulk_records import BulkRecordSettings, build_bulk_data
+    from defectgen.data.locations import crystals_path
     from defectgen.data.mp20 import read_crystals
-    from defectgen.errors import UsageError
-    from defectgen_cli.data import crystals_path
 
-    if split not in (None, "published", "formula"):
-        raise UsageError(f"unknown split {split!r} of bulk crystals.", "Expected one of: published, formula.")
+    BulkRecordSettings(copies, max_atoms, split or "formula", seed)  # refused before the reading if they are wrong
     path = crystals_path(data)
     say("reading crystals ...")
     found = read_crystals(path)

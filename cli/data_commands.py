@@ -92,9 +92,9 @@ def _read(data: Path | None, pilot: bool, sets: str) -> tuple[Path, Card, pl.Dat
     import polars as pl
 
     from defectgen.data.cards import get_card
+    from defectgen.data.locations import chosen_sets, dataset_path
     from defectgen.data.twodmd import read_dataset
     from defectgen.errors import UsageError
-    from defectgen_cli.data import chosen_sets, dataset_path
 
     chosen = chosen_sets(sets)
     path = dataset_path(data, pilot=pilot)

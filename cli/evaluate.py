@@ -68,13 +68,13 @@ def defect(
     distance of a structure is |HOMO - target| + |LUMO - target|, by DFT where it is labelled in
     any part of the data, else by the surrogate. Numbers of defects are those of the training part of the set.
     """
+    from defectgen.data.locations import chosen_sets, dataset_path
     from defectgen.data.splits import split_by_class
     from defectgen.data.twodmd import SETS, read_dataset
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable
     from defectgen.llm.adapter import read_adapter
     from defectgen.tasks.defect.defect_task import LEVEL_PAIR
-    from defectgen_cli.data import chosen_sets, dataset_path
     from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
 
     if split not in ("validation", "test"):

@@ -81,10 +81,10 @@ def _defects(card: AdapterCard, data: Path | None, count: int, n_images: int, rn
     import polars as pl
 
     from defectgen.core import Configuration, get_host
+    from defectgen.data.locations import dataset_path
     from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import read_dataset
     from defectgen.tasks.defect.defect_task import LEVEL_PAIR
-    from defectgen_cli.data import dataset_path
     from defectgen_cli.engine import task_of
 
     named = os.environ.get("DEFECTGEN_2DMD")
@@ -107,11 +107,11 @@ def _crystals(folder: Path, data: Path | None, count: int, n_images: int, rng: n
     """Translations of crystals that the adapter was not trained on."""
     import polars as pl
 
+    from defectgen.data.locations import crystals_path
     from defectgen.data.mp20 import read_crystals
     from defectgen.io.crystal_cif import crystal_from_cif
     from defectgen.llm.adapter import training_configurations
     from defectgen.metrics.translations import translations
-    from defectgen_cli.data import crystals_path
 
     trained = training_configurations(folder).get("bulk", frozenset())
     frame = read_crystals(crystals_path(data)).frame.filter(~pl.col("id").is_in(sorted(trained))).sort("id")

@@ -123,8 +123,8 @@ def evaluate(
 
 
 def _read(data: Path | None, sets: str) -> pl.DataFrame:
+    from defectgen.data.locations import chosen_sets, dataset_path
     from defectgen.data.twodmd import read_dataset
-    from defectgen_cli.data import chosen_sets, dataset_path
 
     return read_dataset(dataset_path(data), chosen_sets(sets))
 

@@ -1,8 +1,15 @@
-"""Where a command takes its data from."""
+"""Where data is taken from: what the user names, what an environment variable names, or what was fetched."""
 
 from __future__ import annotations
 
+import difflib
+import os
 from pathlib import Path
+
+from defectgen.data.assets import asset_path
+from defectgen.data.cards import load_cards
+from defectgen.data.twodmd import SET_NAMES, SETS
+from defectgen.errors import UsageError
 
 
 def dataset_path(data: Path | None, *, pilot: bool = False) -> Path:
@@ -12,9 +19,6 @@ def dataset_path(data: Path | None, *, pilot: bool = False) -> Path:
         UsageError: the folder does not exist.
         DefectgenError: the asset has not been fetched.
     """
-    from defectgen.data.assets import asset_path
-    from defectgen.errors import UsageError
-
     if pilot:
         return asset_path("2dmd-pilot")
     if data is None:
@@ -32,11 +36,6 @@ def crystals_path(data: Path | None) -> Path:
     Raises:
         DefectgenError: the data set has not been fetched.
     """
-    import os
-
-    from defectgen.data.assets import asset_path
-    from defectgen.data.cards import load_cards
-
     if data is None and os.environ.get("DEFECTGEN_MP20"):
         return Path(os.environ["DEFECTGEN_MP20"])
     name = "mp20" if data is None else str(data)
@@ -49,11 +48,6 @@ def chosen_sets(sets: str) -> list[str] | None:
     Raises:
         UsageError: no name, or one that no set has; says the nearest one.
     """
-    import difflib
-
-    from defectgen.data.twodmd import SET_NAMES, SETS
-    from defectgen.errors import UsageError
-
     if sets.strip() == "all":
         return None
     names = [name.strip() for name in sets.split(",") if name.strip()]
