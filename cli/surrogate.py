@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from defectgen_cli.options import DataOption, JsonOption, SeedOption, SetsOption
 from defectgen_cli.output import emit, progress, write
-
-if TYPE_CHECKING:
-    import polars as pl
 
 SPLIT_FRACTIONS = (0.8, 0.1, 0.1)
 
@@ -34,6 +31,7 @@ def train(
 ) -> None:
     """Train on 90 % of the labelled structures, a ninth of which chooses first; report on the other 10 %."""
     from defectgen.data.levels import fit_level_scales
+    from defectgen.data.locations import labelled_sets
     from defectgen.data.splits import split_by_class
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable
@@ -45,7 +43,7 @@ def train(
     if (output / "surrogate.json").exists():
         raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
     require_writable(output)
-    frame = split_by_class(_read(data, sets), SPLIT_FRACTIONS, seed)
+    frame = split_by_class(labelled_sets(data, sets).frame, SPLIT_FRACTIONS, seed)
     scales = {name: scale.to_dict() for name, scale in fit_level_scales(frame).items()}
     started = time.monotonic()
     command = f"defectgen surrogate train --data DIR -o MODEL --sets {sets} --seed {seed} --threads {threads}"
@@ -96,6 +94,7 @@ def evaluate(
     """
     import json
 
+    from defectgen.data.locations import labelled_sets
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable
     from defectgen.score.surrogate import Surrogate
@@ -108,7 +107,7 @@ def evaluate(
             require_writable(path)
     if cross_validate and model is not None:
         raise UsageError("--cross-validate trains its own surrogates.", "Leave out --model.")
-    frame = _read(data, sets)
+    frame = labelled_sets(data, sets).frame
     if cross_validate:
         found = judge_by_folds(frame, seed, threads, watch=progress)
     else:
@@ -120,13 +119,6 @@ def evaluate(
 
         write(page, "parity plots", lambda: parity_page(found.predictions, found.sets, found.means, found.title))
     emit(result, as_json, _table(found.sets | {"mean of sets": found.means}, found.title))
-
-
-def _read(data: Path | None, sets: str) -> pl.DataFrame:
-    from defectgen.data.locations import chosen_sets, dataset_path
-    from defectgen.data.twodmd import read_dataset
-
-    return read_dataset(dataset_path(data), chosen_sets(sets))
 
 
 def _table(sets: dict[str, dict[str, dict[str, Any]]], title: str) -> str:

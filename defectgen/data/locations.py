@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
+from defectgen.data import twodmd
 from defectgen.data.assets import asset_path
-from defectgen.data.cards import load_cards
+from defectgen.data.cards import Card, get_card, load_cards
+from defectgen.data.checks import has_published_layout
 from defectgen.data.twodmd import SET_NAMES, SETS
 from defectgen.errors import UsageError
 
@@ -26,6 +31,49 @@ def dataset_path(data: Path | None, *, pilot: bool = False) -> Path:
     if not data.is_dir():
         raise UsageError(f"{data} is not a folder.", "Expected 2DMD in its published layout.")
     return data
+
+
+@dataclass(frozen=True)
+class LabelledSets:
+    """Labelled structures of some sets.
+
+    Attributes:
+        path: folder that they come from.
+        card: of the data set: licence, citation.
+        frame: the columns of the data reader.
+    """
+
+    path: Path
+    card: Card
+    frame: pl.DataFrame
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sets, in the order of the rows."""
+        names: list[str] = self.frame["set"].unique(maintain_order=True).to_list()
+        return names
+
+
+def labelled_sets(data: Path | None, sets: str, *, pilot: bool = False) -> LabelledSets:
+    """Some or all sets of 2DMD.
+
+    Args:
+        data: see `dataset_path`.
+        sets: see `chosen_sets`.
+        pilot: the sample of 200 structures instead.
+
+    Raises:
+        UsageError: no such folder, or no such set in it.
+        DefectgenError: the asset has not been fetched.
+    """
+    chosen = chosen_sets(sets)
+    path = dataset_path(data, pilot=pilot)
+    frame = twodmd.read_dataset(path, chosen)
+    if chosen is not None:
+        frame = frame.filter(pl.col("set").is_in(chosen))  # the pilot sample is read as a whole
+        if frame.is_empty():
+            raise UsageError(f"{path} holds no set {chosen[0]}.", "The pilot sample holds MoS2 only.")
+    return LabelledSets(path, get_card("2dmd" if has_published_layout(path) else "2dmd-pilot"), frame)
 
 
 def crystals_path(data: Path | None) -> Path:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from defectgen.data.locations import chosen_sets, crystals_path, dataset_path
+from defectgen.data.checks import all_checks
+from defectgen.data.locations import chosen_sets, crystals_path, dataset_path, labelled_sets
 from defectgen.data.twodmd import SET_NAMES
 from defectgen.errors import DefectgenError, UsageError
 
@@ -34,3 +35,16 @@ def test_sets_are_named_as_the_data_names_them() -> None:
         chosen_sets("MoS3")
     with pytest.raises(UsageError, match="got --sets ',', expected all or some of"):
         chosen_sets(",")
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_labelled_sets_bring_their_card(tiny_2dmd: Path, pilot_dir: Path) -> None:
+    some = labelled_sets(tiny_2dmd, "WSe2")
+    assert (some.card.name, some.names, some.path) == ("2dmd", ["WSe2"], tiny_2dmd)
+    assert labelled_sets(tiny_2dmd, "all").names == ["MoS2", "WSe2"]
+    assert set(all_checks(tiny_2dmd, some.names)[0]) <= {"WSe2"}
+    sample = labelled_sets(pilot_dir, "MoS2")
+    assert (sample.card.name, len(sample.frame)) == ("2dmd-pilot", 200)
+    assert all_checks(pilot_dir, sample.names) == ({}, {})
+    with pytest.raises(UsageError, match=r"holds no set WSe2\. The pilot sample holds MoS2 only"):
+        labelled_sets(pilot_dir, "WSe2")
