@@ -103,8 +103,8 @@ def build_data(
     from defectgen.data.twodmd import read_dataset
     from defectgen.design.pseudo_labels import enlarge_records
     from defectgen.io.files import require_writable
+    from defectgen.models import SHIPPED_SURROGATE, shipped
     from defectgen.tasks.defect.encodings import ENCODINGS
-    from defectgen_cli.engine import SHIPPED_SURROGATE, shipped
 
     if encoding not in ENCODINGS:
         raise UsageError(f"unknown encoding {encoding!r}.", f"Expected one of: {', '.join(ENCODINGS)}.")

@@ -36,9 +36,10 @@ def ipt(
     from defectgen.data.locations import crystals_path, dataset_path
     from defectgen.data.mp20 import read_crystals
     from defectgen.data.twodmd import read_dataset
+    from defectgen.design.engine import task_of
     from defectgen.llm.adapter import read_adapter, training_configurations
     from defectgen.llm.image_texts import crystal_images, defect_images, image_dependence, trained_sets
-    from defectgen_cli.engine import SHIPPED_ADAPTER, shipped, task_of
+    from defectgen.models import SHIPPED_ADAPTER, shipped
 
     folder = model or shipped(SHIPPED_ADAPTER)
     card = read_adapter(folder)
