@@ -29,7 +29,7 @@ def hosts(
     """
     from defectgen.design.host_records import host_record, known_hosts
     from defectgen.io.host_files import parse_supercell
-    from defectgen_cli.engine import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+    from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 
     size = parse_supercell(supercell) if supercell else None
     models = [shipped(SHIPPED_ADAPTER), shipped(SHIPPED_SURROGATE)]

@@ -46,10 +46,10 @@ def score(
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable, write_whole
     from defectgen.llm.adapter import training_configurations
+    from defectgen.models import SHIPPED_ADAPTER, shipped
     from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
     from defectgen.score.samples import read_samples
     from defectgen.score.structure_table import sample_files, structure_table
-    from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
 
     names = scorer_names(scorer)
     if output is not None and output.exists():

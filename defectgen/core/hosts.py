@@ -123,7 +123,8 @@ def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
         raise UsageError(
             f"unknown host {name!r}.",
             f"{f'Did you mean {meant}? ' if meant else ''}Known hosts: {', '.join(_HOSTS)}; "
-            "any other layer from its unit cell: defectgen enumerate --host FILE.cif.",
+            "any other layer from its unit cell: defectgen enumerate --host FILE.cif, "
+            'or defectgen.read_host("FILE.cif", supercell=(4, 4)).',
         )
     host = _HOSTS[known]
     if isinstance(supercell, str):

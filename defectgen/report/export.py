@@ -13,14 +13,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 
 import defectgen
-from defectgen.core.properties import COLUMNS
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.files import file_hash, require_writable
 from defectgen.io.writers import STRUCTURE_WRITERS, comment
 from defectgen.report.design_page import render_report
-from defectgen.report.rows import RELAXATION_COLUMNS, STRUCTURE_FORMATS, Row, run_rows
-from defectgen.score.protocol import uncertainty_column
+from defectgen.report.rows import STRUCTURE_FORMATS, Row, rows_frame, run_rows
 
 MANIFEST = "manifest.json"
 TOOL = "defectgen"
@@ -146,20 +144,7 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
 def _write_tables(rows: tuple[Row, ...], folder: Path, formats: Collection[str]) -> None:
     if not {"csv", "parquet"} & set(formats):
         return
-    import polars as pl
-
-    numbers = [*COLUMNS, *(uncertainty_column(column) for column in COLUMNS), "distance_ev", "expected_distance_ev"]
-    schema: dict[str, pl.DataType] = {
-        "rank": pl.Int64(), "target_id": pl.String(), "target": pl.String(), "label": pl.String(),
-        "n_defects": pl.Int64(), "formula": pl.String(), **{name: pl.Float64() for name in numbers},
-        "novel": pl.Boolean(), "configuration": pl.String(), **{form: pl.String() for form in STRUCTURE_FORMATS},
-    }  # fmt: skip
-    records = [row.record() for row in rows]
-    if any(row.candidate.relaxation is not None for row in rows):
-        name, change, moved, path = RELAXATION_COLUMNS
-        schema |= {name: pl.String(), change: pl.Float64(), moved: pl.Float64(), path: pl.String()}
-        records = [record | row.relaxation_record() for record, row in zip(records, rows, strict=True)]
-    frame = pl.DataFrame(records, schema=schema)
+    frame = rows_frame(rows)
     if "csv" in formats:
         frame.write_csv(folder / "candidates.csv")
     if "parquet" in formats:

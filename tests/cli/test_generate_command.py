@@ -205,7 +205,7 @@ def test_crystals_that_cannot_be_mutated(
 
 @pytest.mark.usefixtures("own_cache")
 def test_models_that_do_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
+    from defectgen.models import SHIPPED_ADAPTER, shipped
 
     code, line = refused(capsys, "--model", shipped(SHIPPED_ADAPTER), "-o", tmp_path / "out")
     assert (code, "writes defects" in line) == (2, True)

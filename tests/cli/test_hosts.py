@@ -14,9 +14,9 @@ from defectgen.core import get_host, host_names
 from defectgen.design.host_records import host_record, known_hosts, trained_on
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import read_adapter
+from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate import Surrogate
 from defectgen_cli.app import main
-from defectgen_cli.engine import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 
 GRAPHENE = Structure(Lattice.hexagonal(2.46, 15.0), ["C", "C"], [[1 / 3, 2 / 3, 0.5], [2 / 3, 1 / 3, 0.5]])
 

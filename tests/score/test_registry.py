@@ -41,7 +41,7 @@ class OnlyVacancies:
 
 def samples(host: Host, *edits: dict[int, str]) -> list[Sample]:
     made = [Configuration.of(host, item) for item in edits]
-    return [Sample(item.structure(), item) for item in made]
+    return [Sample(item.to_structure(), item) for item in made]
 
 
 SALT = Sample(Structure(Lattice.cubic(4.0), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]))

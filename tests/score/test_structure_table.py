@@ -18,10 +18,10 @@ MOS2 = get_host("MoS2", (2, 2))
 VACANT = Configuration.of(MOS2, {4: VACANCY})
 MIXED = Configuration.of(MOS2, {0: "W"})
 SAMPLES = [
-    NamedSample("a", Sample(VACANT.structure(), VACANT)),
+    NamedSample("a", Sample(VACANT.to_structure(), VACANT)),
     NamedSample("b", None, "b: cannot be read."),
-    NamedSample("c", Sample(MIXED.structure(), None), "is no decoration of MoS2 2x2: by this test."),
-    NamedSample("d", Sample(MIXED.structure(), MIXED)),
+    NamedSample("c", Sample(MIXED.to_structure(), None), "is no decoration of MoS2 2x2: by this test."),
+    NamedSample("d", Sample(MIXED.to_structure(), MIXED)),
 ]
 
 

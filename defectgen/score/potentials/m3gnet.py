@@ -198,7 +198,7 @@ def known_errors_ev(potential: M3GNet) -> dict[str, float]:
     solids = {
         "NaCl": rocksalt("Na", "Cl", 5.6916),
         "MgO": rocksalt("Mg", "O", 4.2558),
-        "MoS2": Configuration.of(get_host("MoS2", (1, 1)), {}).structure(),
+        "MoS2": Configuration.of(get_host("MoS2", (1, 1)), {}).to_structure(),
         "Si": Structure(_face_centred(5.469), ["Si", "Si"], [[0.0, 0.0, 0.0], [0.25, 0.25, 0.25]]),
     }
     found = potential.evaluate(list(solids.values()))

@@ -31,7 +31,7 @@ def test_the_calculator_is_silent_and_agrees(loaded: CHGNet, capsys: pytest.Capt
 
     from defectgen.core import get_host
 
-    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).structure()
+    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).to_structure()
     atoms = Atoms([s.specie.symbol for s in cell], positions=cell.cart_coords, cell=cell.lattice.matrix, pbc=True)
     atoms.calc = loaded.calculator()
     assert atoms.get_potential_energy() == pytest.approx(loaded.evaluate([cell])[0].energy_ev, abs=1e-3)

@@ -145,7 +145,7 @@ def test_real_weights_give_known_energies(real: M3GNet) -> None:
 
 def test_a_batch_equals_single_structures(real: M3GNet) -> None:
     cells = [
-        Configuration.of(get_host(name, size), edits).structure()
+        Configuration.of(get_host(name, size), edits).to_structure()
         for name, size, edits in (("MoS2", (3, 3), {9: VACANCY}), ("BN", (4, 4), {0: "C"}), ("GaSe", (2, 2), {}))
     ]
     for together, alone in zip(real.evaluate(cells), [real.evaluate([cell])[0] for cell in cells], strict=True):
@@ -157,7 +157,7 @@ def test_a_batch_equals_single_structures(real: M3GNet) -> None:
 def test_forces_and_stress_are_the_slopes_of_the_energy(real: M3GNet) -> None:
     from pymatgen.core import Lattice, Structure
 
-    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).structure()
+    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).to_structure()
     found = real.evaluate([cell])[0]
     step = 0.01
     atom, axis = np.unravel_index(int(np.abs(found.forces).argmax()), found.forces.shape)
@@ -177,7 +177,7 @@ def test_forces_and_stress_are_the_slopes_of_the_energy(real: M3GNet) -> None:
 def test_the_calculator_of_ase_agrees(real: M3GNet) -> None:
     from ase import Atoms
 
-    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).structure()
+    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).to_structure()
     atoms = Atoms([s.specie.symbol for s in cell], positions=cell.cart_coords, cell=cell.lattice.matrix, pbc=True)
     atoms.calc = real.calculator()
     found = real.evaluate([cell])[0]
