@@ -23,7 +23,7 @@ MODEL_CARD = "README.md"
 TRAINING_CONFIGURATIONS = "training_configurations.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdapterCard:
     """What an adapter was trained on and for.
 
@@ -47,6 +47,9 @@ class AdapterCard:
     covered_ev: dict[str, dict[str, list[float]]]
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"AdapterCard({self.encoding} on {self.base_model}, hosts: {', '.join(self.hosts) or 'none'})"
 
     def after(self, earlier: AdapterCard) -> AdapterCard:
         """The card of a run that went on from an earlier adapter: hosts, defects and ranges of both."""

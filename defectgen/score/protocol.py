@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from defectgen.core import Configuration
+from defectgen.one_line import OneLine
 
 if TYPE_CHECKING:
     import polars as pl
     from pymatgen.core import Structure
 
 
-@dataclass(frozen=True)
-class Sample:
+@dataclass(frozen=True, repr=False)
+class Sample(OneLine):
     """Something to score.
 
     Attributes:

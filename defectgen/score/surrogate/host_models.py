@@ -31,7 +31,7 @@ GAP = ("homo_ev", "lumo_ev", "band_gap_ev")
 Values = dict[str, NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HostModels:
     """The models of one host at one density.
 
@@ -63,6 +63,10 @@ class HostModels:
     defects_range: tuple[int, int]
     covered: Mapping[str, tuple[float, float]]
     level_scale: Mapping[str, Any] | None
+
+    def __repr__(self) -> str:
+        rows, size = sum(self.labels.values()), f"{self.host} {self.supercell}"
+        return f"HostModels({size}, {self.density} density: {type(self.models).__name__} of {rows} structures)"
 
     @cached_property
     def core_host(self) -> Host:

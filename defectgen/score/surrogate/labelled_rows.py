@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host, get_host
+from defectgen.one_line import OneLine
 from defectgen.score.surrogate.features import Features, describe
 from defectgen.score.surrogate.host_models import TARGETS
 
@@ -20,8 +21,8 @@ CONSTANT = 1e-6
 """Labels that differ by less are all the same: there is nothing to learn."""
 
 
-@dataclass(frozen=True, eq=False)
-class LabelledRows:
+@dataclass(frozen=True, eq=False, repr=False)
+class LabelledRows(OneLine):
     """Configurations of one set with their values.
 
     Attributes:

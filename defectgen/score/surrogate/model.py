@@ -100,7 +100,7 @@ def _check_files(folder: Path, expected: object) -> None:
             raise DefectgenError(f"{folder / name} {wrong}.", "Get the folder again, or train a new surrogate.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Surrogate:
     """Trained models of several hosts; a `defectgen.score.protocol.Scorer`.
 
@@ -116,6 +116,9 @@ class Surrogate:
     parts: tuple[HostModels, ...]
     metadata: Mapping[str, Any]
     seen: frozenset[str]
+
+    def __repr__(self) -> str:
+        return f"Surrogate({len(self.parts)} parts for {', '.join(self.hosts)}, {len(self.seen)} structures seen)"
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Surrogate:
