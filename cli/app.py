@@ -24,13 +24,11 @@ from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
 from defectgen_cli.hosts import hosts
 from defectgen_cli.options import DebugOption
-from defectgen_cli.output import say
+from defectgen_cli.output import EXIT_INTERRUPTED, say
 from defectgen_cli.score import score
 from defectgen_cli.shrink import shrink
 from defectgen_cli.slices import slices
 from defectgen_cli.stability import stability, template
-
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="defectgen",

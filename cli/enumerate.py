@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, SeedOption, SupercellOption
 from defectgen_cli.output import emit, progress, say
 
@@ -18,32 +20,57 @@ BLOCK = 1_000
 """Structures between two steps of the progress bar."""
 
 
+@dataclass(frozen=True)
+class HostOptions:
+    """The host to decorate."""
+
+    host: Annotated[
+        str, typer.Option("--host", metavar="NAME|FILE", help="Known host, or a CIF or POSCAR of a layer's unit cell.")
+    ] = "MoS2"
+    supercell: SupercellOption = None
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="EL:SP[,SP]", help="Defects instead of the host's own, e.g. Mo:W,VAC."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ClassOptions:
+    """Which structures, besides the labels."""
+
+    rules: Annotated[str | None, typer.Option("--rules", metavar="NAME", help="Classes of 2DMD: 2dmd-low.")] = None
+    max_defects: Annotated[int | None, typer.Option(min=1, help="All classes up to so many defects.")] = None
+    min_defects: Annotated[int, typer.Option(min=0, help="Fewest defects, with --max-defects.")] = 1
+    concentration: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of changed sites of random structures.")
+    ] = None
+    defects: Annotated[int | None, typer.Option(min=1, help="Number of defects of random structures.")] = None
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """How random structures are drawn."""
+
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Draw so many distinct random structures instead of listing all.")
+    ] = None
+    uniform: Annotated[
+        str, typer.Option(metavar="OVER", help="What random draws are uniform over: classes or decorations.")
+    ] = "classes"
+    seed: SeedOption = 0
+
+
+ANY_HOST, ANY_CLASS, NO_DRAW = HostOptions(), ClassOptions(), DrawOptions()
+
+
+@expand_groups
 def enumerate_(
     labels: Annotated[
         list[str] | None, typer.Argument(metavar="[LABEL]...", help="Defect classes, e.g. 2v_S v_Mo+Se_S.")
     ] = None,
-    host: Annotated[
-        str, typer.Option("--host", metavar="NAME|FILE", help="Known host, or a CIF or POSCAR of a layer's unit cell.")
-    ] = "MoS2",
-    supercell: SupercellOption = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option("--allow", metavar="EL:SP[,SP]", help="Defects instead of the host's own, e.g. Mo:W,VAC."),
-    ] = None,
-    rules: Annotated[str | None, typer.Option("--rules", metavar="NAME", help="Classes of 2DMD: 2dmd-low.")] = None,
-    max_defects: Annotated[int | None, typer.Option(min=1, help="All classes up to so many defects.")] = None,
-    min_defects: Annotated[int, typer.Option(min=0, help="Fewest defects, with --max-defects.")] = 1,
-    concentration: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of changed sites of random structures.")
-    ] = None,
-    defects: Annotated[int | None, typer.Option(min=1, help="Number of defects of random structures.")] = None,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Draw so many distinct random structures instead of listing all.")
-    ] = None,
-    uniform: Annotated[
-        str, typer.Option(metavar="OVER", help="What random draws are uniform over: classes or decorations.")
-    ] = "classes",
-    seed: SeedOption = 0,
+    host: HostOptions = ANY_HOST,
+    classes: ClassOptions = ANY_CLASS,
+    draw: DrawOptions = NO_DRAW,
     count: Annotated[bool, typer.Option("--count", help="Only say how many there are, by Burnside's lemma.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many structures.")] = None,
     output: Annotated[
@@ -68,16 +95,18 @@ def enumerate_(
     from defectgen.io.host_files import find_host, parse_rules, parse_supercell
     from defectgen.report.decoration_files import CifFolder, numbered, to_frame, write_table
 
-    crystal = find_host(host, parse_supercell(supercell) if supercell else None, parse_rules(allow or ()))
+    size = parse_supercell(host.supercell) if host.supercell else None
+    crystal = find_host(host.host, size, parse_rules(host.allow or ()))
     selection = select(
         crystal,
         labels or (),
-        rules=rules,
-        max_defects=max_defects,
-        min_defects=min_defects,
-        n_defects=defects,
-        concentration=concentration,
+        rules=classes.rules,
+        max_defects=classes.max_defects,
+        min_defects=classes.min_defects,
+        n_defects=classes.defects,
+        concentration=classes.concentration,
     )
+    sample = draw.sample
     if output is not None:
         if output.suffix.lower() not in (".parquet", ".csv"):
             raise UsageError(f"got {output.name!r}, expected a name that ends in .parquet or .csv.")
@@ -89,8 +118,8 @@ def enumerate_(
         return
     request: dict[str, Any] = {"classes": [kind.name for kind in selection.classes]}
     if sample is not None:
-        request |= {"defects": selection.n_defects, "sample": sample, "seed": seed, "uniform": uniform}
-        rows = selection.sampled(sample, np.random.default_rng(seed), uniform)  # type: ignore[arg-type]
+        request |= {"defects": selection.n_defects, "sample": sample, "seed": draw.seed, "uniform": draw.uniform}
+        rows = selection.sampled(sample, np.random.default_rng(draw.seed), draw.uniform)  # type: ignore[arg-type]
         expected = sample * max(1, len(selection.classes))
     else:
         rows = selection.listed(limit)

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from defectgen_cli.options import JsonOption, SetOption
-from defectgen_cli.output import emit, say, size_text, span
+from defectgen_cli.output import EXIT_INTERRUPTED, emit, say, size_text, span
 
 if TYPE_CHECKING:
     from defectgen.llm.train.finetune_config import FinetuneConfig
-
-EXIT_INTERRUPTED = 130
 
 
 def finetune(

@@ -13,7 +13,7 @@ import typer
 
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, SeedOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import EXIT_INTERRUPTED, emit, progress, say
 
 if TYPE_CHECKING:
     from defectgen.generate.sampling import CrystalRun
@@ -156,7 +156,7 @@ def generate(
         )
     if not run.samples:
         say("interrupted before the first crystals; nothing was written.")
-        raise typer.Exit(130)
+        raise typer.Exit(EXIT_INTERRUPTED)
     manifest = write_samples(run, output)
     if run.error is not None:
         say(f"what was drawn before this error is in {output}")
@@ -164,7 +164,7 @@ def generate(
     _report(run, manifest, output, "" if card else f" of the untrained {model}", as_json)
     if not run.complete:
         say(f"interrupted: what was drawn so far is in {output}")
-        raise typer.Exit(130)
+        raise typer.Exit(EXIT_INTERRUPTED)
     if run.n_valid < n:
         say(f"warning: only {run.n_valid} of {n} crystals are valid after {len(run.samples)} draws.")
 

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+EXIT_INTERRUPTED = 130
+"""Exit code of a run that Ctrl-C or SIGTERM ended."""
+
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two progress lines when stderr is not a terminal."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.score.potentials.chgnet import MP2020_ANION_SHIFTS_EV, CHGNet, load_chgnet
 from defectgen.score.potentials.potential import PotentialScorer
 
-pytest.importorskip("chgnet", reason="CHGNet needs the chgnet extra")
+pytestmark = pytest.mark.skipif(find_spec("chgnet") is None, reason="CHGNet needs the chgnet extra")
 
 
 @pytest.fixture(scope="module")

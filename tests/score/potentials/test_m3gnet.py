@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ from defectgen.score.potentials import m3gnet
 from defectgen.score.potentials.m3gnet import KNOWN_EV_PER_ATOM, VARIABLE, M3GNet, known_errors_ev, load_m3gnet
 from defectgen.score.potentials.potential import PotentialScorer
 
-pytest.importorskip("matgl", reason="M3GNet needs the m3gnet extra")
+pytestmark = pytest.mark.skipif(find_spec("matgl") is None, reason="M3GNet needs the m3gnet extra")
 
 
 @pytest.fixture(scope="module")
