@@ -108,7 +108,7 @@ def test_structures_are_read_back(tmp_path: Path, ws2: dg.Host) -> None:
     (tmp_path / "ws2.cif").write_text(cif_text(other))
     assert dg.read_structure(tmp_path / "ws2.cif", ws2) == other
     assert type(dg.read_structure(tmp_path / "ws2.cif")).__name__ == "Structure"
-    with pytest.raises(dg.NotADecorationError, match="ws2.cif: no decoration of MoS2 8x8: the in-plane cell"):
+    with pytest.raises(dg.NotADecorationError, match=r"ws2\.cif: no decoration of MoS2 8x8: the in-plane cell"):
         dg.read_structure(tmp_path / "ws2.cif", MOS2)
 
 
@@ -233,7 +233,7 @@ def test_wrong_calls_are_refused_in_one_line(call: Any, said: str) -> None:
 
 
 def test_a_host_that_no_shipped_model_covers(ws2: dg.Host) -> None:
-    with pytest.raises(dg.UsageError, match="was trained on .*, not on WS2. Train one on WS2"):
+    with pytest.raises(dg.UsageError, match=r"was trained on .*, not on WS2\. Train one on WS2"):
         dg.design(ws2, homo=0.1)
     with pytest.raises(dg.UsageError, match="does not know WS2"):
         dg.score(dg.enumerate(ws2, "v_S"))
@@ -271,7 +271,8 @@ class Reader(html.parser.HTMLParser):
         self.loads += [name for name, _ in attrs if name in ("src", "href")]
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
