@@ -238,7 +238,7 @@ def _check_cell(host: Host, scorer: Surrogate) -> None:
 def task_of(card: AdapterCard) -> DefectTask:
     """The task that an adapter for defects was trained on."""
     settings: dict[str, Any] = card.data.get("settings", {})
-    return DefectTask(card.encoding, cartesian=bool(settings.get("cartesian", False)))  # type: ignore[arg-type]
+    return DefectTask(card.encoding, cartesian=bool(settings.get("cartesian", False)))
 
 
 def load_surrogate(folder: Path) -> Surrogate:
