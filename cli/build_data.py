@@ -135,10 +135,8 @@ def _build_defects(output: Path, data: Path | None, records: RecordOptions, defe
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable
     from defectgen.models import SHIPPED_SURROGATE, shipped
-    from defectgen.tasks.defect.encodings import ENCODINGS
+    from defectgen.tasks.defect.encodings import get_encoding
 
-    if defects.encoding not in ENCODINGS:
-        raise UsageError(f"unknown encoding {defects.encoding!r}.", f"Expected one of: {', '.join(ENCODINGS)}.")
     how = records.split or "symmetry-class"
     if defects.surrogate is not None and not defects.enlarge:
         raise UsageError("--surrogate values the structures that --enlarge adds.", "Add --enlarge N or leave it out.")
@@ -148,7 +146,7 @@ def _build_defects(output: Path, data: Path | None, records: RecordOptions, defe
     settings = RecordSettings(
         encoding=defects.encoding,
         copies=records.copies,
-        rotations=defects.encoding != "edits" if defects.rotations is None else defects.rotations,
+        rotations=get_encoding(defects.encoding).has_coordinates if defects.rotations is None else defects.rotations,
         cartesian=defects.cartesian,
         split=how,
         enlarge=defects.enlarge,

@@ -35,7 +35,7 @@ def train(
     from defectgen.data.splits import split_by_class
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable
-    from defectgen.score.surrogate.host_models import TARGETS
+    from defectgen.score.surrogate.host_models import learnt_columns
     from defectgen.score.surrogate.training import train_surrogate
 
     if output.exists() and not output.is_dir():
@@ -52,7 +52,7 @@ def train(
         "data": f"2DMD (CC BY 4.0), {len(frame):,} labelled structures of {frame['set'].n_unique()} sets",
         "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}",
     }
-    with progress("training", frame["set"].n_unique() * len(TARGETS), "models") as advance:
+    with progress("training", frame["set"].n_unique() * len(learnt_columns()), "models") as advance:
         trained = train_surrogate(
             frame, output, seed, level_scales=scales, threads=threads, about=about, advance=advance
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,8 +165,7 @@ def score(
             )
     if not isinstance(scorer, str) and not callable(getattr(scorer, "score", None)):
         raise UsageError(f"got {type(scorer).__name__} {scorer!r:.40} as scorer, expected a name or a Scorer.")
-    folder = None if surrogate is None else Path(surrogate)
-    found = _load(scorer, folder, m3gnet) if isinstance(scorer, str) else scorer
+    found = _load(scorer, surrogate, m3gnet) if isinstance(scorer, str) else scorer
     facts = pl.DataFrame(
         {
             "host": [item.host.name for item in chosen],
@@ -245,9 +243,13 @@ def _all(configurations: object) -> list[Configuration]:
     return list(configurations)
 
 
-@lru_cache(maxsize=2)
-def _load(name: str, surrogate: Path | None, m3gnet: Path | str | None) -> Scorer:
+def _load(name: str, surrogate: Path | str | None, m3gnet: Path | str | None) -> Scorer:
+    """A registered scorer; the surrogate is kept in memory, as it is asked for again and again."""
     from defectgen.data.assets import cache_dir
+    from defectgen.design.engine import load_surrogate
+    from defectgen.models import SHIPPED_SURROGATE, shipped
     from defectgen.score.registry import ScorerOptions, load_scorer
 
-    return load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet))
+    if name == "surrogate":
+        return load_surrogate(shipped(SHIPPED_SURROGATE) if surrogate is None else Path(surrogate))
+    return load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=m3gnet))

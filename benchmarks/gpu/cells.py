@@ -12,7 +12,7 @@ from defectgen.core.configuration import Edit
 from defectgen.core.host import VACANCY, Host
 from defectgen.core.symmetry import site_group
 from defectgen.llm.tokens import piece_ids
-from defectgen.tasks.defect.encodings import write_prompt
+from defectgen.tasks.defect.encodings import get_encoding
 
 FEW = 3
 """Most defects of a dilute cell; prompts name the kind of cell."""
@@ -134,7 +134,7 @@ class Records:
             words += [kind for kind in ("vacancy", "substitution") if kind in made]
         if rng.random() < CELL_SHARE:
             words.append(DILUTE if len(edits) <= FEW else CROWDED)
-        return write_prompt("edits", self.hosts[host], {ASKED[k]: float(row[k]) for k in chosen}, tuple(words))
+        return get_encoding("edits").prompt(self.hosts[host], {ASKED[k]: float(row[k]) for k in chosen}, tuple(words))
 
     def batch(self, size: int, rng: np.random.Generator) -> tuple[list[list[int]], list[int], list[list[int]]]:
         """Token ids of prompts, grammars, and token ids of completions, the shorter first."""

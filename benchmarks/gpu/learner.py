@@ -19,7 +19,7 @@ from defectgen.core.host import Host
 from defectgen.llm.decode.tensor_grammar import GrammarTables
 from defectgen.llm.loading import load_base
 from defectgen.score.network.ensemble import Network
-from defectgen.tasks.defect.encodings import write_prompt
+from defectgen.tasks.defect.encodings import get_encoding
 from defectgen.tasks.defect.site_grammar import EditsGrammar
 
 PROMPT_TOKENS = 96
@@ -38,7 +38,7 @@ class Learner:
         pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
         self.losses = Losses(self.model, self.tables, PROMPT_TOKENS + self.tables.longest, 600 if toy else 6_144, pool)
         hosts = {grammar.host for grammar in grammars}
-        asked = [write_prompt("edits", h, {"homo_ev": -0.888, "lumo_ev": -0.888}, (CROWDED,)) for h in hosts]
+        asked = [get_encoding("edits").prompt(h, {"homo_ev": -0.888, "lumo_ev": -0.888}, (CROWDED,)) for h in hosts]
         width = max(len(self.tokenizer(text).input_ids) for text in asked)
         self.sampler = Sampler(self.model, self.tables, self.tokenizer, 16 if toy else 4096, width, pool)
         self.optimizer = torch.optim.AdamW(self.model.trained, lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98))
@@ -87,7 +87,9 @@ class Bench:
         return asked, found
 
     def text(self, wish: Wish) -> str:
-        return write_prompt("edits", self.hosts[wish.host], {"homo_ev": wish.homo, "lumo_ev": wish.lumo}, (wish.cell,))
+        return get_encoding("edits").prompt(
+            self.hosts[wish.host], {"homo_ev": wish.homo, "lumo_ev": wish.lumo}, (wish.cell,)
+        )
 
     def outputs(
         self, judge: Network, hosts: Sequence[int], edits: Sequence[Sequence[Edit]]

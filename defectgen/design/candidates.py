@@ -75,7 +75,7 @@ class Target:
         Raises:
             KeyError: `predicted` lacks one of them.
         """
-        return sum(abs(predicted[column] - value) for column, value in self.values)
+        return sum(abs(predicted[c] - value) * BY_COLUMN[c].weight_ev for c, value in self.values)
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,7 +134,7 @@ class Candidate:
             if column not in self.uncertainty:
                 return math.inf
             spread, away = self.uncertainty[column] / Z_90, abs(self.predicted[column] - wanted)
-            total += _mean_distance(away, spread)
+            total += _mean_distance(away, spread) * BY_COLUMN[column].weight_ev
         return total
 
     def deviation_ev(self, column: str) -> float | None:

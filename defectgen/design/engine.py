@@ -16,9 +16,11 @@ from defectgen.data.levels import LevelScale
 from defectgen.design.pipeline import RawReference
 from defectgen.design.proposers import ModelProposer
 from defectgen.errors import UsageError
-from defectgen.llm.adapter import AdapterCard, read_adapter, training_configurations
+from defectgen.llm.adapter import WEIGHTS, AdapterCard, read_adapter, training_configurations
+from defectgen.llm.base import base_model_path
 from defectgen.llm.decode.generator import Sampling
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+from defectgen.score.surrogate.model import METADATA
 from defectgen.tasks.defect.defect_task import DefectTask
 from defectgen.tasks.defect.encodings import KINDS
 
@@ -194,7 +196,7 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     except ValueError as error:
         raise UsageError(f"{least} to {most} defects: {error}.") from error
     sampling = Sampling(drawing.temperature, drawing.top_p, drawing.guidance, batch_size=BATCH)
-    generator = _load_generator(models.engine, adapter)
+    generator = _load_generator(models.engine, adapter, base_model_path(card.base_model), _changed(adapter / WEIGHTS))
     facts: dict[str, object] = {
         "defectgen": __version__,
         "model": adapter.name if models.adapter is None else str(adapter),
@@ -236,19 +238,28 @@ def _check_cell(host: Host, scorer: Surrogate) -> None:
 def task_of(card: AdapterCard) -> DefectTask:
     """The task that an adapter for defects was trained on."""
     settings: dict[str, Any] = card.data.get("settings", {})
-    return DefectTask(card.encoding, cartesian=bool(settings.get("cartesian", False)))  # type: ignore[arg-type]
+    return DefectTask(card.encoding, cartesian=bool(settings.get("cartesian", False)))
+
+
+def load_surrogate(folder: Path) -> Surrogate:
+    """The surrogate in a folder, kept in memory until the folder changes or another one is loaded."""
+    return _load_surrogate(folder, _changed(folder / METADATA))
+
+
+def _changed(file: Path) -> int:
+    """When a file was last written, 0 if there is none: a model trained anew is loaded anew."""
+    return file.stat().st_mtime_ns if file.is_file() else 0
 
 
 @lru_cache(maxsize=1)
-def load_surrogate(folder: Path) -> Surrogate:
-    """The surrogate in a folder."""
+def _load_surrogate(folder: Path, _changed: int) -> Surrogate:
     from defectgen.score.surrogate import Surrogate
 
     return Surrogate.load(folder)
 
 
 @lru_cache(maxsize=1)
-def _load_generator(engine: str, adapter: Path) -> Generator:
+def _load_generator(engine: str, adapter: Path, _base: str, _changed: int) -> Generator:
     from defectgen.llm.decode.engines import load_generator
 
     return load_generator(engine, adapter)[0]

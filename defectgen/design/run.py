@@ -19,6 +19,7 @@ from defectgen.design.targets import coverage_warnings, read_targets, single_tar
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import training_configurations
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ class Ranking:
         return DesignSettings(self.n, self.samples or PROPOSALS_PER_CANDIDATE * self.n, self.seed, self.rank_by)
 
 
-@dataclass(frozen=True)
-class DesignRequest:
+@dataclass(frozen=True, repr=False)
+class DesignRequest(OneLine):
     """Everything that decides the candidates of a design.
 
     Attributes:
@@ -107,8 +108,8 @@ class DesignRequest:
                 )
 
 
-@dataclass(frozen=True)
-class PreparedDesign:
+@dataclass(frozen=True, repr=False)
+class PreparedDesign(OneLine):
     """A request with its models loaded.
 
     Attributes:

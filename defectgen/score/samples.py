@@ -11,6 +11,7 @@ from defectgen.core import Configuration, Host, NotADecorationError, configurati
 from defectgen.errors import DefectgenError
 from defectgen.extras import import_extra
 from defectgen.io.structures import atoms_problem, read_structure
+from defectgen.one_line import OneLine
 from defectgen.score.protocol import Sample
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ NAMES = ("POSCAR", "CONTCAR")
 EXTXYZ_SUFFIXES = (".extxyz", ".xyz")
 
 
-@dataclass(frozen=True)
-class NamedSample:
+@dataclass(frozen=True, repr=False)
+class NamedSample(OneLine):
     """What one structure of a file is.
 
     Attributes:

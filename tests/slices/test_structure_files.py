@@ -31,8 +31,8 @@ def test_one_problem_of_one_item_is_told_as_it_is() -> None:
 
 def test_only_unrelaxed_decorations_have_the_order_of_the_sites(mos2: Host) -> None:
     item = Configuration.of(mos2, {0: VACANCY})
-    assert decoration_in_its_cell(item.structure()) == item
-    moved = item.structure()
+    assert decoration_in_its_cell(item.to_structure()) == item
+    moved = item.to_structure()
     moved.translate_sites([5], [0, 0, 0.05], frac_coords=False)
     assert decoration_in_its_cell(moved) is None
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.extras import import_extra
+from defectgen.one_line import OneLine
 from defectgen.score.potentials.potential import EV_PER_ANGSTROM3_IN_GPA, Evaluation
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ CHECK_TOLERANCE_EV = 0.1
 ATOMS_A_BATCH = 400
 
 
-@dataclass(frozen=True)
-class M3GNet:
+@dataclass(frozen=True, repr=False)
+class M3GNet(OneLine):
     """A loaded and checked M3GNet; a `defectgen.score.potentials.potential.Potential`.
 
     Attributes:

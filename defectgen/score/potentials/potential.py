@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.errors import UsageError
 from defectgen.io.structures import atoms_problem
+from defectgen.one_line import OneLine
 from defectgen.score.protocol import Sample, uncertainty_column
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class Potential(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class PotentialScorer:
+@dataclass(frozen=True, repr=False)
+class PotentialScorer(OneLine):
     """A potential as a `defectgen.score.protocol.StructureScorer`.
 
     Attributes:

@@ -13,7 +13,7 @@ from defectgen.errors import DefectgenError
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.cross_validation import cross_validate
 from defectgen.score.surrogate.evaluation import Metrics, means, metrics, predict_labelled
-from defectgen.score.surrogate.host_models import TARGETS
+from defectgen.score.surrogate.host_models import learnt_columns
 from defectgen.watch import Watch, unwatched
 
 N_FOLDS = 5
@@ -90,7 +90,7 @@ def judge_by_folds(
         n_folds: number of folds.
         watch: told of each finished model.
     """
-    with watch("cross-validation", n_folds * frame["set"].n_unique() * len(TARGETS), "models") as advance:
+    with watch("cross-validation", n_folds * frame["set"].n_unique() * len(learnt_columns()), "models") as advance:
         predictions = cross_validate(frame, n_folds, seed, threads, advance)
     facts = {
         "model": f"cross-validation: {n_folds} folds by symmetry class, seed {seed}",
