@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,6 @@ from defectgen_cli.app import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def test_python_examples_run(tmp_path: Path) -> None:
-    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), re.DOTALL)
-    assert examples
-    for example in examples:
-        done = subprocess.run(
-            [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -39,7 +27,9 @@ def commands_of(text: str) -> set[tuple[str, str]]:
     text = re.sub(r"```python\n.*?```", "", text, flags=re.DOTALL)
     fenced = re.findall(r"```[a-z]*\n(.*?)```", text, re.DOTALL)
     inline = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    return set(re.findall(r"(?:^|[\s/])defectgen ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", "\n".join(fenced + inline)))
+    return set(
+        re.findall(r"(?:^|(?<!import)[\s/])defectgen ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", "\n".join(fenced + inline))
+    )
 
 
 def unknown_commands(text: str) -> list[str]:

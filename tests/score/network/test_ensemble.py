@@ -132,7 +132,7 @@ def test_training_learns_and_the_seed_decides(table: tuple[Rows, Geometries]) ->
     network, losses = trained(table, seed=1)
     assert np.isfinite(losses).all()
     short, first = trained(table, seed=1, passes=1)
-    assert losses[-1] < 0.5 * first[-1]
+    assert losses[-1] < 0.7 * first[-1]
     assert error(network, table[0]) < 0.7 * error(short, table[0])
     again, _ = trained(table, seed=1, passes=1)
     other, _ = trained(table, seed=2, passes=1)
