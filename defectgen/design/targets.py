@@ -12,7 +12,10 @@ from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
 from defectgen.design.candidates import Target
 from defectgen.errors import UsageError
 
-_NAMES = {name: p.column for p in PROPERTIES for name in (p.column, p.option, p.option.replace("-", "_"))}
+
+def _columns_by_name() -> dict[str, str]:
+    """Columns by every name of a property that a user may give."""
+    return {name: p.column for p in PROPERTIES for name in (p.column, p.option, p.option.replace("-", "_"))}
 
 
 LARGEST_EV = 1e3
@@ -44,15 +47,16 @@ def wanted_values(wanted: Mapping[str, float]) -> dict[str, float]:
         UsageError: no such property, one named twice, or what is no number.
     """
     found: dict[str, float] = {}
+    columns = _columns_by_name()
     for name, value in wanted.items():
-        if name not in _NAMES:
+        if name not in columns:
             known = ", ".join(p.option.replace("-", "_") for p in PROPERTIES)
             raise UsageError(f"unknown property or option {name!r}.", f"Properties that can be wanted: {known}.")
-        if _NAMES[name] in found:
-            raise UsageError(f"got two values of {_NAMES[name]}, expected one.")
+        if columns[name] in found:
+            raise UsageError(f"got two values of {columns[name]}, expected one.")
         if isinstance(value, bool) or not isinstance(value, Real):
             raise UsageError(f"got {name}={value!r}, expected a number of eV.")
-        found[_NAMES[name]] = float(value)
+        found[columns[name]] = float(value)
     return found
 
 
@@ -72,12 +76,13 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         raise UsageError(
             f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}).", "Expected commas between columns."
         ) from error
+    by_name = _columns_by_name()
     names = {name: name.strip().lower() for name in table.columns}
-    columns = [_NAMES.get(plain, plain) for plain in names.values()]
+    columns = [by_name.get(plain, plain) for plain in names.values()]
     repeated = [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]
     if repeated:
         raise UsageError(f"{path}: column {repeated[0]!r} stands for a property that another one gives too.")
-    unknown = [name for name, plain in names.items() if plain != "id" and plain not in _NAMES]
+    unknown = [name for name, plain in names.items() if plain != "id" and plain not in by_name]
     if unknown:
         known = ", ".join(["id", *COLUMNS])
         raise UsageError(f"{path}: unknown column {unknown[0]!r}.", f"Known columns: {known}.")
@@ -88,7 +93,7 @@ def read_targets(path: Path) -> tuple[Target, ...]:
             if names[name] == "id" or text is None or not text.strip():
                 continue
             try:
-                given[_NAMES[names[name]]] = float(text)
+                given[by_name[names[name]]] = float(text)
             except ValueError as error:
                 raise UsageError(f"{path}, target {number}: {name} is {text!r}, expected a number in eV.") from error
         identity = next(
