@@ -35,6 +35,7 @@ from defectgen.data.sources import SOURCES, read_dataset, register_source
 from defectgen.data.splits import split_rows
 from defectgen.design.host_records import known_hosts
 from defectgen.design.proposers import PROPOSERS, register_proposer
+from defectgen.design.targets import coverage_warnings
 from defectgen.score.registry import SCORERS, ScorerOptions, load_scorer, register_potential
 from defectgen.tasks.defect.encodings import ENCODINGS, check_encoding, get_encoding, register_encoding
 
@@ -123,6 +124,24 @@ def test_a_design_of_fakes_alone(tmp_path: Path) -> None:
         assert isinstance(back, dg.Configuration)
         assert back.canonical() == item.canonical()
     assert "in-order" in (tmp_path / "run" / "manifest.json").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<h2>stiffness 940.0 GPa</h2>" in page
+    assert "stiffness, GPa</td>" in page
+    assert "940.0 eV" not in page
+
+
+@pytest.mark.usefixtures("parts")
+def test_targets_and_deviations_are_in_the_unit_of_the_property(tmp_path: Path) -> None:
+    scorer = load_scorer("springs", ScorerOptions(tmp_path))
+    run = dg.design("Gr", stiffness=1500.0, n=1, max_defects=1, proposer="in-order", scorer=scorer)
+    assert run.candidates[0].predicted["stiffness_gpa"] == 990.0
+    assert run.candidates[0].distance_ev == pytest.approx(5.1)  # 510 GPa of 0.01 eV
+    run.write(tmp_path / "run")
+    assert "<td>\u22125100</td>" in (tmp_path / "run" / "report.html").read_text()
+    with pytest.raises(dg.UsageError, match="got stiffness='stiff', expected a number in GPa"):
+        dg.design("Gr", stiffness="stiff", proposer="in-order")  # type: ignore[arg-type]
+    warnings = coverage_warnings("graphene", run.targets, {"stiffness_gpa": [800.0, 1000.0]})
+    assert "stiffness 1500.000 GPa is outside what the data of graphene covers (800.000 to 1000.000 GPa)" in warnings[0]
 
 
 @pytest.mark.usefixtures("parts")

@@ -19,14 +19,14 @@ def _columns_by_name() -> dict[str, str]:
 
 
 LARGEST_EV = 1e3
-"""No property of a cell is larger; what is, was not meant in eV."""
+"""No property in eV is larger; what is, was meant in another unit."""
 
 
 def single_target(values: Mapping[str, float | None]) -> Target:
     """The target of one call.
 
     Args:
-        values: column to wanted value in eV, None where nothing is asked.
+        values: column to wanted value in its unit, None where nothing is asked.
 
     Raises:
         UsageError: nothing is asked for.
@@ -55,7 +55,7 @@ def wanted_values(wanted: Mapping[str, float]) -> dict[str, float]:
         if columns[name] in found:
             raise UsageError(f"got two values of {columns[name]}, expected one.")
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise UsageError(f"got {name}={value!r}, expected a number of eV.")
+            raise UsageError(f"got {name}={value!r}, expected a number in {BY_COLUMN[columns[name]].unit}.")
         found[columns[name]] = float(value)
     return found
 
@@ -95,7 +95,7 @@ def read_targets(path: Path) -> tuple[Target, ...]:
             try:
                 given[by_name[names[name]]] = float(text)
             except ValueError as error:
-                raise UsageError(f"{path}, target {number}: {name} is {text!r}, expected a number in eV.") from error
+                raise UsageError(f"{path}, target {number}: {name} is {text!r}, expected a number.") from error
         identity = next(
             (row[name].strip() for name in names if names[name] == "id" and (row[name] or "").strip()), str(number)
         )
@@ -120,7 +120,7 @@ def _target(identity: str, asked: tuple[tuple[str, float], ...], where: str) -> 
         raise UsageError(f"target {identity} in {where}: {error}.") from error
     values = dict(asked)
     for column, value in asked:
-        if abs(value) > LARGEST_EV:
+        if BY_COLUMN[column].unit == "eV" and abs(value) > LARGEST_EV:
             raise UsageError(f"target {identity} in {where}: got {column}={value:g}, expected electronvolts.")
     if values.get("band_gap_ev", 0.0) < 0:
         raise UsageError(
@@ -137,18 +137,18 @@ def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[s
     Args:
         host: name of the host.
         targets: on the scale of `covered`.
-        covered: least and largest trained value of each property, in eV.
+        covered: least and largest trained value of each property, in its unit.
     """
     warnings = []
     for target in targets:
         for column, value in target.values:
-            title = BY_COLUMN[column].title
+            title, unit = BY_COLUMN[column].title, BY_COLUMN[column].unit
             if column not in covered:
                 warnings.append(f"target {target.id}: the model was not trained on {title} of {host}.")
             elif not covered[column][0] <= value <= covered[column][1]:
                 low, high = covered[column]
                 warnings.append(
-                    f"target {target.id}: {title} {value:.3f} eV is outside what the data of {host} covers "
-                    f"({low:.3f} to {high:.3f} eV); expect the nearest that there is."
+                    f"target {target.id}: {title} {value:.3f} {unit} is outside what the data of {host} covers "
+                    f"({low:.3f} to {high:.3f} {unit}); expect the nearest that there is."
                 )
     return tuple(warnings)
