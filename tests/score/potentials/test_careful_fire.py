@@ -11,8 +11,6 @@ import pytest
 
 from defectgen.score.potentials.relaxation import MAX_STEP_ANGSTROM, careful_fire
 
-pytest.importorskip("ase", reason="relaxation needs the m3gnet extra")
-
 
 def overlapping() -> Any:
     """Four copper atoms, two of them on each other, in a cell with room."""
