@@ -63,7 +63,7 @@ def enumerate_(bsym: str | None) -> None:
     if bsym:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "POSCAR"
-            Configuration.of(host, {}).structure().to(str(path), fmt="poscar")
+            Configuration.of(host, {}).to_structure().to(str(path), fmt="poscar")
             run = subprocess.run([bsym, "-c", BSYM, path], capture_output=True, text=True, check=True)
         number, theirs = run.stdout.split()
         print(f"  bsym unique_structure_substitutions: {number} in {float(theirs):.2f} s, {float(theirs) / ours:.0f} x")

@@ -117,11 +117,11 @@ def run(options: argparse.Namespace) -> None:
         record["score_s"] = round(time.perf_counter() - started, 3)
         if to_relax:
             if host.name not in relaxed_pristine:
-                cell = Configuration.of(replace(host, supercell=(2, 2)), {}).structure()
+                cell = Configuration.of(replace(host, supercell=(2, 2)), {}).to_structure()
                 energy = relax(cell, scorer.potential, max_steps=options.max_steps).energy_ev
                 relaxed_pristine[host.name] = energy * host.supercell[0] * host.supercell[1] / 4
             started = time.perf_counter()
-            result = relax(configuration.structure(), scorer.potential, max_steps=options.max_steps)
+            result = relax(configuration.to_structure(), scorer.potential, max_steps=options.max_steps)
             formation = scorer.formation_energy_ev(configuration, result.energy_ev)
             if result.usable and formation is not None:
                 record["relaxed_ev"] = formation + scorer.pristine_energy_ev(host) - relaxed_pristine[host.name]

@@ -54,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     adapters = dict.fromkeys(ENCODINGS, str(SHIPPED)) | dict(text.split("=", 1) for text in options.adapter)
     host, found = get_host(options.host), {}
-    for encoding in reversed(ENCODINGS):
+    for encoding in reversed(list(ENCODINGS)):
         generator, card = TransformersGenerator.from_adapter(Path(adapters[encoding]))
         count = options.edits if encoding == "edits" else options.crystals
         if encoding == "crystal":

@@ -51,7 +51,7 @@ def encode(options: argparse.Namespace) -> dict[str, Any]:
         rows = frame.filter(set=info.name)
         rows = rows.sample(min(options.n, len(rows)), seed=options.seed)
         items = [Configuration.from_key(get_host(info.host), key) for key in rows["configuration"]]
-        structures = [item.structure() for item in items]
+        structures = [item.to_structure() for item in items]
         folder = options.data / "csv_cif" / f"{info.density}_density_defects" / info.name
         originals = list(cifs(folder / "initial.tar.gz", options.cifs))
         expected = reference.encode([*structures, *originals])

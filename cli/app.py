@@ -22,18 +22,16 @@ from defectgen_cli.feedback import feedback
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
+from defectgen_cli.hosts import hosts
 from defectgen_cli.options import DebugOption
-from defectgen_cli.output import say
+from defectgen_cli.output import EXIT_INTERRUPTED, say
 from defectgen_cli.score import score
 from defectgen_cli.shrink import shrink
 from defectgen_cli.slices import slices
 from defectgen_cli.stability import stability, template
 
-EXIT_INTERRUPTED = 130
-
 app = typer.Typer(
     name="defectgen",
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -44,6 +42,7 @@ app = typer.Typer(
 # options only; whatever is heavy is imported inside the function.
 app.command("design")(design)
 app.command("enumerate")(enumerate_)
+app.command("hosts")(hosts)
 app.command("fetch")(fetch)
 app.command("build-data")(build_data)
 app.command("finetune")(finetune)

@@ -2,27 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from defectgen_cli.options import JsonOption, SeedOption
+from defectgen_cli.option_groups import expand_groups
+from defectgen_cli.options import JsonOption, PilotOption, SeedOption, SetsOption
 from defectgen_cli.output import emit, say
 
-if TYPE_CHECKING:
-    import polars as pl
-
-    from defectgen.data.mp20 import CrystalData
-    from defectgen.data.records import RecordSettings
-
-DEFECT_OPTIONS = ("pilot", "sets", "encoding", "rotations", "cartesian", "enlarge", "surrogate")
-BULK_OPTIONS = ("max_atoms",)
-FLAGS = {"rotations": "--rotations/--canonical"}
 NAMED_ROWS = 5
 """So many of the rows that cannot be used are named on the terminal."""
 
 
+@dataclass(frozen=True)
+class DefectOptions:
+    """What is for records of defects only."""
+
+    pilot: PilotOption = False
+    sets: SetsOption = "all"
+    encoding: Annotated[
+        str, typer.Option(metavar="NAME", help="edits (compact), symbols, or crystal (every line written out).")
+    ] = "edits"
+    rotations: Annotated[
+        bool | None,
+        typer.Option("--rotations/--canonical", help="Random symmetry images; by default except with edits."),
+    ] = None
+    cartesian: Annotated[
+        bool, typer.Option("--cartesian", help="Positions in angstrom, axes turned at random (not with edits).")
+    ] = False
+    enlarge: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Random structures to add to each high-density set, with the surrogate's values."
+        ),
+    ] = 0
+    surrogate: Annotated[
+        Path | None, typer.Option("--surrogate", metavar="DIR", help="With --enlarge [the shipped one].")
+    ] = None
+
+
+@dataclass(frozen=True)
+class BulkOptions:
+    """What is for records of crystals only."""
+
+    max_atoms: Annotated[int, typer.Option(min=1, help="Bulk: leave out crystals with more atoms.")] = 30
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What is for both."""
+
+    copies: Annotated[int, typer.Option(min=1, help="Training records a structure, drawn anew.")] = 1
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="symmetry-class (default), or to extrapolate: defect-class, density; bulk: published, formula.",
+        ),
+    ] = None
+    seed: SeedOption = 42
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False
+
+
+ANY_DEFECTS, ANY_CRYSTALS, USUAL_RECORDS = DefectOptions(), BulkOptions(), RecordOptions()
+
+
+@expand_groups
 def build_data(
     context: typer.Context,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the records.")],
@@ -36,48 +84,19 @@ def build_data(
             help="2DMD in its published layout; bulk: CSV files or CIFs; else the fetched 2DMD or MP-20.",
         ),
     ] = None,
-    pilot: Annotated[bool, typer.Option("--pilot", help="Use the fetched 200-structure sample.")] = False,
-    sets: Annotated[str, typer.Option("--sets", metavar="NAME[,NAME]", help="Sets of 2DMD, or all.")] = "all",
-    encoding: Annotated[
-        str, typer.Option(metavar="NAME", help="edits (compact), symbols, or crystal (every line written out).")
-    ] = "edits",
-    copies: Annotated[int, typer.Option(min=1, help="Training records a structure, drawn anew.")] = 1,
-    rotations: Annotated[
-        bool | None,
-        typer.Option("--rotations/--canonical", help="Random symmetry images; by default except with edits."),
-    ] = None,
-    cartesian: Annotated[
-        bool, typer.Option("--cartesian", help="Positions in angstrom, axes turned at random (not with edits).")
-    ] = False,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="NAME",
-            help="symmetry-class (default), or to extrapolate: defect-class, density; bulk: published, formula.",
-        ),
-    ] = None,
-    enlarge: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="Random structures to add to each high-density set, with the surrogate's values."
-        ),
-    ] = 0,
-    surrogate: Annotated[
-        Path | None, typer.Option("--surrogate", metavar="DIR", help="With --enlarge [the shipped one].")
-    ] = None,
-    max_atoms: Annotated[int, typer.Option(min=1, help="Bulk: leave out crystals with more atoms.")] = 30,
-    seed: SeedOption = 42,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace records made with other settings.")] = False,
+    records: RecordOptions = USUAL_RECORDS,
+    defects: DefectOptions = ANY_DEFECTS,
+    crystals: BulkOptions = ANY_CRYSTALS,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn labelled defect structures, or bulk crystals, into instruction records.
+    """Turn labelled structures into instruction records.
 
-    Writes train, validation and test as JSON lines and a manifest. The parts are drawn by symmetry
-    class (80/10/10), so no image of a training structure is in the other two; --split defect-class tests
-    on the classes V6 and S6, --split density on high density after training on low. Levels in the
-    prompts are in eV relative to the pristine host's valence band maximum. --enlarge adds random structures to the
-    training part of the high-density sets; their records say values_by: surrogate.
+    Of defects, or with --task bulk of crystals. Writes train, validation and test as JSON lines and a
+    manifest. The parts are drawn by symmetry class (80/10/10), so no image of a training structure is in
+    the other two; --split defect-class tests on the classes V6 and S6, --split density on high density
+    after training on low. Levels in the prompts are in eV relative to the pristine host's valence band
+    maximum. --enlarge adds random structures to the training part of the high-density sets; their records
+    say values_by: surrogate.
 
     With --task bulk: generation and infill records of crystals from CSV files with a column cif, such as
     MP-20's, or from a folder of CIFs. The parts are those of train.csv, val.csv and test.csv; one table is
@@ -87,113 +106,80 @@ def build_data(
 
     if task not in ("defect", "bulk"):
         raise UsageError(f"unknown task {task!r}.", "Expected one of: defect, bulk.")
-    foreign = DEFECT_OPTIONS if task == "bulk" else BULK_OPTIONS
-    given = [name for name in foreign if _source(context, name) == "COMMANDLINE"]
-    if given:
-        option = FLAGS.get(given[0], "--" + given[0].replace("_", "-"))
-        raise UsageError(f"{option} has no meaning for the task {task}.", "Leave it out.")
+    for field in fields(DefectOptions if task == "bulk" else BulkOptions):
+        if _is_given(context, field.name):
+            option = "--rotations/--canonical" if field.name == "rotations" else f"--{field.name.replace('_', '-')}"
+            raise UsageError(f"{option} has no meaning for the task {task}.", "Leave it out.")
     if task == "bulk":
-        chosen_path = data if _source(context, "data") == "COMMANDLINE" else None
-        manifest = _build_bulk(output, chosen_path, copies, split, max_atoms, seed, overwrite)
-        _report(manifest, output, as_json)
-        return
-
-    from defectgen.data.records import RecordSettings
-    from defectgen.data.records import build_data as build
-    from defectgen.data.splits import split_rows
-    from defectgen.data.twodmd import read_dataset
-    from defectgen.io.files import require_writable
-    from defectgen.tasks.defect.encodings import ENCODINGS
-    from defectgen_cli.data import chosen_sets, dataset_path
-
-    if encoding not in ENCODINGS:
-        raise UsageError(f"unknown encoding {encoding!r}.", f"Expected one of: {', '.join(ENCODINGS)}.")
-    chosen = encoding != "edits" if rotations is None else rotations
-    how = split or "symmetry-class"
-    if surrogate is not None and not enlarge:
-        raise UsageError("--surrogate values the structures that --enlarge adds.", "Add --enlarge N or leave it out.")
-    if enlarge and (pilot or how != "symmetry-class"):
-        what = "the pilot sample has" if pilot else f"the split {how} trains on"
-        raise UsageError(f"{what} no high-density structures for --enlarge.", "Leave it out.")
-    settings = RecordSettings(
-        encoding=encoding, copies=copies, rotations=chosen, cartesian=cartesian, split=how, enlarge=enlarge, seed=seed
-    )
-    if pilot and sets != "all":
-        raise UsageError("--sets is for the full data.", "Leave out --sets or --pilot.")
-    wanted = chosen_sets(sets)
-    require_writable(output)
-    say("reading structures ...")
-    frame = split_rows(read_dataset(dataset_path(data, pilot=pilot), wanted), how, seed=seed)
-    if enlarge:
-        frame, settings = _enlarged(frame, settings, surrogate)
-    _report(build(frame, output, settings, overwrite=overwrite), output, as_json)
-
-
-def _enlarged(
-    frame: pl.DataFrame, settings: RecordSettings, surrogate: Path | None
-) -> tuple[pl.DataFrame, RecordSettings]:
-    """The frame with random structures that the surrogate values, and settings that name the surrogate."""
-    from dataclasses import replace
-
-    import polars as pl
-
-    from defectgen.design.pseudo_labels import enlarge
-    from defectgen.errors import UsageError
-    from defectgen.io.files import file_hash
-    from defectgen.score.surrogate.model import METADATA
-    from defectgen_cli.engine import SHIPPED_SURROGATE, load_surrogate, shipped
-
-    folder = surrogate or shipped(SHIPPED_SURROGATE)
-    scorer = load_surrogate(folder)
-    tested = frame.filter(pl.col("split") == "test").select("host", "configuration")
-    if seen := sum(scorer.has_seen(*row) for row in tested.iter_rows()):
-        raise UsageError(
-            f"the surrogate was fitted on {seen} of the structures that these records keep for the test.",
-            f"Train another one: defectgen surrogate train --seed {settings.seed}.",
-        )
-    say("drawing random structures ...")
-    larger = enlarge(frame, settings.enlarge, scorer, settings.seed)
-    return larger, replace(settings, surrogate=file_hash(folder / METADATA))
-
-
-def _report(manifest: dict[str, Any], output: Path, as_json: bool) -> None:
+        manifest = _build_bulk(output, data if _is_given(context, "data") else None, records, crystals.max_atoms)
+    else:
+        manifest = _build_defects(output, data, records, defects)
     counts = {name: entry["records"] for name, entry in manifest["files"].items()}
     text = ", ".join(f"{n} in {name}" for name, n in counts.items())
     done = "records are there already" if manifest.get("skipped") else "records written"
     emit({"output": output, "skipped": False} | manifest, as_json, f"{done}: {text} ({output})")
 
 
-def _source(context: typer.Context, name: str) -> str:
-    """Where the value of an option comes from, e.g. ``COMMANDLINE`` or ``ENVIRONMENT``."""
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option is on the command line."""
     found = context.get_parameter_source(name)
-    return "" if found is None else found.name
+    return found is not None and found.name == "COMMANDLINE"
 
 
-def _build_bulk(
-    output: Path, data: Path | None, copies: int, split: str | None, max_atoms: int, seed: int, overwrite: bool
-) -> dict[str, Any]:
-    from defectgen.data.bulk_records import BulkRecordSettings, build_bulk_data
-    from defectgen.data.mp20 import read_crystals
+def _build_defects(output: Path, data: Path | None, records: RecordOptions, defects: DefectOptions) -> dict[str, Any]:
+    from defectgen.data.locations import chosen_sets, dataset_path
+    from defectgen.data.records import RecordSettings, build_data
+    from defectgen.data.splits import split_rows
+    from defectgen.data.twodmd import read_dataset
+    from defectgen.design.pseudo_labels import enlarge_records
     from defectgen.errors import UsageError
-    from defectgen_cli.data import crystals_path
+    from defectgen.io.files import require_writable
+    from defectgen.models import SHIPPED_SURROGATE, shipped
+    from defectgen.tasks.defect.encodings import get_encoding
 
-    if split not in (None, "published", "formula"):
-        raise UsageError(f"unknown split {split!r} of bulk crystals.", "Expected one of: published, formula.")
+    how = records.split or "symmetry-class"
+    if defects.surrogate is not None and not defects.enlarge:
+        raise UsageError("--surrogate values the structures that --enlarge adds.", "Add --enlarge N or leave it out.")
+    if defects.enlarge and (defects.pilot or how != "symmetry-class"):
+        what = "the pilot sample has" if defects.pilot else f"the split {how} trains on"
+        raise UsageError(f"{what} no high-density structures for --enlarge.", "Leave it out.")
+    settings = RecordSettings(
+        encoding=defects.encoding,
+        copies=records.copies,
+        rotations=get_encoding(defects.encoding).has_coordinates if defects.rotations is None else defects.rotations,
+        cartesian=defects.cartesian,
+        split=how,
+        enlarge=defects.enlarge,
+        seed=records.seed,
+    )
+    if defects.pilot and defects.sets != "all":
+        raise UsageError("--sets is for the full data.", "Leave out --sets or --pilot.")
+    wanted = chosen_sets(defects.sets)
+    require_writable(output)
+    say("reading structures ...")
+    frame = split_rows(read_dataset(dataset_path(data, pilot=defects.pilot), wanted), how, seed=records.seed)
+    if defects.enlarge:
+        say("drawing random structures ...")
+        frame, settings = enlarge_records(frame, settings, defects.surrogate or shipped(SHIPPED_SURROGATE))
+    return build_data(frame, output, settings, overwrite=records.overwrite)
+
+
+def _build_bulk(output: Path, data: Path | None, records: RecordOptions, max_atoms: int) -> dict[str, Any]:
+    from defectgen.data.bulk_records import BulkRecordSettings, build_bulk_data
+    from defectgen.data.locations import crystals_path
+    from defectgen.data.mp20 import read_crystals
+
+    settings = BulkRecordSettings(records.copies, max_atoms, records.split or "formula", records.seed)
     path = crystals_path(data)
     say("reading crystals ...")
     found = read_crystals(path)
-    _tell_skipped(found)
-    how = split or ("published" if found.own_split else "formula")
-    settings = BulkRecordSettings(copies=copies, max_atoms=max_atoms, split=how, seed=seed)
-    manifest = build_bulk_data(found, output, settings, overwrite=overwrite)
-    if manifest["too_large"]:
-        say(f"left out {manifest['too_large']} crystals with more than {max_atoms} atoms")
-    return manifest
-
-
-def _tell_skipped(found: CrystalData) -> None:
-    """Name the first rows that cannot be used and count all."""
     for item in found.skipped[:NAMED_ROWS]:
         say(f"skipped {item}")
     if found.skipped:
         say(f"skipped {len(found.skipped)} of {len(found.skipped) + len(found.frame)} crystals")
+    if records.split is None and found.own_split:
+        settings = replace(settings, split="published")
+    manifest = build_bulk_data(found, output, settings, overwrite=records.overwrite)
+    if manifest["too_large"]:
+        say(f"left out {manifest['too_large']} crystals with more than {max_atoms} atoms")
+    return manifest

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from defectgen_cli.options import JsonOption
+from defectgen_cli.options import DataOption, JsonOption, OverwriteOption, PilotOption, SetsOption
 from defectgen_cli.output import emit, say, size_text
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from defectgen.data.cards import Card
     from defectgen.data.summary import Range, SetSummary, Summary
 
@@ -22,15 +20,6 @@ FORMATION_TOLERANCE_EV = 1e-3
 """Largest difference of recomputed formation energies that rounding can explain."""
 
 app = typer.Typer(no_args_is_help=True, help="Look at a data set, or export its table.", rich_markup_mode=None)
-
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", metavar="DIR", envvar="DEFECTGEN_2DMD", help="2DMD in its published layout; else the fetched one."
-    ),
-]
-PilotOption = Annotated[bool, typer.Option("--pilot", help="Use the fetched 200-structure sample.")]
-SetsOption = Annotated[str, typer.Option("--sets", metavar="A,B", help="Sets of 2DMD, or all.")]
 
 
 @app.command("summary")
@@ -41,7 +30,7 @@ def summary(
     data: DataOption = None,
     pilot: PilotOption = False,
     sets: SetsOption = "all",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that is there.")] = False,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print counts, ranges and missing labels; write a page.
@@ -49,6 +38,8 @@ def summary(
     The page shows the same and more: pair plots of the properties by host, gap against
     concentration, defect classes, examples, licence and citation. It needs no other file.
     """
+    from defectgen.data.checks import all_checks
+    from defectgen.data.locations import labelled_sets
     from defectgen.data.summary import summarize
     from defectgen.errors import UsageError
     from defectgen.io.files import refuse_existing, write_whole
@@ -57,8 +48,9 @@ def summary(
         if output.suffix.lower() not in (".html", ".htm"):
             raise UsageError(f"got -o {output.name!r}, expected a page that ends in .html.")
         refuse_existing(output, overwrite)
-    path, card, frame = _read(data, pilot, sets)
-    found = summarize(frame, *_checks(path, frame))
+    labelled = labelled_sets(data, sets, pilot=pilot)
+    card, frame = labelled.card, labelled.frame
+    found = summarize(frame, *all_checks(labelled.path, labelled.names))
     result: dict[str, object] = {"data": card.name, "licence": card.licence, "page": output, **found.to_dict()}
     if output is not None:
         from defectgen.report.data_page import render_data_page
@@ -75,7 +67,7 @@ def export(
     data: DataOption = None,
     pilot: PilotOption = False,
     sets: SetsOption = "all",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write all structures and labels as one tidy table.
@@ -85,44 +77,17 @@ def export(
     written to FILE.csv-metadata.json.
     """
     from defectgen.data.labelled_table import check_table_path, write_table
+    from defectgen.data.locations import labelled_sets
 
     check_table_path(output, overwrite)
-    _, card, frame = _read(data, pilot, sets)
-    files = write_table(frame, output, card, overwrite=overwrite)
+    labelled = labelled_sets(data, sets, pilot=pilot)
+    frame = labelled.frame
+    files = write_table(frame, output, labelled.card, overwrite=overwrite)
     size = output.stat().st_size
     result = {"output": output, "files": files, "n_rows": len(frame), "columns": frame.columns, "size_bytes": size}
     emit(
         result, as_json, f"{len(frame):,} rows of {len(frame.columns)} columns written to {output} ({size_text(size)})"
     )
-
-
-def _read(data: Path | None, pilot: bool, sets: str) -> tuple[Path, Card, pl.DataFrame]:
-    """The folder, its card and the rows of the sets asked for."""
-    import polars as pl
-
-    from defectgen.data.cards import get_card
-    from defectgen.data.twodmd import read_dataset
-    from defectgen.errors import UsageError
-    from defectgen_cli.data import chosen_sets, dataset_path
-
-    chosen = chosen_sets(sets)
-    path = dataset_path(data, pilot=pilot)
-    frame = read_dataset(path, chosen)
-    if chosen is not None:
-        frame = frame.filter(pl.col("set").is_in(chosen))  # the pilot sample is read as a whole
-        if frame.is_empty():
-            raise UsageError(f"{path} holds no set {chosen[0]}.", "The pilot sample holds MoS2 only.")
-    return path, get_card("2dmd" if (path / "csv_cif").is_dir() else "2dmd-pilot"), frame
-
-
-def _checks(path: Path, frame: pl.DataFrame) -> tuple[dict[str, float], dict[str, list[str]]]:
-    """See `defectgen.data.checks`; empty for the pilot sample, which has neither potentials nor lists of defects."""
-    from defectgen.data.checks import descriptor_mismatches, formation_energy_errors
-
-    if not (path / "csv_cif").is_dir():
-        return {}, {}
-    names = frame["set"].unique(maintain_order=True).to_list()
-    return formation_energy_errors(path, names), descriptor_mismatches(path, names)
 
 
 def _table(found: Summary, card: Card) -> str:

@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from defectgen_cli.engine import Drawing
-from defectgen_cli.options import JsonOption, SeedOption
+from defectgen_cli.design_options import DrawingOptions, ManyModelOptions
+from defectgen_cli.option_groups import expand_groups
+from defectgen_cli.options import DataOption, JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say, write
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from defectgen.design.evaluate import ProposerEvaluation
-
-POOL = 1000
-"""Random structures among which the search picks the best for each target."""
 
 app = typer.Typer(help="Measure models on held-out data.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,11 +25,11 @@ def _group() -> None:
 
 
 @app.command("defect")
+@expand_groups
 def defect(
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="DIR", envvar="DEFECTGEN_2DMD", help="2DMD in its published layout."),
-    ] = None,
+    models: ManyModelOptions,
+    drawing: DrawingOptions,
+    data: DataOption = None,
     sets: Annotated[
         str, typer.Option("--sets", metavar="NAME[,NAME]", help="Sets that the targets come from, or all of the model.")
     ] = "all",
@@ -42,16 +38,6 @@ def defect(
     ] = 40,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Structures generated for each target.")] = 16,
     split: Annotated[str, typer.Option(help="test, or validation, which the surrogate was fitted on too.")] = "test",
-    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature.")] = 0.5,
-    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Probability of the tokens kept.")] = 1.0,
-    guidance: Annotated[float, typer.Option(min=0.0, help="Weight of the target in the model.")] = 1.0,
-    model: Annotated[
-        list[Path] | None, typer.Option("--model", metavar="DIR", help="Adapter; repeat for several [the shipped one].")
-    ] = None,
-    engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="transformers or vllm.")] = "transformers",
-    surrogate: Annotated[
-        Path | None, typer.Option("--surrogate", metavar="DIR", help="Surrogate [the shipped one].")
-    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write metrics as JSON.")
     ] = None,
@@ -68,52 +54,31 @@ def defect(
     distance of a structure is |HOMO - target| + |LUMO - target|, by DFT where it is labelled in
     any part of the data, else by the surrogate. Numbers of defects are those of the training part of the set.
     """
-    from defectgen.data.splits import split_by_class
-    from defectgen.data.twodmd import SETS, read_dataset
+    from defectgen.data.locations import chosen_sets, dataset_path
+    from defectgen.design.held_out import EvaluationRequest, common_sets, evaluate_sets
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable
-    from defectgen.llm.adapter import read_adapter
-    from defectgen.tasks.defect.defect_task import LEVEL_PAIR
-    from defectgen_cli.data import chosen_sets, dataset_path
-    from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
 
-    if split not in ("validation", "test"):
-        raise UsageError(f"got --split {split!r}, expected validation or test.")
     for path in (output, page):
         if path is not None and path.exists():
             raise UsageError(f"{path} exists already.", "Choose another file.")
         if path is not None:
             require_writable(path)
-    cards = [read_adapter(folder) for folder in model or [shipped(SHIPPED_ADAPTER)]]
-    hosts = {info.name: info.host for info in SETS}
-    names = chosen_sets(sets) or [name for name in hosts if all(hosts[name] in card.hosts for card in cards)]
-    if bulk := [card for card in cards if card.encoding == "bulk"]:
-        raise UsageError(
-            f"got {len(bulk)} models of bulk crystals, expected models of defects.",
-            "Use: defectgen generate, evaluate bulk",
-        )
-    if not names:
-        known = "; ".join(", ".join(card.hosts) for card in cards)
-        raise UsageError(f"the models have no host in common ({known}).", "Evaluate them one by one.")
-    for name in names:
-        for card in cards:
-            if hosts[name] not in card.hosts:
-                raise UsageError(
-                    f"set {name} is of {hosts[name]}, the model was trained on {', '.join(card.hosts)}.",
-                    "Leave the set out, or give a model of that host with --model.",
-                )
-    folder = dataset_path(data)
-    split_seed = cards[0].data["settings"]["seed"]
-    drawing = Drawing(temperature=temperature, top_p=top_p, guidance=guidance, engine=engine)
-    result: dict[str, Any] = {
-        "targets_per_set": targets, "n": n, "split": split, "seed": seed,
-        "temperature": temperature, "top_p": top_p, "guidance": guidance, "engine": engine, "sets": {},
-    }  # fmt: skip
+    request = EvaluationRequest(
+        sets=tuple(chosen_sets(sets) or ()),
+        targets=targets,
+        n=n,
+        split=split,
+        adapters=tuple(models.model or ()),
+        models=models.models(),
+        drawing=drawing.drawing(),
+        seed=seed,
+    )
+    common_sets(request)
+    result: dict[str, Any] = {**request.settings, "sets": {}}
     plots: dict[str, dict[str, pl.DataFrame]] = {}
     lines = [_HEAD]
-    for name in names:
-        frame = split_by_class(read_dataset(folder, (name,)), seed=split_seed).drop_nulls(LEVEL_PAIR)
-        found = _evaluate_set(name, frame, drawing, model or [None], surrogate, targets, n, split, seed)
+    for name, found in evaluate_sets(request, dataset_path(data), progress, lambda line: say(f"warning: {line}")):
         result["sets"][name] = {title: evaluation.metrics for title, evaluation in found.items()}
         plots[name] = {title: evaluation.samples for title, evaluation in found.items()}
         lines += _lines(name, result["sets"][name])
@@ -123,61 +88,6 @@ def defect(
         from defectgen.report.target_page import targets_page
 
         write(page, "plots", lambda: targets_page(plots, result))
-
-
-def _evaluate_set(
-    name: str,
-    frame: pl.DataFrame,
-    drawing: Drawing,
-    models: list[Path] | list[None],
-    surrogate: Path | None,
-    n_targets: int,
-    n: int,
-    split: str,
-    seed: int,
-) -> dict[str, ProposerEvaluation]:
-    """Evaluations of one set by the name of the proposer."""
-    from dataclasses import replace
-
-    import polars as pl
-
-    from defectgen.core import get_host
-    from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, held_out_targets, nearest_labelled
-    from defectgen.design.proposers import Ask, RandomProposer
-    from defectgen.design.seeds import seed_for
-    from defectgen.tasks.defect.defect_task import LEVEL_PAIR
-    from defectgen_cli.engine import load_engine
-
-    crystal = get_host(frame["host"][0], frame["supercell"][0])
-    asked = held_out_targets(frame, split, n_targets, seed)
-    trained = frame.filter(pl.col("split") == "train")
-    sizes = trained["n_defects"]
-    limited = replace(drawing, min_defects=int(sizes.min()), max_defects=int(sizes.max()))  # type: ignore[arg-type]
-    labels = {
-        row["configuration"]: {column: row[column] for column in LEVEL_PAIR}
-        for row in frame.select("configuration", *LEVEL_PAIR).iter_rows(named=True)
-    }
-    blind = RandomProposer(limited.max_defects or 1, limited.min_defects)
-    found = {}
-    for place, model in enumerate(models):
-        engine = load_engine(crystal, model, surrogate, limited)
-        if not set(trained["configuration"]) <= engine.known or any(
-            key in engine.known for key in frame.filter(pl.col("split") == split)["configuration"]
-        ):
-            say(f"warning: the split of {name} is not the one that the model was trained with.")
-        proposers = {"model" if len(models) == 1 else str(model): engine.proposer}
-        proposers |= {"random": blind} if place == len(models) - 1 else {}
-        for title, proposer in proposers.items():
-            with progress(f"{name}: {title}", len(asked) * n, "structures") as advance:
-                found[title] = evaluate_proposer(
-                    crystal, asked, proposer, engine.scorer, engine.known, labels, n=n, seed=seed, progress=advance
-                )
-    drawn = blind.propose(crystal, [Ask({}, POOL, seed_for(seed, name, "pool"))])
-    pool = [proposal.configuration for proposal in drawn if proposal.configuration is not None]
-    found[f"best of {POOL} random"] = evaluate_pool(crystal, asked, pool, engine.scorer, engine.known, labels)
-    known = set(trained["configuration"])
-    found["nearest labelled"] = nearest_labelled(crystal, asked, engine.scorer, known, labels)
-    return found
 
 
 _HEAD = (

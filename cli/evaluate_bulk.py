@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from defectgen_cli.options import JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say
-
-if TYPE_CHECKING:
-    from defectgen.metrics.entries import Crystals
 
 WIDTH = 80
 
@@ -63,12 +59,10 @@ def bulk(
     cannot be read count in every denominator. --stability brings energies above the hull, row by row, from what
     `defectgen stability` wrote for the same FILES. docs/bulk.md defines each metric.
     """
-    from defectgen import __version__
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
-    from defectgen.metrics.crystal_metrics import measure
-    from defectgen.metrics.definitions import published
-    from defectgen.metrics.entries import read_entries
+    from defectgen.io.files import write_whole
+    from defectgen.metrics.crystal_evaluation import CrystalSets, earlier_rows, evaluate_crystals, row_name
     from defectgen.report.bulk_page import bulk_page
 
     page = output.with_suffix(".html") if output is not None else None
@@ -77,74 +71,18 @@ def bulk(
             raise UsageError(f"{path} exists already.", "Choose another file.")
     if output is not None and output.suffix != ".json":
         raise UsageError(f"got -o {output}, expected a file that ends in .json.")
-    title = name or _name(files[0])
-    others: dict[str, Mapping[str, Any]] = {}
-    for path in compare or ():
-        earlier, metrics = _earlier(path)
-        if earlier in (title, *others):
-            raise UsageError(f"two rows are named {earlier!r}, one in {path}.", "Give each evaluation its own --name.")
-        others[earlier] = metrics
-    crystals = read_entries(files)
-    if stability is not None:
-        crystals = crystals.with_stability(stability)
-    crystals = crystals.sampled(limit, seed)
-
-    def compared(path: Path) -> Crystals:
-        found = read_entries([path]).accepted()
-        if not found.entries:
-            raise UsageError(f"{path} holds refused draws only.", "Give crystals to compare with.")
-        return found.sampled(reference_limit, seed)
-
-    expected = compared(reference) if reference else None
-    known: Crystals | None = None
-    if training is not None:
-        known = expected if training == reference else compared(training)
-    report = measure(crystals, expected, known, cache_dir() / "fingerprints", _watch)
-    result: dict[str, Any] = {
-        "name": title,
-        "defectgen": __version__,
-        "settings": {
-            "files": [str(path) for path in files], "reference": reference, "training": training,
-            "stability": stability, "limit": limit, "reference_limit": reference_limit, "seed": seed,
-        },
-        "counts": report.counts,
-        "metrics": report.metrics,
-        "failures": report.failures,
-        "notes": list(report.notes),
-        "published": published(),
-    }  # fmt: skip
+    title = name or row_name(files[0])
+    others = earlier_rows(compare or (), title)
+    sets = CrystalSets(tuple(files), reference, training, stability, limit, reference_limit, seed)
+    result = evaluate_crystals(sets, title, cache_dir() / "fingerprints", progress)
     if output is not None and page is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
-        page.write_text(bulk_page(result, others), encoding="utf-8")
+        write_whole(output, lambda part: part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"))
+        write_whole(page, lambda part: part.write_text(bulk_page(result, others), encoding="utf-8"))
     emit(result | {"output": output, "page": page}, as_json, _text(result, others))
-    if report.counts["readable"] < report.counts["crystals"]:
-        missing = report.counts["crystals"] - report.counts["readable"]
-        first = next(iter(report.failures), "")
-        say(f"warning: {missing} of {report.counts['crystals']} crystals cannot be read ({first}, ...).")
-
-
-def _watch(title: str, total: int, unit: str) -> AbstractContextManager[Any]:
-    return progress(title, total, unit)
-
-
-def _name(path: Path) -> str:
-    """Of a folder, of the folder of a table of samples, or of a file without its suffix."""
-    place = path.resolve()
-    if place.is_dir():
-        return place.name
-    return place.parent.name if place.name == "samples.parquet" else place.stem
-
-
-def _earlier(path: Path) -> tuple[str, Mapping[str, Any]]:
-    """Name and metrics of an earlier run."""
-    from defectgen.errors import UsageError
-
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return str(data["name"]), {key: item["value"] for key, item in data["metrics"].items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} holds no metrics of `defectgen evaluate bulk`.", "Give its -o file.") from error
+    counts = result["counts"]
+    if missing := counts["crystals"] - counts["readable"]:
+        first = next(iter(result["failures"]), "")
+        say(f"warning: {missing} of {counts['crystals']} crystals cannot be read ({first}, ...).")
 
 
 def _text(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:

@@ -50,17 +50,11 @@ def fetch(
     state = "fetched"
     if manifest is None:
         state, manifest = "present", read_manifest(name)
-        if manifest is not None and origin is not None and not _came_from(manifest, origin):
+        if manifest is not None and origin is not None and not manifest.came_from(origin):
             raise UsageError(f"the cache holds {name} from {manifest.origin}.", "Add --force to replace it.")
     if manifest is None:
         raise UsageError(f"{name} was removed from the cache just now.", "Run the same command again.")
     emit(_result(card, manifest, state), as_json, _text(card, manifest, state))
-
-
-def _came_from(manifest: Manifest, origin: Path) -> bool:
-    """Whether what is there was taken from this file or folder; packages have one content wherever they lie."""
-    same = manifest.origin in (f"folder {origin.resolve()}", f"file {origin}")
-    return same or (manifest.origin.startswith("package ") and origin.exists())
 
 
 def _convert_gguf(source: Path, target: Path) -> None:
@@ -71,23 +65,9 @@ def _convert_gguf(source: Path, target: Path) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from defectgen.data.assets import asset_dir, asset_state, read_manifest
-    from defectgen.data.cards import load_cards
+    from defectgen.data.assets import known_assets
 
-    assets: list[dict[str, Any]] = []
-    for card in load_cards().values():
-        manifest = read_manifest(card.name)
-        assets.append(
-            {
-                "name": card.name,
-                "kind": card.kind,
-                "title": card.title,
-                "licence": card.licence,
-                "size_bytes": manifest.size_bytes if manifest else card.size_bytes,
-                "state": asset_state(card.name),
-                "path": asset_dir(card.name),
-            }
-        )
+    assets = known_assets()
     rows = [("NAME", "LICENCE", "SIZE", "STATE", "PATH")]
     for asset in assets:
         size = size_text(asset["size_bytes"]) if asset["size_bytes"] else "-"

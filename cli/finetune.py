@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from defectgen_cli.options import JsonOption, SetOption
-from defectgen_cli.output import emit, say, size_text, span
+from defectgen_cli.output import EXIT_INTERRUPTED, emit, say, size_text, span
 
 if TYPE_CHECKING:
     from defectgen.llm.train.finetune_config import FinetuneConfig
-
-EXIT_INTERRUPTED = 130
 
 
 def finetune(
@@ -44,9 +42,10 @@ def finetune(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune a language model with LoRA on instruction records, or on pairs of its own proposals.
+    """Fine-tune a language model with LoRA.
 
-    The loss counts the completion only. Checkpoints are written on the way: after Ctrl-C, SIGTERM
+    It learns instruction records, or pairs of its own proposals. The loss counts the completion only.
+    Checkpoints are written on the way: after Ctrl-C, SIGTERM
     or a kill, the same command goes on from the last one. Several GPUs are used through torchrun or
     accelerate launch, see docs/training.md.
     """

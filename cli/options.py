@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,3 +23,18 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the config; may be given several times."),
 ]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", envvar="DEFECTGEN_2DMD", help="2DMD in its published layout; else the fetched one."
+    ),
+]
+SetsOption = Annotated[str, typer.Option("--sets", metavar="A,B", help="Sets of 2DMD, or all.")]
+PilotOption = Annotated[bool, typer.Option("--pilot", help="Use the fetched 200-structure sample.")]
+SurrogateOption = Annotated[
+    Path | None, typer.Option("--surrogate", metavar="DIR", help="Surrogate [the shipped one].")
+]
+SupercellOption = Annotated[
+    str | None, typer.Option("--supercell", metavar="NxM", help="Repetitions in the plane [as in 2DMD].")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+EXIT_INTERRUPTED = 130
+"""Exit code of a run that Ctrl-C or SIGTERM ended."""
+
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two progress lines when stderr is not a terminal."""
 
@@ -116,12 +119,16 @@ class _Lines:
         self.done += n
         if time.monotonic() - self.last >= PLAIN_INTERVAL_S:
             self.last = time.monotonic()
-            known = self.total is not None and self.done > FORETELL_FROM * self.total
-            say(self.line() + (f", {span(max(self.total - self.done, 0) / self._rate())} left" if known else ""))
+            say(self.line() + self._left())
 
     def close(self) -> None:
         if self.done:
             say(self.line())
+
+    def _left(self) -> str:
+        if self.total is None or self.done <= FORETELL_FROM * self.total:
+            return ""
+        return f", {span(max(self.total - self.done, 0) / self._rate())} left"
 
     def line(self) -> str:
         done = f"{self.done}" if self.total is None else f"{self.done} of {self.total}"

@@ -18,8 +18,9 @@ def shrink(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for it.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Write a trained adapter with a lower rank, as near to it as that rank allows.
+    """Write a trained adapter with a lower rank.
 
+    It is as near to the adapter as that rank allows.
     Each update is replaced by its truncated singular value decomposition. Measure what that costs with
     `defectgen evaluate defect --model`.
     """

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from defectgen_cli.options import JsonOption, SeedOption
+from defectgen_cli.options import DataOption, JsonOption, SeedOption, SetsOption
 from defectgen_cli.output import emit, progress, write
 
-if TYPE_CHECKING:
-    import polars as pl
-
 SPLIT_FRACTIONS = (0.8, 0.1, 0.1)
-N_FOLDS = 5
 
 app = typer.Typer(no_args_is_help=True, help="Train or evaluate the surrogate of the DFT labels.")
 
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", metavar="DIR", envvar="DEFECTGEN_2DMD", help="2DMD in its published layout; else the fetched one."
-    ),
-]
-SetsOption = Annotated[str, typer.Option("--sets", metavar="A,B", help="Some of the sets, or all.")]
 ThreadsOption = Annotated[
     int, typer.Option("--threads", min=1, help="Threads of the trees; their number changes the last digits.")
 ]
@@ -42,10 +31,11 @@ def train(
 ) -> None:
     """Train on 90 % of the labelled structures, a ninth of which chooses first; report on the other 10 %."""
     from defectgen.data.levels import fit_level_scales
+    from defectgen.data.locations import labelled_sets
     from defectgen.data.splits import split_by_class
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable
-    from defectgen.score.surrogate.host_models import TARGETS
+    from defectgen.score.surrogate.host_models import learnt_columns
     from defectgen.score.surrogate.training import train_surrogate
 
     if output.exists() and not output.is_dir():
@@ -53,7 +43,7 @@ def train(
     if (output / "surrogate.json").exists():
         raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
     require_writable(output)
-    frame = split_by_class(_read(data, sets), SPLIT_FRACTIONS, seed)
+    frame = split_by_class(labelled_sets(data, sets).frame, SPLIT_FRACTIONS, seed)
     scales = {name: scale.to_dict() for name, scale in fit_level_scales(frame).items()}
     started = time.monotonic()
     command = f"defectgen surrogate train --data DIR -o MODEL --sets {sets} --seed {seed} --threads {threads}"
@@ -62,7 +52,7 @@ def train(
         "data": f"2DMD (CC BY 4.0), {len(frame):,} labelled structures of {frame['set'].n_unique()} sets",
         "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}",
     }
-    with progress("training", frame["set"].n_unique() * len(TARGETS), "models") as advance:
+    with progress("training", frame["set"].n_unique() * len(learnt_columns()), "models") as advance:
         trained = train_surrogate(
             frame, output, seed, level_scales=scales, threads=threads, about=about, advance=advance
         )
@@ -104,9 +94,11 @@ def evaluate(
     """
     import json
 
+    from defectgen.data.locations import labelled_sets
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable
-    from defectgen.score.surrogate import evaluation
+    from defectgen.score.surrogate import Surrogate
+    from defectgen.score.surrogate.judgement import judge_by_folds, judge_unseen
 
     for path in (output, page):
         if path is not None and path.exists():
@@ -115,70 +107,18 @@ def evaluate(
             require_writable(path)
     if cross_validate and model is not None:
         raise UsageError("--cross-validate trains its own surrogates.", "Leave out --model.")
+    frame = labelled_sets(data, sets).frame
     if cross_validate:
-        predictions, facts, title = _cross_validated(data, sets, seed, threads)
+        found = judge_by_folds(frame, seed, threads, watch=progress)
     else:
-        predictions, facts, title = _unseen(data, sets, model)
-    found = evaluation.metrics(predictions)
-    result = {**facts, "sets": found, "means": evaluation.means(found)}
+        found = judge_unseen(Surrogate.load(model), frame, "shipped" if model is None else str(model))
+    result = found.to_dict()
     write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
     if page is not None:
         from defectgen.report.parity import parity_page
 
-        write(page, "parity plots", lambda: parity_page(predictions, found, result["means"], title))
-    emit(result, as_json, _table(found | {"mean of sets": result["means"]}, title))
-
-
-def _read(data: Path | None, sets: str) -> pl.DataFrame:
-    from defectgen.data.twodmd import read_dataset
-    from defectgen_cli.data import chosen_sets, dataset_path
-
-    return read_dataset(dataset_path(data), chosen_sets(sets))
-
-
-def _unseen(data: Path | None, sets: str, model: Path | None) -> tuple[pl.DataFrame, dict[str, Any], str]:
-    """Predictions for the rows that a surrogate has not seen, what was left out, and a title."""
-    import polars as pl
-
-    from defectgen.errors import DefectgenError
-    from defectgen.score.surrogate import Surrogate
-    from defectgen.score.surrogate.evaluation import predict_labelled
-
-    scorer = Surrogate.load(model)
-    frame = _read(data, sets)
-    known = frame.filter(pl.col("host").is_in(scorer.hosts))
-    unseen = [not scorer.has_seen(host, key) for host, key in known.select("host", "configuration").iter_rows()]
-    rows = known.filter(pl.Series(unseen, dtype=pl.Boolean))
-    if rows.is_empty():
-        raise DefectgenError(
-            "the surrogate has seen every structure of its hosts in this data.",
-            "Evaluate on data with other structures.",
-        )
-    facts = {
-        "model": "shipped" if model is None else str(model),
-        "n_rows": len(frame),
-        "n_unknown_host": len(frame) - len(known),
-        "n_seen": len(known) - len(rows),
-        "n_evaluated": len(rows),
-    }
-    title = f"{len(rows)} structures that the surrogate has not seen ({facts['n_seen']} seen ones left out)"
-    return predict_labelled(scorer, rows), facts, title
-
-
-def _cross_validated(data: Path | None, sets: str, seed: int, threads: int) -> tuple[pl.DataFrame, dict[str, Any], str]:
-    """Predictions for all rows by surrogates that have not seen them, what they are, and a title."""
-    from defectgen.score.surrogate.cross_validation import cross_validate
-    from defectgen.score.surrogate.host_models import TARGETS
-
-    frame = _read(data, sets)
-    with progress("cross-validation", N_FOLDS * frame["set"].n_unique() * len(TARGETS), "models") as advance:
-        predictions = cross_validate(frame, N_FOLDS, seed, threads, advance)
-    facts = {
-        "model": f"cross-validation: {N_FOLDS} folds by symmetry class, seed {seed}",
-        "n_rows": len(frame),
-        "n_evaluated": len(frame),
-    }
-    return predictions, facts, f"{len(frame)} structures, each by a surrogate trained on {N_FOLDS - 1} other folds"
+        write(page, "parity plots", lambda: parity_page(found.predictions, found.sets, found.means, found.title))
+    emit(result, as_json, _table(found.sets | {"mean of sets": found.means}, found.title))
 
 
 def _table(sets: dict[str, dict[str, dict[str, Any]]], title: str) -> str:

@@ -1,8 +1,9 @@
-"""Fixtures that several packages share: the hosts, the data sets, and a small folder in the published layout."""
+"""Fixtures that several packages share, one thread for each process of a run, and a table of what was left out."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,24 @@ from synthetic import distinct_configurations, write_set
 from defectgen.core import Host, get_host
 
 DATA_VARIABLE = "DEFECTGEN_2DMD"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before processes start (pytest-xdist): one thread each, in their own children too."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One line for each reason for which tests were left out, with their number."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        terminalreporter.section(f"left out: {len(skipped)}")
+        for reason, number in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+            terminalreporter.write_line(f"{number:5d}  {reason}")
+    if config.option.markexpr:
+        terminalreporter.write_line(f"tests chosen by -m {config.option.markexpr!r}; the others were not asked for")
 
 
 @pytest.fixture(scope="session")

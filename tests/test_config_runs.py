@@ -27,7 +27,7 @@ from defectgen.data.records import RecordSettings
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.train.finetune_config import FinetuneConfig
 from defectgen.tasks.defect.defect_task import DefectTask
-from defectgen.tasks.defect.encodings import PROMPT_VERSIONS, kinds_of
+from defectgen.tasks.defect.encodings import get_encoding, kinds_of
 
 VARIABLE = "DEFECTGEN_TOKENIZERS"
 CONFIGS = sorted(package_folder("defectgen_configs").glob("defect/*.yaml"))
@@ -96,7 +96,7 @@ def write_records(encoding: str, folder: Path) -> Path:
     for part, rows in (("train", records[:6]), ("validation", records[6:]), ("test", [])):
         (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     manifest = {
-        "prompt_version": PROMPT_VERSIONS[encoding],
+        "prompt_version": get_encoding(encoding).version,
         "settings": asdict(RecordSettings(encoding=encoding)),
         "data_sha256": "0" * 64,
         "records": {"train/MoS2": 6, "validation/MoS2": 2},

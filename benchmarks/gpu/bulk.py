@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from graphs import PlainLlama, TextLosses
 from kit import (
     BaseOption,
     Clock,
@@ -26,6 +25,8 @@ from kit import (
     write_json,
 )
 from lora import Example, RecordTokens, cosine
+from passes import TextLosses
+from plain_llama import PlainLlama
 
 from defectgen.llm.loading import load_base
 
@@ -43,7 +44,7 @@ def main(
     rank: Annotated[int, typer.Option(help="of the updates")] = 16,
     alpha: Annotated[float, typer.Option(help="scale of the updates, over the rank")] = 32.0,
     learning_rate: Annotated[float, typer.Option(help="peak")] = 1e-3,
-    batch_size: Annotated[int, typer.Option(help="records in a step")] = 32,
+    batch_size: Annotated[int, typer.Option(help="records in a step")] = 64,
     seed: int = 42,
 ) -> None:
     """Train, evaluate every twenty seconds, keep the best."""
@@ -61,7 +62,7 @@ def main(
     say(clock, f"{len(train)} records of {crystals} crystals, {sum(len(p) + len(c) for p, c, _ in train)} tokens")
     longest = -(-max(len(p) + len(c) for p, c, _ in train) // 64) * 64
     pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
-    passes = TextLosses(model, longest, 1024 if toy else 12_288, pool)
+    passes = TextLosses(model, longest, 1024 if toy else 6_144, pool)
     optimizer = torch.optim.AdamW(model.trained, lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.98))
     losses: list[tuple[int, float]] = []
     found = [(0, passes.evaluate(held_back))]

@@ -60,9 +60,9 @@ def main(
     }
     say(clock, f"{found['parameters'] / 1e9:.2f}e9 parameters on {device}")
     file = output / "figures.json"
-    found["published"] = published_ways(model, (2, 4) if toy else (128, 64, 32), toy, clock)
+    found["published"] = published_ways(model, (2, 4) if toy else (128,), toy, clock)
     write_json(file, found)
-    found["edits"], examples = edits_ways(model, tokenizer, (4, 8) if toy else (512, 1024), toy, clock)
+    found["edits"], examples = edits_ways(model, tokenizer, (4, 8) if toy else (1024,), toy, clock)
     best = {name: max((way["crystals_a_second"] for way in ways), default=0.0) for name, ways in found["edits"].items()}
     whole = max((way["crystals_a_second"] for way in found["published"]), default=0.0)
     found["ratio"] = {name: rate / whole if whole else None for name, rate in best.items()}
@@ -194,7 +194,7 @@ def _figures(samples: Samples, rows: int, seconds: float) -> dict[str, float]:
 
 def training(model: Any, tokenizer: Any, examples: list[Example], toy: bool, clock: Clock) -> dict[str, float]:
     """Steps of LoRA on lists of edits, until the time is up."""
-    run = LoraRun.of(model, tokenizer, RANK, ALPHA, learning_rate=1e-4, tokens_at_once=256 if toy else 8192)
+    run = LoraRun(model, tokenizer, RANK, ALPHA, learning_rate=1e-4, tokens_at_once=256 if toy else 8192)
     batch = (examples * 64)[:: max(len(examples) // 32, 1)][: 8 if toy else 64]
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

@@ -5,29 +5,21 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model
 from peft.helpers import disable_input_dtype_casting
-from safetensors.torch import load_file, save_file
 
-from defectgen.llm.adapter import LORA_CONFIG, WEIGHTS, read_lora
-from defectgen.llm.loading import load_base, out_of_memory
+from defectgen.llm.loading import out_of_memory
 from defectgen.llm.output_layer import OutputLayer
 from defectgen.llm.tokens import ANCHORS, piece_ids
 from defectgen.llm.train.trainer import completion_losses
-
-RUN = "run.json"
-"""Beside the weights: what the adapter's card says of the run."""
 
 Example = tuple[Sequence[int], Sequence[int], float]
 """Tokens of a prompt, tokens of its completion with the end, and the weight of the record."""
@@ -84,61 +76,25 @@ class LoraRun:
         model: of peft, with the LoRA weights.
         tokenizer: of the base.
         steps: optimizer steps so far.
-        records_seen: records so far.
     """
 
     def __init__(
-        self,
-        base_folder: str | Path,
-        rank: int,
-        alpha: float,
-        device: str,
-        initial_adapter: Path | None = None,
-        *,
-        learning_rate: float = 1e-3,
-        targets: str | list[str] = "all-linear",
-        tokens_at_once: int = 24_576,
-        clip: float = 1.0,
-        seed: int = 42,
-    ) -> None:
-        """Load the base model.
+        self, base: Any, tokenizer: Any, rank: int, alpha: float, *, learning_rate: float = 1e-3,
+        tokens_at_once: int = 8192, clip: float = 1.0,
+    ) -> None:  # fmt: skip
+        """LoRA weights for all linear layers of a causal model that is loaded already.
 
         Args:
-            base_folder: of the base model, see `defectgen.llm.base.base_model_path`.
+            base: the model.
+            tokenizer: of the model.
             rank: of the updates.
             alpha: updates are multiplied by alpha / rank.
-            device: ``cuda`` or ``cpu``.
-            initial_adapter: folder of an adapter to go on from, of this rank or a smaller one.
-            learning_rate: until `set_lr`.
-            targets: weight matrices that get an update.
+            learning_rate: of AdamW.
             tokens_at_once: of one forward pass, padding included; halved where memory runs out.
             clip: largest norm of the gradient.
-            seed: of the start of the LoRA weights.
         """
-        torch.manual_seed(seed)
-        cuda = device.startswith("cuda")
-        base, self.tokenizer, _ = load_base(str(base_folder), "bfloat16" if cuda else "float32", place=False)
-        self._start(base.to(device), rank, alpha, targets, learning_rate, tokens_at_once, clip)
-        if initial_adapter is not None:
-            self.load(initial_adapter)
-
-    @classmethod
-    def of(
-        cls, base: Any, tokenizer: Any, rank: int, alpha: float, *, learning_rate: float = 1e-3,
-        targets: str | list[str] = "all-linear", tokens_at_once: int = 24_576, clip: float = 1.0,
-    ) -> LoraRun:  # fmt: skip
-        """A run on a causal model that is loaded already."""
-        run = cls.__new__(cls)
-        run.tokenizer = tokenizer
-        run._start(base, rank, alpha, targets, learning_rate, tokens_at_once, clip)
-        return run
-
-    def _start(
-        self, base: Any, rank: int, alpha: float, targets: Any, learning_rate: float, tokens_at_once: int, clip: float
-    ) -> None:
-        self.rank, self.alpha, self.targets, self.clip = rank, alpha, targets, clip
-        self.tokens_at_once = tokens_at_once
-        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
+        self.tokenizer, self.clip, self.tokens_at_once = tokenizer, clip, tokens_at_once
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
         self.model = get_peft_model(base, config)
         self.weights = {n: w for n, w in self.model.named_parameters() if w.requires_grad}
         self.device = next(iter(self.weights.values())).device
@@ -146,8 +102,7 @@ class LoraRun:
         self.optimizer = torch.optim.AdamW(
             self.weights.values(), lr=learning_rate, weight_decay=0.0, fused=self.device.type == "cuda"
         )
-        self.steps = self.records_seen = 0
-        self._sampling: Any = None
+        self.steps = 0
 
     @property
     def causal(self) -> Any:
@@ -160,11 +115,6 @@ class LoraRun:
         stack.enter_context(disable_input_dtype_casting(self.model))
         stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"))
         return stack
-
-    def set_lr(self, learning_rate: float) -> None:
-        """Of the steps from here on."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
 
     def step(self, batch: Sequence[Example]) -> torch.Tensor:
         """One optimizer step on records.
@@ -180,7 +130,6 @@ class LoraRun:
         with self.autocast():
             loss = self._accumulate(batch, total)
         self.update()
-        self.records_seen += len(batch)
         return loss
 
     def _accumulate(self, batch: Sequence[Example], total: int) -> torch.Tensor:
@@ -206,14 +155,6 @@ class LoraRun:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
-
-    @torch.no_grad()
-    def evaluate(self, examples: Sequence[Example]) -> float:
-        """Mean loss in nats a token of completions."""
-        self.model.eval()
-        tokens = sum(len(completion) for _, completion, _ in examples)
-        with self.autocast():
-            return float(sum(self.losses(part).sum() for part in self.passes(examples)) / tokens)
 
     def passes(self, batch: Sequence[Example]) -> Iterator[list[Example]]:
         """Records of similar length, so many that a pass has at most `tokens_at_once` with the padding."""
@@ -243,76 +184,6 @@ class LoraRun:
         hidden = self.causal.base_model(input_ids=inputs, use_cache=False).last_hidden_state
         chosen = hidden.flatten(0, 1)[torch.from_numpy(places).to(self.device)]
         return completion_losses(chosen, targets, self.head) * torch.from_numpy(weights).to(self.device)
-
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def sampling_model(self) -> Any:
-        """A plain causal model with the updates of now in its weights, for `TensorSampler`; made once, then refreshed.
-
-        The base weights are never changed, so that nothing is lost to rounding from one refresh to the next.
-        """
-        layers = {n: m for n, m in self.causal.named_modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")}
-        if self._sampling is None:
-            plain = copy.deepcopy(self.model).unload()
-            plain.requires_grad_(False)
-            self._sampling = plain.eval()
-        for name, layer in layers.items():
-            base = layer.base_layer.weight
-            change = layer.lora_B["default"].weight.float() @ layer.lora_A["default"].weight.float()
-            merged = base.float() + change * (self.alpha / self.rank)
-            self._sampling.get_submodule(name).weight.copy_(merged.to(base.dtype))
-        return self._sampling
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """A copy of the LoRA weights, for `restore`."""
-        return {name: weight.detach().clone() for name, weight in self.weights.items()}
-
-    @torch.no_grad()
-    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Put back the weights that `state` gave."""
-        for name, weight in self.weights.items():
-            weight.copy_(state[name])
-
-    @torch.no_grad()
-    def load(self, folder: Path) -> None:
-        """Take the updates of an adapter of this rank or a smaller one."""
-        rank, alpha = read_lora(folder)
-        factor = alpha / rank / (self.alpha / self.rank)
-        found = load_file(folder / WEIGHTS)
-        if rank > self.rank or len(found) != len(self.weights):
-            raise SystemExit(f"{folder}: got rank {rank} and {len(found)} matrices, expected at most {self.rank} and "
-                             f"{len(self.weights)}")  # fmt: skip
-        for name, weight in self.weights.items():
-            known = found[name.replace(".default.", ".")].to(weight)
-            if ".lora_B." in name:
-                weight.zero_()
-                weight[:, :rank] = known * factor
-            else:
-                weight[:rank] = known
-
-    def save(self, folder: Path, card_fields: Mapping[str, Any]) -> None:
-        """Write weights in bfloat16, the configuration of the adapter, and what its card is made of later.
-
-        Args:
-            folder: of the adapter.
-            card_fields: figures of the run; rank, alpha, steps and records seen are added.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        state = get_peft_model_state_dict(self.model, save_embedding_layers=False)
-        weights = {key: weight.detach().to("cpu", torch.bfloat16).contiguous() for key, weight in state.items()}
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        config = self.model.peft_config["default"]
-        before, config.inference_mode = config.inference_mode, True
-        config.save_pretrained(str(folder))
-        config.inference_mode = before
-        values = json.loads((folder / LORA_CONFIG).read_text(encoding="utf-8"))
-        values["base_model_name_or_path"] = None  # the card names it
-        if isinstance(values["target_modules"], list):
-            values["target_modules"].sort()
-        (folder / LORA_CONFIG).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        run = {"rank": self.rank, "alpha": self.alpha, "targets": self.targets, "steps": self.steps,
-               "records_seen": self.records_seen}  # fmt: skip
-        (folder / RUN).write_text(json.dumps(run | dict(card_fields), indent=1) + "\n", encoding="utf-8")
 
 
 def cosine(share: float, warmup: float = 0.03) -> float:

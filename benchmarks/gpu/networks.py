@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -45,39 +42,6 @@ def errors(network: Network, rows: Rows, truth: np.ndarray, sets: list[str]) -> 
     }
 
 
-CHOICES = (
-    TrainSettings(passes=25, learning_rate=3e-3, dropout=0.1, weight_decay=0.02),
-    TrainSettings(passes=45, learning_rate=3e-3, dropout=0.1, weight_decay=0.02),
-    TrainSettings(passes=45, learning_rate=2e-3, dropout=0.2, weight_decay=0.1),
-    TrainSettings(passes=45, learning_rate=2e-3, dropout=0.1, weight_decay=0.5),
-    TrainSettings(passes=70, learning_rate=3e-3, dropout=0.25, weight_decay=0.02),
-)
-"""Settings that are compared on the validation part, each in a process of its own at the same time."""
-
-
-def validated(kit: Path, number: int, device: str, deadline: float) -> float:
-    """Error on the validation part of networks that saw the training part: of energies and gaps, 1 for today's best."""
-    rows, geometries, arrays, sets = read(kit / "networks", device)
-    use = np.stack([arrays["split"] == 0] * 4)
-    model, linear = train_ensemble(rows, geometries, use, CHOICES[number], deadline=time.monotonic() + deadline)
-    tested = arrays["split"] == 1
-    off = errors(Network(model, geometries, linear), taken(rows, tested), arrays["extra"][tested], sets)
-    per_site, gap = (float(np.mean([e[key] for e in off.values()])) for key in ("per_site", "band_gap"))
-    print(f"settings {number}: {per_site:.1f} per site, {gap:.1f} gap; {json.dumps(off)}", flush=True)
-    return (per_site / 30 + gap / 85) / 2
-
-
-def choose(kit: Path, device: str, deadline: float) -> TrainSettings:
-    """The settings with the least error on the validation part."""
-    began = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(CHOICES), mp_context=context) as pool:
-        jobs = [pool.submit(validated, kit, k, device, deadline) for k in range(len(CHOICES))]
-        found = [job.result() for job in jobs]
-    print(f"{time.monotonic() - began:6.1f} s for the choice: {[round(f, 4) for f in found]}", flush=True)
-    return CHOICES[int(np.argmin(found))]
-
-
 def main(
     kit: KitOption,
     base: BaseOption,
@@ -105,7 +69,7 @@ def main(
     }
     use = np.concatenate([[seen] * count for seen, count, _ in jobs.values()])
     output.mkdir(parents=True, exist_ok=True)
-    settings = TrainSettings(passes=0.02, crowded=4, sparse=4) if toy else choose(kit, device, 0.4 * seconds)
+    settings = TrainSettings(passes=0.02, crowded=4, sparse=4) if toy else TrainSettings()
 
     def report(step: int, steps: int, loss: float) -> None:
         if step % 500 == 0 or step == steps:

@@ -19,7 +19,7 @@ SECONDS=0
 if [ "$scale" = toy ]; then
   toy=--toy total=${TOTAL_S:-150} networks=${NETWORKS_S:-20} crowded=${CROWDED_S:-20} bulk=${BULK_S:-12} llama=${LLAMA_S:-15}
 else
-  toy='' total=${TOTAL_S:-560} networks=${NETWORKS_S:-90} crowded=${CROWDED_S:-210} bulk=${BULK_S:-120} llama=${LLAMA_S:-70}
+  toy='' total=${TOTAL_S:-560} networks=${NETWORKS_S:-75} crowded=${CROWDED_S:-240} bulk=${BULK_S:-110} llama=${LLAMA_S:-75}
 fi
 gpu_mib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | head -1)
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from defectgen.core.host import VACANCY, Host
-from defectgen.core.names import defect_label
+from defectgen.core.names import defect_label, short_text
 from defectgen.core.symmetry import canonical_edits, site_permutations
 from defectgen.errors import UsageError
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from pymatgen.core import Structure
 
 Edit = tuple[int, str]
 """A site and the species that stands there instead of the host's: an element or ``VAC``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Configuration:
     """A host and the sites on which it is changed.
 
@@ -44,6 +45,9 @@ class Configuration:
         for site, species in self.edits:
             if species == self.host.site_element(site):
                 raise ValueError(f"site {self.host.site_name(site)} of {self.host.name} already holds {species}")
+
+    def __repr__(self) -> str:
+        return f"Configuration({self.host.name} {self.host.size}, {short_text(self.label)}: {short_text(self.key)})"
 
     @classmethod
     def of(cls, host: Host, edits: Mapping[int, str] | Iterable[Edit]) -> Configuration:
@@ -117,8 +121,32 @@ class Configuration:
         """An image under an operation drawn uniformly from the host's symmetry group."""
         return self.image(int(rng.integers(len(site_permutations(self.host)))))
 
-    def structure(self) -> Structure:
-        """The unrelaxed structure in the host's supercell."""
+    @classmethod
+    def from_structure(cls, structure: Structure, host: Host | None = None) -> Configuration:
+        """The decoration that a structure shows; it may be relaxed, shifted, or have another vacuum.
+
+        Args:
+            structure: cell and atoms, in angstrom; its in-plane cell is the host's supercell.
+            host: what it decorates; None for the first built-in host that fits.
+
+        Raises:
+            NotADecorationError: another cell, an atom away from all sites, two on one site, partial occupancy.
+            UsageError: what is no structure or no host.
+        """
+        from defectgen.core.matching import known_configuration
+
+        return known_configuration(structure, host)
+
+    def to_ase(self) -> Atoms:
+        """The unrelaxed structure as ASE's atoms: positions in angstrom, periodic along all three cell vectors."""
+        from ase import Atoms
+
+        structure = self.to_structure()
+        symbols = [site.specie.symbol for site in structure]
+        return Atoms(symbols, positions=structure.cart_coords, cell=structure.lattice.matrix, pbc=True)
+
+    def to_structure(self) -> Structure:
+        """The unrelaxed structure in the host's supercell, lengths in angstrom."""
         from pymatgen.core import Structure
 
         filled = [(site, species) for site, species in enumerate(self.species) if species != VACANCY]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from defectgen.errors import DefectgenError
+from defectgen.one_line import OneLine
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -33,8 +34,8 @@ def volume_fraction(angles: Sequence[float]) -> float:
     return math.sqrt(max(0.0, 1 - a * a - b * b - c * c + 2 * a * b * c))
 
 
-@dataclass(frozen=True)
-class Crystal:
+@dataclass(frozen=True, repr=False)
+class Crystal(OneLine):
     """One unit cell in the order in which its atoms were given.
 
     Attributes:

@@ -28,7 +28,7 @@ class Rule:
         return self.replacement == VACANCY
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Host:
     """A 2D crystal, its supercell in the plane, and the point defects allowed in it.
 
@@ -61,6 +61,11 @@ class Host:
         for rule in self.rules:
             if rule.element not in self.species or rule.replacement == rule.element:
                 raise ValueError(f"rule {rule} does not fit the elements of {self.name}")
+
+    def __repr__(self) -> str:
+        allowed = dict(zip(self.species, self.allowed, strict=True))
+        rules = "; ".join(f"{element}: {', '.join(news)}" for element, news in allowed.items() if news)
+        return f"Host({self.name} {self.size}, {self.n_sites} sites, {rules or 'no rules'})"
 
     def __hash__(self) -> int:
         return self._hash

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.errors import UsageError
 
 _THIRD = 1.0 / 3.0
 
-_ALIASES = {"BP": "P", "HBN": "BN", "H-BN": "BN"}
+_ALIASES = {"hBN": "BN", "h-BN": "BN", "BP": "P"}
 
 
 def _cell(a: float, b: float, c: float, gamma: float) -> tuple[tuple[float, float, float], ...]:
@@ -101,6 +102,11 @@ def host_names() -> tuple[str, ...]:
     return tuple(_HOSTS)
 
 
+def host_aliases(name: str) -> tuple[str, ...]:
+    """Other names that `get_host` takes for a built-in host, e.g. ``hBN`` for ``BN``."""
+    return tuple(alias for alias, known in _ALIASES.items() if known == name)
+
+
 def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
     """The built-in host of this name (``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe``, ``P``).
 
@@ -108,16 +114,44 @@ def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
     replaces the size that 2DMD uses.
 
     Raises:
-        UsageError: no such host.
+        UsageError: no such host; names the nearest if the name is mistyped, not if it is another compound.
     """
-    by_upper = {known.upper(): known for known in _HOSTS} | _ALIASES
+    by_upper = {known.upper(): known for known in _HOSTS} | {alias.upper(): known for alias, known in _ALIASES.items()}
     known = by_upper.get(name.strip().upper())
     if known is None:
-        close = difflib.get_close_matches(name.upper(), list(by_upper), n=1)
-        meant = f"Did you mean {by_upper[close[0]]}? " if close else ""
-        raise UsageError(f"unknown host {name!r}.", f"{meant}Known hosts: {', '.join(_HOSTS)}.")
+        meant = _mistyped(name, by_upper)
+        raise UsageError(
+            f"unknown host {name!r}.",
+            f"{f'Did you mean {meant}? ' if meant else ''}Known hosts: {', '.join(_HOSTS)}; "
+            "any other layer from its unit cell: defectgen enumerate --host FILE.cif, "
+            'or defectgen.read_host("FILE.cif", supercell=(4, 4)).',
+        )
     host = _HOSTS[known]
     if isinstance(supercell, str):
         n_a, n_b = (int(n) for n in supercell.split("x"))
         supercell = n_a, n_b
     return host if supercell is None else dataclasses.replace(host, supercell=supercell)
+
+
+def _mistyped(name: str, by_upper: dict[str, str]) -> str:
+    """The host that a mistyped name was meant to be; empty if there is none, or if the name is another compound's."""
+    letters = re.sub(r"[^A-Za-z0-9]", "", name)
+    if exact := by_upper.get(letters.upper()):
+        return exact
+    if _is_formula(letters):  # of one of the hosts in another order, or of another compound
+        return next((host for host in _HOSTS if sorted(_atoms(host)) == sorted(_atoms(letters))), "")
+    close = difflib.get_close_matches(letters.upper(), by_upper, n=1)
+    return by_upper[close[0]] if close else ""
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a text reads as a chemical formula; in one case throughout, whatever case the symbols should have."""
+    from pymatgen.core import Element
+
+    flags = re.IGNORECASE if text in (text.lower(), text.upper()) else re.NOFLAG
+    symbols = "|".join(sorted((element.symbol for element in Element), key=len, reverse=True))
+    return re.fullmatch(rf"(?:(?:{symbols})\d*)+", text, flags) is not None
+
+
+def _atoms(formula: str) -> list[tuple[str, str]]:
+    return re.findall(r"([A-Z][a-z]?)(\d*)", formula)

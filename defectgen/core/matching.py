@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY, Host
-from defectgen.errors import DefectgenError
+from defectgen.core.hosts import get_host, host_names
+from defectgen.errors import DefectgenError, UsageError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -168,3 +169,28 @@ def configuration_from_structure(
     species = [site.specie.symbol for site in structure]
     lattice = np.asarray(structure.lattice.matrix)
     return configuration_from_atoms(host, lattice, species, np.asarray(structure.frac_coords), tolerance_angstrom)
+
+
+def known_configuration(structure: Structure, host: Host | None = None) -> Configuration:
+    """The configuration of a pymatgen structure, in a given host or the first built-in one that fits.
+
+    Raises:
+        NotADecorationError: it decorates none of them; says why of the host with most of its elements.
+        UsageError: what is no structure or no host.
+    """
+    if not all(hasattr(structure, name) for name in ("lattice", "frac_coords", "is_ordered")):
+        got = f"{type(structure).__name__} {structure!r:.40}"
+        raise UsageError(f"got {got}, expected a pymatgen Structure.", "Read a file with defectgen.read_structure.")
+    if host is not None and not isinstance(host, Host):
+        got = f"{type(host).__name__} {host!r:.40}"
+        raise UsageError(f"got {got} as host, expected a Host.", 'Use defectgen.host("MoS2").')
+    hosts = [host] if host is not None else [get_host(name) for name in host_names()]
+    reasons: dict[Host, NotADecorationError] = {}
+    for candidate in hosts:
+        try:
+            return configuration_from_structure(candidate, structure)
+        except NotADecorationError as error:
+            reasons[candidate] = error
+    symbols = [str(species) for species in structure.composition.elements]
+    nearest = max(hosts, key=lambda each: sum(symbol in each.elements for symbol in symbols))
+    raise NotADecorationError(f"no decoration of {nearest.name} {nearest.size}: {reasons[nearest]}")

@@ -55,3 +55,10 @@ def kroger_vink(kinds: Mapping[tuple[str, str], int], elements: Sequence[str]) -
         name = f"{'V' if species == VACANCY else species}_{element}\u00d7"
         parts.append(f"{count} {name}" if count > 1 else name)
     return " + ".join(parts) or PRISTINE
+
+
+def short_text(text: str, width: int = 60) -> str:
+    """Text that fits in a line; what is longer is cut in the middle."""
+    text = " ".join(text.split())
+    half = (width - 3) // 2
+    return text if len(text) <= width else f"{text[:half]}...{text[-half:]}"

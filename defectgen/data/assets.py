@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from defectgen import __version__
-from defectgen.data.cards import Card, Citation, get_card
+from defectgen.data.cards import Card, Citation, get_card, load_cards
 from defectgen.errors import DefectgenError
 from defectgen.io.files import file_hash
 
@@ -59,6 +59,11 @@ class Manifest(BaseModel):
     def size_bytes(self) -> int:
         return sum(file.size_bytes for file in self.files)
 
+    def came_from(self, origin: Path) -> bool:
+        """Whether the asset was taken from this file or folder; packages have one content wherever they lie."""
+        same = self.origin in (f"folder {origin.resolve()}", f"file {origin}")
+        return same or (self.origin.startswith("package ") and origin.exists())
+
 
 def cache_dir() -> Path:
     """The cache folder: ``DEFECTGEN_CACHE``, or the user's own cache; it need not exist."""
@@ -96,6 +101,30 @@ def asset_state(name: str) -> State:
         if not path.is_file() or path.stat().st_size != file.size_bytes:
             return "incomplete"
     return "present"
+
+
+def known_assets() -> list[dict[str, Any]]:
+    """Every data set and base model with a card, fetched or not.
+
+    Returns:
+        For each ``name``, ``kind``, ``title``, ``licence``, ``size_bytes`` (None if not known), ``state`` (see
+        `asset_state`) and ``path`` in the cache.
+    """
+    rows = []
+    for card in load_cards().values():
+        manifest = read_manifest(card.name)
+        rows.append(
+            {
+                "name": card.name,
+                "kind": card.kind,
+                "title": card.title,
+                "licence": card.licence,
+                "size_bytes": manifest.size_bytes if manifest else card.size_bytes,
+                "state": asset_state(card.name),
+                "path": asset_dir(card.name),
+            }
+        )
+    return rows
 
 
 def fetch_command(card: Card) -> str:

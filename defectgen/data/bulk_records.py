@@ -28,6 +28,8 @@ CONDITIONS = {
 }
 """What a prompt can state, and the column it comes from."""
 
+SPLITS = ("published", "formula")
+
 NAMED_PROBLEMS = 20
 """So many of the rows left out are named in the manifest; all are counted."""
 
@@ -54,6 +56,10 @@ class BulkRecordSettings:
             raise UsageError(f"got {self.copies} copies, expected at least 1.")
         if self.max_atoms < 1:
             raise UsageError(f"got at most {self.max_atoms} atoms, expected at least 1.")
+        if self.split not in SPLITS:
+            raise UsageError(
+                f"unknown split {self.split!r} of bulk crystals.", f"Expected one of: {', '.join(SPLITS)}."
+            )
 
 
 def make_bulk_records(frame: pl.DataFrame, split: str, settings: BulkRecordSettings) -> Iterator[dict[str, Any]]:

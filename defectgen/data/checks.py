@@ -14,6 +14,11 @@ from defectgen.data.twodmd import SETS, read_2dmd, read_csv, set_folder, targets
 from defectgen.errors import DefectgenError
 
 
+def has_published_layout(path: Path) -> bool:
+    """Whether a folder holds 2DMD as it was published, not the pilot sample."""
+    return (path / "csv_cif").is_dir()
+
+
 def formation_energy_errors(path: Path, sets: Sequence[str] | None = None) -> dict[str, float]:
     """Largest difference between the published formation energy and one computed from the total energies.
 
@@ -78,6 +83,16 @@ def descriptor_mismatches(path: Path, sets: Sequence[str] | None = None) -> dict
         pairs = rows.select("id", "label").iter_rows()
         wrong[info.name] = [name for name, label in pairs if found[label] != listed[descriptor[name]]]
     return wrong
+
+
+def all_checks(path: Path, sets: Sequence[str]) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """`formation_energy_errors` and `descriptor_mismatches` of some sets.
+
+    Both are empty for the pilot sample, which has neither potentials nor lists of defects.
+    """
+    if not has_published_layout(path):
+        return {}, {}
+    return formation_energy_errors(path, sets), descriptor_mismatches(path, sets)
 
 
 def _kinds(text: str) -> Counter[tuple[str, str]]:

@@ -10,9 +10,8 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import httpx
 from pydantic import ValidationError
@@ -29,6 +28,7 @@ from defectgen.data.cards import (
 )
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.files import file_hash
+from defectgen.watch import Watch
 from defectgen.web import ATTEMPTS, TRANSIENT_STATUS, wait_before
 
 TIMEOUT_S = 30.0
@@ -38,18 +38,12 @@ Convert = Callable[[Path, Path], None]
 """Turns a file into a folder that must not exist yet."""
 
 
-class Progress(Protocol):
-    """Shows how far a slow step is: called with title, total and unit, gives a function to advance it."""
-
-    def __call__(self, title: str, total: int | None, unit: str) -> AbstractContextManager[Callable[[int], None]]: ...
-
-
 def fetch_asset(
     card: Card,
     origin: Path | None,
     *,
     say: Say,
-    progress: Progress,
+    progress: Watch,
     converters: Mapping[str, Convert],
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> Manifest | None:
@@ -87,9 +81,7 @@ def fetch_asset(
         ) from error
 
 
-def _fetch(
-    card: Card, origin: Path | None, say: Say, progress: Progress, converters: Mapping[str, Convert]
-) -> Manifest:
+def _fetch(card: Card, origin: Path | None, say: Say, progress: Watch, converters: Mapping[str, Convert]) -> Manifest:
     try:
         if isinstance(card.get, FromPackage):
             return _fetch_package(card, card.get, origin, say, converters)
@@ -248,7 +240,7 @@ def _find_members(card: Card, get: FromPackage, origin: Path) -> dict[Member, Pa
 # The Materials Project
 
 
-def _fetch_materials_project(card: Card, get: FromMaterialsProject, progress: Progress) -> Manifest:
+def _fetch_materials_project(card: Card, get: FromMaterialsProject, progress: Watch) -> Manifest:
     from defectgen.data.materials_project import download_summaries
 
     work = staging_dir(card.name) / "api"
@@ -262,7 +254,7 @@ def _fetch_materials_project(card: Card, get: FromMaterialsProject, progress: Pr
 # A content-addressed store
 
 
-def _fetch_store(card: Card, get: FromStore, progress: Progress) -> Manifest:
+def _fetch_store(card: Card, get: FromStore, progress: Watch) -> Manifest:
     base = os.environ.get(get.url_variable, get.url).rstrip("/")
     if not base.startswith(("http://", "https://")):
         raise UsageError(f"got {get.url_variable}={base!r}, expected an address that starts with http:// or https://.")

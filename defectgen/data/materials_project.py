@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from defectgen.data.cards import FromMaterialsProject
-from defectgen.data.download import Progress
 from defectgen.errors import DefectgenError
+from defectgen.watch import Watch
 from defectgen.web import MaterialsProject
 
 ROUTE = "materials/summary"
@@ -33,7 +33,7 @@ FIELDS = {
 COLUMNS = (*FIELDS, "spacegroup.number", "cif")
 
 
-def download_summaries(get: FromMaterialsProject, work: Path, progress: Progress) -> tuple[Path, str]:
+def download_summaries(get: FromMaterialsProject, work: Path, progress: Watch) -> tuple[Path, str]:
     """Download all documents that a card asks for.
 
     Pages that are there from an interrupted download of the same version are not asked for again.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ import polars as pl
 from defectgen import __version__
 from defectgen.core import Configuration, get_host
 from defectgen.core.host import Host
-from defectgen.core.properties import COLUMNS
+from defectgen.core.properties import COLUMNS, USUAL
 from defectgen.data.record_files import write_records
 from defectgen.data.splits import PARTS
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.tasks.defect.defect_task import BY_DFT, VALUES_BY, DefectTask
-from defectgen.tasks.defect.encodings import PROMPT_VERSIONS
+from defectgen.tasks.defect.encodings import get_encoding
 from defectgen.tasks.defect.wording import PLAIN
 
 
@@ -43,6 +43,7 @@ class RecordSettings:
             high-density set, see `defectgen.design.pseudo_labels`.
         surrogate: checksum of that surrogate.
         seed: of every random draw.
+        properties: columns of the properties that prompts may state.
     """
 
     encoding: str = "edits"
@@ -56,21 +57,27 @@ class RecordSettings:
     enlarge: int = 0
     surrogate: str | None = None
     seed: int = 42
+    properties: tuple[str, ...] = USUAL
 
     def __post_init__(self) -> None:
+        if unknown := [column for column in self.properties if column not in COLUMNS]:
+            raise UsageError(f"unknown property {unknown[0]!r}.", f"Known properties: {', '.join(COLUMNS)}.")
         if self.copies < 1:
             raise UsageError(f"got {self.copies} copies, expected at least 1.")
-        if self.cartesian and self.encoding == "edits":
-            raise UsageError("edits shows no coordinates.", "Leave --cartesian out, or take symbols or crystal.")
+        if self.cartesian and not get_encoding(self.encoding).has_coordinates:
+            raise UsageError(
+                f"{self.encoding} shows no coordinates.", "Leave --cartesian out, or take symbols or crystal."
+            )
 
     @property
     def task(self) -> DefectTask:
         return DefectTask(
-            self.encoding,  # type: ignore[arg-type]
+            self.encoding,
             self.pair_share,
             self.kinds_share,
             self.plain_share,
             self.cartesian,
+            self.properties,
         )
 
 
@@ -141,17 +148,19 @@ def build_data(
     """
     if frame.is_empty():
         raise DefectgenError("the data has no rows.", "Expected at least one labelled structure.")
+    if missing := [column for column in settings.properties if column not in frame.columns]:
+        raise UsageError(f"the data has no column {missing[0]}.", "Leave that property out, or add its values.")
     train = frame.filter(pl.col("split") == "train")
     wanted = {
         "defectgen": __version__,
-        "prompt_version": PROMPT_VERSIONS[settings.encoding],
-        "settings": asdict(settings),
-        "data_sha256": _frame_hash(frame),
+        "prompt_version": get_encoding(settings.encoding).version,
+        "settings": asdict(settings) | {"properties": list(settings.properties)},
+        "data_sha256": _frame_hash(frame, settings.properties),
     }
     about = {
         "structures": {split: frame.filter(pl.col("split") == split).height for split in PARTS},
         "max_defects": dict(train.group_by("host").agg(pl.max("n_defects")).sort("host").iter_rows()),
-        "covered_ev": covered_ranges(train),
+        "covered_ev": covered_ranges(train, settings.properties),
     }
     return write_records(
         output,
@@ -163,20 +172,20 @@ def build_data(
     )
 
 
-def covered_ranges(frame: pl.DataFrame) -> dict[str, dict[str, list[float]]]:
-    """Least and largest value of each property for each host, in eV."""
+def covered_ranges(frame: pl.DataFrame, properties: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Least and largest value of each property for each host, in its unit."""
     ranges: dict[str, dict[str, list[float]]] = {}
     for host in sorted(frame["host"].unique()):
         part = frame.filter(pl.col("host") == host)
         ranges[host] = {
             column: [round(float(part[column].min()), 4), round(float(part[column].max()), 4)]  # type: ignore[arg-type]
             for column in COLUMNS
-            if part[column].drop_nulls().len()
+            if column in properties and part[column].drop_nulls().len()
         }
     return ranges
 
 
-def _frame_hash(frame: pl.DataFrame) -> str:
-    columns = ["set", "id", "configuration", "split", *COLUMNS]
+def _frame_hash(frame: pl.DataFrame, properties: Sequence[str]) -> str:
+    columns = ["set", "id", "configuration", "split", *(column for column in COLUMNS if column in properties)]
     text = frame.select(columns).sort("set", "id").write_csv(float_precision=6)
     return hashlib.sha256(text.encode()).hexdigest()

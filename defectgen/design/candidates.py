@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
+from defectgen.core.names import short_text
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.tasks.numbers import format_number
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from defectgen.score.potentials.relaxation import Relaxation
 
 PRISTINE_VBM = "pristine VBM"
@@ -36,7 +40,7 @@ def _mean_distance(away: float, spread: float) -> float:
     return spread * math.sqrt(2 / math.pi) * math.exp(-(ratio**2)) + away * math.erf(ratio)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Target:
     """Property values asked for.
 
@@ -57,6 +61,9 @@ class Target:
             if not math.isfinite(value):
                 raise ValueError(f"got {column}={value}, expected a finite number of eV")
 
+    def __repr__(self) -> str:
+        return f"Target({self.id!r}, {self.text})"
+
     @property
     def text(self) -> str:
         """The target in one line, e.g. ``homo_ev=0.050 lumo_ev=1.150``."""
@@ -68,10 +75,10 @@ class Target:
         Raises:
             KeyError: `predicted` lacks one of them.
         """
-        return sum(abs(predicted[column] - value) for column, value in self.values)
+        return sum(abs(predicted[c] - value) * BY_COLUMN[c].weight_ev for c, value in self.values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidate:
     """A configuration proposed for a target.
 
@@ -103,6 +110,18 @@ class Candidate:
         if unknown or missing:
             raise ValueError(f"predicted values: unknown columns {unknown}, missing columns {missing}")
 
+    def __repr__(self) -> str:
+        shown = " ".join(f"{column}={self.predicted[column]:.3f}" for column, _ in self.target.values)
+        what, host = short_text(self.configuration.label), self.configuration.host
+        return (
+            f"Candidate(#{self.rank} {what} in {host.name} {host.size}, {shown}, {1000 * self.distance_ev:.0f} meV off)"
+        )
+
+    def _repr_html_(self) -> str:
+        from defectgen.report.notebook import candidate_html
+
+        return candidate_html(self)
+
     @property
     def expected_ev(self) -> float:
         """Distance to be expected, in eV: the mean of ``|value - target|``, summed over the target's properties.
@@ -115,7 +134,7 @@ class Candidate:
             if column not in self.uncertainty:
                 return math.inf
             spread, away = self.uncertainty[column] / Z_90, abs(self.predicted[column] - wanted)
-            total += _mean_distance(away, spread)
+            total += _mean_distance(away, spread) * BY_COLUMN[column].weight_ev
         return total
 
     def deviation_ev(self, column: str) -> float | None:
@@ -124,7 +143,7 @@ class Candidate:
         return self.predicted[column] - asked[column] if column in asked else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DesignRun:
     """The outcome of one design run.
 
@@ -163,6 +182,75 @@ class DesignRun:
             ranks = [candidate.rank for candidate in group]
             if any(a >= b for a, b in pairwise(ranks)):
                 raise ValueError(f"target {target.id}: got ranks {ranks}, expected them to increase")
+
+    def __repr__(self) -> str:
+        n, asked = len(self.candidates), len(self.targets)
+        best = f", best {self.candidates[0]!r}" if n and asked == 1 else ""
+        partial = "" if self.complete else ", interrupted"
+        targets = self.targets[0].text if asked == 1 else f"{asked} targets"
+        return f"DesignRun({self.host.name} {self.host.size}, {targets}: {n} candidates{best}{partial})"
+
+    def _repr_html_(self) -> str:
+        from defectgen.report.notebook import run_html
+
+        return run_html(self)
+
+    def to_polars(self) -> pl.DataFrame:
+        """A row a candidate, as in candidates.csv but for the names of files: values and 90 % half-widths in eV."""
+        from defectgen.report.rows import STRUCTURE_FORMATS, rows_frame, run_rows
+
+        return rows_frame(run_rows(self, ())).drop(STRUCTURE_FORMATS)
+
+    def write(self, folder: Path | str, *, overwrite: bool = False) -> Path:
+        """Write tables, structures as CIF and POSCAR, a report and a manifest into a folder.
+
+        Args:
+            folder: where to; its parents are made.
+            overwrite: whether an earlier run in the folder may be replaced.
+
+        Returns:
+            The manifest's path.
+
+        Raises:
+            UsageError: the folder holds something else, or a run and `overwrite` is not set.
+            DefectgenError: it cannot be written.
+        """
+        from defectgen.report.export import write_run
+
+        return write_run(self, Path(folder), overwrite=overwrite)
+
+    @property
+    def has_vbm_levels(self) -> bool:
+        """Whether levels were wanted relative to the pristine host's valence band maximum."""
+        asked = {column for target in self.targets for column, _ in target.values}
+        return self.reference == PRISTINE_VBM and any(BY_COLUMN[column].is_level for column in asked)
+
+    def summary(self) -> dict[str, object]:
+        """Counts, the best candidate of each target, settings and warnings, as plain values."""
+        best = [group[0] for target in self.targets if (group := self.of(target))]
+        return {
+            "complete": self.complete,
+            "host": self.host.name,
+            "reference": self.reference,
+            "targets": len(self.targets),
+            "candidates": len(self.candidates),
+            "novel": sum(candidate.novel for candidate in self.candidates),
+            "relaxed": sum(candidate.relaxation is not None for candidate in self.candidates),
+            "best": [
+                {
+                    "target_id": candidate.target.id,
+                    "target": candidate.target.text,
+                    "label": candidate.configuration.label,
+                    "configuration": candidate.configuration.key,
+                    "distance_ev": candidate.distance_ev,
+                    "novel": candidate.novel,
+                    **candidate.predicted,
+                }
+                for candidate in best
+            ],
+            "settings": dict(self.settings),
+            "warnings": list(self.warnings),
+        }
 
     def of(self, target: Target) -> tuple[Candidate, ...]:
         """The candidates of one target, best first."""

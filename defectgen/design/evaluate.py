@@ -17,6 +17,7 @@ from defectgen.design.pipeline import rank
 from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError
+from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
 from defectgen.tasks.defect.defect_task import LEVEL_PAIR
 
@@ -26,8 +27,8 @@ Labels = Mapping[str, Mapping[str, float]]
 """Canonical key to DFT values by column, in eV."""
 
 
-@dataclass(frozen=True)
-class ProposerEvaluation:
+@dataclass(frozen=True, repr=False)
+class ProposerEvaluation(OneLine):
     """What one proposer reached on all targets.
 
     Attributes:

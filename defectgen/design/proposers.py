@@ -11,6 +11,7 @@ import numpy as np
 from defectgen.core.configuration import Configuration, canonicalize
 from defectgen.core.host import Host
 from defectgen.llm.decode.generator import Generator, Request, Sampling
+from defectgen.one_line import OneLine
 from defectgen.tasks.defect.defect_task import DefectTask
 from defectgen.tasks.defect.site_grammar import allowed_for_kinds
 
@@ -55,8 +56,8 @@ class Proposer(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class ModelProposer:
+@dataclass(frozen=True, repr=False)
+class ModelProposer(OneLine):
     """The language model under the grammar of valid completions.
 
     Attributes:
@@ -113,8 +114,8 @@ class RandomProposer:
             yield from (Proposal(index, configuration) for configuration in canonicalize(drawn))
 
 
-@dataclass(frozen=True)
-class WithSearch:
+@dataclass(frozen=True, repr=False)
+class WithSearch(OneLine):
     """Another proposer, and random structures beside it for the ranking to choose from.
 
     Where cells are crowded, a surrogate that picks among many random structures comes nearer than what a model

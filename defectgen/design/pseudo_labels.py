@@ -7,6 +7,8 @@ two dozen defects has far more decorations than that.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,9 +16,13 @@ import polars as pl
 from defectgen.core import Configuration, Host, canonicalize, get_host
 from defectgen.core.classes import DefectClass, class_from_label, element_sites
 from defectgen.core.properties import COLUMNS
+from defectgen.data.records import RecordSettings
 from defectgen.design.seeds import seed_for
 from defectgen.errors import UsageError
+from defectgen.io.files import file_hash
 from defectgen.score.protocol import Scorer
+from defectgen.score.surrogate import Surrogate
+from defectgen.score.surrogate.model import METADATA
 from defectgen.tasks.defect.defect_task import BY_SURROGATE, LEVEL_PAIR, VALUES_BY
 
 BLOCK = 256
@@ -63,6 +69,32 @@ def enlarge(frame: pl.DataFrame, count: int, scorer: Scorer, seed: int) -> pl.Da
         )
         parts.append(pl.concat([added, _values(drawn, rows, scorer)], how="horizontal"))
     return pl.concat(parts, how="diagonal_relaxed")
+
+
+def enlarge_records(frame: pl.DataFrame, settings: RecordSettings, folder: Path) -> tuple[pl.DataFrame, RecordSettings]:
+    """`enlarge` for instruction records, by a surrogate that has not seen their test part.
+
+    Args:
+        frame: columns of the data reader and ``split``.
+        settings: their ``enlarge`` says how many structures are added to each set.
+        folder: of the surrogate.
+
+    Returns:
+        The larger frame, and the settings with the checksum of the surrogate.
+
+    Raises:
+        UsageError: the surrogate was fitted on structures of the test part.
+        DefectgenError: no surrogate in the folder.
+    """
+    scorer = Surrogate.load(folder)
+    tested = frame.filter(pl.col("split") == "test").select("host", "configuration")
+    if seen := sum(scorer.has_seen(*row) for row in tested.iter_rows()):
+        raise UsageError(
+            f"the surrogate was fitted on {seen} of the structures that these records keep for the test.",
+            f"Train another one: defectgen surrogate train --seed {settings.seed}.",
+        )
+    larger = enlarge(frame, settings.enlarge, scorer, settings.seed)
+    return larger, replace(settings, surrogate=file_hash(folder / METADATA))
 
 
 def _values(drawn: Sequence[Configuration], rows: pl.DataFrame, scorer: Scorer) -> pl.DataFrame:

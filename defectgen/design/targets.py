@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 
 import polars as pl
@@ -30,8 +31,29 @@ def single_target(values: Mapping[str, float | None]) -> Target:
     asked = tuple((column, float(value)) for column in COLUMNS if (value := values.get(column)) is not None)
     if not asked:
         options = ", ".join(f"--{p.option}" for p in PROPERTIES)
-        raise UsageError("no target given.", f"Expected at least one of {options}, or --targets FILE.csv.")
+        raise UsageError(
+            "no target given.", f"Expected at least one of {options} (in Python homo=0.05), or a table of targets."
+        )
     return _target("1", asked, "the options")
+
+
+def wanted_values(wanted: Mapping[str, float]) -> dict[str, float]:
+    """Values by column, from values by any name of a property: ``homo``, ``band_gap``, ``band_gap_ev``.
+
+    Raises:
+        UsageError: no such property, one named twice, or what is no number.
+    """
+    found: dict[str, float] = {}
+    for name, value in wanted.items():
+        if name not in _NAMES:
+            known = ", ".join(p.option.replace("-", "_") for p in PROPERTIES)
+            raise UsageError(f"unknown property or option {name!r}.", f"Properties that can be wanted: {known}.")
+        if _NAMES[name] in found:
+            raise UsageError(f"got two values of {_NAMES[name]}, expected one.")
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise UsageError(f"got {name}={value!r}, expected a number of eV.")
+        found[_NAMES[name]] = float(value)
+    return found
 
 
 def read_targets(path: Path) -> tuple[Target, ...]:

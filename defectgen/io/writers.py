@@ -46,7 +46,7 @@ class OutputStructure:
 
     def atoms(self) -> Structure:
         """As a pymatgen structure; of a configuration, its unrelaxed supercell."""
-        return self.structure.structure() if isinstance(self.structure, Configuration) else self.structure
+        return self.structure.to_structure() if isinstance(self.structure, Configuration) else self.structure
 
 
 @runtime_checkable

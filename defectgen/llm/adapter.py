@@ -10,12 +10,11 @@ from typing import Any
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
-from defectgen.tasks.defect.encodings import PROMPT_VERSIONS
+from defectgen.tasks.defect.encodings import ENCODINGS
 
 BULK = "bulk"
 """Encoding of the records of bulk crystals; the others are of defects in hosts."""
 
-INSTALLED_PROMPTS = {**PROMPT_VERSIONS, BULK: BULK_PROMPT_VERSION}
 METADATA = "defectgen.json"
 WEIGHTS = "adapter_model.safetensors"
 LORA_CONFIG = "adapter_config.json"
@@ -23,7 +22,7 @@ MODEL_CARD = "README.md"
 TRAINING_CONFIGURATIONS = "training_configurations.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdapterCard:
     """What an adapter was trained on and for.
 
@@ -47,6 +46,9 @@ class AdapterCard:
     covered_ev: dict[str, dict[str, list[float]]]
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"AdapterCard({self.encoding} on {self.base_model}, hosts: {', '.join(self.hosts) or 'none'})"
 
     def after(self, earlier: AdapterCard) -> AdapterCard:
         """The card of a run that went on from an earlier adapter: hosts, defects and ranges of both."""
@@ -188,6 +190,13 @@ class AdapterCard:
         return "\n".join(lines) + "\n"
 
 
+def installed_prompt_version(encoding: str) -> int | None:
+    """Version of the prompts of an encoding as they are written now; None for one that is not known."""
+    if encoding == BULK:
+        return BULK_PROMPT_VERSION
+    return ENCODINGS[encoding].version if encoding in ENCODINGS else None
+
+
 DATA_KEYS = ("settings", "data_sha256", "records", "structures", "max_atoms", "elements", "covered")
 """What an adapter keeps of the manifest of its records, as far as it is there."""
 
@@ -231,7 +240,7 @@ def read_adapter(folder: Path) -> AdapterCard:
         card = AdapterCard(**values | {"hosts": tuple(values["hosts"])})
     except (ValueError, TypeError, KeyError) as error:
         raise DefectgenError(f"{path}: not an adapter card ({error}).") from error
-    installed = INSTALLED_PROMPTS.get(card.encoding)
+    installed = installed_prompt_version(card.encoding)
     if card.prompt_version != installed:
         raise DefectgenError(
             f"the adapter in {folder} was trained on prompt version {card.prompt_version}, this is {installed}.",

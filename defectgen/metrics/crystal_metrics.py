@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,7 @@ from defectgen.metrics.fingerprints import (
     composition_fingerprint,
     scale_composition,
 )
-
-Watch = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
-"""Shows progress: takes title, total and unit; gives what takes how many more are done."""
+from defectgen.watch import Watch
 
 Metric = dict[str, Any]
 """``value`` (None if there is none), ``n`` and ``of`` (numerator and denominator of a share), ``why`` if None."""

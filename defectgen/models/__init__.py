@@ -1,1 +1,16 @@
-"""The models that come with the package."""
+"""The models that come with the package, and where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SHIPPED_ADAPTER = "defect-smollm2"
+"""Folder of the language model's adapter, which proposes defects."""
+
+SHIPPED_SURROGATE = "surrogate"
+"""Folder of the surrogate, which predicts properties."""
+
+
+def shipped(name: str) -> Path:
+    """Folder of a shipped model."""
+    return Path(__file__).parent / name

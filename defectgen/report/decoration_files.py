@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from defectgen import __version__
-from defectgen.core import Configuration, Host
+from defectgen.core import Host
+from defectgen.core.selection import Decoration
 from defectgen.errors import UsageError
 from defectgen.io.files import write_whole
 from defectgen.io.writers import cif_text
@@ -30,15 +30,6 @@ SCHEMA: dict[str, pl.DataType] = {
     "multiplicity": pl.Int64(),
 }
 """Columns of the table. ``multiplicity`` is the number of images under the host's symmetry."""
-
-
-@dataclass(frozen=True)
-class Decoration:
-    """One row: a canonical configuration, its class, and how many images it has (None: not known)."""
-
-    configuration: Configuration
-    defect_class: str
-    multiplicity: int | None = None
 
 
 def to_frame(rows: list[Decoration]) -> pl.DataFrame:

@@ -113,11 +113,11 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
         section = Section(
             target=target,
             anchor=f"target-{number}",
-            wanted=_subscripts(
-                ", ".join(f"{BY_COLUMN[c].title} {_number(v, BY_COLUMN[c])} eV" for c, v in target.values)
+            wanted=subscripts(
+                ", ".join(f"{BY_COLUMN[c].title} {number_text(v, BY_COLUMN[c])} eV" for c, v in target.values)
             ),
             has_levels=any(BY_COLUMN[column].is_level for column, _ in target.values),
-            cards=tuple(_card(row) for row in shown),
+            cards=tuple(candidate_card(row) for row in shown),
             levels=Markup(level_svg(run, target, leading)),
             rows=tuple(rows[:n_rows]),
             n_candidates=len(rows),
@@ -134,20 +134,21 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
         relative=run.reference == PRISTINE_VBM,
         settings=_settings(run.settings),
         citations=CITATIONS,
-        number=_number,
+        number=number_text,
         formula=_formula,
-        subscripts=_subscripts,
+        subscripts=subscripts,
     ) + "\n"  # fmt: skip
 
 
-def _card(row: Row) -> CandidateCard:
+def candidate_card(row: Row) -> CandidateCard:
+    """A candidate with its picture and all its values as text."""
     from markupsafe import Markup
 
     configuration = row.configuration
     return CandidateCard(
         row=row,
-        name=_subscripts(configuration.label),
-        kroger_vink=_subscripts(kroger_vink(configuration.kinds, configuration.host.elements)),
+        name=subscripts(configuration.label),
+        kroger_vink=subscripts(kroger_vink(configuration.kinds, configuration.host.elements)),
         picture=Markup(lattice_svg(configuration)),
         lines=_lines(row.candidate),
         relaxation=_relaxation_text(row.candidate),
@@ -184,9 +185,9 @@ def _lines(candidate: Candidate) -> tuple[Line, ...]:
             Line(
                 title=item.title,
                 description=item.description,
-                asked=_number(asked[item.column], item) if item.column in asked else "",
-                predicted=_number(value, item),
-                uncertainty="" if error is None else f"\u00b1{_number(error, item)}",
+                asked=number_text(asked[item.column], item) if item.column in asked else "",
+                predicted=number_text(value, item),
+                uncertainty="" if error is None else f"\u00b1{number_text(error, item)}",
                 deviation="" if deviation is None else _signed_mev(deviation),
                 verdict=verdict,
             )
@@ -194,7 +195,7 @@ def _lines(candidate: Candidate) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def _number(value: float | None, item: Property) -> str:
+def number_text(value: float | None, item: Property) -> str:
     """A value in eV with the property's decimals and a true minus sign."""
     if value is None or not math.isfinite(value):
         return "\u2013"
@@ -208,7 +209,7 @@ def _signed_mev(value_ev: float) -> str:
     return f"{value:+d}".replace("-", "\u2212") if value else "0"
 
 
-def _subscripts(name: str) -> Markup:
+def subscripts(name: str) -> Markup:
     """A defect label, Kroger-Vink name or property with its index as a subscript, its charge as a superscript."""
     from markupsafe import Markup, escape
 

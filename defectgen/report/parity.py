@@ -12,11 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from defectgen import __version__
-from defectgen.core.properties import BY_COLUMN
+from defectgen.core.properties import BY_COLUMN, UNITS
 
 TITLES = {
     "formation_energy_per_site_ev": ("E_form per site", "eV"),
-    "total_magnetization_mu_b": ("magnetization", "μB"),
 }
 """Title and unit of what is evaluated beside the usual properties."""
 
@@ -161,8 +160,8 @@ def _means_table(means: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _error(values: Mapping[str, Any], key: str) -> str:
-    unit, text = ("mu_b", "μB") if f"{key}_mu_b" in values else ("mev", "meV")
-    value = values[f"{key}_{unit}"]
+    suffix = next(name.removeprefix(f"{key}_") for name in values if name.startswith(f"{key}_"))
+    value, text = values[f"{key}_{suffix}"], "meV" if suffix == "mev" else UNITS.get(suffix, suffix)
     return "-" if value is None else f"{value:.3g} {text}"
 
 
@@ -171,7 +170,7 @@ def _share(value: float | None) -> str:
 
 
 def _title(column: str) -> tuple[str, str]:
-    return TITLES.get(column) or (BY_COLUMN[column].title, "eV")
+    return TITLES.get(column) or (BY_COLUMN[column].title, BY_COLUMN[column].unit)
 
 
 def _range(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.properties import COLUMNS
 from defectgen.design.candidates import Candidate, DesignRun
 from defectgen.score.protocol import uncertainty_column
+
+if TYPE_CHECKING:
+    import polars as pl
 
 STRUCTURE_FORMATS = {"cif": "cif", "poscar": "vasp"}
 """Structure formats and the suffix of their files."""
@@ -96,6 +100,24 @@ def run_rows(run: DesignRun, formats: Collection[str] = tuple(STRUCTURE_FORMATS)
             relaxed_file = f"{STRUCTURES_FOLDER}/{name}-relaxed.cif" if relaxed else None
             rows.append(Row(candidate, configuration, name, files, relaxed_file))
     return tuple(rows)
+
+
+def rows_frame(rows: Sequence[Row]) -> pl.DataFrame:
+    """The table of candidates.csv: a row a candidate, values in eV."""
+    import polars as pl
+
+    numbers = [*COLUMNS, *(uncertainty_column(column) for column in COLUMNS), "distance_ev", "expected_distance_ev"]
+    schema: dict[str, pl.DataType] = {
+        "rank": pl.Int64(), "target_id": pl.String(), "target": pl.String(), "label": pl.String(),
+        "n_defects": pl.Int64(), "formula": pl.String(), **{name: pl.Float64() for name in numbers},
+        "novel": pl.Boolean(), "configuration": pl.String(), **{form: pl.String() for form in STRUCTURE_FORMATS},
+    }  # fmt: skip
+    records = [row.record() for row in rows]
+    if any(row.candidate.relaxation is not None for row in rows):
+        name, change, moved, path = RELAXATION_COLUMNS
+        schema |= {name: pl.String(), change: pl.Float64(), moved: pl.Float64(), path: pl.String()}
+        records = [record | row.relaxation_record() for record, row in zip(records, rows, strict=True)]
+    return pl.DataFrame(records, schema=schema)
 
 
 def safe_name(text: str) -> str:

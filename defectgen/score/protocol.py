@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from defectgen.core import Configuration
+from defectgen.core.properties import BY_COLUMN, unit_suffix
+from defectgen.one_line import OneLine
 
 if TYPE_CHECKING:
     import polars as pl
     from pymatgen.core import Structure
 
 
-@dataclass(frozen=True)
-class Sample:
+@dataclass(frozen=True, repr=False)
+class Sample(OneLine):
     """Something to score.
 
     Attributes:
@@ -37,8 +39,8 @@ class Scorer(Protocol):
             A column for each property that the scorer knows (names and units as in
             `defectgen.core.properties.COLUMNS`; null where it has no value) and beside it
             `uncertainty_column`: half the width of the interval that holds the true value in 90 % of
-            cases, in eV; null where the scorer has none. ``in_domain`` says whether the scorer was made
-            for configurations like this one.
+            cases, in the property's unit; null where the scorer has none. ``in_domain`` says whether the scorer was
+            made for configurations like this one.
 
         Raises:
             UsageError: a host, supercell or defect that the scorer does not know.
@@ -61,4 +63,7 @@ class StructureScorer(Scorer, Protocol):
 
 def uncertainty_column(column: str) -> str:
     """The column that holds the uncertainty of a property: ``homo_ev`` has ``homo_uncertainty_ev``."""
-    return f"{column.removesuffix('_ev')}_uncertainty_ev"
+    if column in BY_COLUMN:
+        return BY_COLUMN[column].uncertainty_column
+    suffix = unit_suffix(column)
+    return f"{column.removesuffix('_' + suffix)}_uncertainty_{suffix}"

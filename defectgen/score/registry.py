@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from defectgen.core.registry import Registry, breaks, require_members, require_type
 from defectgen.errors import UsageError
 from defectgen.score.protocol import Sample, Scorer, StructureScorer
 
@@ -34,7 +34,6 @@ class ScorerOptions:
 class ScorerEntry:
     """One line of the registry: what a scorer is, and how to load it."""
 
-    name: str
     description: str
     load: Callable[[ScorerOptions], Scorer]
 
@@ -65,15 +64,35 @@ def _slices_catboost(_: ScorerOptions) -> Scorer:
     return load_slices_catboost()
 
 
-SCORERS = {
-    entry.name: entry
-    for entry in (
-        ScorerEntry("surrogate", "levels, gap and energies of decorations of its hosts, in milliseconds", _surrogate),
-        ScorerEntry("m3gnet", "energy and forces of any atoms by M3GNet (extra m3gnet, --m3gnet)", _m3gnet),
-        ScorerEntry("chgnet", "energy and forces of any atoms by CHGNet (extra chgnet)", _chgnet),
-        ScorerEntry("slices-catboost", "the published baseline: trees on SLICES strings", _slices_catboost),
-    )
-}
+def _check(name: str, entry: ScorerEntry) -> None:
+    require_type("scorer", name, entry, ScorerEntry)
+    if not callable(entry.load):
+        raise breaks("scorer", name, "its load cannot be called")
+
+
+SCORERS: Registry[ScorerEntry] = Registry("scorer", "scorers", _check)
+SCORERS.built_in(
+    {
+        "surrogate": ScorerEntry("levels, gap and energies of decorations of its hosts, in milliseconds", _surrogate),
+        "m3gnet": ScorerEntry("energy and forces of any atoms by M3GNet (extra m3gnet, --m3gnet)", _m3gnet),
+        "chgnet": ScorerEntry("energy and forces of any atoms by CHGNet (extra chgnet)", _chgnet),
+        "slices-catboost": ScorerEntry("the published baseline: trees on SLICES strings", _slices_catboost),
+    }
+)
+
+
+def register_potential(name: str, description: str, load: Callable[[ScorerOptions], Scorer]) -> ScorerEntry:
+    """Add a potential, or any other scorer.
+
+    Args:
+        name: short name, for ``--scorer`` and `load_scorer`.
+        description: one line.
+        load: makes the scorer; what it needs is imported there.
+
+    Raises:
+        UsageError: the name is taken, or `load` cannot be called.
+    """
+    return SCORERS.register(name, ScorerEntry(description, load))
 
 
 def scorer_names(text: str) -> tuple[str, ...]:
@@ -84,10 +103,7 @@ def scorer_names(text: str) -> tuple[str, ...]:
     """
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in SCORERS:
-            close = difflib.get_close_matches(name, SCORERS, n=1, cutoff=0.4)
-            meant = f"Did you mean {close[0]}? " if close else ""
-            raise UsageError(f"unknown scorer {name!r}.", f"{meant}Known: {', '.join(SCORERS)}.")
+        SCORERS.find(name)
     if not names or len(set(names)) < len(names):
         raise UsageError(f"got scorers {text!r}, expected one or more of {', '.join(SCORERS)}, each once.")
     return tuple(names)
@@ -100,7 +116,10 @@ def load_scorer(name: str, options: ScorerOptions) -> Scorer:
         UsageError: no such scorer, or an option that it needs is missing.
         DefectgenError: its extra is not installed, or its files are missing or damaged.
     """
-    return SCORERS[scorer_names(name)[0]].load(options)
+    known = scorer_names(name)[0]
+    scorer = SCORERS[known].load(options)
+    require_members("scorer", known, scorer, Scorer)
+    return scorer
 
 
 def score_samples(scorer: Scorer, samples: Sequence[Sample]) -> tuple[pl.DataFrame, list[str]]:
@@ -144,6 +163,9 @@ def _score_parts(scorer: Scorer, samples: Sequence[Sample], chosen: list[int], n
             notes[chosen[0]] = f"the computation failed ({type(error).__name__}: {error!s:.100})."
             return []
     else:
+        if not isinstance(frame, pl.DataFrame) or frame.height != len(chosen):
+            what = f"{frame.height} rows" if isinstance(frame, pl.DataFrame) else f"a {type(frame).__name__}"
+            raise breaks("scorer", type(scorer).__name__, f"it gave {what} for {len(chosen)} samples")
         return [frame.with_columns(pl.Series("_row", chosen, dtype=pl.Int64))]
     middle = len(chosen) // 2
     return [part for half in (chosen[:middle], chosen[middle:]) for part in _score_parts(scorer, samples, half, notes)]

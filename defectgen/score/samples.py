@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from defectgen.core import Configuration, Host, NotADecorationError, configuration_from_structure
 from defectgen.io.structures import read_structures, structure_files
+from defectgen.one_line import OneLine
 from defectgen.score.protocol import Sample
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["NamedSample", "match_host", "read_samples", "structure_files"]
 
 
-@dataclass(frozen=True)
-class NamedSample:
+@dataclass(frozen=True, repr=False)
+class NamedSample(OneLine):
     """What one structure of a file is.
 
     Attributes:

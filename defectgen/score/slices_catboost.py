@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.one_line import OneLine
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
 from defectgen.score.metadata import read_metadata
 from defectgen.score.protocol import uncertainty_column
@@ -67,8 +68,8 @@ def words_of(text: str) -> Counter[str]:
     return words
 
 
-@dataclass(frozen=True)
-class SlicesPart:
+@dataclass(frozen=True, repr=False)
+class SlicesPart(OneLine):
     """The models of one set.
 
     Attributes:
@@ -109,8 +110,8 @@ class SlicesPart:
         }
 
 
-@dataclass(frozen=True)
-class SlicesCatBoost:
+@dataclass(frozen=True, repr=False)
+class SlicesCatBoost(OneLine):
     """Boosted trees on the words of SLICES strings; a `defectgen.score.protocol.Scorer`.
 
     A configuration goes to the set of its host whose numbers of defects are nearest to its own.

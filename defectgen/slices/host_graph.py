@@ -27,7 +27,7 @@ NEGLIGIBLE_RATIO = 1.9
 def encode_configuration(configuration: Configuration) -> str:
     """The SLICES string of a decorated host, atoms in the order of its sites.
 
-    Equal to `encode_structure` of ``configuration.structure()``, and some twenty times as fast.
+    Equal to `encode_structure` of ``configuration.to_structure()``, and some twenty times as fast.
 
     Raises:
         DefectgenError: no atoms, or an atom without neighbours within `CUTOFF_ANGSTROM`.
@@ -91,7 +91,7 @@ def _host_species(host: Host) -> tuple[str, ...]:
 
 @lru_cache(maxsize=32)
 def _host_shells(host: Host, near: bool) -> _HostShells:
-    structure = Configuration(host, ()).structure()
+    structure = Configuration(host, ()).to_structure()
     shells = Shells.of(structure, CUTOFF_ANGSTROM)
     mean = mean_bonds(shells.distance)
     radius = 1.3 * NEGLIGIBLE_RATIO * float(mean.max())  # vacancies may make it 1.3 times as long
@@ -170,4 +170,4 @@ def _space_group(configuration: Configuration, species: Sequence[str]) -> int:
             )
             if found is not None:
                 return int(found.number)
-    return space_group_of(configuration.structure())
+    return space_group_of(configuration.to_structure())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.one_line import OneLine
 from defectgen.stability.thermo import competing_energies
 from defectgen.web import KeyRefusedError, MaterialsProject
 
@@ -54,8 +55,8 @@ class AboveHull:
     n_competing: int
 
 
-@dataclass(frozen=True)
-class Hull:
+@dataclass(frozen=True, repr=False)
+class Hull(OneLine):
     """Energies of known crystals, from which the hull of any composition is made.
 
     Attributes:

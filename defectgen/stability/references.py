@@ -23,6 +23,7 @@ import polars as pl
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import read_table
 from defectgen.io.structures import atoms_problem, parse_cif
+from defectgen.one_line import OneLine
 from defectgen.score.potentials.potential import Potential
 from defectgen.stability.corrections import correction_ev
 from defectgen.stability.hull import FORMATION_COLUMNS, FORMULA_COLUMNS, NoReferenceError
@@ -41,8 +42,8 @@ HUBER_EV = 0.1
 _PASSES = 20
 
 
-@dataclass(frozen=True)
-class References:
+@dataclass(frozen=True, repr=False)
+class References(OneLine):
     """Energies of the elements.
 
     Attributes:

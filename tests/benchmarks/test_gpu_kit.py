@@ -15,7 +15,6 @@ from crystal_files import made_up_crystals, published_rows, write_csv
 
 from defectgen.core import get_host
 from defectgen.llm.decode.generator import Request, Sampling
-from defectgen.llm.decode.tensor_grammar import GrammarTables, TensorSampler
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.loading import load_base
 from defectgen.llm.train.dataset import CompletionDataset
@@ -88,42 +87,23 @@ def test_tokens_of_records_are_those_of_training(tiny_generator: Any, scripts: N
         assert [p + c for p, c in zip(prompts, made, strict=True)] == wanted
 
 
-def test_a_run_learns_and_its_adapter_says_the_same_anywhere(
-    tiny_model_dir: Path,
-    tmp_path: Path,
-    scripts: None,  # noqa: ARG001
-) -> None:
+def test_a_run_learns(tiny_model_dir: Path, scripts: None) -> None:  # noqa: ARG001
     from lora import LoraRun
-    from peft import PeftModel
 
-    run = LoraRun(tiny_model_dir, 4, 8.0, "cpu", learning_rate=3e-3, tokens_at_once=64)
+    base, tokenizer, _ = load_base(str(tiny_model_dir), "float32")
+    run = LoraRun(base, tokenizer, 4, 8.0, learning_rate=3e-3, tokens_at_once=64)
     batch = [([5, 6, 7], [8, 9, 0], 1.0), ([5, 7], [9, 8, 9, 0], 1.0), (list(range(20)), [3, 0], 2.0)]
     first = float(run.step(batch))
     for _ in range(30):
         last = float(run.step(batch))
     assert last < 0.5 * first
-    run.save(tmp_path / "adapter", {"learning_rate": 3e-3})
-    ids = torch.tensor([[5, 6, 7, 8]])
-    base, tokenizer, _ = load_base(str(tiny_model_dir), "float32")
-    with torch.inference_mode():
-        trained = run.model.eval()(ids).logits
-        plain = run.sampling_model()(ids).logits
-        loaded = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()(ids).logits
-    assert float((plain - trained).abs().max()) < 1e-3
-    assert float((loaded - trained).abs().max()) < 0.05 * float(trained.abs().max())  # weights in 16 bits
-    again = LoraRun(tiny_model_dir, 6, 6.0, "cpu", tmp_path / "adapter")
-    with torch.inference_mode():
-        assert float((again.model.eval()(ids).logits - loaded).abs().max()) < 1e-3
-    host = get_host("MoS2", (2, 2))
-    tables = GrammarTables.of([DefectTask().grammar(host, 3)], tokenizer)
-    samples = TensorSampler(run.sampling_model(), tokenizer, tables).sample(["MoS2 2x2:"] * 5, [0] * 5)
-    assert all(1 <= len(edits) <= 3 for edits in samples.edits)
 
 
 def test_passes_hold_their_budget_and_weights_scale_the_loss(tiny_model_dir: Path, scripts: None) -> None:  # noqa: ARG001
     from lora import LoraRun
 
-    run = LoraRun(tiny_model_dir, 2, 4.0, "cpu", tokens_at_once=64)
+    base, tokenizer, _ = load_base(str(tiny_model_dir), "float32")
+    run = LoraRun(base, tokenizer, 2, 4.0, tokens_at_once=64)
     batch = [(list(range(1, 1 + k % 7)) or [1], [3, 4, 0], 1.0) for k in range(30)]
     parts = list(run.passes(batch))
     assert sum(len(part) for part in parts) == len(batch)

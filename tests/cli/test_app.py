@@ -1,8 +1,12 @@
 import json
+import os
+import re
 import subprocess
 import sys
 
+import click
 import pytest
+import typer
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
@@ -40,6 +44,47 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
     assert float(cpu_s) < 0.5
     assert "fetch" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def commands(group: click.Group, *before: str) -> list[tuple[str, ...]]:
+    """Every command of the program, groups and their commands too, as the words that call it."""
+    found = [before]
+    for name, command in group.commands.items():
+        words = (*before, name)
+        found += commands(command, *words) if isinstance(command, click.Group) else [words]
+    return found
+
+
+PROGRAM = typer.main.get_group(app_module.app)
+
+
+@pytest.mark.parametrize("words", commands(PROGRAM), ids=" ".join)
+def test_help_fits_80_columns_and_cuts_no_name(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    command: click.Command = PROGRAM
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    listed = command.commands if isinstance(command, click.Group) else {}
+    for name in listed:
+        assert re.search(rf"^  {name}  ", out, re.MULTILINE)
+    for parameter in command.params:
+        for option in parameter.opts if isinstance(parameter, click.Option) else ():
+            assert re.search(rf"{option}\b", out)
+
+
+def test_completion_names_commands_and_options() -> None:
+    def completed(words: str, place: int) -> list[str]:
+        asked = {"_DEFECTGEN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+        call = [sys.executable, "-m", "defectgen_cli.app"]
+        return subprocess.run(
+            call, env={**os.environ, **asked}, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+    assert completed("defectgen ho", 1) == ["hosts"]
+    assert completed("defectgen surrogate tr", 2) == ["train"]
+    assert completed("defectgen hosts --su", 2) == ["--supercell"]
 
 
 def test_version_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:

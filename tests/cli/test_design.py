@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from defectgen.core import Configuration, Host
+from defectgen.design.engine import Engine
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import read_adapter, training_configurations
+from defectgen.models import SHIPPED_ADAPTER, shipped
 from defectgen.score.surrogate import Surrogate
 from defectgen_cli.app import main
-from defectgen_cli.engine import SHIPPED_ADAPTER, Engine, shipped
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
@@ -96,7 +97,7 @@ def test_an_adapter_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 
 def test_structures_that_are_no_decoration(capsys: pytest.CaptureFixture[str], tmp_path: Path, mos2: Host) -> None:
-    shifted = Configuration.of(mos2, {}).structure()
+    shifted = Configuration.of(mos2, {}).to_structure()
     shifted.translate_sites([7], [0.0, 0.0, 2.5], frac_coords=False)
     shifted.to(tmp_path / "shifted.cif")
     code, line = refused(capsys, "score", tmp_path / "shifted.cif", "--host", "MoS2")

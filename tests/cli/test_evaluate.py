@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import defectgen
-from defectgen.llm.adapter import INSTALLED_PROMPTS, METADATA, WEIGHTS
+from defectgen.llm.adapter import METADATA, WEIGHTS, installed_prompt_version
 from defectgen_cli.app import main
 
 
@@ -40,7 +40,7 @@ def test_wrong_calls_are_refused_in_one_line(capsys: pytest.CaptureFixture[str],
 def test_models_that_cannot_be_compared_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shipped = json.loads((Path(defectgen.__file__).parent / "models" / "defect-smollm2" / METADATA).read_text())
     changes = {
-        "bulk": {"encoding": "bulk", "prompt_version": INSTALLED_PROMPTS["bulk"], "hosts": []},
+        "bulk": {"encoding": "bulk", "prompt_version": installed_prompt_version("bulk"), "hosts": []},
         "a": {"hosts": ["MoS2"]},
         "b": {"hosts": ["WSe2"]},
     }

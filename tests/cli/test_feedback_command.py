@@ -14,7 +14,7 @@ from defectgen.data.records import RecordSettings, build_data
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_dataset
 from defectgen.errors import DefectgenError
-from defectgen.llm.adapter import INSTALLED_PROMPTS, METADATA, WEIGHTS
+from defectgen.llm.adapter import METADATA, WEIGHTS, installed_prompt_version
 from defectgen.llm.train.dataset import read_records
 from defectgen_cli.app import main
 
@@ -28,7 +28,7 @@ def records(tiny_2dmd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wrong_calls_are_refused_in_one_line(capsys: pytest.CaptureFixture[str], records: Path, tmp_path: Path) -> None:
     shipped = json.loads((Path(defectgen.__file__).parent / "models" / "defect-smollm2" / METADATA).read_text())
-    bulk = {"encoding": "bulk", "prompt_version": INSTALLED_PROMPTS["bulk"], "hosts": []}
+    bulk = {"encoding": "bulk", "prompt_version": installed_prompt_version("bulk"), "hosts": []}
     (tmp_path / "bulk").mkdir()
     (tmp_path / "bulk" / METADATA).write_text(json.dumps(shipped | bulk))
     (tmp_path / "bulk" / WEIGHTS).touch()

@@ -16,8 +16,8 @@ from pymatgen.core import Lattice, Structure
 from tiny_model import tiny_model_dir
 
 from defectgen.core.crystal import Crystal
+from defectgen.generate import request
 from defectgen.metrics.atom_distances import radii_apart
-from defectgen_cli import generate as command
 from defectgen_cli.app import main
 
 __all__ = ["tiny_model_dir"]  # a fixture
@@ -133,7 +133,7 @@ def test_sigterm_keeps_what_was_drawn(
         yield "", "not reached"
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(command, "_source", lambda *_: draw)
+    monkeypatch.setattr(request, "open_draw", lambda *_: draw)
     assert main(["generate", "--model", str(tiny_model_dir), "-n", "3", "-o", str(tmp_path / "out")]) == 130
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert (manifest["complete"], manifest["counts"]["draws"]) == (False, 1)
@@ -148,7 +148,7 @@ def test_an_error_is_raised_once_the_draws_are_written(
         yield "5.0 5.0 5.0\n90 90 90\nNa\n0.00 0.00 0.00", ""
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr(command, "_source", lambda *_: draw)
+    monkeypatch.setattr(request, "open_draw", lambda *_: draw)
     assert main(["generate", "--model", str(tiny_model_dir), "-n", "3", "-o", str(tmp_path / "out")]) == 1
     captured = capsys.readouterr()
     assert "error: RuntimeError: CUDA out of memory" in captured.err
@@ -205,7 +205,7 @@ def test_crystals_that_cannot_be_mutated(
 
 @pytest.mark.usefixtures("own_cache")
 def test_models_that_do_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from defectgen_cli.engine import SHIPPED_ADAPTER, shipped
+    from defectgen.models import SHIPPED_ADAPTER, shipped
 
     code, line = refused(capsys, "--model", shipped(SHIPPED_ADAPTER), "-o", tmp_path / "out")
     assert (code, "writes defects" in line) == (2, True)

@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, mos2: Host) -> Path:
     (made / "b.vasp").write_text(poscar_text(Configuration.of(get_host("WSe2"), {0: "Mo", 64: VACANCY})))
     (made / "c.cif").write_text(cif_text(Configuration.of(get_host("BN"), {64: "C"})))
     (made / "copper.cif").write_text(cif_text(Configuration.of(mos2, {64: "Cu"})))
-    shifted = Configuration.of(mos2, {}).structure()
+    shifted = Configuration.of(mos2, {}).to_structure()
     shifted.translate_sites([7], [0.0, 0.0, 2.5], frac_coords=False)
     shifted.to(made / "shifted.cif")
     (made / "empty.cif").write_text("")
@@ -139,7 +139,7 @@ def test_extended_xyz(tmp_path: Path, mos2: Host, capsys: pytest.CaptureFixture[
 
     frames = []
     for edits in ({64: VACANCY}, {0: VACANCY, 1: "W"}):
-        cell = Configuration.of(mos2, edits).structure()
+        cell = Configuration.of(mos2, edits).to_structure()
         frames.append(
             Atoms([s.specie.symbol for s in cell], positions=cell.cart_coords, cell=cell.lattice.matrix, pbc=True)
         )

@@ -10,16 +10,16 @@ import pytest
 from fake_crystal_potential import CrystalPotential, element_cell, rocksalt
 from pymatgen.core import Element, Structure
 
+from defectgen.stability import study
 from defectgen.stability.hull import TOTAL, Hull, read_hull
 from defectgen.web import KEY_VARIABLE
-from defectgen_cli import stability as command
 from defectgen_cli.app import main
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> CrystalPotential:
     potential = CrystalPotential()
-    monkeypatch.setattr(command, "_potential", lambda *_: potential)
+    monkeypatch.setattr(study, "open_potential", lambda *_: potential)
     return potential
 
 
@@ -187,7 +187,7 @@ def test_what_the_materials_project_answered_is_kept(
         hull.points["NaCl"] = -3.4
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "_hull", lambda _: Hull("made", TOTAL, "", {}))
+    monkeypatch.setattr(study, "open_hull", lambda _: Hull("made", TOTAL, "", {}))
     monkeypatch.setattr(assessment, "judge", interrupted)
     assert main(["stability", str(files), "--hull", "mp", "-o", str(tmp_path / "out")]) == 130
     assert read_hull(tmp_path / "out" / "hull.csv").points == {"NaCl": -3.4}

@@ -85,7 +85,7 @@ def test_keys_and_labels_round_trip(configuration: Configuration) -> None:
 @given(configurations(), st.integers(0, 2**31))
 def test_structures_become_the_same_configuration_again(configuration: Configuration, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    structure = configuration.structure()
+    structure = configuration.to_structure()
     assert configuration_from_structure(configuration.host, structure) == configuration
     structure.perturb(0.2, 0.0)
     assert configuration_from_structure(configuration.host, structure) == configuration
@@ -105,7 +105,7 @@ def test_labels_keep_multiplicity_in_the_order_of_the_formula() -> None:
 
 def test_foreign_structures_are_refused_with_the_reason() -> None:
     mos2, wse2 = get_host("MoS2"), get_host("WSe2")
-    pristine = Configuration.of(mos2, {}).structure()
+    pristine = Configuration.of(mos2, {}).to_structure()
     with pytest.raises(NotADecorationError, match=r"in-plane cell is 25\.52"):
         configuration_from_structure(wse2, pristine)
     moved = pristine.copy()
@@ -133,8 +133,26 @@ def test_hosts_are_found_by_any_usual_name() -> None:
     assert get_host("mos2") is get_host("MoS2")
     assert get_host("hBN").name == "BN"
     assert get_host("BP").name == "P"
-    with pytest.raises(UsageError, match=r"Did you mean MoS2\?"):
-        get_host("MoS3")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("MoS_2", "MoS2"), ("W-Se2", "WSe2"), ("S2Mo", "MoS2"), ("MoSs2", "MoS2"), ("InSee", "InSe"), ("h_bn", "BN")],
+)
+def test_a_mistyped_host_is_guessed(name: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=rf"unknown host '{name}'\. Did you mean {meant}\? Known hosts: MoS2, WSe2, "):
+        get_host(name)
+
+
+@pytest.mark.parametrize("name", ["WS2", "ws2", "MoS3", "GASE2", "MoTe2", "graphene", ""])
+def test_another_compound_is_no_typo(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        get_host(name)
+    assert str(caught.value) == (
+        f"unknown host {name!r}. Known hosts: MoS2, WSe2, BN, GaSe, InSe, P; "
+        "any other layer from its unit cell: defectgen enumerate --host FILE.cif, "
+        'or defectgen.read_host("FILE.cif", supercell=(4, 4)).'
+    )
 
 
 @pytest.mark.parametrize("edits", [((5, "W"), (3, "W")), ((3, "W"), (3, "VAC")), ((500, "W"),), ((3, "Mo"),)])

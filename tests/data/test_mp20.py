@@ -230,8 +230,8 @@ def test_real_crystals_are_those_that_pymatgen_reads(real: pl.DataFrame) -> None
 
 
 def test_real_files_are_fetched_and_found(real_dir: Path, tmp_path: Path) -> None:
+    from defectgen.data.locations import crystals_path
     from defectgen_cli.app import main
-    from defectgen_cli.data import crystals_path
 
     source = tmp_path / "given"
     source.mkdir()

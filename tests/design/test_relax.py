@@ -23,7 +23,7 @@ def made_run(host: Host) -> DesignRun:
 
 def outcome(configuration: Configuration, status: str = CONVERGED) -> Relaxation:
     detail = "" if status == CONVERGED else "the energy changed by -2.00 eV/atom"
-    return Relaxation(configuration.structure(), status, detail, 7, -10.0, -10.5, 0.04, 0.2, "fake")
+    return Relaxation(configuration.to_structure(), status, detail, 7, -10.0, -10.5, 0.04, 0.2, "fake")
 
 
 def test_the_best_of_each_target_are_relaxed_once(mos2: Host) -> None:

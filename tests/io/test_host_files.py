@@ -39,7 +39,7 @@ def test_a_file_gives_the_built_in_host_back(name: str, axis: int, moved: float,
     shifted.to(str(path))
     found = find_host(str(path), (3, 3), host.rules)
     assert len(site_permutations(found)) == len(site_permutations(host))
-    pristine = Configuration.of(found, {}).structure()
+    pristine = Configuration.of(found, {}).to_structure()
     assert configuration_from_structure(host, pristine).n_defects == 0
 
 

@@ -16,13 +16,13 @@ from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.tokens import piece_ids, prompt_ids
 from defectgen.tasks.defect.defect_task import DefectTask
-from defectgen.tasks.defect.encodings import ENCODINGS, Encoding
+from defectgen.tasks.defect.encodings import ENCODINGS
 
 VALUES = {"homo_ev": 0.05, "lumo_ev": 1.15}
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_it_is_what_generation_reports(tiny_generator: Any, encoding: Encoding) -> None:
+def test_it_is_what_generation_reports(tiny_generator: Any, encoding: str) -> None:
     host, task = get_host("MoS2", (2, 2)), DefectTask(encoding)
     prompt, grammar = task.prompt(host, VALUES), task.grammar(host, 3)
     made = list(tiny_generator.generate([Request(prompt, grammar, 7, 3)], Sampling(temperature=1.0)))

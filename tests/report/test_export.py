@@ -28,8 +28,9 @@ def test_a_written_run_can_be_read_back(run: DesignRun, tmp_path: Path) -> None:
     assert table.columns == [
         "rank", "target_id", "target", "label", "n_defects", "formula",
         "homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev", "fermi_level_ev", "energy_per_atom_ev",
+        "total_magnetization_mu_b",
         "homo_uncertainty_ev", "lumo_uncertainty_ev", "band_gap_uncertainty_ev", "formation_energy_uncertainty_ev",
-        "fermi_level_uncertainty_ev", "energy_per_atom_uncertainty_ev",
+        "fermi_level_uncertainty_ev", "energy_per_atom_uncertainty_ev", "total_magnetization_uncertainty_mu_b",
         "distance_ev", "expected_distance_ev", "novel", "configuration", "cif", "poscar",
     ]  # fmt: skip
     assert table["novel"].to_list() == [True, False, True, False]

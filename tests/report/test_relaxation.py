@@ -21,7 +21,7 @@ from defectgen.score.potentials.relaxation import CONVERGED, TOO_CLOSE, Relaxati
 
 
 def relaxed(configuration: Configuration, status: str = CONVERGED) -> Relaxation:
-    structure = configuration.canonical().structure()
+    structure = configuration.canonical().to_structure()
     structure.translate_sites([0], [0.0, 0.0, 0.25], frac_coords=False)
     detail = "" if status == CONVERGED else "Mo and S 0.90 angstrom apart"
     return Relaxation(structure, status, detail, 12, -100.0, -100.61, 0.04, 0.25, "M3GNet-X")

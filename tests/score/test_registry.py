@@ -41,7 +41,7 @@ class OnlyVacancies:
 
 def samples(host: Host, *edits: dict[int, str]) -> list[Sample]:
     made = [Configuration.of(host, item) for item in edits]
-    return [Sample(item.structure(), item) for item in made]
+    return [Sample(item.to_structure(), item) for item in made]
 
 
 SALT = Sample(Structure(Lattice.cubic(4.0), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]))
@@ -78,7 +78,7 @@ def test_names_are_checked() -> None:
     assert scorer_names("m3gnet, Surrogate") == ("m3gnet", "surrogate")
     for text, message in (
         ("m3gne", r"unknown scorer 'm3gne'\. Did you mean m3gnet\?"),
-        ("dft", r"unknown scorer 'dft'\. Known: surrogate, m3gnet, chgnet, slices-catboost"),
+        ("dft", r"unknown scorer 'dft'\. Known scorers: surrogate, m3gnet, chgnet, slices-catboost"),
         ("", "expected one or more of surrogate"),
         ("chgnet,chgnet", "each once"),
     ):

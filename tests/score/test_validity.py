@@ -12,7 +12,7 @@ from defectgen.score.validity import charges_balance, check, closest_pair, n_pie
 
 
 def moved(configuration: Configuration, atom: int, by: tuple[float, float, float]) -> Sample:
-    structure = configuration.structure()
+    structure = configuration.to_structure()
     structure.translate_sites([atom], by, frac_coords=False)
     return Sample(structure, configuration)
 
@@ -22,11 +22,11 @@ def test_hosts_and_their_simple_defects_are_valid(name: str) -> None:
     host = get_host(name)
     for edits in ({}, {0: VACANCY}, {host.n_sites - 1: host.allowed[-1][0]}):
         configuration = Configuration.of(host, edits)
-        assert check(Sample(configuration.structure(), configuration)).reasons == ()
+        assert check(Sample(configuration.to_structure(), configuration)).reasons == ()
 
 
 def test_atoms_that_overlap_are_named(mos2: Host) -> None:
-    structure = Configuration.of(mos2, {}).structure()
+    structure = Configuration.of(mos2, {}).to_structure()
     i, j = 0, min(range(64, 192), key=lambda k: structure.get_distance(0, k))
     vector = structure.lattice.get_cartesian_coords(structure[i].distance_and_image(structure[j])[1])
     step = (structure[j].coords + vector - structure[i].coords) * 0.6
@@ -39,17 +39,17 @@ def test_an_atom_that_left_the_layer_is_a_second_piece(mos2: Host) -> None:
     gone = check(moved(Configuration.of(mos2, {}), 100, (0.0, 0.0, -4.0)))
     up = check(moved(Configuration.of(mos2, {}), 100, (0.0, 0.0, 4.0)))
     assert "2 separate pieces instead of one layer" in gone.reasons + up.reasons
-    assert n_pieces(Configuration.of(mos2, {}).structure()) == 1
+    assert n_pieces(Configuration.of(mos2, {}).to_structure()) == 1
 
 
 def test_species_that_the_rules_do_not_allow(mos2: Host) -> None:
     configuration = Configuration.of(mos2, {64: "Mo", 65: "Mo", 66: "Se"})
-    reasons = check(Sample(configuration.structure(), configuration)).reasons
+    reasons = check(Sample(configuration.to_structure(), configuration)).reasons
     assert reasons == ("Mo on a site of S, which MoS2 does not allow",)
 
 
 def test_vacuum_is_measured_wherever_the_layer_lies(mos2: Host) -> None:
-    structure = Configuration.of(mos2, {}).structure()
+    structure = Configuration.of(mos2, {}).to_structure()
     z = mos2.site_cart_coords[:, 2]
     expected = mos2.lattice[2][2] - float(np.ptp(z))
     assert vacuum_angstrom(structure) == pytest.approx(expected)
@@ -82,4 +82,4 @@ def test_structures_of_the_data_are_valid(twodmd: object) -> None:
     frame = twodmd.filter(density="high").sample(40, seed=1)  # type: ignore[attr-defined]
     for row in frame.iter_rows(named=True):
         configuration = Configuration.from_key(get_host(row["host"]), row["configuration"])
-        assert check(Sample(configuration.structure(), configuration)).valid, row["id"]
+        assert check(Sample(configuration.to_structure(), configuration)).valid, row["id"]

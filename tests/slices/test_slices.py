@@ -146,24 +146,24 @@ class TestDecorations:
         rng = np.random.default_rng(3)
         for n_defects in sorted({0, 1, 2, host.n_sites // 4, host.n_sites // 2, host.n_sites - 2}):
             item = random_configuration(host, n_defects, rng)
-            assert encode_configuration(item) == encode_structure(item.structure()), item.key
+            assert encode_configuration(item) == encode_structure(item.to_structure()), item.key
 
     @pytest.mark.parametrize("empty", [0, 1, 2])
     def test_with_a_whole_sublattice_empty(self, empty: int) -> None:
         host = get_host("MoS2", (3, 3))
         item = Configuration.of(host, {host.site_index(empty, i, j): VACANCY for i in range(3) for j in range(3)})
-        assert encode_configuration(item) == encode_structure(item.structure())
+        assert encode_configuration(item) == encode_structure(item.to_structure())
 
     def test_with_antisites_that_make_the_sublattices_alike(self) -> None:
         host = get_host("BN", (2, 2))
         item = Configuration.of(host, {host.site_index(0, i, j): "N" for i in range(2) for j in range(2)})
         assert parse_slices(encode_configuration(item)).space_group == 191, "graphene's, which BN does not have"
-        assert encode_configuration(item) == encode_structure(item.structure())
+        assert encode_configuration(item) == encode_structure(item.to_structure())
 
     def test_in_the_real_cell_with_vacancies_side_by_side(self, mos2: Host) -> None:
         near = [mos2.site_index(basis, i, j) for basis in range(3) for i in range(3) for j in range(3)]
         item = Configuration.of(mos2, dict.fromkeys(near, VACANCY))
-        assert encode_configuration(item) == encode_structure(item.structure())
+        assert encode_configuration(item) == encode_structure(item.to_structure())
 
     def test_a_symmetry_image_has_the_same_space_group_and_as_many_edges(self, wse2: Host) -> None:
         rng = np.random.default_rng(5)
@@ -254,7 +254,7 @@ class TestCommand:
 
     def test_decorations_and_crystals(self, tmp_path: Path, mos2: Host) -> None:
         item = Configuration.of(mos2, {0: VACANCY, 70: "Se"})
-        mixed = Structure.from_sites(list(item.structure())[::-1])
+        mixed = Structure.from_sites(list(item.to_structure())[::-1])
         mixed.to(str(tmp_path / "mixed.vasp"), fmt="poscar")
         rock_salt().to(str(tmp_path / "salt.cif"))
         code, out, _ = self.run(tmp_path / "mixed.vasp", tmp_path / "salt.cif", "--json")
@@ -275,7 +275,7 @@ class TestCommand:
         assert [line.strip() for line in out.splitlines()] == [other["slices"].strip(), one["slices"].strip()]
 
     def test_a_relaxed_decoration_keeps_its_own_bonds_and_order(self, tmp_path: Path, mos2: Host) -> None:
-        structure = Configuration.of(mos2, {0: VACANCY}).structure()
+        structure = Configuration.of(mos2, {0: VACANCY}).to_structure()
         structure.translate_sites([5], [0, 0, 0.05], frac_coords=False)
         structure.to(str(tmp_path / "relaxed.vasp"), fmt="poscar")
         code, out, _ = self.run(tmp_path / "relaxed.vasp", "--json")
@@ -333,7 +333,7 @@ def test_fresh_decorations_and_crystals_equal_the_reference(reference: Reference
     rng = np.random.default_rng(20)
     items = [random_configuration(get_host(name), int(rng.integers(1, 20)), rng) for name in host_names()]
     crystals = [rock_salt(), diamond(), perovskite(), monolayer()]
-    expected = [text for text, _ in reference.encode([*(item.structure() for item in items), *crystals])]
+    expected = [text for text, _ in reference.encode([*(item.to_structure() for item in items), *crystals])]
     found = [*map(encode_configuration, items), *map(encode_structure, crystals)]
     assert found == expected, [item.key for item in items]
 
@@ -354,7 +354,7 @@ def test_real_structures_of_all_sets_equal_the_reference(
                 originals.append(Structure.from_str(tar.extractfile(member).read().decode(), "cif"))  # type: ignore[union-attr]
                 if len(originals) == 5:
                     break
-        expected = reference.encode([*(item.structure() for item in items), *originals])
+        expected = reference.encode([*(item.to_structure() for item in items), *originals])
         found = [*map(encode_configuration, items), *map(encode_structure, originals)]
         assert found == [text for text, _ in expected]
         compared += len(found)

@@ -15,7 +15,7 @@ from defectgen.llm.decode.generator import Request, Sampling
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.train.finetune_config import DesignMetricSettings
 from defectgen.tasks.defect.defect_task import BY_SURROGATE, LEVEL_PAIR, VALUES_BY, DefectTask
-from defectgen.tasks.defect.encodings import PROMPT_VERSIONS
+from defectgen.tasks.defect.encodings import ENCODINGS
 
 if TYPE_CHECKING:  # polars and what else scoring needs is loaded with a scorer only
     from defectgen.score.protocol import Scorer
@@ -73,7 +73,7 @@ class DesignMetric:
             DefectgenError: a surrogate that cannot be loaded.
         """
         encoding = manifest["settings"].get("encoding")
-        if encoding not in PROMPT_VERSIONS or not all("configuration" in record for record in validation):
+        if encoding not in ENCODINGS or not all("configuration" in record for record in validation):
             raise UsageError("the design metric needs records of the defect task.", "Set design.targets=0.")
         both = [record for record in validation if set(LEVEL_PAIR) <= set(record["values"])]
         if len(both) < settings.targets:

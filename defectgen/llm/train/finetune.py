@@ -18,13 +18,13 @@ from transformers import PrinterCallback, TrainerState
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import (
-    INSTALLED_PROMPTS,
     LORA_CONFIG,
     METADATA,
     MODEL_CARD,
     TRAINING_CONFIGURATIONS,
     WEIGHTS,
     AdapterCard,
+    installed_prompt_version,
     make_card,
     read_adapter,
     record_identity,
@@ -282,7 +282,7 @@ def read_manifest(data: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         manifest["data_sha256"], manifest["settings"]
-        installed = INSTALLED_PROMPTS[manifest["settings"]["encoding"]]
+        installed = installed_prompt_version(manifest["settings"]["encoding"])
         version = manifest["prompt_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise DefectgenError(f"{path} is damaged ({error}).", "Make the records again.") from error

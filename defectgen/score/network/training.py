@@ -105,13 +105,13 @@ class TrainSettings:
         seed: of weights and order.
     """
 
-    passes: float = 60
+    passes: float = 45
     crowded: int = 32
     sparse: int = 64
     few: int = 3
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.1
-    dropout: float = 0.0
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    dropout: float = 0.1
     seed: int = 42
 
 

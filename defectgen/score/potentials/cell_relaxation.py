@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from defectgen.one_line import OneLine
 from defectgen.score.potentials.potential import EV_PER_ANGSTROM3_IN_GPA, Potential, require_known
 from defectgen.score.potentials.relaxation import CONVERGED, EXPLODED, NOT_CONVERGED, TOO_CLOSE, careful_fire
 
@@ -35,8 +36,8 @@ MAX_VOLUME_RATIO = 3.0
 CELL_EXPLODED = "cell exploded"
 
 
-@dataclass(frozen=True)
-class CrystalRelaxation:
+@dataclass(frozen=True, repr=False)
+class CrystalRelaxation(OneLine):
     """The outcome of one relaxation of atoms and cell.
 
     Attributes:

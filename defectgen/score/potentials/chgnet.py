@@ -18,6 +18,7 @@ import numpy as np
 
 from defectgen.errors import DefectgenError
 from defectgen.extras import import_extra
+from defectgen.one_line import OneLine
 from defectgen.score.potentials.potential import EV_PER_ANGSTROM3_IN_GPA, Evaluation
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ UNKNOWN = frozenset({"Po", "At", "Rn", "Fr", "Ra"})
 STRUCTURES_A_BATCH = 4
 
 
-@dataclass(frozen=True)
-class CHGNet:
+@dataclass(frozen=True, repr=False)
+class CHGNet(OneLine):
     """A loaded CHGNet; a `defectgen.score.potentials.potential.Potential`.
 
     Attributes:

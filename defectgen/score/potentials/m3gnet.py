@@ -17,6 +17,7 @@ import numpy as np
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.extras import import_extra
+from defectgen.one_line import OneLine
 from defectgen.score.potentials.potential import EV_PER_ANGSTROM3_IN_GPA, Evaluation
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ CHECK_TOLERANCE_EV = 0.1
 ATOMS_A_BATCH = 400
 
 
-@dataclass(frozen=True)
-class M3GNet:
+@dataclass(frozen=True, repr=False)
+class M3GNet(OneLine):
     """A loaded and checked M3GNet; a `defectgen.score.potentials.potential.Potential`.
 
     Attributes:
@@ -198,7 +199,7 @@ def known_errors_ev(potential: M3GNet) -> dict[str, float]:
     solids = {
         "NaCl": rocksalt("Na", "Cl", 5.6916),
         "MgO": rocksalt("Mg", "O", 4.2558),
-        "MoS2": Configuration.of(get_host("MoS2", (1, 1)), {}).structure(),
+        "MoS2": Configuration.of(get_host("MoS2", (1, 1)), {}).to_structure(),
         "Si": Structure(_face_centred(5.469), ["Si", "Si"], [[0.0, 0.0, 0.0], [0.25, 0.25, 0.25]]),
     }
     found = potential.evaluate(list(solids.values()))

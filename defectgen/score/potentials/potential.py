@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.errors import UsageError
 from defectgen.io.structures import atoms_problem
+from defectgen.one_line import OneLine
 from defectgen.score.protocol import Sample, uncertainty_column
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class Potential(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class PotentialScorer:
+@dataclass(frozen=True, repr=False)
+class PotentialScorer(OneLine):
     """A potential as a `defectgen.score.protocol.StructureScorer`.
 
     Attributes:
@@ -91,7 +92,7 @@ class PotentialScorer:
 
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
         """See `defectgen.score.protocol.Scorer.score`; of the unrelaxed cells."""
-        return self.score_samples([Sample(c.structure(), c) for c in configurations])
+        return self.score_samples([Sample(c.to_structure(), c) for c in configurations])
 
     def score_samples(self, samples: Sequence[Sample]) -> pl.DataFrame:
         """Energies, largest force and largest stress of atoms as they are.
@@ -132,7 +133,7 @@ class PotentialScorer:
     def pristine_energy_ev(self, host: Host) -> float:
         """Energy of the pristine supercell at its own geometry, from one unit cell."""
         if host not in self._pristine_ev:
-            cell = Configuration.of(replace(host, supercell=(1, 1)), {}).structure()
+            cell = Configuration.of(replace(host, supercell=(1, 1)), {}).to_structure()
             require_known(cell, self.potential)
             n_cells = host.supercell[0] * host.supercell[1]
             self._pristine_ev[host] = n_cells * self.potential.evaluate([cell])[0].energy_ev

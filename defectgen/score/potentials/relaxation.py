@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from defectgen.one_line import OneLine
 from defectgen.score.potentials.potential import Potential, require_known
 from defectgen.score.validity import closest_pair, n_pieces
 
@@ -29,8 +30,8 @@ CONVERGED, NOT_CONVERGED = "converged", "not converged"
 EXPLODED, TOO_CLOSE, BROKEN = "energy exploded", "atoms too close", "layer broke"
 
 
-@dataclass(frozen=True)
-class Relaxation:
+@dataclass(frozen=True, repr=False)
+class Relaxation(OneLine):
     """The outcome of one relaxation.
 
     Attributes:

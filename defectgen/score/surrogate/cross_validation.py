@@ -10,7 +10,6 @@ import polars as pl
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import UsageError
 from defectgen.score.surrogate.evaluation import PER_SITE, predict_labelled
-from defectgen.score.surrogate.host_models import MAGNETIZATION
 from defectgen.score.surrogate.training import fit_surrogate
 
 VALIDATION_SHARE = 8
@@ -64,5 +63,5 @@ def cross_validate(
         surrogate = fit_surrogate(split, seed, threads=threads, advance=advance)
         parts.append(predict_labelled(surrogate, frame.filter(folds == fold)))
     sets = pl.Enum(frame["set"].unique(maintain_order=True))
-    properties = pl.Enum([*COLUMNS, MAGNETIZATION, PER_SITE])
+    properties = pl.Enum([*COLUMNS, PER_SITE])
     return pl.concat(parts).sort(pl.col("set").cast(sets), pl.col("property").cast(properties), "id")

@@ -10,9 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, get_host
-from defectgen.core.properties import COLUMNS
+from defectgen.core.properties import COLUMNS, USUAL, unit_suffix
 from defectgen.score.protocol import Scorer, uncertainty_column
-from defectgen.score.surrogate.host_models import MAGNETIZATION, MAGNETIZATION_UNCERTAINTY
 
 CLOSE_EV = 0.02
 """Error up to which a prediction counts as close, the metric of the IDAO 2022 challenge."""
@@ -43,8 +42,9 @@ def predict_labelled(scorer: Scorer, frame: pl.DataFrame) -> pl.DataFrame:
         host = get_host(rows["host"][0], rows["supercell"][0])
         scored = scorer.score([Configuration.from_key(host, key) for key in rows["configuration"]])
         columns = {column: (column, uncertainty_column(column), 1.0) for column in COLUMNS}
-        if MAGNETIZATION in scored.columns and scored[MAGNETIZATION].null_count() < len(rows):
-            columns[MAGNETIZATION] = (MAGNETIZATION, MAGNETIZATION_UNCERTAINTY, 1.0)
+        for column in columns.keys() - set(USUAL):
+            if column in scored.columns and scored[column].null_count() == len(rows):
+                del columns[column]
         sizes = np.maximum(rows["n_defects"].to_numpy(), 1)
         columns[PER_SITE] = ("formation_energy_ev", uncertainty_column("formation_energy_ev"), sizes)
         for column, (source, width, size) in columns.items():
@@ -76,12 +76,13 @@ def metrics(predictions: pl.DataFrame) -> Metrics:
         For each set and property: ``n`` rows with a label, ``n_failed`` of them without a prediction,
         ``mae_mev``, ``rmse_mev`` and ``r2`` over the others, ``within_20_mev`` (share with an error of
         at most 20 meV) and ``coverage_90`` (share of true values in the interval), both over all n: a
-        failure counts as a miss. The magnetization has ``mae_mu_b`` and ``rmse_mu_b``, and no ``within_20_mev``.
+        failure counts as a miss. Other units than eV have e.g. ``mae_mu_b`` and ``rmse_mu_b``, and no
+        ``within_20_mev``.
     """
     results: Metrics = {}
     for (name, column), rows in predictions.group_by("set", "property", maintain_order=True):
         true, predicted, width = (_array(rows[key]) for key in NUMBERS)
-        results.setdefault(str(name), {})[str(column)] = _metrics(true, predicted, width, column == MAGNETIZATION)
+        results.setdefault(str(name), {})[str(column)] = _metrics(true, predicted, width, unit_suffix(str(column)))
     return results
 
 
@@ -107,12 +108,12 @@ def _array(values: pl.Series) -> NDArray[np.float64]:
 
 
 def _metrics(
-    true: NDArray[np.float64], predicted: NDArray[np.float64], width: NDArray[np.float64], is_moment: bool
+    true: NDArray[np.float64], predicted: NDArray[np.float64], width: NDArray[np.float64], suffix: str
 ) -> dict[str, Any]:
     error = predicted - true
     done = ~np.isnan(error)
     spread = float(np.sum((true[done] - true[done].mean()) ** 2)) if done.any() else 0.0
-    unit, scale = ("mu_b", 1.0) if is_moment else ("mev", 1e3)
+    unit, scale = ("mev", 1e3) if suffix == "ev" else (suffix, 1.0)
     found: dict[str, Any] = {
         "n": len(true),
         "n_failed": len(true) - int(done.sum()),
@@ -121,4 +122,4 @@ def _metrics(
         "r2": 1 - float(np.sum(error[done] ** 2)) / spread if spread > 0 else None,
         "coverage_90": float(np.mean(np.abs(error) <= width)) if np.isfinite(width).any() else None,
     }
-    return found if is_moment else {**found, "within_20_mev": float(np.mean(np.abs(error) <= CLOSE_EV))}
+    return found if suffix != "ev" else {**found, "within_20_mev": float(np.mean(np.abs(error) <= CLOSE_EV))}

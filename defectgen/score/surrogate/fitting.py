@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
 from defectgen.score.surrogate.gaussian_process import find_weights
 from defectgen.score.surrogate.high_density import ENERGY, DenseModel, DenseModels, TrainingRows, tree_features
-from defectgen.score.surrogate.host_models import TARGETS
+from defectgen.score.surrogate.host_models import learnt_columns
 from defectgen.score.surrogate.labelled_rows import LabelledRows
 from defectgen.score.surrogate.linear import CANDIDATES, LinearSettings, fit_linear
 from defectgen.score.surrogate.low_density import OTHER, SparseModel, tree_columns
@@ -103,7 +103,7 @@ def half_widths(predicted: Mapping[str, Array], rows: LabelledRows) -> dict[str,
     """
     labels = np.array([item.label for item in rows.configurations])
     widths: dict[str, dict[str, float]] = {}
-    for column in (name for name in TARGETS if name in predicted):
+    for column in (name for name in learnt_columns() if name in predicted):
         errors = np.abs(predicted[column] - rows.values[column])
         known = ~np.isnan(errors)
         names, counts = np.unique(labels[known], return_counts=True)
@@ -136,7 +136,7 @@ def fit_dense(
     everything = training.decorations
     kernels = {form: training.kernels(form, everything, everything) for form in (ENERGY, "")}
     models = {}
-    for column in TARGETS:
+    for column in learnt_columns():
         if rows.learnable(column, MIN_TRAIN_ROWS):
             values = rows.values[column]
             if low is not None:

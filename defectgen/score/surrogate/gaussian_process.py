@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular  # type: ignore[import-untyped]
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 
+from defectgen.one_line import OneLine
+
 Array = NDArray[np.float64]
 
 MAX_STEPS = 60
@@ -93,8 +95,8 @@ def find_weights(kernels: Array, noise: Array, prior: Array, target: Array) -> W
     return Weights(tuple((weights[:m] / size).tolist()), tuple((weights[m:] / typical).tolist()), mean, scale)
 
 
-@dataclass(frozen=True, eq=False)
-class GaussianProcess:
+@dataclass(frozen=True, eq=False, repr=False)
+class GaussianProcess(OneLine):
     """A process conditioned on n training rows.
 
     Attributes:

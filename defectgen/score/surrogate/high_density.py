@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
+from defectgen.one_line import OneLine
 from defectgen.score.surrogate.environments import Decorations
 from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights
 from defectgen.score.surrogate.kernels import LevelScales, energy_kernels, level_kernels
@@ -39,8 +40,8 @@ PRIOR = 10.0
 """Spread of the linear part of the energy in units of the spread of the training values."""
 
 
-@dataclass(frozen=True)
-class DenseModel:
+@dataclass(frozen=True, repr=False)
+class DenseModel(OneLine):
     """One property.
 
     Attributes:
@@ -62,8 +63,8 @@ class DenseModel:
     error: float
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingRows:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainingRows(OneLine):
     """What the processes are conditioned on.
 
     Attributes:
@@ -116,8 +117,8 @@ class TrainingRows:
         return GaussianProcess.given(model.weights, kernels[:, pick[0], pick[1]], noise, prior, np.array(model.target))
 
 
-@dataclass(frozen=True, eq=False)
-class DenseModels:
+@dataclass(frozen=True, eq=False, repr=False)
+class DenseModels(OneLine):
     """All properties of one host at high density.
 
     Attributes:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core import VACANCY, Configuration, Host, get_host
+from defectgen.core.properties import COLUMNS, MAGNETIZATION, unit_suffix
 from defectgen.score.surrogate.features import kind_names
 from defectgen.score.surrogate.high_density import DenseModels
 from defectgen.score.surrogate.low_density import SparseModels
@@ -18,20 +19,15 @@ from defectgen.score.surrogate.low_density import SparseModels
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
-MAGNETIZATION = "total_magnetization_mu_b"
-"""Modulus of the magnetization of the cell in Bohr magnetons, learnt where the labels are not all the same."""
-
-MAGNETIZATION_UNCERTAINTY = "total_magnetization_uncertainty_mu_b"
-
-TARGETS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev", "fermi_level_ev", MAGNETIZATION)
-"""The properties that are learnt; the energy per atom follows from the formation energy."""
+PER_ATOM = "energy_per_atom_ev"
+"""The property that is not learnt: it follows from the formation energy."""
 
 GAP = ("homo_ev", "lumo_ev", "band_gap_ev")
 
 Values = dict[str, NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HostModels:
     """The models of one host at one density.
 
@@ -64,6 +60,10 @@ class HostModels:
     covered: Mapping[str, tuple[float, float]]
     level_scale: Mapping[str, Any] | None
 
+    def __repr__(self) -> str:
+        rows, size = sum(self.labels.values()), f"{self.host} {self.supercell}"
+        return f"HostModels({size}, {self.density} density: {type(self.models).__name__} of {rows} structures)"
+
     @cached_property
     def core_host(self) -> Host:
         """The pristine supercell."""
@@ -92,8 +92,8 @@ class HostModels:
             kinds = [item.kinds for item in configurations]
             counts = np.array([[found[kind] for kind in order] for found in kinds]).reshape(-1, len(order))
             reference = self.energy_weights_ev[0] + counts @ np.array(self.energy_weights_ev[1:])
-            values["energy_per_atom_ev"] = (values["formation_energy_ev"] + reference) / n_atoms
-            widths["energy_per_atom_ev"] = widths["formation_energy_ev"] / n_atoms
+            values[PER_ATOM] = (values["formation_energy_ev"] + reference) / n_atoms
+            widths[PER_ATOM] = widths["formation_energy_ev"] / n_atoms
         return values, widths
 
     def in_domain(self, configuration: Configuration, label: str) -> bool:
@@ -144,6 +144,11 @@ class HostModels:
         )
 
 
+def learnt_columns() -> tuple[str, ...]:
+    """The properties that are learnt where there are labels, in their order."""
+    return tuple(column for column in COLUMNS if column != PER_ATOM)
+
+
 def reconciled(values: Mapping[str, NDArray[np.float64]], errors: Mapping[str, float]) -> Values:
     """HOMO, LUMO and gap moved as little as possible so that gap = LUMO - HOMO.
 
@@ -159,7 +164,8 @@ def reconciled(values: Mapping[str, NDArray[np.float64]], errors: Mapping[str, f
 
 def file_name(host: str, density: str, column: str) -> str:
     """The file that holds the trees of a property."""
-    return f"{host}-{density}-{column.removesuffix('_ev').replace('_', '-')}.cbm"
+    name = column.removesuffix("_ev") if unit_suffix(column) == "ev" else column
+    return f"{host}-{density}-{name.replace('_', '-')}.cbm"
 
 
 def n_vacancies(configuration: Configuration) -> int:

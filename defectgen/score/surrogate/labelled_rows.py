@@ -11,8 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host, get_host
+from defectgen.one_line import OneLine
 from defectgen.score.surrogate.features import Features, describe
-from defectgen.score.surrogate.host_models import TARGETS
+from defectgen.score.surrogate.host_models import learnt_columns
 
 ENERGIES = ("energy_ev", "energy_per_atom_ev")
 
@@ -20,8 +21,8 @@ CONSTANT = 1e-6
 """Labels that differ by less are all the same: there is nothing to learn."""
 
 
-@dataclass(frozen=True, eq=False)
-class LabelledRows:
+@dataclass(frozen=True, eq=False, repr=False)
+class LabelledRows(OneLine):
     """Configurations of one set with their values.
 
     Attributes:
@@ -39,8 +40,10 @@ class LabelledRows:
         """Rows of one set, in their order."""
         host = get_host(frame["host"][0], frame["supercell"][0])
         items = tuple(Configuration.from_key(host, key) for key in frame["configuration"])
-        columns = [frame[column].cast(pl.Float64).fill_null(np.nan) for column in (*TARGETS, *ENERGIES)]
-        return cls(host, items, {column.name: np.asarray(column.to_numpy()) for column in columns})
+        values = {column: np.full(len(items), np.nan) for column in (*learnt_columns(), *ENERGIES)}
+        for column in values.keys() & set(frame.columns):
+            values[column] = np.asarray(frame[column].cast(pl.Float64).fill_null(np.nan).to_numpy())
+        return cls(host, items, values)
 
     def __len__(self) -> int:
         return len(self.configurations)

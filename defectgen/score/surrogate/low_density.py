@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
+from defectgen.one_line import OneLine
 from defectgen.score.surrogate.features import Features, describe
 from defectgen.score.surrogate.linear import LinearModel
 from defectgen.score.trees import predict_trees
@@ -24,8 +25,8 @@ OTHER = "other"
 """Group of the labels that have too few validation rows for a half-width of their own."""
 
 
-@dataclass(frozen=True)
-class SparseModel:
+@dataclass(frozen=True, repr=False)
+class SparseModel(OneLine):
     """A property as the sum of a linear model and trees, either of which may be absent.
 
     Attributes:
@@ -51,8 +52,8 @@ def tree_columns(features: Features) -> NDArray[np.float64]:
     return np.hstack([features.counts, np.nan_to_num(features.listed, nan=FAR), features.symmetry])
 
 
-@dataclass(frozen=True)
-class SparseModels:
+@dataclass(frozen=True, repr=False)
+class SparseModels(OneLine):
     """All properties of one host at low density.
 
     Attributes:

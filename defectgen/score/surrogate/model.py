@@ -13,17 +13,11 @@ import numpy as np
 import polars as pl
 
 from defectgen.core import Configuration, host_names, parse_label
-from defectgen.core.properties import COLUMNS
+from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.metadata import read_metadata
 from defectgen.score.protocol import uncertainty_column
-from defectgen.score.surrogate.host_models import (
-    MAGNETIZATION,
-    MAGNETIZATION_UNCERTAINTY,
-    TARGETS,
-    HostModels,
-    file_name,
-)
+from defectgen.score.surrogate.host_models import HostModels, file_name
 from defectgen.score.trees import load_trees
 
 if TYPE_CHECKING:
@@ -33,11 +27,27 @@ FORMAT_VERSION = 2
 METADATA = "surrogate.json"
 SEEN = "seen.txt"
 DENSITIES = ("low", "high")
+ADVICE = "Train one with: defectgen surrogate train --data DIR -o MODEL"
 
 
 def default_surrogate_dir() -> Path:
     """The trained surrogate that comes with the package."""
     return Path(__file__).parents[2] / "models" / "surrogate"
+
+
+def trained_defects(folder: Path) -> dict[str, int]:
+    """For each host of a surrogate the largest number of defects in a training row; no model is loaded.
+
+    Raises:
+        DefectgenError: no surrogate in the folder, or damaged metadata.
+    """
+    most: dict[str, int] = {}
+    try:
+        for part in read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", ADVICE)["parts"]:
+            most[part["host"]] = max(int(part["defects_range"][1]), most.get(part["host"], 0))
+    except (LookupError, TypeError, ValueError) as error:
+        raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
+    return most
 
 
 def digest(host: str, key: str) -> str:
@@ -54,7 +64,7 @@ def _is_within(label: str, labels: tuple[str, ...]) -> bool:
 def _trees(folder: Path, part: Mapping[str, Any]) -> dict[str, CatBoostRegressor]:
     """The trees of a part by column."""
     models = part["models"]["models"]
-    wanted = [column for column, model in models.items() if column in TARGETS and model["trees"]]
+    wanted = [column for column, model in models.items() if model["trees"]]
     if part["density"] not in DENSITIES or part["host"] not in host_names():
         raise ValueError(f"no such part: {part['host']} {part['density']}")
     return {column: load_trees(folder / file_name(part["host"], part["density"], column)) for column in wanted}
@@ -84,7 +94,7 @@ def _check_files(folder: Path, expected: object) -> None:
             raise DefectgenError(f"{folder / name} {wrong}.", "Get the folder again, or train a new surrogate.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Surrogate:
     """Trained models of several hosts; a `defectgen.score.protocol.Scorer`.
 
@@ -101,6 +111,9 @@ class Surrogate:
     metadata: Mapping[str, Any]
     seen: frozenset[str]
 
+    def __repr__(self) -> str:
+        return f"Surrogate({len(self.parts)} parts for {', '.join(self.hosts)}, {len(self.seen)} structures seen)"
+
     @classmethod
     def load(cls, folder: Path | None = None) -> Surrogate:
         """The surrogate in a folder, by default the one that comes with the package.
@@ -109,8 +122,7 @@ class Surrogate:
             DefectgenError: a missing or damaged file, or another format.
         """
         folder = default_surrogate_dir() if folder is None else Path(folder)
-        advice = "Train one with: defectgen surrogate train --data DIR -o MODEL"
-        metadata = read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", advice)
+        metadata = read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", ADVICE)
         _check_files(folder, metadata.get("files"))
         seen = (folder / SEEN).read_text(encoding="ascii", errors="replace").split()
         try:
@@ -152,9 +164,9 @@ class Surrogate:
         return digest(host, key) in self.seen
 
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
-        """See `defectgen.score.protocol.Scorer.score`; the magnetization of the cell is there too.
+        """See `defectgen.score.protocol.Scorer.score`.
 
-        It and its uncertainty are in Bohr magnetons, null where the training data has no magnetic cells.
+        Values of a property are null where the training data had none, or only one: no magnetic cells, say.
         """
         rows: dict[tuple[str, str], list[int]] = {}
         parts: dict[tuple[str, str], HostModels] = {}
@@ -167,7 +179,8 @@ class Surrogate:
             parts[part.host, part.density] = part
             rows.setdefault((part.host, part.density), []).append(row)
         n = len(configurations)
-        names = (*COLUMNS, MAGNETIZATION)
+        learnt = {*USUAL, MAGNETIZATION, *(column for part in self.parts for column in part.models.models)}
+        names = [column for column in COLUMNS if column in learnt]
         values = {name: np.full(n, np.nan) for name in names}
         widths = {name: np.full(n, np.nan) for name in names}
         known = np.zeros(n, dtype=bool)
@@ -176,14 +189,13 @@ class Surrogate:
             named = [labels[row] for row in rows[key]]
             predicted, half = part.score(chosen, named)
             for name in predicted:
-                values[name][rows[key]] = predicted[name]
-                widths[name][rows[key]] = half[name]
+                if name in values:
+                    values[name][rows[key]], widths[name][rows[key]] = predicted[name], half[name]
             known[rows[key]] = [part.in_domain(item, label) for item, label in zip(chosen, named, strict=True)]
         columns = {}
         for name in names:
             columns[name] = pl.Series(values[name]).fill_nan(None)
-            width = MAGNETIZATION_UNCERTAINTY if name == MAGNETIZATION else uncertainty_column(name)
-            columns[width] = pl.Series(widths[name]).fill_nan(None)
+            columns[uncertainty_column(name)] = pl.Series(widths[name]).fill_nan(None)
         return pl.DataFrame({**columns, "in_domain": known})
 
     @cached_property

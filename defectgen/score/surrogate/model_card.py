@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from defectgen.core.properties import BY_COLUMN
+from defectgen.core.properties import BY_COLUMN, MAGNETIZATION, unit_suffix
 from defectgen.score.surrogate.evaluation import PER_SITE
-from defectgen.score.surrogate.host_models import MAGNETIZATION
 
 TITLES = {PER_SITE: "E_form per site", MAGNETIZATION: "magnetization"}
 
@@ -60,7 +59,8 @@ def model_card(metadata: Mapping[str, Any]) -> str:
     for name, found in metadata["errors"]["test"].items():
         for column, values in found.items():
             title = TITLES.get(column) or BY_COLUMN[column].title
-            error = values["mae_mu_b"] if column == MAGNETIZATION else values["mae_mev"]
+            suffix = unit_suffix(column)
+            error = values["mae_mev" if suffix == "ev" else f"mae_{suffix}"]
             cells = [name, title, _number(error), str(values["n"])]
             cells += [_share(values.get("within_20_mev")), _share(values["coverage_90"])]
             lines.append(f"| {' | '.join(cells)} |")

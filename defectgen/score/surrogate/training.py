@@ -20,7 +20,7 @@ from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.evaluation import evaluate
 from defectgen.score.surrogate.fitting import Choice, FitSettings, choose_sparse, fit_dense, fit_sparse, half_widths
 from defectgen.score.surrogate.high_density import DenseModels
-from defectgen.score.surrogate.host_models import GAP, TARGETS, HostModels, file_name, reconciled
+from defectgen.score.surrogate.host_models import GAP, PER_ATOM, HostModels, file_name, learnt_columns, reconciled
 from defectgen.score.surrogate.labelled_rows import LabelledRows
 from defectgen.score.surrogate.low_density import SparseModels
 from defectgen.score.surrogate.model import FORMAT_VERSION, METADATA, SEEN, digest, file_hashes
@@ -158,7 +158,7 @@ def _train_sparse(
     train, validation = (LabelledRows.of(members.filter(split=name).sort("id")) for name in ("train", "validation"))
     choices: dict[str, Choice] = {}
     models = {}
-    for column in TARGETS:
+    for column in learnt_columns():
         if train.learnable(column, MIN_TRAIN_ROWS):
             choices[column], models[column] = choose_sparse(column, train, validation, settings)
         advance(1)
@@ -216,7 +216,7 @@ def _assemble(
 
 
 def _covered(values: Mapping[str, NDArray[np.float64]]) -> dict[str, tuple[float, float]]:
-    names = (*TARGETS, "energy_per_atom_ev")
+    names = (*learnt_columns(), PER_ATOM)
     known = {name: values[name][~np.isnan(values[name])] for name in names}
     return {name: (float(v.min()), float(v.max())) for name, v in known.items() if len(v)}
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
-from defectgen.core.properties import COLUMNS
-from defectgen.tasks.defect import encodings
-from defectgen.tasks.defect.encodings import Encoding
+from defectgen.core.properties import COLUMNS, USUAL
+from defectgen.tasks.defect.encodings import Encoding, get_encoding, kinds_of
 from defectgen.tasks.defect.wording import PLAIN, Writing, draw_writing
 from defectgen.tasks.grammar import Grammar
 
@@ -26,19 +25,26 @@ class DefectTask:
     """The defect task in one encoding.
 
     Attributes:
-        encoding: ``edits``, ``symbols`` or ``crystal``.
+        encoding: name of a `defectgen.tasks.defect.encodings.Encoding`.
         pair_share: share of records that ask for HOMO and LUMO and nothing else; the others ask
             for a random subset of one to all properties at hand, small subsets more often.
         kinds_share: share of records that name the kinds of defects to make.
         plain_share: share of records that state no property: what guidance compares with.
         cartesian: coordinates of the long encodings in angstrom instead of fractions of the cell.
+        properties: columns of the properties that records may state.
     """
 
-    encoding: Encoding = "edits"
+    encoding: str = "edits"
     pair_share: float = 0.6
     kinds_share: float = 0.2
     plain_share: float = 0.05
     cartesian: bool = False
+    properties: tuple[str, ...] = USUAL
+
+    @property
+    def form(self) -> Encoding:
+        """The encoding itself."""
+        return get_encoding(self.encoding)
 
     @property
     def plain(self) -> Writing:
@@ -47,7 +53,7 @@ class DefectTask:
 
     def draw_writing(self, configuration: Configuration, rng: np.random.Generator) -> Writing:
         """A random wording for one record; see `defectgen.tasks.defect.wording`."""
-        if self.encoding == "edits":
+        if not self.form.has_coordinates:
             return PLAIN
         return draw_writing(configuration.host, frozenset(configuration.kinds), self.cartesian, rng)
 
@@ -55,8 +61,8 @@ class DefectTask:
         self, available: Mapping[str, float | None], configuration: Configuration, rng: np.random.Generator
     ) -> tuple[dict[str, float], tuple[str, ...]]:
         """Properties and kinds that one record states, drawn at random from those available."""
-        present = [column for column in COLUMNS if available.get(column) is not None]
-        kinds = encodings.kinds_of(configuration) if rng.random() < self.kinds_share else ()
+        present = [c for c in COLUMNS if c in self.properties and available.get(c) is not None]
+        kinds = kinds_of(configuration) if rng.random() < self.kinds_share else ()
         if not present or rng.random() < self.plain_share:
             return {}, kinds
         if rng.random() < self.pair_share and set(LEVEL_PAIR) <= set(present):
@@ -70,15 +76,13 @@ class DefectTask:
     def prompt(
         self, host: Host, values: Mapping[str, float], kinds: tuple[str, ...] = (), writing: Writing | None = None
     ) -> str:
-        return encodings.write_prompt(self.encoding, host, values, kinds, writing or self.plain)
+        return self.form.prompt(host, values, kinds, writing or self.plain)
 
     def completion(self, configuration: Configuration, writing: Writing | None = None) -> str:
-        return encodings.write_completion(self.encoding, configuration, writing or self.plain)
+        return self.form.completion(configuration, writing or self.plain)
 
     def grammar(self, host: Host, max_defects: int, *, min_defects: int = 1, kinds: tuple[str, ...] = ()) -> Grammar:
-        return encodings.make_grammar(
-            self.encoding, host, max_defects, min_defects=min_defects, kinds=kinds, writing=self.plain
-        )
+        return self.form.grammar(host, max_defects, min_defects=min_defects, kinds=kinds, writing=self.plain)
 
     def parse(self, host: Host, text: str, writing: Writing | None = None) -> Configuration:
-        return encodings.parse_completion(self.encoding, host, text, writing or self.plain)
+        return self.form.parse(host, text, writing or self.plain)

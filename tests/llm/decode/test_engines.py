@@ -11,7 +11,7 @@ import pytest
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import METADATA, WEIGHTS
 from defectgen.llm.decode.engines import load_generator
-from defectgen.tasks.defect.encodings import PROMPT_VERSIONS
+from defectgen.tasks.defect.encodings import get_encoding
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def adapter(tiny_model_dir: Path, tmp_path: Path) -> Path:
     card = {
         "base_model": str(tiny_model_dir),
         "encoding": "edits",
-        "prompt_version": PROMPT_VERSIONS["edits"],
+        "prompt_version": get_encoding("edits").version,
         "hosts": ["MoS2"],
         "max_defects": {"MoS2": 3},
         "covered_ev": {},

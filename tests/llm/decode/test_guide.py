@@ -16,12 +16,12 @@ from defectgen.llm.decode.token_grammar import TokenGrammar
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.tokens import prompt_ids
 from defectgen.tasks.defect.defect_task import DefectTask
-from defectgen.tasks.defect.encodings import ENCODINGS, Encoding
+from defectgen.tasks.defect.encodings import ENCODINGS
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("name", ["MoS2", "BN", "P"])
-def test_grammars_survive_the_way_to_another_process(encoding: Encoding, name: str) -> None:
+def test_grammars_survive_the_way_to_another_process(encoding: str, name: str) -> None:
     task = DefectTask(encoding)
     grammar = task.grammar(get_host(name, (3, 4)), 4, min_defects=2, kinds=("vacancy",))
     back = unpack_grammar(pack_grammar(grammar))
@@ -44,7 +44,7 @@ def test_a_grammar_that_cannot_be_written_is_refused() -> None:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("sampling", [Sampling(0.0), Sampling(1.3), Sampling(0.9, top_p=0.7)])
 def test_token_by_token_equals_the_engine_that_skips(
-    tiny_generator: TransformersGenerator, encoding: Encoding, sampling: Sampling
+    tiny_generator: TransformersGenerator, encoding: str, sampling: Sampling
 ) -> None:
     """A plain loop of one forward pass a token, led by the guide, gives the same texts and likelihoods."""
     host, task = get_host("MoS2", (2, 2)), DefectTask(encoding)

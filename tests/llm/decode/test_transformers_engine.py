@@ -16,10 +16,10 @@ from defectgen.llm.decode.token_grammar import Cursor, TokenGrammar
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.tokens import piece_ids, prompt_ids
 from defectgen.tasks.defect.defect_task import DefectTask
-from defectgen.tasks.defect.encodings import ENCODINGS, Encoding
+from defectgen.tasks.defect.encodings import ENCODINGS
 
 
-def request(host: Host, n: int, *, encoding: Encoding = "edits", most: int = 3, seed: int = 1) -> Request:
+def request(host: Host, n: int, *, encoding: str = "edits", most: int = 3, seed: int = 1) -> Request:
     task = DefectTask(encoding)
     prompt = task.prompt(host, {"homo_ev": 0.05, "lumo_ev": 1.15})
     return Request(prompt, task.grammar(host, most), n, seed, plain=task.prompt(host, {}))
@@ -38,7 +38,7 @@ def test_ten_thousand_completions_of_an_untrained_model_are_valid(tiny_generator
 
 
 @pytest.mark.parametrize("encoding", ["symbols", "crystal"])
-def test_written_out_encodings_are_valid_too(tiny_generator: TransformersGenerator, encoding: Encoding) -> None:
+def test_written_out_encodings_are_valid_too(tiny_generator: TransformersGenerator, encoding: str) -> None:
     host, task = get_host("MoS2", (4, 4)), DefectTask(encoding)
     completions = list(tiny_generator.generate([request(host, 6, encoding=encoding)], Sampling(temperature=1.5)))
     assert len(completions) == 6
@@ -48,7 +48,7 @@ def test_written_out_encodings_are_valid_too(tiny_generator: TransformersGenerat
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_log_likelihood_is_that_of_a_plain_forward_pass(tiny_generator: Any, encoding: Encoding) -> None:
+def test_log_likelihood_is_that_of_a_plain_forward_pass(tiny_generator: Any, encoding: str) -> None:
     host = get_host("MoS2", (3, 3))
     asked = request(host, 5, encoding=encoding)
     tokenizer, model = tiny_generator.tokenizer, tiny_generator.model

@@ -13,7 +13,7 @@ import torch
 from training_runs import config
 from transformers import Trainer
 
-from defectgen.core.properties import COLUMNS
+from defectgen.core.properties import COLUMNS, USUAL
 from defectgen.data.records import RecordSettings, build_data
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_dataset
@@ -52,7 +52,7 @@ def test_training_lowers_the_loss_and_saves_a_usable_adapter(
     card = read_adapter(tmp_path / "adapter")
     assert card.encoding == "edits"
     assert card.hosts == ("MoS2", "WSe2")
-    assert set(card.covered_ev["MoS2"]) == set(COLUMNS)
+    assert set(card.covered_ev["MoS2"]) == set(USUAL)
     train = {json.loads(line)["configuration"] for line in (records / "train.jsonl").read_text().splitlines()}
     assert set().union(*training_configurations(tmp_path / "adapter").values()) == train
     generator, _ = TransformersGenerator.from_adapter(tmp_path / "adapter", "float32")

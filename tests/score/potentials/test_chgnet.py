@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.score.potentials.chgnet import MP2020_ANION_SHIFTS_EV, CHGNet, load_chgnet
 from defectgen.score.potentials.potential import PotentialScorer
 
-pytest.importorskip("chgnet", reason="CHGNet needs the chgnet extra")
+pytestmark = pytest.mark.skipif(find_spec("chgnet") is None, reason="CHGNet needs the chgnet extra")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def test_the_calculator_is_silent_and_agrees(loaded: CHGNet, capsys: pytest.Capt
 
     from defectgen.core import get_host
 
-    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).structure()
+    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).to_structure()
     atoms = Atoms([s.specie.symbol for s in cell], positions=cell.cart_coords, cell=cell.lattice.matrix, pbc=True)
     atoms.calc = loaded.calculator()
     assert atoms.get_potential_energy() == pytest.approx(loaded.evaluate([cell])[0].energy_ev, abs=1e-3)

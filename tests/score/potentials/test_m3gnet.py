@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ from defectgen.score.potentials import m3gnet
 from defectgen.score.potentials.m3gnet import KNOWN_EV_PER_ATOM, VARIABLE, M3GNet, known_errors_ev, load_m3gnet
 from defectgen.score.potentials.potential import PotentialScorer
 
-pytest.importorskip("matgl", reason="M3GNet needs the m3gnet extra")
+pytestmark = pytest.mark.skipif(find_spec("matgl") is None, reason="M3GNet needs the m3gnet extra")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_real_weights_give_known_energies(real: M3GNet) -> None:
 
 def test_a_batch_equals_single_structures(real: M3GNet) -> None:
     cells = [
-        Configuration.of(get_host(name, size), edits).structure()
+        Configuration.of(get_host(name, size), edits).to_structure()
         for name, size, edits in (("MoS2", (3, 3), {9: VACANCY}), ("BN", (4, 4), {0: "C"}), ("GaSe", (2, 2), {}))
     ]
     for together, alone in zip(real.evaluate(cells), [real.evaluate([cell])[0] for cell in cells], strict=True):
@@ -156,7 +157,7 @@ def test_a_batch_equals_single_structures(real: M3GNet) -> None:
 def test_forces_and_stress_are_the_slopes_of_the_energy(real: M3GNet) -> None:
     from pymatgen.core import Lattice, Structure
 
-    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).structure()
+    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).to_structure()
     found = real.evaluate([cell])[0]
     step = 0.01
     atom, axis = np.unravel_index(int(np.abs(found.forces).argmax()), found.forces.shape)
@@ -176,7 +177,7 @@ def test_forces_and_stress_are_the_slopes_of_the_energy(real: M3GNet) -> None:
 def test_the_calculator_of_ase_agrees(real: M3GNet) -> None:
     from ase import Atoms
 
-    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).structure()
+    cell = Configuration.of(get_host("MoS2", (2, 2)), {4: VACANCY}).to_structure()
     atoms = Atoms([s.specie.symbol for s in cell], positions=cell.cart_coords, cell=cell.lattice.matrix, pbc=True)
     atoms.calc = real.calculator()
     found = real.evaluate([cell])[0]

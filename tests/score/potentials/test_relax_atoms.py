@@ -20,7 +20,7 @@ def cell() -> Host:
 
 
 def test_atoms_end_where_the_forces_vanish(cell: Host) -> None:
-    structure = Configuration.of(cell, {0: VACANCY}).structure()
+    structure = Configuration.of(cell, {0: VACANCY}).to_structure()
     start = structure.cart_coords.copy()
     rest = start.copy()
     rest[5] += [0.2, 0.1, 0.0]
@@ -66,7 +66,7 @@ def lifted(positions: Any) -> tuple[float, Any]:
     ],
 )
 def test_divergence_is_named(cell: Host, function: Any, status: str, detail: str, max_steps: int) -> None:
-    structure = Configuration.of(cell, {}).structure()
+    structure = Configuration.of(cell, {}).to_structure()
     result = relax(structure, CalculatedPotential(function=function), max_steps=max_steps)
     assert result.status == status
     assert detail in result.summary
@@ -74,7 +74,7 @@ def test_divergence_is_named(cell: Host, function: Any, status: str, detail: str
 
 
 def test_atoms_pulled_together_are_found_before_they_meet(cell: Host) -> None:
-    structure = Configuration.of(cell, {}).structure()
+    structure = Configuration.of(cell, {}).to_structure()
     rest = structure.cart_coords.copy()
     near = min(range(9, 27), key=lambda k: float(np.linalg.norm(rest[k] - rest[0])))
     rest[near] = rest[0] + [0.3, 0.0, 0.0]
@@ -89,4 +89,4 @@ def test_atoms_pulled_together_are_found_before_they_meet(cell: Host) -> None:
 
 def test_what_the_potential_does_not_know_is_refused(cell: Host) -> None:
     with pytest.raises(UsageError, match="never saw Cu"):
-        relax(Configuration.of(cell, {10: "Cu"}).structure(), CalculatedPotential(function=restless))
+        relax(Configuration.of(cell, {10: "Cu"}).to_structure(), CalculatedPotential(function=restless))

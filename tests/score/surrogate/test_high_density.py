@@ -12,6 +12,7 @@ from scipy.linalg import eigvalsh
 from synthetic import distinct_configurations, random_configuration, write_set
 
 from defectgen.core import Configuration, Host, get_host, host_names
+from defectgen.core.properties import MAGNETIZATION
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.score.surrogate import Surrogate
@@ -21,7 +22,6 @@ from defectgen.score.surrogate.evaluation import PER_SITE, evaluate, metrics
 from defectgen.score.surrogate.features import describe, histogram, pair_orbits
 from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights, find_weights
 from defectgen.score.surrogate.high_density import ENERGY, DenseModels, tree_features
-from defectgen.score.surrogate.host_models import MAGNETIZATION
 from defectgen.score.surrogate.kernels import LevelScales, energy_kernels, level_kernels
 from defectgen.score.surrogate.training import fit_surrogate, train_surrogate
 from defectgen.score.trees import TreeSettings

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from defectgen.core import get_host
-from defectgen.tasks.defect.encodings import write_prompt
+from defectgen.tasks.defect.encodings import get_encoding
 from defectgen.tasks.numbers import format_number
 
 VARIABLE = "DEFECTGEN_TOKENIZERS"
@@ -65,5 +65,5 @@ def test_numbers_are_cut_in_the_way_that_their_decimals_expect(name: str, decima
 @pytest.mark.parametrize("name", SPLITS)
 def test_every_line_of_sites_costs_the_same_number_of_tokens(name: str) -> None:
     """So a site is at the same place in every prompt of a host, whatever the wording."""
-    lines = [x for x in write_prompt("crystal", get_host("MoS2"), {}).splitlines() if x.startswith("[MASK] 0.")]
+    lines = [x for x in get_encoding("crystal").prompt(get_host("MoS2"), {}).splitlines() if x.startswith("[MASK] 0.")]
     assert len({len(pieces(name, line)) for line in lines}) == 1

@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 
 from defectgen.core import Configuration, get_host, host_names
 from defectgen.tasks.defect.defect_task import DefectTask
-from defectgen.tasks.defect.encodings import parse_completion, write_completion, write_prompt
+from defectgen.tasks.defect.encodings import get_encoding
 from defectgen.tasks.defect.wording import N_WORDINGS, PLAIN, Writing, draw_writing
 
 
 def test_every_wording_reads_differently() -> None:
     host = get_host("MoS2", (2, 2))
     values = {"homo_ev": 0.1}
-    texts = {write_prompt("symbols", host, values, ("vacancy",), Writing(number)) for number in range(N_WORDINGS)}
+    texts = {
+        get_encoding("symbols").prompt(host, values, ("vacancy",), Writing(number)) for number in range(N_WORDINGS)
+    }
     assert len(texts) == N_WORDINGS
     for text in texts:
         assert all(word in text for word in ("MoS2", "0.100", "vacancy Mo", "substitution S to Se", "VAC"))
@@ -57,10 +59,10 @@ def test_turned_completions_need_the_same_turn() -> None:
     host = get_host("BN", (2, 2))
     configuration = Configuration.of(host, {0: "C"})
     turned = Writing(cartesian=True, angle_deg=30.0)
-    text = write_completion("crystal", configuration, turned)
-    assert parse_completion("crystal", host, text, turned) == configuration
+    text = get_encoding("crystal").completion(configuration, turned)
+    assert get_encoding("crystal").parse(host, text, turned) == configuration
     with pytest.raises(Exception, match="coordinates differ"):
-        parse_completion("crystal", host, text, PLAIN)
+        get_encoding("crystal").parse(host, text, PLAIN)
 
 
 def test_draws_come_from_the_seed_and_vary() -> None:

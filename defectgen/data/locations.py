@@ -1,8 +1,20 @@
-"""Where a command takes its data from."""
+"""Where data is taken from: what the user names, what an environment variable names, or what was fetched."""
 
 from __future__ import annotations
 
+import difflib
+import os
+from dataclasses import dataclass
 from pathlib import Path
+
+import polars as pl
+
+from defectgen.data import twodmd
+from defectgen.data.assets import asset_path
+from defectgen.data.cards import Card, get_card, load_cards
+from defectgen.data.checks import has_published_layout
+from defectgen.data.twodmd import SET_NAMES, SETS
+from defectgen.errors import UsageError
 
 
 def dataset_path(data: Path | None, *, pilot: bool = False) -> Path:
@@ -12,9 +24,6 @@ def dataset_path(data: Path | None, *, pilot: bool = False) -> Path:
         UsageError: the folder does not exist.
         DefectgenError: the asset has not been fetched.
     """
-    from defectgen.data.assets import asset_path
-    from defectgen.errors import UsageError
-
     if pilot:
         return asset_path("2dmd-pilot")
     if data is None:
@@ -22,6 +31,49 @@ def dataset_path(data: Path | None, *, pilot: bool = False) -> Path:
     if not data.is_dir():
         raise UsageError(f"{data} is not a folder.", "Expected 2DMD in its published layout.")
     return data
+
+
+@dataclass(frozen=True)
+class LabelledSets:
+    """Labelled structures of some sets.
+
+    Attributes:
+        path: folder that they come from.
+        card: of the data set: licence, citation.
+        frame: the columns of the data reader.
+    """
+
+    path: Path
+    card: Card
+    frame: pl.DataFrame
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sets, in the order of the rows."""
+        names: list[str] = self.frame["set"].unique(maintain_order=True).to_list()
+        return names
+
+
+def labelled_sets(data: Path | None, sets: str, *, pilot: bool = False) -> LabelledSets:
+    """Some or all sets of 2DMD.
+
+    Args:
+        data: see `dataset_path`.
+        sets: see `chosen_sets`.
+        pilot: the sample of 200 structures instead.
+
+    Raises:
+        UsageError: no such folder, or no such set in it.
+        DefectgenError: the asset has not been fetched.
+    """
+    chosen = chosen_sets(sets)
+    path = dataset_path(data, pilot=pilot)
+    frame = twodmd.read_dataset(path, chosen)
+    if chosen is not None:
+        frame = frame.filter(pl.col("set").is_in(chosen))  # the pilot sample is read as a whole
+        if frame.is_empty():
+            raise UsageError(f"{path} holds no set {chosen[0]}.", "The pilot sample holds MoS2 only.")
+    return LabelledSets(path, get_card("2dmd" if has_published_layout(path) else "2dmd-pilot"), frame)
 
 
 def crystals_path(data: Path | None) -> Path:
@@ -32,11 +84,6 @@ def crystals_path(data: Path | None) -> Path:
     Raises:
         DefectgenError: the data set has not been fetched.
     """
-    import os
-
-    from defectgen.data.assets import asset_path
-    from defectgen.data.cards import load_cards
-
     if data is None and os.environ.get("DEFECTGEN_MP20"):
         return Path(os.environ["DEFECTGEN_MP20"])
     name = "mp20" if data is None else str(data)
@@ -49,11 +96,6 @@ def chosen_sets(sets: str) -> list[str] | None:
     Raises:
         UsageError: no name, or one that no set has; says the nearest one.
     """
-    import difflib
-
-    from defectgen.data.twodmd import SET_NAMES, SETS
-    from defectgen.errors import UsageError
-
     if sets.strip() == "all":
         return None
     names = [name.strip() for name in sets.split(",") if name.strip()]

@@ -1,0 +1,180 @@
+"""Groups of options that design, feedback and evaluate share; `defectgen_cli.option_groups` expands them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from defectgen_cli.options import M3GNetOption, SeedOption, SurrogateOption
+
+if TYPE_CHECKING:
+    from defectgen.design.candidates import Target
+    from defectgen.design.engine import Drawing, Limits, Models
+    from defectgen.design.run import Ranking
+
+LEVEL_HELP = "eV relative to the pristine VBM"
+
+EngineOption = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="What runs the language model: transformers or vllm.")
+]
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """What is wanted: one target by options, or many in a table."""
+
+    homo: Annotated[float | None, typer.Option("--homo", metavar="EV", help=f"Wanted HOMO, {LEVEL_HELP}.")] = None
+    lumo: Annotated[float | None, typer.Option("--lumo", metavar="EV", help=f"Wanted LUMO, {LEVEL_HELP}.")] = None
+    band_gap: Annotated[float | None, typer.Option("--band-gap", metavar="EV", help="Wanted HOMO-LUMO gap, eV.")] = None
+    formation_energy: Annotated[
+        float | None, typer.Option("--formation-energy", metavar="EV", help="Wanted formation energy of the cell, eV.")
+    ] = None
+    fermi_level: Annotated[
+        float | None, typer.Option("--fermi-level", metavar="EV", help=f"Wanted Fermi level, {LEVEL_HELP}.")
+    ] = None
+    energy_per_atom: Annotated[
+        float | None, typer.Option("--energy-per-atom", metavar="EV", help="Wanted total energy per atom, eV.")
+    ] = None
+    targets: Annotated[
+        Path | None,
+        typer.Option("--targets", metavar="FILE.csv", help="Many targets: one a line, a column a property."),
+    ] = None
+
+    def read(self) -> tuple[Target, ...]:
+        """The targets.
+
+        Raises:
+            UsageError: none, a table beside options, or values that do not fit.
+        """
+        from defectgen.design.targets import read_targets, single_target, wanted_values
+        from defectgen.errors import UsageError
+
+        given = {name: value for name, value in vars(self).items() if name != "targets" and value is not None}
+        if self.targets is None:
+            return (single_target(wanted_values(given)),)
+        if given:
+            raise UsageError("got --targets and single targets.", "Give either a table or options.")
+        return read_targets(self.targets)
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """Which defects may be proposed."""
+
+    max_defects: Annotated[
+        int | None, typer.Option("--max-defects", min=1, help="Most point defects in a cell [as in training].")
+    ] = None
+    min_defects: Annotated[int, typer.Option("--min-defects", min=1, help="Fewest point defects in a cell.")] = 1
+    kinds: Annotated[
+        str | None, typer.Option("--kinds", metavar="KIND", help="Only these defects: vacancy or substitution.")
+    ] = None
+
+    def limits(self) -> Limits:
+        """For the library."""
+        from defectgen.design.engine import Limits
+
+        kinds = tuple(kind.strip() for kind in (self.kinds or "").split(",") if kind.strip())
+        return Limits(self.min_defects, self.max_defects, kinds)
+
+
+@dataclass(frozen=True)
+class RankingOptions:
+    """How many structures compete, what decides between them, and how many come out."""
+
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Candidates to return for each target.")] = 16
+    rank_by: Annotated[
+        str, typer.Option(metavar="WHAT", help="expected (distance, uncertainty counted) or distance (predicted).")
+    ] = "expected"
+    reference: Annotated[
+        str, typer.Option(metavar="ZERO", help="Zero of all levels: vbm (of the pristine host), or raw (of the data).")
+    ] = "vbm"
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Structures to generate for each target before ranking [16 n].")
+    ] = None
+    search: Annotated[
+        int, typer.Option(min=0, help="Random structures to rank beside those of the language model.")
+    ] = 1000
+    seed: SeedOption = 0
+
+    def ranking(self) -> Ranking:
+        """For the library."""
+        from defectgen.design.run import Ranking
+
+        return Ranking(
+            self.n,
+            self.samples,
+            self.search,
+            self.rank_by,  # type: ignore[arg-type]
+            self.reference,
+            self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """How the language model draws."""
+
+    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature of the language model.")] = 0.5
+    top_p: Annotated[
+        float, typer.Option("--top-p", min=0.0, max=1.0, help="Draw from the likeliest tokens of this probability.")
+    ] = 1.0
+    guidance: Annotated[
+        float, typer.Option(min=0.0, help="Weight of the target in the model: 1 as trained, more is stricter.")
+    ] = 1.0
+
+    def drawing(self) -> Drawing:
+        """For the library."""
+        from defectgen.design.engine import Drawing
+
+        return Drawing(self.temperature, self.top_p, self.guidance)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What proposes and predicts."""
+
+    model: Annotated[Path | None, typer.Option("--model", metavar="DIR", help="Trained adapter [the shipped one].")] = (
+        None
+    )
+    engine: EngineOption = "transformers"
+    surrogate: SurrogateOption = None
+
+    def models(self) -> Models:
+        """For the library."""
+        from defectgen.design.engine import Models
+
+        return Models(self.model, self.surrogate, self.engine)
+
+
+@dataclass(frozen=True)
+class ManyModelOptions:
+    """Models that are compared, and what judges them."""
+
+    model: Annotated[
+        list[Path] | None,
+        typer.Option("--model", metavar="DIR", help="Adapter; repeat for several [the shipped one]."),
+    ] = None
+    engine: EngineOption = "transformers"
+    surrogate: SurrogateOption = None
+
+    def models(self) -> Models:
+        """For the library, without the adapters."""
+        from defectgen.design.engine import Models
+
+        return Models(None, self.surrogate, self.engine)
+
+
+@dataclass(frozen=True)
+class RelaxOptions:
+    """Whether the best are relaxed, and by what."""
+
+    relax: Annotated[
+        str | None, typer.Option("--relax", metavar="NAME", help="Relax the best with a potential: m3gnet or chgnet.")
+    ] = None
+    relax_top: Annotated[
+        int, typer.Option("--relax-top", metavar="K", min=1, help="Candidates of each target to relax.")
+    ] = 3
+    m3gnet: M3GNetOption = None

@@ -1,0 +1,77 @@
+"""`defectgen hosts`: the hosts that there are, and which models know them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from defectgen_cli.options import JsonOption, SupercellOption
+from defectgen_cli.output import emit
+
+if TYPE_CHECKING:
+    from defectgen.design.host_records import HostRecord
+
+
+def hosts(
+    host: Annotated[
+        str | None, typer.Argument(metavar="[NAME|FILE]", help="One host, or a CIF or POSCAR of a layer's unit cell.")
+    ] = None,
+    supercell: SupercellOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the hosts: cells, defect rules, models that know them.
+
+    With the name of one, or a file, its record: cell, symmetry, sites that differ by symmetry, rules. A
+    host from a file can be decorated by `defectgen enumerate --host FILE`; the shipped models know the
+    built-in hosts only.
+    """
+    from defectgen.design.host_records import host_record, known_hosts
+    from defectgen.io.host_files import parse_supercell
+    from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+
+    size = parse_supercell(supercell) if supercell else None
+    models = [shipped(SHIPPED_ADAPTER), shipped(SHIPPED_SURROGATE)]
+    if host is None:
+        records = known_hosts(models, size)
+        emit({"hosts": [asdict(one) for one in records]}, as_json, _table(records, [path.name for path in models]))
+        return
+    record = host_record(host, models, size)
+    emit(asdict(record), as_json, _text(record))
+
+
+def _table(records: list[HostRecord], models: list[str]) -> str:
+    """A row a host, at most 80 columns."""
+    rows = [("host", "also", "cell", "sites", "point defects", *models)]
+    for record in records:
+        most = [str(record.max_defects.get(model, "-")) for model in models]
+        size, defects = str(record.supercell), " ".join(record.defects)
+        rows.append((record.name, ", ".join(record.aliases), size, str(record.n_sites), defects, *most))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "cell: supercell. Columns of models: most defects in a cell of their training.",
+            "Any other layer: defectgen hosts FILE.cif, defectgen enumerate --host FILE.cif",
+        ]
+    )
+
+
+def _text(record: HostRecord) -> str:
+    found = record.symmetry
+    a, b, c = found.lengths_angstrom
+    size = f"{record.supercell}, {record.n_sites} sites" if record.supercell else "none given; add e.g. --supercell 8x8"
+    known = ", ".join(f"{model} up to {most} defects" for model, most in record.max_defects.items())
+    lines = {
+        "unit cell": f"{record.formula}; a {a:.4f}, b {b:.4f}, c {c:.4f} angstrom, gamma {found.gamma_degree:.2f}",
+        "symmetry": f"space group {found.symbol} ({found.number}), {found.n_operations} operations",
+        "sites": f"{', '.join(found.distinct_sites)}: those that differ by symmetry",
+        "supercell": size,
+        "defects": f"{' '.join(record.defects)}",
+        "models": known or "none of the shipped ones was trained on it",
+    }
+    also = f", also {', '.join(record.aliases)}" if record.aliases else ""
+    return "\n".join([f"{record.name}{also}", *(f"  {title:<10} {text}" for title, text in lines.items())])

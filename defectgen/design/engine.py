@@ -1,0 +1,265 @@
+"""The language model, surrogate and known structures of one host, which design, feedback and evaluation share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from defectgen import __version__
+from defectgen.core import Configuration, Host, get_host
+from defectgen.core.properties import BY_COLUMN
+from defectgen.data.levels import LevelScale
+from defectgen.design.pipeline import RawReference
+from defectgen.design.proposers import ModelProposer
+from defectgen.errors import UsageError
+from defectgen.llm.adapter import WEIGHTS, AdapterCard, read_adapter, training_configurations
+from defectgen.llm.base import base_model_path
+from defectgen.llm.decode.generator import Sampling
+from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+from defectgen.score.surrogate.model import METADATA
+from defectgen.tasks.defect.defect_task import DefectTask
+from defectgen.tasks.defect.encodings import KINDS
+
+if TYPE_CHECKING:
+    from defectgen.llm.decode.generator import Generator
+    from defectgen.score.surrogate import Surrogate
+
+BATCH = 64
+"""Proposals that the language model draws together."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which defects may be proposed.
+
+    Attributes:
+        min_defects: fewest defects in a cell.
+        max_defects: most; None for as many as the model saw in the host.
+        kinds: kinds of defects, some of ``vacancy`` and ``substitution``; empty for any.
+    """
+
+    min_defects: int = 1
+    max_defects: int | None = None
+    kinds: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not set(self.kinds) <= set(KINDS):
+            got = ",".join(self.kinds)
+            raise UsageError(f"got kinds {got!r}, expected vacancy, substitution or both.")
+        object.__setattr__(self, "kinds", tuple(kind for kind in KINDS if kind in self.kinds))
+        if self.min_defects < 1 or (self.max_defects is not None and self.max_defects < self.min_defects):
+            raise UsageError(
+                f"got at least {self.min_defects} and at most {self.max_defects} defects, expected 1 or more and no "
+                "fewer at most.",
+                "Change --min-defects and --max-defects (min_defects=, max_defects=).",
+            )
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the language model draws.
+
+    Attributes:
+        temperature: see `defectgen.llm.decode.generator.Sampling`, as the next two.
+        top_p: share of the probability that is kept.
+        guidance: weight of the wanted values.
+    """
+
+    temperature: float = 0.5
+    top_p: float = 1.0
+    guidance: float = 1.0
+
+
+@dataclass(frozen=True)
+class Models:
+    """What proposes and predicts.
+
+    Attributes:
+        adapter: folder of a trained adapter; None for the shipped one.
+        surrogate: folder of a trained surrogate; None for the shipped one.
+        engine: what runs the language model: ``transformers`` or ``vllm``.
+    """
+
+    adapter: Path | None = None
+    surrogate: Path | None = None
+    engine: str = "transformers"
+
+
+SHIPPED = Models()
+"""The models that come with the package."""
+
+USUAL = Drawing()
+"""Draws as they are evaluated in docs/results.md."""
+
+
+@dataclass(frozen=True, repr=False)
+class Engine:
+    """Everything that proposes and scores for one host.
+
+    Attributes:
+        host: what is decorated.
+        card: of the adapter.
+        proposer: the language model.
+        scorer: the surrogate.
+        known: canonical keys of the structures that the adapter was trained on.
+        facts: what to report of the models and draws.
+        warnings: what a reader of the results has to know, a line each.
+    """
+
+    host: Host
+    card: AdapterCard
+    proposer: ModelProposer
+    scorer: Surrogate
+    known: frozenset[str]
+    facts: dict[str, object]
+    warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        model, surrogate = self.facts.get("model"), self.facts.get("surrogate")
+        return f"Engine({self.host.name} {self.host.size}: model {model}, surrogate {surrogate})"
+
+    def raw_reference(self) -> RawReference:
+        """Conversion to the zero of the data's own cells, low or high density as the numbers of defects are.
+
+        Raises:
+            UsageError: no training structure tells that zero, or the numbers of defects have several.
+        """
+        parts = {part.density: part for part in self.scorer.parts if part.host == self.host.name}
+        least, most = self.proposer.min_defects, self.proposer.max_defects
+        limit = parts["low"].defects_range[1] if "low" in parts else 0
+        if least <= limit < most:
+            raise UsageError(
+                f"cells of {self.host.name} with up to {limit} and with more defects have other zeros of their own.",
+                f"Give --max-defects {limit} or --min-defects {limit + 1}, or leave --reference out.",
+            )
+        part = parts.get("low" if most <= limit else "high")
+        if part is None or part.level_scale is None:
+            raise UsageError(f"the surrogate has no raw scale for {self.host.name}.", "Leave --reference out.")
+        scale = LevelScale.from_dict(part.level_scale)
+        known = [Configuration.from_key(self.host, key) for key in sorted(self.known)]
+        shifts = [scale.shift(c) for c in known if least <= c.n_defects <= most]
+        if not shifts:
+            raise UsageError(
+                f"the training data of {self.host.name} has no cells with {least} to {most} defects, so that their raw "
+                "zero is not known.",
+                "Widen --min-defects and --max-defects, or leave --reference out.",
+            )
+        return RawReference(scale, float(np.mean(shifts)))
+
+    def coverage(self, raw: RawReference | None = None) -> dict[str, list[float]]:
+        """Ranges that the model was trained on in eV, on the raw scale if one is given."""
+        covered = self.card.covered_ev[self.host.name]
+        if raw is None:
+            return covered
+        offset = raw.scale.e_vbm_ev + raw.mean_shift_ev
+        return {c: [v + offset for v in r] if BY_COLUMN[c].is_level else r for c, r in covered.items()}
+
+
+def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = None, drawing: Drawing = USUAL) -> Engine:
+    """Load adapter, base model and surrogate for a host.
+
+    Raises:
+        UsageError: the models were not trained for the host, a number is out of range, or no engine of that name.
+        DefectgenError: an asset or a model is missing or does not fit.
+    """
+    limits = limits or Limits()
+    adapter = models.adapter or shipped(SHIPPED_ADAPTER)
+    card = read_adapter(adapter)
+    if card.encoding == "bulk":
+        raise UsageError(f"the model in {adapter.name} makes bulk crystals, not defects.", "Use: defectgen generate")
+    if host.name not in card.hosts:
+        raise UsageError(
+            f"the model in {adapter.name} was trained on {', '.join(card.hosts)}, not on {host.name}.",
+            f"Train one on {host.name} (build-data --sets, finetune) and give it with --model.",
+        )
+    scorer = load_surrogate(models.surrogate or shipped(SHIPPED_SURROGATE))
+    if host.name not in scorer.hosts:
+        raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
+    _check_cell(host, scorer)
+    least, kinds = limits.min_defects, limits.kinds
+    if least > host.n_sites:
+        sites = f"{host.n_sites}, the sites of {host.name} {host.size}"
+        raise UsageError(f"got --min-defects {least}, expected at most {sites}.")
+    trained = card.max_defects[host.name]
+    most = limits.max_defects or max(trained, least)
+    warnings: tuple[str, ...] = ()
+    if most > trained:
+        warnings = (f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.",)
+    known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
+    task = task_of(card)
+    try:
+        task.grammar(host, most, min_defects=least, kinds=kinds)
+    except ValueError as error:
+        raise UsageError(f"{least} to {most} defects: {error}.") from error
+    sampling = Sampling(drawing.temperature, drawing.top_p, drawing.guidance, batch_size=BATCH)
+    generator = _load_generator(models.engine, adapter, base_model_path(card.base_model), _changed(adapter / WEIGHTS))
+    facts: dict[str, object] = {
+        "defectgen": __version__,
+        "model": adapter.name if models.adapter is None else str(adapter),
+        "base_model": card.base_model,
+        "engine": models.engine,
+        "encoding": card.encoding,
+        "prompt_version": card.prompt_version,
+        "surrogate": SHIPPED_SURROGATE if models.surrogate is None else str(models.surrogate),
+        "supercell": host.size,
+        "min_defects": least,
+        "max_defects": most,
+        "kinds": ", ".join(kinds) or "any",
+        "temperature": drawing.temperature,
+        "top_p": drawing.top_p,
+        "guidance": drawing.guidance,
+    }
+    proposer = ModelProposer(generator, task, least, most, kinds, sampling)
+    return Engine(host, card, proposer, scorer, known, facts, warnings)
+
+
+def _check_cell(host: Host, scorer: Surrogate) -> None:
+    """Refuse a host that has the name of one that was trained on, but another cell or other sites.
+
+    Raises:
+        UsageError: it has.
+    """
+    trained = sorted({part.supercell for part in scorer.parts if part.host == host.name})
+    if host.size not in trained:
+        raise UsageError(f"the models know {host.name} in cells of {', '.join(trained)}, got {host.size}.")
+    expected = get_host(host.name, host.size)
+    same = host.species == expected.species and np.allclose(host.frac_coords, expected.frac_coords, atol=0.02)
+    if not same or not np.allclose(host.lattice, expected.lattice, rtol=0.02):
+        raise UsageError(
+            f"the models were trained on {host.name} with its sites in another order or place than in this one.",
+            f'Use the host that they know: defectgen.host("{host.name}").',
+        )
+
+
+def task_of(card: AdapterCard) -> DefectTask:
+    """The task that an adapter for defects was trained on."""
+    settings: dict[str, Any] = card.data.get("settings", {})
+    return DefectTask(card.encoding, cartesian=bool(settings.get("cartesian", False)))
+
+
+def load_surrogate(folder: Path) -> Surrogate:
+    """The surrogate in a folder, kept in memory until the folder changes or another one is loaded."""
+    return _load_surrogate(folder, _changed(folder / METADATA))
+
+
+def _changed(file: Path) -> int:
+    """When a file was last written, 0 if there is none: a model trained anew is loaded anew."""
+    return file.stat().st_mtime_ns if file.is_file() else 0
+
+
+@lru_cache(maxsize=1)
+def _load_surrogate(folder: Path, _changed: int) -> Surrogate:
+    from defectgen.score.surrogate import Surrogate
+
+    return Surrogate.load(folder)
+
+
+@lru_cache(maxsize=1)
+def _load_generator(engine: str, adapter: Path, _base: str, _changed: int) -> Generator:
+    from defectgen.llm.decode.engines import load_generator
+
+    return load_generator(engine, adapter)[0]

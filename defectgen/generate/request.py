@@ -1,0 +1,202 @@
+"""What a user asks of a model of bulk crystals, checked as a whole, and the model that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defectgen.core.crystal import Crystal
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.generate.sampling import (
+    MAX_ATOMS,
+    MIN_DISTANCE_ANGSTROM,
+    RADII_SHARE,
+    Check,
+    CrystalJob,
+    Draw,
+    charge_check,
+    constrained,
+    distance_check,
+    free,
+    generation_job,
+    infill_job,
+    radii_check,
+)
+from defectgen.io.structures import read_structure
+from defectgen.llm.adapter import BULK, METADATA, AdapterCard, read_adapter
+from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS
+
+if TYPE_CHECKING:
+    from defectgen.llm.decode.generator import Sampling
+
+
+@dataclass(frozen=True)
+class CrystalRequest:
+    """Crystals that are asked for: new ones under conditions, or mutations of a known one.
+
+    Attributes:
+        conditions: see `generation_job`; absent ones may be None.
+        exact_formula: admit no other composition than the wanted.
+        infill: file of a crystal to mutate instead.
+        mask: the element of it to replace.
+        any_element: by any element, not only by ions of similar radius.
+        elements: that may occur; none for those that the model was trained on.
+        max_atoms: of a cell; None for as many as in training.
+        min_distance_angstrom: least distance of two atoms; 0 for any.
+        radii: least distance as a share of the sum of the radii; None for `RADII_SHARE`, with `infill` for any.
+        neutral: refuse compositions that cannot be neutral in charge.
+        free: decode without the grammar.
+        engine: that runs the model.
+
+    Raises:
+        UsageError: parts that do not go together.
+    """
+
+    conditions: Mapping[str, object]
+    exact_formula: bool = True
+    infill: Path | None = None
+    mask: str | None = None
+    any_element: bool = False
+    elements: tuple[str, ...] = ()
+    max_atoms: int | None = None
+    min_distance_angstrom: float = MIN_DISTANCE_ANGSTROM
+    radii: float | None = None
+    neutral: bool = False
+    free: bool = False
+    engine: str = "transformers"
+
+    def __post_init__(self) -> None:
+        if self.infill is None and (self.mask is not None or self.any_element):
+            raise UsageError("--mask and --any-element go with --infill FILE.")
+        if self.infill is not None and (self.stated or self.max_atoms is not None):
+            got = ", ".join([*self.stated, *(["max_atoms"] if self.max_atoms is not None else [])])
+            raise UsageError(f"got --infill and {got}.", "Mutate a crystal, or generate under conditions.")
+        if self.free and self.engine != "transformers":
+            raise UsageError(f"got --free with --engine {self.engine}.", "Free decoding goes with transformers.")
+
+    @property
+    def stated(self) -> dict[str, object]:
+        """The conditions that are not None."""
+        return {key: value for key, value in self.conditions.items() if value is not None}
+
+    @property
+    def radii_share(self) -> float:
+        """Least distance of two atoms as a share of the sum of their radii; 0 for any."""
+        if self.radii is not None:
+            return self.radii
+        return 0.0 if self.infill is not None else RADII_SHARE
+
+    def job(self, card: AdapterCard | None) -> CrystalJob:
+        """What the model is asked.
+
+        Args:
+            card: of the adapter; None for a base model.
+
+        Raises:
+            UsageError: see `generation_job` and `infill_job`.
+            DefectgenError: the crystal to mutate cannot be read.
+        """
+        allowed = self.elements or trained_elements(card) or MP_ELEMENTS
+        if self.infill is None:
+            most = self.max_atoms or (card.data.get("max_atoms") if card else None) or MAX_ATOMS
+            return generation_job(
+                self.stated,
+                max_atoms=most,
+                elements=allowed,
+                exact_formula=self.exact_formula,
+                min_distance=self.min_distance_angstrom,
+                radii=self.radii_share,
+            )
+        try:
+            crystal = Crystal.from_structure(read_structure(self.infill))
+        except DefectgenError as error:
+            text = str(error)
+            raise DefectgenError(text if str(self.infill) in text else f"{self.infill}: {text}") from error
+        if self.mask is None:
+            raise UsageError(f"--infill needs --mask, one of {', '.join(crystal.elements)}.")
+        return infill_job(crystal, self.mask, elements=allowed, any_element=self.any_element)
+
+    def checks(self) -> list[Check]:
+        """What refuses a crystal, in this order."""
+        found: list[Check] = [distance_check(self.min_distance_angstrom)]
+        found += [radii_check(self.radii_share)] if self.radii_share else []
+        return [*found, *([charge_check] if self.neutral else [])]
+
+    def facts(self, model: str, card: AdapterCard | None, sampling: Sampling) -> dict[str, Any]:
+        """What the manifest of a run tells of model and settings."""
+        return {
+            "model": model,
+            "trained": card is not None,
+            "base_model": card.base_model if card else model,
+            "engine": self.engine,
+            "decoding": "free" if self.free else "grammar",
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "batch_size": sampling.batch_size,
+            "exact_formula": self.exact_formula,
+            "min_distance_angstrom": self.min_distance_angstrom,
+            "radii": self.radii_share,
+            "neutral": self.neutral,
+        }
+
+
+def trained_elements(card: AdapterCard | None) -> tuple[str, ...]:
+    """The elements in an adapter's training data; none of a base model."""
+    return tuple(card.data.get("elements", ())) if card else ()
+
+
+def bulk_card(model: str) -> AdapterCard | None:
+    """The card of an adapter for bulk crystals; None for a base model.
+
+    Raises:
+        UsageError: an adapter for something else, or no model.
+    """
+    from defectgen.llm.base import base_model_path
+
+    if not (Path(model) / METADATA).is_file():
+        base_model_path(model)
+        return None
+    card = read_adapter(Path(model))
+    if card.encoding != BULK:
+        raise UsageError(
+            f"the adapter in {model} writes defects ({card.encoding}), expected one trained on bulk crystals.",
+            "Train one: defectgen build-data --task bulk, then defectgen finetune.",
+        )
+    return card
+
+
+def open_draw(
+    model: str, card: AdapterCard | None, request: CrystalRequest, job: CrystalJob, sampling: Sampling
+) -> Draw:
+    """The model, loaded: where the texts come from.
+
+    Args:
+        model: folder of an adapter, or a base model.
+        card: of the adapter.
+        request: names the engine, and whether the grammar holds.
+        job: what is asked.
+        sampling: how tokens are drawn.
+
+    Raises:
+        UsageError: no such engine, or one that does not run the model.
+        DefectgenError: the engine is not installed, or the model is missing or does not fit.
+    """
+    from defectgen.llm.decode.engines import ENGINES, load_generator
+    from defectgen.llm.decode.transformers_engine import TransformersGenerator
+    from defectgen.llm.loading import load_base
+
+    engine = request.engine
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine {engine!r}.", f"Expected one of: {', '.join(ENGINES)}.")
+    if card is not None:
+        generator, _ = load_generator(engine, Path(model))
+    elif engine == "transformers":
+        base, tokenizer, _ = load_base(model)
+        generator = TransformersGenerator(base, tokenizer)
+    else:
+        raise UsageError(f"{engine} runs trained adapters, got base model {model}.", "Use --engine transformers.")
+    if request.free and isinstance(generator, TransformersGenerator):
+        return free(generator.model, generator.tokenizer, job, sampling)
+    return constrained(generator, job, sampling)

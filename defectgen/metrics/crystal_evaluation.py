@@ -1,0 +1,144 @@
+"""The evaluation of generated crystals: which sets are compared, all metrics, and rows of earlier evaluations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from defectgen import __version__
+from defectgen.errors import UsageError
+from defectgen.metrics.crystal_metrics import measure
+from defectgen.metrics.definitions import published
+from defectgen.metrics.entries import Crystals, read_entries
+from defectgen.watch import Watch, unwatched
+
+SAMPLES = "samples.parquet"
+
+
+@dataclass(frozen=True)
+class CrystalSets:
+    """What is judged, and what with.
+
+    Attributes:
+        files: crystals to judge, see `defectgen.metrics.entries.read_entries`.
+        reference: crystals to be covered, e.g. a test part.
+        training: crystals that a novel one differs from.
+        stability: table of energies above the hull, row by row of `files`.
+        limit: judge a random sample of so many.
+        reference_limit: take a random sample of so many of `reference` and of `training`.
+        seed: of the samples.
+    """
+
+    files: tuple[Path, ...]
+    reference: Path | None = None
+    training: Path | None = None
+    stability: Path | None = None
+    limit: int | None = None
+    reference_limit: int | None = None
+    seed: int = 0
+
+    def judged(self) -> Crystals:
+        """The crystals to judge.
+
+        Raises:
+            UsageError: no crystals, or a table of energies of other ones.
+            DefectgenError: a file that cannot be read.
+        """
+        found = read_entries(self.files)
+        if self.stability is not None:
+            found = found.with_stability(self.stability)
+        return found.sampled(self.limit, self.seed)
+
+    def compared(self) -> tuple[Crystals | None, Crystals | None]:
+        """Reference and training set, each None if there is none; one object if both are the same files.
+
+        Raises:
+            UsageError: see `judged`, or a set of refused draws only.
+        """
+        reference = self._others(self.reference) if self.reference else None
+        if self.training is None:
+            return reference, None
+        return reference, reference if self.training == self.reference else self._others(self.training)
+
+    def settings(self) -> dict[str, Any]:
+        """The same in types of JSON."""
+        return {
+            "files": [str(path) for path in self.files],
+            **{
+                key: None if path is None else str(path)
+                for key, path in (
+                    ("reference", self.reference), ("training", self.training), ("stability", self.stability),
+                )
+            },
+            "limit": self.limit,
+            "reference_limit": self.reference_limit,
+            "seed": self.seed,
+        }  # fmt: skip
+
+    def _others(self, path: Path) -> Crystals:
+        found = read_entries([path]).accepted()
+        if not found.entries:
+            raise UsageError(f"{path} holds refused draws only.", "Give crystals to compare with.")
+        return found.sampled(self.reference_limit, self.seed)
+
+
+def evaluate_crystals(
+    sets: CrystalSets, name: str, store: Path | None = None, watch: Watch = unwatched
+) -> dict[str, Any]:
+    """All metrics of a set of crystals beside the published ones, in types of JSON.
+
+    Args:
+        sets: what is judged, and what with.
+        name: of the row.
+        store: folder that keeps fingerprints.
+        watch: told how far it is.
+
+    Returns:
+        ``name``, ``defectgen`` (version), ``settings``, ``counts``, ``metrics``, ``failures``, ``notes`` (see
+        `defectgen.metrics.crystal_metrics.Report`) and ``published``.
+    """
+    report = measure(sets.judged(), *sets.compared(), store, watch)
+    return {
+        "name": name,
+        "defectgen": __version__,
+        "settings": sets.settings(),
+        "counts": report.counts,
+        "metrics": report.metrics,
+        "failures": report.failures,
+        "notes": list(report.notes),
+        "published": published(),
+    }
+
+
+def row_name(path: Path) -> str:
+    """How a row of these crystals is called: after the folder, the folder of a table of samples, or the file."""
+    place = path.resolve()
+    if place.is_dir():
+        return place.name
+    return place.parent.name if place.name == SAMPLES else place.stem
+
+
+def earlier_rows(paths: Sequence[Path], name: str) -> dict[str, Mapping[str, Any]]:
+    """Metrics of earlier evaluations by name of the row.
+
+    Args:
+        paths: files of `evaluate_crystals`.
+        name: of the new row.
+
+    Raises:
+        UsageError: two rows of one name, or a file without metrics.
+    """
+    rows: dict[str, Mapping[str, Any]] = {}
+    for path in paths:
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            earlier, metrics = str(data["name"]), {key: item["value"] for key, item in data["metrics"].items()}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} holds no metrics of `defectgen evaluate bulk`.", "Give its -o file.") from error
+        if earlier in (name, *rows):
+            raise UsageError(f"two rows are named {earlier!r}, one in {path}.", "Give each evaluation its own --name.")
+        rows[earlier] = metrics
+    return rows

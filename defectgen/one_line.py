@@ -1,0 +1,43 @@
+"""A representation of one short line for objects that hold arrays, networks or many structures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+SHOWN_CHARACTERS = 60
+"""Longest text of a field that is shown as it is."""
+
+
+class OneLine:
+    """Base of a dataclass, made with ``repr=False``: shows short fields as they are, and of others what they are."""
+
+    def __repr__(self) -> str:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        shown = ", ".join(f"{field.name}={_short(getattr(self, field.name))}" for field in fields if field.repr)
+        return f"{type(self).__name__}({shown})"
+
+
+def _short(value: Any) -> str:
+    """A field's value in few characters on one line."""
+    name = type(value).__name__
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, str | Path):
+        text = repr(str(value))
+        return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 4]}...{text[-1]}"
+    if isinstance(value, tuple | list | Mapping | Set):
+        if len(value) <= 4 and all(isinstance(item, bool | int | float | str) for item in value):
+            text = repr(value)
+            if len(text) <= SHOWN_CHARACTERS:
+                return text
+        return f"<{name} of {len(value)}>"
+    if (shape := getattr(value, "shape", None)) is not None:
+        return f"<{name} {'x'.join(map(str, shape)) or 'scalar'}>"
+    if getattr(type(value), "__module__", "").startswith("defectgen"):
+        text = repr(value)
+        if "\n" not in text and len(text) <= SHOWN_CHARACTERS:
+            return text
+    return f"<{name}>"

@@ -1,0 +1,72 @@
+"""A design run and a candidate as a notebook shows them: a piece of HTML that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from defectgen.core.properties import PROPERTIES
+from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun
+from defectgen.report.design_page import CandidateCard, candidate_card, number_text, subscripts
+from defectgen.report.page_templates import template
+from defectgen.report.rows import Row, run_rows
+
+PICTURES = 3
+"""Candidates of a target shown with a picture (about 16 kB each)."""
+
+ROWS = 10
+"""Candidates of a target in its table."""
+
+TARGETS = 5
+"""Targets shown; a table of hundreds is for `DesignRun.to_polars`."""
+
+
+@dataclass(frozen=True)
+class NotebookSection:
+    """One target's part.
+
+    Attributes:
+        title: in one line; empty for none.
+        asked: columns of the properties wanted, marked with a star.
+        rows: of the table.
+        cards: candidates with pictures.
+    """
+
+    title: str
+    asked: frozenset[str]
+    rows: tuple[Row, ...]
+    cards: tuple[CandidateCard, ...]
+
+
+def run_html(run: DesignRun) -> str:
+    """The best candidates of a run: a table and pictures for each target, warnings below."""
+    by_target: dict[str, list[Row]] = {target.id: [] for target in run.targets[:TARGETS]}
+    for row in run_rows(run, ()):
+        by_target.get(row.candidate.target.id, []).append(row)
+    sections = [
+        NotebookSection(
+            f"{run.host.name} {run.host.size}, target {target.id}: {target.text}, "
+            f"{len(by_target[target.id])} candidates",
+            frozenset(column for column, _ in target.values),
+            tuple(by_target[target.id][:ROWS]),
+            tuple(candidate_card(row) for row in by_target[target.id][:PICTURES]),
+        )
+        for target in run.targets[:TARGETS]
+    ]
+    notes = [f"warning: {line}" for line in run.warnings]
+    if len(run.targets) > TARGETS:
+        notes.insert(0, f"and {len(run.targets) - TARGETS} more targets; all of them: to_polars()")
+    zero = f"the valence band maximum of pristine {run.host.name}" if run.reference == PRISTINE_VBM else "the raw scale"
+    return _render(sections, [f"Values in eV, levels relative to {zero}; * wanted.", *notes])
+
+
+def candidate_html(candidate: Candidate) -> str:
+    """A candidate with its picture and a line for each property."""
+    row = Row(candidate, candidate.configuration.canonical(), "", {})
+    asked = frozenset(column for column, _ in candidate.target.values)
+    return _render([NotebookSection("", asked, (), (candidate_card(row),))], [])
+
+
+def _render(sections: Sequence[NotebookSection], notes: Sequence[str]) -> str:
+    page = template("notebook.html")
+    return page.render(sections=sections, notes=notes, properties=PROPERTIES, number=number_text, subscripts=subscripts)

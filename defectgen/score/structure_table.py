@@ -1,0 +1,174 @@
+"""A table of structure files: what each is, whether it can be, what scorers say of it, and why one does not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from defectgen.core import Host
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.protocol import Scorer
+from defectgen.score.registry import NO_CONFIGURATION, score_samples
+from defectgen.score.samples import NamedSample, structure_files
+from defectgen.score.validity import check
+from defectgen.watch import Watch, unwatched
+
+BATCH = 64
+"""Structures that a scorer is given at once."""
+
+EXTRAPOLATED = "unlike the training data: extrapolated, no interval"
+
+FACTS = {
+    "file": pl.String, "host": pl.String, "label": pl.String, "n_defects": pl.Int64, "formula": pl.String,
+    "configuration": pl.String, "valid": pl.Boolean, "reasons": pl.String, "novel": pl.Boolean,
+}  # fmt: skip
+"""The columns before the scores; the column ``note`` comes after them."""
+
+
+@dataclass(frozen=True)
+class StructureTable:
+    """What is known of some structures.
+
+    Attributes:
+        frame: a row a structure: `FACTS`, the columns of the scorers (with the name of the scorer before them if
+            there are several), ``note``.
+        n_scored: structures with a value of any scorer.
+    """
+
+    frame: pl.DataFrame
+    n_scored: int
+
+    def require_scored(self) -> None:
+        """Raise a `DefectgenError` that tells of the first structure if none has a value."""
+        if self.n_scored:
+            return
+        name, note = str(self.frame["file"][0]), str(self.frame["note"][0])
+        first = note if note.startswith(name) else f"{name} {note}" if note.startswith("is no") else f"{name}: {note}"
+        raise DefectgenError(first + more(self.frame.height - 1, "could not be scored"))
+
+
+def sample_files(paths: Sequence[Path]) -> list[Path]:
+    """The files among some files and folders; of a folder those that hold structures.
+
+    Raises:
+        UsageError: folders without structures only.
+        DefectgenError: a path that is neither file nor folder.
+    """
+    found = [path for given in paths for path in (structure_files(given) if given.is_dir() else [given])]
+    if not found:
+        raise UsageError("the folders hold no structures.", "Expected *.cif, *.vasp, *.extxyz or POSCAR files.")
+    for path in found:
+        if not path.is_file():
+            raise DefectgenError(f"{path} is not a file.", "Expected a CIF, POSCAR or extended XYZ file, or a folder.")
+    return found
+
+
+def more(n: int, what: str) -> str:
+    """How many others there are, as the end of a message; empty if there are none."""
+    return f" ({n} more {what}.)" if n > 0 else ""
+
+
+def structure_table(
+    samples: Sequence[NamedSample],
+    scorers: Mapping[str, Scorer],
+    known: Mapping[str, Collection[str]],
+    watch: Watch = unwatched,
+) -> StructureTable:
+    """Judge and score structures.
+
+    Args:
+        samples: of `read_samples`.
+        scorers: by name.
+        known: canonical keys that a model was trained on, by host and supercell, e.g. ``MoS2 8x8``.
+        watch: told how far each scorer is.
+
+    Raises:
+        DefectgenError: none of the samples could be read.
+    """
+    if not any(named.sample for named in samples):
+        raise DefectgenError(samples[0].note + more(len(samples) - 1, "cannot be read"))
+    notes = [[named.note] if named.note and not named.sample else [] for named in samples]
+    scored: set[int] = set()
+    columns = [structure_facts(samples, known)]
+    for name, scorer in scorers.items():
+        title = f"{name}: " if len(scorers) > 1 else ""
+        found, problems = _scores(name, scorer, samples, watch)
+        for index, problem in problems.items():
+            if problem:
+                notes[index].append(title + (samples[index].note if problem == NO_CONFIGURATION else problem))
+            else:
+                scored.add(index)
+        found, beyond = without_false_intervals(found)
+        for index in beyond:
+            notes[index].append(title + EXTRAPOLATED)
+        columns.append(found.rename({column: f"{name}_{column}" for column in found.columns}) if title else found)
+    columns.append(pl.DataFrame({"note": ["; ".join(lines) or None for lines in notes]}, schema={"note": pl.String}))
+    return StructureTable(pl.concat(columns, how="horizontal"), len(scored))
+
+
+def structure_facts(samples: Sequence[NamedSample], known: Mapping[str, Collection[str]]) -> pl.DataFrame:
+    """What each sample is, whether it can be, and whether it is new to a model; the columns are `FACTS`.
+
+    Args:
+        samples: a row each.
+        known: see `structure_table`; ``novel`` is null for hosts and supercells that are not in it.
+    """
+    rows: list[dict[str, Any]] = []
+    for named in samples:
+        row: dict[str, Any] = {"file": str(named.name), "valid": False, "reasons": named.note}
+        if named.sample is not None:
+            verdict = check(named.sample)
+            formula = named.sample.structure.composition.reduced_formula
+            row |= {"formula": formula, "valid": verdict.valid, "reasons": "; ".join(verdict.reasons)}
+            found = named.sample.configuration
+            if found is not None:
+                key, cell = found.canonical().key, _cell(found.host)
+                row |= {
+                    "host": found.host.name,
+                    "label": found.label,
+                    "n_defects": found.n_defects,
+                    "formula": found.formula,
+                    "configuration": key,
+                    "novel": key not in known[cell] if cell in known else None,
+                }
+        rows.append(row)
+    return pl.DataFrame(rows, schema=FACTS)
+
+
+def without_false_intervals(scores: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
+    """Scores without uncertainties where the scorer extrapolates (``in_domain`` is false), and which rows these are."""
+    if "in_domain" not in scores.columns:
+        return scores, []
+    beyond = ~pl.col("in_domain").fill_null(True)
+    widths = [column for column in scores.columns if "_uncertainty_" in column]
+    rows = scores.with_row_index("_place").filter(beyond)["_place"].to_list()
+    return scores.with_columns(pl.when(beyond).then(None).otherwise(pl.col(c)).alias(c) for c in widths), rows
+
+
+def _scores(
+    name: str, scorer: Scorer, samples: Sequence[NamedSample], watch: Watch
+) -> tuple[pl.DataFrame, dict[int, str]]:
+    """A row a sample, null where there is no score; for each sample that was read why not, empty if there is one."""
+    usable = [index for index, named in enumerate(samples) if named.sample]
+    picked = [named.sample for named in samples if named.sample]
+    problems: dict[int, str] = {}
+    parts = []
+    with watch(f"scoring with {name}", len(picked), "structures") as advance:
+        for start in range(0, len(picked), BATCH):
+            rows = usable[start : start + BATCH]
+            frame, notes = score_samples(scorer, picked[start : start + BATCH])
+            problems |= dict(zip(rows, notes, strict=True))
+            row = pl.Series("_row", rows, dtype=pl.Int64)
+            parts.append(frame.with_columns(row) if frame.width else row.to_frame())
+            advance(len(rows))
+    everything = pl.DataFrame({"_row": range(len(samples))}, schema={"_row": pl.Int64})
+    found = everything.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row")
+    return found.drop("_row"), problems
+
+
+def _cell(host: Host) -> str:
+    return f"{host.name} {host.size}"

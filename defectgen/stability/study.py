@@ -1,0 +1,254 @@
+"""A study of stability in a folder: crystals are relaxed, judged against a hull, and written with inputs for DFT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from defectgen import __version__
+from defectgen.data.assets import cache_dir
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.crystal_files import NamedCrystal, read_crystals
+from defectgen.io.files import file_hash, write_whole
+from defectgen.score.potentials.potential import Potential, PotentialScorer
+from defectgen.score.potentials.relaxation import CONVERGED, NOT_CONVERGED
+from defectgen.score.registry import ScorerOptions, load_scorer
+from defectgen.stability import assessment
+from defectgen.stability.assessment import ELEMENTS, MANIFEST, REFERENCES, RelaxationSettings
+from defectgen.stability.hull import FORMATION, TOTAL, Hull, project_hull, read_hull, save_hull
+from defectgen.stability.references import References, elemental_references, references_from_table
+from defectgen.watch import Watch, unwatched
+from defectgen.web import MaterialsProject
+
+PROJECT = "mp"
+"""In place of a file: the hull of the Materials Project."""
+
+TABLE, HULL = "stability.csv", "hull.csv"
+POTENTIALS = ("m3gnet", "chgnet")
+
+UNJUDGED = {
+    "refused": "refused by the generator",
+    "not_read": "not read",
+    "unknown_element": "with an unknown element",
+    "failed": "failed in the library (tried again next time)",
+    "diverged": "diverged",
+    "without_reference": "without a reference on the hull",
+}
+"""Counts of `assessment.summarize` of crystals that have no energy above the hull, and why."""
+
+
+def open_hull(given: str) -> Hull:
+    """The hull of a file, or of the Materials Project for `PROJECT`.
+
+    Raises:
+        UsageError: no key of the Materials Project.
+        DefectgenError: see `defectgen.stability.hull.read_hull`.
+    """
+    if given == PROJECT:
+        return project_hull(MaterialsProject.from_environment())
+    return read_hull(Path(given))
+
+
+def open_potential(name: str, m3gnet: str | None = None) -> Potential:
+    """The potential of this name.
+
+    Args:
+        name: one of `POTENTIALS`.
+        m3gnet: where M3GNet is, see `ScorerOptions`.
+
+    Raises:
+        UsageError: no such potential.
+        DefectgenError: its extra is not installed, or its files are missing or damaged.
+    """
+    if name not in POTENTIALS:
+        raise UsageError(f"got --potential {name!r}, expected {' or '.join(POTENTIALS)}.")
+    scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=m3gnet))
+    if not isinstance(scorer, PotentialScorer):
+        raise UsageError(f"{name} is no potential.")
+    return scorer.potential
+
+
+def read_all(files: Sequence[Path], watch: Watch = unwatched) -> list[NamedCrystal]:
+    """All crystals of files and folders, see `read_crystals`.
+
+    Raises:
+        UsageError: no such path, or one without crystals.
+        DefectgenError: none of the crystals can be read.
+    """
+    crystals: list[NamedCrystal] = []
+    with watch("reading", None, "crystals") as advance:
+        for path in files:
+            for named in read_crystals(path):
+                crystals.append(named)
+                advance(1)
+    if all(named.structure is None for named in crystals):
+        first = crystals[0]
+        raise DefectgenError(f"{first.name}: {first.note.rstrip('.')} ({len(crystals)} crystals, none can be read).")
+    return crystals
+
+
+@dataclass(frozen=True)
+class Study:
+    """What became of the crystals.
+
+    Attributes:
+        manifest: as it is written.
+        table: a row a crystal, see `assessment.SCHEMA`.
+        hull: with which they were compared.
+        references: energies of the elements for a hull of formation energies.
+        corrections: what was added to the energies of the potential, for people.
+        warnings: inputs that could not be written, and folders that were left as they are.
+    """
+
+    manifest: Mapping[str, Any]
+    table: pl.DataFrame
+    hull: Hull
+    references: References | None
+    corrections: str
+    warnings: tuple[str, ...]
+
+    @property
+    def counts(self) -> Mapping[str, Any]:
+        """See `assessment.summarize`, with the number of inputs for VASP."""
+        counts: Mapping[str, Any] = self.manifest["counts"]
+        return counts
+
+    def require_judged(self) -> None:
+        """Raise a `DefectgenError` if no crystal has an energy above the hull."""
+        if self.counts["judged"]:
+            return
+        can_add = self.counts["without_reference"] and self.hull.project is None
+        first = next((f"; the first: {note.rstrip('.')}" for note in self.table["note"] if note), "")
+        raise DefectgenError(
+            f"none of {self.counts['crystals']} crystals can be judged: {unjudged(self.counts)}{first}.",
+            "Add the element to the hull, or use --hull mp." if can_add else "",
+        )
+
+
+def unjudged(counts: Mapping[str, Any]) -> str:
+    """Why crystals have no energy above the hull, with their numbers; empty if all have one."""
+    return ", ".join(f"{counts[key]} {text}" for key, text in UNJUDGED.items() if counts[key])
+
+
+def run_study(
+    crystals: Sequence[NamedCrystal],
+    hull: Hull,
+    potential: Potential,
+    settings: RelaxationSettings,
+    folder: Path,
+    *,
+    hull_file: Path,
+    elements: Path | None = None,
+    watch: Watch = unwatched,
+) -> Study:
+    """Relax crystals, judge them, and write all of it into a folder, in which an earlier study goes on.
+
+    Args:
+        crystals: what to relax, also those that could not be read.
+        hull: to compare with; what the Materials Project answers is kept in the folder whatever happens.
+        potential: what computes the energies.
+        settings: of the relaxations.
+        folder: see `assessment.check_folder`.
+        hull_file: where a hull of formation energies comes from.
+        elements: elemental phases as its references.
+        watch: told how far it is.
+
+    Raises:
+        UsageError: the folder holds relaxations with other settings; elements that do not go with the hull.
+        DefectgenError: see `defectgen.stability.references.references_from_table`.
+    """
+    references = element_references(hull, hull_file, elements, potential, settings, folder, watch)
+    with watch("relaxing", len(crystals), "crystals") as advance:
+        rows = assessment.relax_all(crystals, potential, settings, folder, advance=advance)
+    try:
+        table = assessment.judge(rows, hull, references)
+    finally:  # interrupted or not: what the Materials Project answered is kept
+        if hull.scale == TOTAL and hull.points:
+            save_hull(hull, folder / HULL)
+    n_inputs, warnings = assessment.write_structures(rows, table, folder)
+    table.write_csv(folder / TABLE, float_precision=5)
+    corrections = assessment.settings_text(potential)
+    manifest: dict[str, Any] = {
+        "stage": "stability",
+        "version": __version__,
+        "counts": assessment.summarize(table) | {"vasp_inputs": n_inputs},
+        "settings": {
+            "potential": potential.name,
+            "max_steps": settings.max_steps,
+            "fmax_ev_angstrom": settings.fmax_ev_angstrom,
+        },
+        "corrections": corrections,
+        "hull": {"source": hull.source, "scale": hull.scale, "partial": hull.partial or None},
+        "references": references
+        and {"source": references.source, "mean_error_ev_per_atom": references.mean_error_ev_per_atom},
+    }
+    _write_json(folder / MANIFEST, manifest)
+    return Study(manifest, table, hull, references, corrections, tuple(warnings))
+
+
+def element_references(
+    hull: Hull,
+    hull_file: Path,
+    elements: Path | None,
+    potential: Potential,
+    settings: RelaxationSettings,
+    folder: Path,
+    watch: Watch = unwatched,
+) -> References | None:
+    """Energies of the elements for a hull of formation energies, computed once for a folder; None for another hull.
+
+    Args:
+        hull: to compare with.
+        hull_file: where it comes from; without `elements` its crystals give the references.
+        elements: files of elemental phases.
+        potential: whose references they are.
+        settings: of the relaxations of elemental phases.
+        folder: of the study.
+        watch: told how far it is.
+
+    Raises:
+        UsageError: elemental phases for a hull of total energies, or none that can be relaxed.
+    """
+    if hull.scale != FORMATION:
+        if elements is not None:
+            raise UsageError("got --elements, but the hull has total energies.", "They need no elemental phases.")
+        return None
+    if elements is not None:
+        return _relaxed_elements(elements, potential, settings, folder / ELEMENTS, watch)
+    key = {"potential": potential.name, "table": file_hash(hull_file)}
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = folder / REFERENCES
+    if saved.is_file():
+        before = json.loads(saved.read_text(encoding="utf-8"))
+        if before.get("key") == key:
+            return References(**before["references"])
+    with watch("computing reference energies", None, "crystals") as advance:
+        references = references_from_table(hull_file, potential, advance)
+    _write_json(saved, {"key": key, "references": asdict(references)})
+    return references
+
+
+def _relaxed_elements(
+    path: Path, potential: Potential, settings: RelaxationSettings, folder: Path, watch: Watch
+) -> References:
+    read = list(read_crystals(path))
+    crystals = [named for named in read if named.structure and len(named.structure.composition) == 1]
+    with watch("relaxing elemental phases", len(crystals), "crystals") as advance:
+        rows = assessment.relax_all(crystals, potential, settings, folder, advance=advance)
+    energies: dict[str, list[float]] = {}
+    for named, row in zip(crystals, rows, strict=True):
+        if named.structure and row["status"] in (CONVERGED, NOT_CONVERGED):
+            energies.setdefault(named.structure[0].specie.symbol, []).append(row["energy_ev_per_atom"])
+    if not energies:
+        raise UsageError(f"{path} holds no elemental phase that can be relaxed.")
+    return elemental_references(energies, f"{len(crystals)} elemental phases of {path.name}")
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, indent=1) + "\n"
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -1,0 +1,78 @@
+"""Rows, notes and intervals of structures that several scorers judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from defectgen.core import VACANCY, Configuration, get_host
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.protocol import Sample
+from defectgen.score.samples import NamedSample
+from defectgen.score.structure_table import EXTRAPOLATED, FACTS, sample_files, structure_facts, structure_table
+
+MOS2 = get_host("MoS2", (2, 2))
+VACANT = Configuration.of(MOS2, {4: VACANCY})
+MIXED = Configuration.of(MOS2, {0: "W"})
+SAMPLES = [
+    NamedSample("a", Sample(VACANT.to_structure(), VACANT)),
+    NamedSample("b", None, "b: cannot be read."),
+    NamedSample("c", Sample(MIXED.to_structure(), None), "is no decoration of MoS2 2x2: by this test."),
+    NamedSample("d", Sample(MIXED.to_structure(), MIXED)),
+]
+
+
+class Counter:
+    """The number of defects as HOMO; sure of vacancies only."""
+
+    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+        sure = [VACANCY in str(item.edits) for item in configurations]
+        homo = [float(item.n_defects) for item in configurations]
+        return pl.DataFrame({"homo_ev": homo, "homo_uncertainty_ev": [0.1] * len(homo), "in_domain": sure})
+
+
+def test_notes_tell_why_a_value_or_an_interval_is_missing() -> None:
+    found = structure_table(SAMPLES, {"counter": Counter()}, {})
+    assert found.n_scored == 2
+    assert found.frame.columns == [*FACTS, "homo_ev", "homo_uncertainty_ev", "in_domain", "note"]
+    assert found.frame["homo_ev"].to_list() == [1.0, None, None, 1.0]
+    assert found.frame["homo_uncertainty_ev"].to_list() == [0.1, None, None, None]
+    assert found.frame["note"].to_list() == [
+        None,
+        "b: cannot be read.",
+        "is no decoration of MoS2 2x2: by this test.",
+        EXTRAPOLATED,
+    ]
+    found.require_scored()
+
+
+def test_several_scorers_have_columns_and_notes_of_their_own() -> None:
+    frame = structure_table(SAMPLES[2:], {"one": Counter(), "two": Counter()}, {}).frame
+    assert {"one_homo_ev", "two_homo_ev"} < set(frame.columns)
+    assert frame["note"][1] == f"one: {EXTRAPOLATED}; two: {EXTRAPOLATED}"
+
+
+def test_novel_is_told_for_the_cells_of_the_model_only() -> None:
+    known = {"MoS2 2x2": [VACANT.canonical().key]}
+    assert structure_facts(SAMPLES, known)["novel"].to_list() == [False, None, None, True]
+    assert structure_facts(SAMPLES, {"MoS2 8x8": []})["novel"].to_list() == [None] * 4
+
+
+def test_nothing_scored_is_an_error_that_names_the_first() -> None:
+    with pytest.raises(DefectgenError, match=r"^c is no decoration of MoS2 2x2: by this test\.$"):
+        structure_table(SAMPLES[2:3], {"counter": Counter()}, {}).require_scored()
+    with pytest.raises(DefectgenError, match=r"^b: cannot be read\. \(1 more cannot be read\.\)$"):
+        structure_table([SAMPLES[1]] * 2, {"counter": Counter()}, {})
+
+
+def test_folders_stand_for_their_structures(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the folders hold no structures"):
+        sample_files([tmp_path])
+    (tmp_path / "b.cif").write_text("")
+    (tmp_path / "a.vasp").write_text("")
+    assert [path.name for path in sample_files([tmp_path])] == ["a.vasp", "b.cif"]
+    with pytest.raises(DefectgenError, match="none is not a file"):
+        sample_files([tmp_path / "none"])
