@@ -54,4 +54,7 @@ def test_large_sets_are_thinned_out_evenly() -> None:
 
 def test_a_plot_without_points_is_a_plot() -> None:
     empty = pl.DataFrame(schema=dict.fromkeys(("true", "predicted", "half_width"), pl.Float64))
-    ElementTree.fromstring(parity_svg(empty, "MoS2", "homo_ev"))
+    svg = ElementTree.fromstring(parity_svg(empty, "MoS2", "homo_ev"))
+    assert svg.tag.endswith("svg")
+    assert list(svg.iter("circle")) == []
+    assert [node for node in svg.iter() if node.get("class") == "diagonal"], "the diagonal is there without points"

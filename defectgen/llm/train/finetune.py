@@ -66,7 +66,6 @@ from defectgen.llm.train.trainer import (
     is_first_process,
     is_sharded,
     processes,
-    tell_folder_from_library,
 )
 
 STATE = "trainer_state.json"
@@ -155,7 +154,6 @@ def finetune(
     callbacks: list[Any] = [progress, LossFile(output / LOG)]
     if tensorboard_installed():
         callbacks.append(TensorBoardFile(output / TENSORBOARD))
-    tell_folder_from_library()
     trainer = (PreferenceTrainer if pairs else CompletionTrainer)(
         model=model,
         args=arguments(config, checkpoints, dtype, len(validation) > 0),

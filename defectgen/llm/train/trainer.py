@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,10 @@ class CompletionTrainer(Trainer):
             torch.distributed.broadcast_object_list(box)
         return dict(box[0])
 
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        with _folder_is_no_library():
+            return super()._get_dataloader(*args, **kwargs)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:  # noqa: ARG002
         data: Any = self.train_dataset
         return LengthOrder([len(x["input_ids"]) for x in data], self.records_per_step, self.args.data_seed or 0)
@@ -307,11 +312,20 @@ def arguments(config: FinetuneConfig, folder: Path, dtype: torch.dtype, validate
     return made
 
 
-def tell_folder_from_library() -> None:
-    """Keep transformers from taking a folder ``datasets`` in the working directory for the library.
+@contextmanager
+def _folder_is_no_library() -> Iterator[None]:
+    """While this lasts, transformers does not take a folder ``datasets`` in the working directory for the library.
 
     This project's own checkout has such a folder; the library is not used here.
     """
     found = importlib.util.find_spec("datasets")
-    if found is not None and found.origin is None:
-        transformers.trainer.is_datasets_available = lambda: False  # type: ignore[attr-defined]
+    if found is None or found.origin is not None:
+        yield
+        return
+    module: Any = transformers.trainer
+    original = module.is_datasets_available
+    module.is_datasets_available = lambda: False
+    try:
+        yield
+    finally:
+        module.is_datasets_available = original

@@ -6,6 +6,7 @@ Source: Chen & Ong, Nat Comput Sci 2, 718 (2022), doi 10.1038/s43588-022-00349-3
 from __future__ import annotations
 
 import importlib
+import os
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -160,14 +161,18 @@ def _load(source: Path | str, is_path: bool, cache: Path) -> Any:
 
 @contextmanager
 def _home(folder: Path) -> Iterator[None]:
-    """While this lasts, `Path.home` is `folder`: matgl makes a cache folder in it at import."""
+    """While this lasts, the home folder of the environment is `folder`: matgl makes a cache folder in it at import."""
     folder.mkdir(parents=True, exist_ok=True)
-    original = Path.__dict__["home"]
-    Path.home = classmethod(lambda cls: cls(folder))  # type: ignore[assignment, method-assign]
+    variable = "USERPROFILE" if os.name == "nt" else "HOME"
+    before = os.environ.get(variable)
+    os.environ[variable] = str(folder)
     try:
         yield
     finally:
-        Path.home = original  # type: ignore[method-assign]
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
 
 
 def _checked(name: str, potential: Any) -> M3GNet:

@@ -10,6 +10,7 @@ from pymatgen.core import Lattice, Structure
 
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.core.properties import COLUMNS
+from defectgen.data.twodmd import SETS
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.extras import import_extra
 from defectgen.score.potentials.potential import CHEMICAL_POTENTIALS_EV, PotentialScorer
@@ -77,6 +78,8 @@ def test_a_missing_extra_is_named() -> None:
 
 
 def test_reservoirs_are_those_of_the_data(twodmd_dir: object) -> None:
-    for path in sorted(twodmd_dir.glob("csv_cif/*/*/elements.csv")):  # type: ignore[attr-defined]
+    paths = sorted(twodmd_dir.glob("csv_cif/*/*/elements.csv"))  # type: ignore[attr-defined]
+    assert len(paths) == len(SETS)
+    for path in paths:
         table = dict(pl.read_csv(path).select("element", "chemical_potential").iter_rows())
         assert {element: table[element] for element in MU} == pytest.approx(dict(MU))
