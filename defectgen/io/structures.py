@@ -311,8 +311,9 @@ def _extxyz(text: str) -> Iterator[NamedStructure]:
 def _db(path: Path) -> Iterator[NamedStructure]:
     from ase.db import connect
 
+    opened: Any = connect  # without types
     try:
-        with connect(path, type="db", use_lock_file=False) as database:
+        with opened(path, type="db", use_lock_file=False) as database:
             for row in database.select():
                 yield replace(_from_ase(row.toatoms()), name=str(row.id))
     except Exception as error:  # of sqlite or of ase

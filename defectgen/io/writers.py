@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -58,8 +58,11 @@ class StructureWriter(Protocol):
         several: whether one file holds any number of structures; if not, `write` gets one.
     """
 
-    suffix: str
-    several: bool
+    @property
+    def suffix(self) -> str: ...
+
+    @property
+    def several(self) -> bool: ...
 
     def write(self, path: Path, structures: Sequence[OutputStructure]) -> None:
         """Write a file that does not exist yet.
@@ -76,7 +79,7 @@ class _Text:
 
     suffix: str
     of_configuration: Callable[[Configuration], str]
-    form: str
+    form: Literal["cif", "poscar"]
     """As pymatgen calls it."""
     several: bool = False
 
@@ -113,7 +116,8 @@ class _Database:
     def write(self, path: Path, structures: Sequence[OutputStructure]) -> None:
         from ase.db import connect
 
-        with connect(path, type="db", use_lock_file=False) as database:
+        database_at: Any = connect  # without types
+        with database_at(path, type="db", use_lock_file=False) as database:
             for item in structures:
                 database.write(_ase_atoms(item, info=False), name=item.name, data={"values": dict(item.values)})
 

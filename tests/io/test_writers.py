@@ -6,9 +6,18 @@ import pytest
 from pymatgen.core import Structure
 from sample_runs import random_configuration
 
-from defectgen.core import VACANCY, Configuration, get_host, host_names
-from defectgen.io.structures import read_configuration
-from defectgen.io.writers import STRUCTURE_WRITERS, cif_text, poscar_text
+from defectgen.core import VACANCY, Configuration, configuration_from_structure, get_host, host_names
+from defectgen.errors import UsageError
+from defectgen.io.structures import read_configuration, read_structures
+from defectgen.io.writers import (
+    OutputStructure,
+    cif_text,
+    poscar_text,
+    register_format,
+    unregister_format,
+    write_structures,
+    writer_of,
+)
 
 EXACT = 1e-12
 """Fractional coordinates are read back to this."""
@@ -23,7 +32,7 @@ def test_round_trip(name: str, form: str, suffix: str, tmp_path: Path) -> None:
     for number in range(6):
         configuration = random_configuration(host, 1 + 2 * number, rng).canonical()
         path = tmp_path / f"{number}.{suffix}"
-        path.write_text(STRUCTURE_WRITERS[form](configuration))
+        writer_of(form).write(path, [OutputStructure("one", configuration)])
         assert read_configuration(host, path).canonical() == configuration
         assert sites_in(path, configuration) == dict(enumerate(configuration.species))
 
@@ -59,3 +68,9 @@ def test_cif_is_p1_with_every_atom_named_once() -> None:
     assert len(small.sites) == 191
     assert len({site.label for site in small.sites}) == 191
     assert small.cell.volume == pytest.approx(abs(np.linalg.det(configuration.host.supercell_lattice)))
+
+
+def test_the_same_structures_give_the_same_zip(tmp_path: Path) -> None:
+    item = {"v": Configuration.of(get_host("BN", (3, 3)), {0: VACANCY})}
+    paths = [write_structures(tmp_path / name, item)[0] for name in ("a.zip", "b.zip")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pytest
 
 from defectgen.score.potentials.relaxation import MAX_STEP_ANGSTROM, careful_fire
 
