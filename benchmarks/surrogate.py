@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from defectgen.core import Configuration, get_host
+from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
-from defectgen.data.twodmd import read_dataset
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.evaluation import PER_SITE, evaluate
 from defectgen.score.surrogate.training import fit_surrogate

@@ -129,8 +129,8 @@ def _is_given(context: typer.Context, name: str) -> bool:
 def _build_defects(output: Path, data: Path | None, records: RecordOptions, defects: DefectOptions) -> dict[str, Any]:
     from defectgen.data.locations import chosen_sets, dataset_path
     from defectgen.data.records import RecordSettings, build_data
+    from defectgen.data.sources import read_dataset
     from defectgen.data.splits import split_rows
-    from defectgen.data.twodmd import read_dataset
     from defectgen.design.pseudo_labels import enlarge_records
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable

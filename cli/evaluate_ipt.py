@@ -35,7 +35,7 @@ def ipt(
 
     from defectgen.data.locations import crystals_path, dataset_path
     from defectgen.data.mp20 import read_crystals
-    from defectgen.data.twodmd import read_dataset
+    from defectgen.data.sources import read_dataset
     from defectgen.design.engine import task_of
     from defectgen.llm.adapter import read_adapter, training_configurations
     from defectgen.llm.image_texts import crystal_images, defect_images, image_dependence, trained_sets

@@ -23,11 +23,12 @@ Supercell = tuple[int, int] | str
 
 
 def host(name: str, supercell: Supercell | None = None) -> Host:
-    """A built-in host: ``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe`` or ``P``.
+    """A host by name: ``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe``, ``P``, or one that was added.
 
     Args:
         name: of the host, in any case.
-        supercell: repetitions in the plane; None for those of 2DMD, which the shipped models were trained on.
+        supercell: repetitions in the plane; None for those that the host has (built-in ones:
+            those of 2DMD, which the shipped models were trained on).
 
     Raises:
         UsageError: no such host, or a supercell that is none.
@@ -38,7 +39,7 @@ def host(name: str, supercell: Supercell | None = None) -> Host:
 
 
 def hosts() -> tuple[Host, ...]:
-    """The built-in hosts."""
+    """All hosts, the built-in ones first; `defectgen.core.register_host` adds others."""
     return tuple(get_host(name) for name in host_names())
 
 
@@ -194,7 +195,7 @@ def load_2dmd(path: Path | str, sets: Sequence[str] | None = None) -> pl.DataFra
         UsageError: an unknown set.
         DefectgenError: no such data there, or a damaged file.
     """
-    from defectgen.data.twodmd import read_dataset
+    from defectgen.data.sources import read_dataset
 
     return read_dataset(_path(path), sets)
 
@@ -206,7 +207,7 @@ def _path(path: object) -> Path:
 
 
 def _names() -> str:
-    return f"Built-in ones: {', '.join(host_names())}; any other: defectgen.read_host(FILE, supercell=(4, 4))."
+    return f"Known ones: {', '.join(host_names())}; any other: defectgen.read_host(FILE, supercell=(4, 4))."
 
 
 def _supercell(given: object) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The six hosts of 2DMD, with their unit cells and defect rules.
+"""The hosts by name: the six of 2DMD, with their unit cells and defect rules, and those that others add.
 
 Unit cells and rules are facts of the data set: Huang et al., npj 2D Mater Appl 7, 6 (2023),
 doi 10.1038/s41699-023-00369-1 (CC BY 4.0). MoS2 and WSe2 carry the vacuum of the low-density
@@ -11,13 +11,16 @@ import dataclasses
 import difflib
 import math
 import re
+from collections.abc import Sequence
 
 from defectgen.core.host import VACANCY, Host, Rule
+from defectgen.core.registry import Registry, breaks, require_type
 from defectgen.errors import UsageError
 
 _THIRD = 1.0 / 3.0
 
-_ALIASES = {"hBN": "BN", "h-BN": "BN", "BP": "P"}
+_ALIASES: dict[str, tuple[str, ...]] = {"BN": ("hBN", "h-BN"), "P": ("BP",)}
+"""Other names of a host."""
 
 
 def _cell(a: float, b: float, c: float, gamma: float) -> tuple[tuple[float, float, float], ...]:
@@ -41,92 +44,135 @@ def _dichalcogenide(name: str, metal: str, chalcogen: str, a: float, c: float, z
     )
 
 
-_HOSTS = {
-    host.name: host
-    for host in (
-        _dichalcogenide("MoS2", "Mo", "S", 3.19031570, 14.879004, (0.144826, 0.355174)),
-        _dichalcogenide("WSe2", "W", "Se", 3.32706951, 15.068951, (0.361569, 0.138431)),
-        Host(
-            name="BN",
-            lattice=_cell(2.51242846, 2.51242846, 20.0, 120.0),
-            species=("B", "N"),
-            frac_coords=((_THIRD, 2 * _THIRD, 0.192681625), (2 * _THIRD, _THIRD, 0.192681625)),
-            supercell=(8, 8),
-            rules=_rules(B=("C",), N=("C",)),
-        ),
-        Host(
-            name="GaSe",
-            lattice=_cell(3.81906671, 3.81906671, 20.0, 120.0),
-            species=("Ga", "Ga", "Se", "Se"),
-            frac_coords=(
-                (2 * _THIRD, _THIRD, 0.38327267),
-                (2 * _THIRD, _THIRD, 0.50681713),
-                (_THIRD, 2 * _THIRD, 0.56548028),
-                (_THIRD, 2 * _THIRD, 0.32460952),
+def _check(name: str, item: Host) -> None:
+    require_type("host", name, item, Host)
+    if item.name != name:
+        raise breaks("host", name, f"its name is {item.name!r}")
+    _refuse_taken(name)
+
+
+def _refuse_taken(name: str) -> None:
+    if known := _by_upper().get(name.upper()):
+        raise UsageError(f"the host {name!r} is there already, as {known}.", "Choose another name for the new one.")
+
+
+def _by_upper() -> dict[str, str]:
+    """Hosts by each of their names, in capitals."""
+    return {other.upper(): name for name in HOSTS for other in (name, *host_aliases(name))}
+
+
+HOSTS: Registry[Host] = Registry("host", "hosts", _check)
+"""All hosts by name."""
+
+HOSTS.built_in(
+    {
+        host.name: host
+        for host in (
+            _dichalcogenide("MoS2", "Mo", "S", 3.19031570, 14.879004, (0.144826, 0.355174)),
+            _dichalcogenide("WSe2", "W", "Se", 3.32706951, 15.068951, (0.361569, 0.138431)),
+            Host(
+                name="BN",
+                lattice=_cell(2.51242846, 2.51242846, 20.0, 120.0),
+                species=("B", "N"),
+                frac_coords=((_THIRD, 2 * _THIRD, 0.192681625), (2 * _THIRD, _THIRD, 0.192681625)),
+                supercell=(8, 8),
+                rules=_rules(B=("C",), N=("C",)),
             ),
-            supercell=(6, 6),
-            rules=_rules(Ga=("In",), Se=("S",)),
-        ),
-        Host(
-            name="InSe",
-            lattice=_cell(4.09647352, 4.09647352, 20.0, 120.0),
-            species=("In", "In", "Se", "Se"),
-            frac_coords=(
-                (_THIRD, 2 * _THIRD, 0.52943777),
-                (_THIRD, 2 * _THIRD, 0.38773463),
-                (2 * _THIRD, _THIRD, 0.59281346),
-                (2 * _THIRD, _THIRD, 0.32435894),
+            Host(
+                name="GaSe",
+                lattice=_cell(3.81906671, 3.81906671, 20.0, 120.0),
+                species=("Ga", "Ga", "Se", "Se"),
+                frac_coords=(
+                    (2 * _THIRD, _THIRD, 0.38327267),
+                    (2 * _THIRD, _THIRD, 0.50681713),
+                    (_THIRD, 2 * _THIRD, 0.56548028),
+                    (_THIRD, 2 * _THIRD, 0.32460952),
+                ),
+                supercell=(6, 6),
+                rules=_rules(Ga=("In",), Se=("S",)),
             ),
-            supercell=(6, 6),
-            rules=_rules(In=("Ga",), Se=("S",)),
-        ),
-        Host(
-            name="P",
-            lattice=_cell(3.299918, 4.600926, 20.0, 90.0),
-            species=("P", "P", "P", "P"),
-            frac_coords=(
-                (0.0, 0.588557, 0.20912339),
-                (0.0, 0.411443, 0.31443551),
-                (0.5, 0.088557, 0.31443551),
-                (0.5, 0.911443, 0.20912339),
+            Host(
+                name="InSe",
+                lattice=_cell(4.09647352, 4.09647352, 20.0, 120.0),
+                species=("In", "In", "Se", "Se"),
+                frac_coords=(
+                    (_THIRD, 2 * _THIRD, 0.52943777),
+                    (_THIRD, 2 * _THIRD, 0.38773463),
+                    (2 * _THIRD, _THIRD, 0.59281346),
+                    (2 * _THIRD, _THIRD, 0.32435894),
+                ),
+                supercell=(6, 6),
+                rules=_rules(In=("Ga",), Se=("S",)),
             ),
-            supercell=(6, 6),
-            rules=_rules(P=("N",)),
-        ),
-    )
-}
+            Host(
+                name="P",
+                lattice=_cell(3.299918, 4.600926, 20.0, 90.0),
+                species=("P", "P", "P", "P"),
+                frac_coords=(
+                    (0.0, 0.588557, 0.20912339),
+                    (0.0, 0.411443, 0.31443551),
+                    (0.5, 0.088557, 0.31443551),
+                    (0.5, 0.911443, 0.20912339),
+                ),
+                supercell=(6, 6),
+                rules=_rules(P=("N",)),
+            ),
+        )
+    }
+)
+
+
+def register_host(host: Host, aliases: Sequence[str] = ()) -> Host:
+    """Add a host under its name, for `get_host` and everything that takes a host by name.
+
+    Args:
+        host: what is added; its supercell is the one that the name stands for.
+        aliases: other names for it.
+
+    Raises:
+        UsageError: its name or an alias is taken, in whatever case, or it is no `Host`.
+    """
+    name = str(getattr(host, "name", host))
+    require_type("host", name, host, Host)
+    if isinstance(aliases, str):
+        raise UsageError(f"got aliases {aliases!r}, expected several names such as ({aliases!r},).")
+    for alias in aliases:
+        _refuse_taken(alias)
+    HOSTS.register(name, host)
+    _ALIASES[name] = tuple(aliases)
+    return host
 
 
 def host_names() -> tuple[str, ...]:
-    """Names of the built-in hosts."""
-    return tuple(_HOSTS)
+    """Names of all hosts, the built-in ones first."""
+    return tuple(HOSTS)
 
 
 def host_aliases(name: str) -> tuple[str, ...]:
-    """Other names that `get_host` takes for a built-in host, e.g. ``hBN`` for ``BN``."""
-    return tuple(alias for alias, known in _ALIASES.items() if known == name)
+    """Other names that `get_host` takes for a host, e.g. ``hBN`` for ``BN``."""
+    return _ALIASES.get(name, ())
 
 
 def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
-    """The built-in host of this name (``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe``, ``P``).
+    """The host of this name: ``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe``, ``P``, or one that was added.
 
     ``hBN`` and ``BP`` are understood, and so is another case. `supercell`, two numbers or e.g. ``8x8``,
-    replaces the size that 2DMD uses.
+    replaces the size that 2DMD uses, or that an added host has.
 
     Raises:
         UsageError: no such host; names the nearest if the name is mistyped, not if it is another compound.
     """
-    by_upper = {known.upper(): known for known in _HOSTS} | {alias.upper(): known for alias, known in _ALIASES.items()}
+    by_upper = _by_upper()
     known = by_upper.get(name.strip().upper())
     if known is None:
         meant = _mistyped(name, by_upper)
         raise UsageError(
             f"unknown host {name!r}.",
-            f"{f'Did you mean {meant}? ' if meant else ''}Known hosts: {', '.join(_HOSTS)}; "
+            f"{f'Did you mean {meant}? ' if meant else ''}Known hosts: {', '.join(HOSTS)}; "
             "any other layer from its unit cell: defectgen enumerate --host FILE.cif, "
             'or defectgen.read_host("FILE.cif", supercell=(4, 4)).',
         )
-    host = _HOSTS[known]
+    host = HOSTS[known]
     if isinstance(supercell, str):
         n_a, n_b = (int(n) for n in supercell.split("x"))
         supercell = n_a, n_b
@@ -139,7 +185,7 @@ def _mistyped(name: str, by_upper: dict[str, str]) -> str:
     if exact := by_upper.get(letters.upper()):
         return exact
     if _is_formula(letters):  # of one of the hosts in another order, or of another compound
-        return next((host for host in _HOSTS if sorted(_atoms(host)) == sorted(_atoms(letters))), "")
+        return next((host for host in HOSTS if sorted(_atoms(host)) == sorted(_atoms(letters))), "")
     close = difflib.get_close_matches(letters.upper(), by_upper, n=1)
     return by_upper[close[0]] if close else ""
 

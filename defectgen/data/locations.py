@@ -9,10 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
-from defectgen.data import twodmd
+from defectgen.data import sources
 from defectgen.data.assets import asset_path
 from defectgen.data.cards import Card, get_card, load_cards
-from defectgen.data.checks import has_published_layout
 from defectgen.data.twodmd import SET_NAMES, SETS
 from defectgen.errors import UsageError
 
@@ -63,17 +62,23 @@ def labelled_sets(data: Path | None, sets: str, *, pilot: bool = False) -> Label
         pilot: the sample of 200 structures instead.
 
     Raises:
-        UsageError: no such folder, or no such set in it.
+        UsageError: no such folder, no such set in it, or a source whose licence is not known.
         DefectgenError: the asset has not been fetched.
     """
     chosen = chosen_sets(sets)
     path = dataset_path(data, pilot=pilot)
-    frame = twodmd.read_dataset(path, chosen)
+    source = sources.source_name(path)
+    if source not in load_cards():
+        raise UsageError(
+            f"the data source {source!r} has no card with its licence and citation.",
+            "Read it with defectgen.data.sources.read_dataset.",
+        )
+    frame = sources.read_dataset(path, chosen)
     if chosen is not None:
         frame = frame.filter(pl.col("set").is_in(chosen))  # the pilot sample is read as a whole
         if frame.is_empty():
             raise UsageError(f"{path} holds no set {chosen[0]}.", "The pilot sample holds MoS2 only.")
-    return LabelledSets(path, get_card("2dmd" if has_published_layout(path) else "2dmd-pilot"), frame)
+    return LabelledSets(path, get_card(source), frame)
 
 
 def crystals_path(data: Path | None) -> Path:

@@ -92,23 +92,6 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def read_dataset(path: Path, sets: Sequence[str] | None = None, cache: bool = True) -> pl.DataFrame:
-    """The labelled structures in a folder, in whichever of the two layouts it has.
-
-    Raises:
-        DefectgenError: neither layout, or see `read_2dmd` and `read_pilot`.
-    """
-    path = Path(path)
-    if (path / "csv_cif").is_dir():
-        return read_2dmd(path, sets, cache=cache)
-    if any((folder / "data.csv.gz").is_file() for folder in (path, path / "pilot")):
-        return read_pilot(path)
-    raise DefectgenError(
-        f"{path} holds no 2DMD data: neither csv_cif/ nor data.csv.gz is there.",
-        "Give the folder that `defectgen fetch` reports, or one in the published layout.",
-    )
-
-
 def read_2dmd(path: Path, sets: Sequence[str] | None = None, cache: bool = True) -> pl.DataFrame:
     """The published sets as one table: one row a structure, in the order of the sets and of the ids.
 

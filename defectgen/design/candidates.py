@@ -137,8 +137,8 @@ class Candidate:
             total += _mean_distance(away, spread) * BY_COLUMN[column].weight_ev
         return total
 
-    def deviation_ev(self, column: str) -> float | None:
-        """Predicted minus target in eV, or None for a property that was not asked for."""
+    def deviation(self, column: str) -> float | None:
+        """Predicted minus target in the unit of the property, or None for a property that was not asked for."""
         asked = dict(self.target.values)
         return self.predicted[column] - asked[column] if column in asked else None
 

@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from defectgen.core import get_host
+from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
-from defectgen.data.twodmd import SETS, read_dataset
+from defectgen.data.twodmd import SETS
 from defectgen.design.engine import USUAL, Drawing, Limits, Models, load_engine
 from defectgen.design.evaluate import (
     ProposerEvaluation,

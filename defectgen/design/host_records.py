@@ -45,7 +45,7 @@ class HostRecord:
 
 
 def known_hosts(models: Sequence[Path] = (), supercell: tuple[int, int] | None = None) -> list[HostRecord]:
-    """The records of the built-in hosts.
+    """The records of all hosts by name.
 
     Args:
         models: folders of adapters and surrogates; each is named after its folder.
@@ -63,7 +63,7 @@ def known_hosts(models: Sequence[Path] = (), supercell: tuple[int, int] | None =
 
 
 def host_record(host: str, models: Sequence[Path] = (), supercell: tuple[int, int] | None = None) -> HostRecord:
-    """The record of a built-in host, or of the layer whose unit cell is in a CIF or POSCAR file.
+    """The record of a host by its name, or of the layer whose unit cell is in a CIF or POSCAR file.
 
     Args:
         host: name or path; no model was trained on a host from a file.

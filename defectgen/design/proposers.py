@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from defectgen.core.configuration import Configuration, canonicalize
 from defectgen.core.host import Host
+from defectgen.core.registry import Registry, breaks, require_members, require_type
+from defectgen.errors import UsageError
 from defectgen.llm.decode.generator import Generator, Request, Sampling
 from defectgen.one_line import OneLine
 from defectgen.tasks.defect.defect_task import DefectTask
 from defectgen.tasks.defect.site_grammar import allowed_for_kinds
+
+if TYPE_CHECKING:
+    from defectgen.design.engine import Drawing, Limits, Models
 
 
 @dataclass(frozen=True)
@@ -142,3 +147,88 @@ class WithSearch(OneLine):
         for index, ask in enumerate(asks):
             if ask.whole:
                 yield from (Proposal(index, proposal.configuration) for proposal in pool)
+
+
+@dataclass(frozen=True, repr=False)
+class ProposerOptions(OneLine):
+    """What a proposer may need to be made.
+
+    Attributes:
+        host: what will be decorated.
+        limits: which defects may be proposed.
+        drawing: how a language model draws.
+        models: the models that the user chose.
+    """
+
+    host: Host
+    limits: Limits
+    drawing: Drawing
+    models: Models
+
+
+@dataclass(frozen=True)
+class ProposerEntry:
+    """One line of the registry: what a proposer is, and how to make it."""
+
+    description: str
+    make: Callable[[ProposerOptions], Proposer]
+
+
+def _model(options: ProposerOptions) -> Proposer:
+    from defectgen.design.engine import load_engine
+
+    return load_engine(options.host, options.models, options.limits, options.drawing).proposer
+
+
+def _random(options: ProposerOptions) -> Proposer:
+    host, limits = options.host, options.limits
+    changeable = sum(bool(allowed) for allowed in allowed_for_kinds(host, limits.kinds)) * host.n_sites // host.n_basis
+    most = limits.max_defects
+    if most is None or most > changeable:
+        raise UsageError(
+            f"got at most {most or 'any number of'} defects for random structures of {host.name} {host.size}, expected "
+            f"1 to {changeable}.",
+            "Give --max-defects (max_defects=).",
+        )
+    return RandomProposer(most, limits.min_defects, limits.kinds)
+
+
+def _check(name: str, entry: ProposerEntry) -> None:
+    require_type("proposer", name, entry, ProposerEntry)
+    if not callable(entry.make):
+        raise breaks("proposer", name, "its make cannot be called")
+
+
+PROPOSERS: Registry[ProposerEntry] = Registry("proposer", "proposers", _check)
+PROPOSERS.built_in(
+    {
+        "model": ProposerEntry("the language model alone, without random structures beside it", _model),
+        "random": ProposerEntry("random decorations under the host's rules", _random),
+    }
+)
+
+
+def register_proposer(name: str, description: str, make: Callable[[ProposerOptions], Proposer]) -> ProposerEntry:
+    """Add a proposer.
+
+    Args:
+        name: short name, for `defectgen.design`.
+        description: one line.
+        make: makes the proposer; what it needs is imported there.
+
+    Raises:
+        UsageError: the name is taken, or `make` cannot be called.
+    """
+    return PROPOSERS.register(name, ProposerEntry(description, make))
+
+
+def make_proposer(name: str, options: ProposerOptions) -> Proposer:
+    """The proposer of this name.
+
+    Raises:
+        UsageError: none of that name, options that do not suit it, or one that breaks its protocol.
+        DefectgenError: a model that it needs is missing or damaged.
+    """
+    proposer = PROPOSERS.find(name).make(options)
+    require_members("proposer", name, proposer, Proposer)
+    return proposer

@@ -13,7 +13,7 @@ from defectgen.design.candidates import RAW, DesignRun, Target
 from defectgen.design.engine import SHIPPED, USUAL, Drawing, Limits, Models, load_engine, load_surrogate
 from defectgen.design.pipeline import DesignSettings, RankBy, RawReference
 from defectgen.design.pipeline import design as propose_and_rank
-from defectgen.design.proposers import Proposer, RandomProposer, WithSearch
+from defectgen.design.proposers import PROPOSERS, Proposer, ProposerOptions, RandomProposer, WithSearch, make_proposer
 from defectgen.design.seeds import seed_for
 from defectgen.design.targets import coverage_warnings, read_targets, single_target, wanted_values
 from defectgen.errors import UsageError
@@ -80,7 +80,8 @@ class DesignRequest(OneLine):
         limits: which defects may be proposed.
         drawing: how the language model draws.
         models: what proposes and predicts.
-        proposer: proposes in place of the language model and the search; None for these.
+        proposer: proposes in place of the language model and the search, itself or its name in
+            `defectgen.design.proposers.PROPOSERS`; None for these.
         scorer: predicts in place of the surrogate; None for that one.
     """
 
@@ -90,7 +91,7 @@ class DesignRequest(OneLine):
     limits: Limits = field(default_factory=Limits)
     drawing: Drawing = USUAL
     models: Models = SHIPPED
-    proposer: Proposer | None = None
+    proposer: Proposer | str | None = None
     scorer: Scorer | None = None
 
     def __post_init__(self) -> None:
@@ -101,7 +102,10 @@ class DesignRequest(OneLine):
             )
         if not self.targets or not all(isinstance(target, Target) for target in self.targets):
             raise UsageError(f"got targets {self.targets!r:.80}, expected one or more of type Target.")
-        for name, value, method in (("proposer", self.proposer, "propose"), ("scorer", self.scorer, "score")):
+        if isinstance(self.proposer, str):
+            PROPOSERS.find(self.proposer)
+        proposer = None if isinstance(self.proposer, str) else self.proposer
+        for name, value, method in (("proposer", proposer, "propose"), ("scorer", self.scorer, "score")):
             if value is not None and not callable(getattr(value, method, None)):
                 raise UsageError(
                     f"got {type(value).__name__} {value!r:.40} as {name}, expected an object with a method {method}."
@@ -178,16 +182,18 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
     return PreparedDesign(request, proposer, request.scorer or engine.scorer, engine.known, raw, warnings, facts)
 
 
-def _prepare_own(request: DesignRequest, proposer: Proposer) -> PreparedDesign:
+def _prepare_own(request: DesignRequest, given: Proposer | str) -> PreparedDesign:
     """With a proposer of the user's in place of the language model, which is not loaded."""
     host, models = request.host, request.models
     if request.ranking.reference == RAW:
         raise UsageError("got reference 'raw' and a proposer of your own, whose cells have no raw zero.")
+    options = ProposerOptions(host, request.limits, request.drawing, models)
+    proposer = make_proposer(given, options) if isinstance(given, str) else given
     scorer = request.scorer or load_surrogate(models.surrogate or shipped(SHIPPED_SURROGATE))
     known = training_configurations(models.adapter or shipped(SHIPPED_ADAPTER))
     facts: dict[str, object] = {
         "defectgen": __version__,
-        "proposer": type(proposer).__name__,
+        "proposer": given if isinstance(given, str) else type(given).__name__,
         "surrogate": type(scorer).__name__,
         "supercell": host.size,
     }
@@ -206,7 +212,7 @@ def design(
     ranking: Ranking | None = None,
     drawing: Drawing = USUAL,
     models: Models = SHIPPED,
-    proposer: Proposer | None = None,
+    proposer: Proposer | str | None = None,
     scorer: Scorer | None = None,
     progress: Callable[[int], None] = lambda _: None,
     **wanted: float,
@@ -227,7 +233,8 @@ def design(
         ranking: the zero of levels, how many compete, what decides; its `n` and `seed` take the place of those here.
         drawing: how the language model draws.
         models: other models than the shipped ones.
-        proposer: proposes in place of the language model and the random structures.
+        proposer: proposes in place of the language model and the random structures: an object, or the name of a
+            registered one (``model``, ``random``).
         scorer: predicts in place of the surrogate.
         progress: called with the number of new proposals.
         wanted: values in eV by property: ``homo``, ``lumo``, ``band_gap``, ``formation_energy``, ``fermi_level``,

@@ -12,18 +12,21 @@ from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
 from defectgen.design.candidates import Target
 from defectgen.errors import UsageError
 
-_NAMES = {name: p.column for p in PROPERTIES for name in (p.column, p.option, p.option.replace("-", "_"))}
+
+def _columns_by_name() -> dict[str, str]:
+    """Columns by every name of a property that a user may give."""
+    return {name: p.column for p in PROPERTIES for name in (p.column, p.option, p.option.replace("-", "_"))}
 
 
 LARGEST_EV = 1e3
-"""No property of a cell is larger; what is, was not meant in eV."""
+"""No property in eV is larger; what is, was meant in another unit."""
 
 
 def single_target(values: Mapping[str, float | None]) -> Target:
     """The target of one call.
 
     Args:
-        values: column to wanted value in eV, None where nothing is asked.
+        values: column to wanted value in its unit, None where nothing is asked.
 
     Raises:
         UsageError: nothing is asked for.
@@ -44,15 +47,16 @@ def wanted_values(wanted: Mapping[str, float]) -> dict[str, float]:
         UsageError: no such property, one named twice, or what is no number.
     """
     found: dict[str, float] = {}
+    columns = _columns_by_name()
     for name, value in wanted.items():
-        if name not in _NAMES:
+        if name not in columns:
             known = ", ".join(p.option.replace("-", "_") for p in PROPERTIES)
             raise UsageError(f"unknown property or option {name!r}.", f"Properties that can be wanted: {known}.")
-        if _NAMES[name] in found:
-            raise UsageError(f"got two values of {_NAMES[name]}, expected one.")
+        if columns[name] in found:
+            raise UsageError(f"got two values of {columns[name]}, expected one.")
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise UsageError(f"got {name}={value!r}, expected a number of eV.")
-        found[_NAMES[name]] = float(value)
+            raise UsageError(f"got {name}={value!r}, expected a number in {BY_COLUMN[columns[name]].unit}.")
+        found[columns[name]] = float(value)
     return found
 
 
@@ -72,12 +76,13 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         raise UsageError(
             f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}).", "Expected commas between columns."
         ) from error
+    by_name = _columns_by_name()
     names = {name: name.strip().lower() for name in table.columns}
-    columns = [_NAMES.get(plain, plain) for plain in names.values()]
+    columns = [by_name.get(plain, plain) for plain in names.values()]
     repeated = [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]
     if repeated:
         raise UsageError(f"{path}: column {repeated[0]!r} stands for a property that another one gives too.")
-    unknown = [name for name, plain in names.items() if plain != "id" and plain not in _NAMES]
+    unknown = [name for name, plain in names.items() if plain != "id" and plain not in by_name]
     if unknown:
         known = ", ".join(["id", *COLUMNS])
         raise UsageError(f"{path}: unknown column {unknown[0]!r}.", f"Known columns: {known}.")
@@ -88,9 +93,9 @@ def read_targets(path: Path) -> tuple[Target, ...]:
             if names[name] == "id" or text is None or not text.strip():
                 continue
             try:
-                given[_NAMES[names[name]]] = float(text)
+                given[by_name[names[name]]] = float(text)
             except ValueError as error:
-                raise UsageError(f"{path}, target {number}: {name} is {text!r}, expected a number in eV.") from error
+                raise UsageError(f"{path}, target {number}: {name} is {text!r}, expected a number.") from error
         identity = next(
             (row[name].strip() for name in names if names[name] == "id" and (row[name] or "").strip()), str(number)
         )
@@ -115,7 +120,7 @@ def _target(identity: str, asked: tuple[tuple[str, float], ...], where: str) -> 
         raise UsageError(f"target {identity} in {where}: {error}.") from error
     values = dict(asked)
     for column, value in asked:
-        if abs(value) > LARGEST_EV:
+        if BY_COLUMN[column].unit == "eV" and abs(value) > LARGEST_EV:
             raise UsageError(f"target {identity} in {where}: got {column}={value:g}, expected electronvolts.")
     if values.get("band_gap_ev", 0.0) < 0:
         raise UsageError(
@@ -132,18 +137,18 @@ def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[s
     Args:
         host: name of the host.
         targets: on the scale of `covered`.
-        covered: least and largest trained value of each property, in eV.
+        covered: least and largest trained value of each property, in its unit.
     """
     warnings = []
     for target in targets:
         for column, value in target.values:
-            title = BY_COLUMN[column].title
+            title, unit = BY_COLUMN[column].title, BY_COLUMN[column].unit
             if column not in covered:
                 warnings.append(f"target {target.id}: the model was not trained on {title} of {host}.")
             elif not covered[column][0] <= value <= covered[column][1]:
                 low, high = covered[column]
                 warnings.append(
-                    f"target {target.id}: {title} {value:.3f} eV is outside what the data of {host} covers "
-                    f"({low:.3f} to {high:.3f} eV); expect the nearest that there is."
+                    f"target {target.id}: {title} {value:.3f} {unit} is outside what the data of {host} covers "
+                    f"({low:.3f} to {high:.3f} {unit}); expect the nearest that there is."
                 )
     return tuple(warnings)

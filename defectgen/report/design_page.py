@@ -114,7 +114,9 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
             target=target,
             anchor=f"target-{number}",
             wanted=subscripts(
-                ", ".join(f"{BY_COLUMN[c].title} {number_text(v, BY_COLUMN[c])} eV" for c, v in target.values)
+                ", ".join(
+                    f"{BY_COLUMN[c].title} {number_text(v, BY_COLUMN[c])} {BY_COLUMN[c].unit}" for c, v in target.values
+                )
             ),
             has_levels=any(BY_COLUMN[column].is_level for column, _ in target.values),
             cards=tuple(candidate_card(row) for row in shown),
@@ -177,18 +179,18 @@ def _lines(candidate: Candidate) -> tuple[Line, ...]:
         if value is None:
             continue
         error = candidate.uncertainty.get(item.column)
-        deviation = candidate.deviation_ev(item.column)
+        deviation = candidate.deviation(item.column)
         verdict = ""
         if deviation is not None and error is not None and math.isfinite(error):
             verdict = "inside" if abs(deviation) <= error else "outside"
         lines.append(
             Line(
-                title=item.title,
+                title=item.title if item.unit == "eV" else f"{item.title}, {item.unit}",
                 description=item.description,
                 asked=number_text(asked[item.column], item) if item.column in asked else "",
                 predicted=number_text(value, item),
                 uncertainty="" if error is None else f"\u00b1{number_text(error, item)}",
-                deviation="" if deviation is None else _signed_mev(deviation),
+                deviation="" if deviation is None else _signed_mev(deviation * item.weight_ev),
                 verdict=verdict,
             )
         )
@@ -196,7 +198,7 @@ def _lines(candidate: Candidate) -> tuple[Line, ...]:
 
 
 def number_text(value: float | None, item: Property) -> str:
-    """A value in eV with the property's decimals and a true minus sign."""
+    """A value in its unit with the property's decimals and a true minus sign."""
     if value is None or not math.isfinite(value):
         return "\u2013"
     return f"{round(value, item.decimals) + 0.0:.{item.decimals}f}".replace("-", "\u2212")

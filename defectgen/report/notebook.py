@@ -57,7 +57,9 @@ def run_html(run: DesignRun) -> str:
     if len(run.targets) > TARGETS:
         notes.insert(0, f"and {len(run.targets) - TARGETS} more targets; all of them: to_polars()")
     zero = f"the valence band maximum of pristine {run.host.name}" if run.reference == PRISTINE_VBM else "the raw scale"
-    return _render(sections, [f"Values in eV, levels relative to {zero}; * wanted.", *notes])
+    return _render(
+        sections, [f"Values in eV where no other unit is named, levels relative to {zero}; * wanted.", *notes]
+    )
 
 
 def candidate_html(candidate: Candidate) -> str:

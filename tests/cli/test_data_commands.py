@@ -100,7 +100,7 @@ def test_an_unknown_set_names_the_nearest(command: str, given: str, nearest: str
 
 def test_bad_input_is_one_line(tiny_2dmd: Path, tmp_path: Path) -> None:
     assert "is not a folder" in str(refused("summary", "--data", tmp_path / "no"))
-    assert "holds no 2DMD data" in str(refused("summary", "--data", tmp_path))
+    assert "no data of a known source: 2dmd (csv_cif/ and processed/)" in str(refused("summary", "--data", tmp_path))
     assert "expected all or some of MoS2" in str(refused("summary", "--data", tiny_2dmd, "--sets", ","))
     assert "InSe_spin_500" in str(refused("summary", "--data", tiny_2dmd, "--sets", "MoS2,InSe_spin_500"))
     assert "ends in .html" in str(refused("summary", "--data", tiny_2dmd, "-o", tmp_path / "page.pdf"))
@@ -132,10 +132,11 @@ def test_the_pilot_sample(pilot_dir: Path, tmp_path: Path) -> None:
 def test_sets_are_chosen_even_where_the_layout_has_all_in_one_file(
     tiny_2dmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from defectgen.data import twodmd as reader
+    from defectgen.data import sources as reader
 
     both = read_2dmd(tiny_2dmd, cache=False)
     monkeypatch.setattr(reader, "read_dataset", lambda *_: both)
+    (tmp_path / "data.csv.gz").touch()
     result = call("export", "--data", tmp_path, "--sets", "WSe2", "-o", tmp_path / "t.parquet")
     assert result.exit_code == 0
     assert pl.read_parquet(tmp_path / "t.parquet").equals(both.filter(set="WSe2"))

@@ -11,8 +11,8 @@ import pytest
 import defectgen
 from defectgen.data.assets import asset_path
 from defectgen.data.records import RecordSettings, build_data
+from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
-from defectgen.data.twodmd import read_dataset
 from defectgen.errors import DefectgenError
 from defectgen.llm.adapter import METADATA, WEIGHTS, installed_prompt_version
 from defectgen.llm.train.dataset import read_records

@@ -16,7 +16,8 @@ from synthetic import cif_text, defect_list, distinct_configurations, made_up_la
 
 from defectgen.core import Configuration, Host, get_host
 from defectgen.data.checks import descriptor_mismatches, formation_energy_errors
-from defectgen.data.twodmd import COLUMNS, SET_NAMES, read_2dmd, read_dataset
+from defectgen.data.sources import read_dataset
+from defectgen.data.twodmd import COLUMNS, SET_NAMES, read_2dmd
 from defectgen.errors import DefectgenError, UsageError
 
 
@@ -298,7 +299,7 @@ def test_the_fast_reader_and_the_one_of_all_commands_see_the_same(mos2: Host) ->
 def test_unknown_sets_and_other_folders_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown set 'MoS3'"):
         read_2dmd(folder, ["MoS3"])
-    with pytest.raises(DefectgenError, match="holds no 2DMD data"):
+    with pytest.raises(DefectgenError, match="holds no data of a known source: 2dmd"):
         read_dataset(tmp_path / "published" / "csv_cif")
     with pytest.raises(DefectgenError, match=r"holds no set WSe2\. It holds: MoS2"):
         read_2dmd(folder, ["WSe2"])

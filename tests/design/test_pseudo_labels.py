@@ -16,8 +16,8 @@ from defectgen.core.classes import class_from_label
 from defectgen.core.enumeration import enumerate_class
 from defectgen.core.properties import COLUMNS
 from defectgen.data.records import RecordSettings, make_records
+from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
-from defectgen.data.twodmd import read_dataset
 from defectgen.design.pseudo_labels import enlarge
 from defectgen.errors import UsageError
 from defectgen.llm.train.dataset import read_records

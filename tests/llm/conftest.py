@@ -14,8 +14,8 @@ __all__ = ["records", "tiny_generator", "tiny_model_dir"]
 def records(tiny_2dmd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Instruction records of the small data set: 112 for training, 14 for validation."""
     from defectgen.data.records import RecordSettings, build_data
+    from defectgen.data.sources import read_dataset
     from defectgen.data.splits import split_by_class
-    from defectgen.data.twodmd import read_dataset
 
     folder = tmp_path_factory.mktemp("records")
     build_data(split_by_class(read_dataset(tiny_2dmd), seed=1), folder, RecordSettings(seed=3))

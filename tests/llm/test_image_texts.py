@@ -11,8 +11,8 @@ from crystal_files import made_up_crystals, published_rows, write_csv
 
 from defectgen.core import Configuration, get_host
 from defectgen.data.mp20 import read_crystals
+from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_rows
-from defectgen.data.twodmd import read_dataset
 from defectgen.llm.adapter import AdapterCard
 from defectgen.llm.image_texts import crystal_images, defect_images, trained_sets
 from defectgen.tasks.defect.defect_task import DefectTask

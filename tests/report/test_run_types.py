@@ -35,8 +35,8 @@ def test_a_target_names_known_properties_once_with_finite_values(values: tuple[t
 
 def test_distance_and_deviation() -> None:
     assert TARGET.distance_ev({"homo_ev": 0.08, "lumo_ev": 1.1, "band_gap_ev": 9.0}) == pytest.approx(0.08)
-    assert candidate().deviation_ev("lumo_ev") == pytest.approx(-0.05)
-    assert candidate().deviation_ev("band_gap_ev") is None
+    assert candidate().deviation("lumo_ev") == pytest.approx(-0.05)
+    assert candidate().deviation("band_gap_ev") is None
 
 
 def test_a_candidate_needs_a_value_for_what_was_asked() -> None:

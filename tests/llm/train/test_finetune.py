@@ -15,8 +15,8 @@ from transformers import Trainer
 
 from defectgen.core.properties import COLUMNS, USUAL
 from defectgen.data.records import RecordSettings, build_data
+from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
-from defectgen.data.twodmd import read_dataset
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import METADATA, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter, training_configurations
 from defectgen.llm.decode.generator import Request, Sampling
