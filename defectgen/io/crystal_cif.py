@@ -239,7 +239,11 @@ def _with_symmetry(block: Any) -> CifAtoms:
     labels = list(block.find_values("_atom_site_type_symbol")) or list(block.find_values("_atom_site_label"))
     _check_occupancy(block, _species(labels))
     alone = gemmi.cif.Document()
-    alone.add_copied_block(block)
+    copy = alone.add_copied_block(block)
+    occupancies = copy.find_values("_atom_site_occupancy")
+    for row, text in enumerate(list(occupancies)):
+        if text in (".", "?"):
+            occupancies[row] = "1"  # pymatgen leaves out an atom that does not say it
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
