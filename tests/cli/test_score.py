@@ -69,8 +69,8 @@ def test_several_scorers_have_their_columns(
 ) -> None:
     from fake_scorer import CountingPotential
 
-    entry = registry.ScorerEntry("m3gnet", "fake", lambda _: CountingPotential.scorer())
-    monkeypatch.setitem(registry.SCORERS, "m3gnet", entry)
+    entry = registry.ScorerEntry("fake", lambda _: CountingPotential.scorer())
+    monkeypatch.setitem(registry.SCORERS._items, "m3gnet", entry)
     assert main(["score", str(folder), "--scorer", "surrogate,m3gnet", "--json"]) == 0
     rows = {Path(row["file"]).name: row for row in json.loads(capsys.readouterr().out)["structures"]}
     assert rows["a.cif"]["m3gnet_energy_ev"] == pytest.approx(-191.0)
