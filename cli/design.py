@@ -36,6 +36,9 @@ def design(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results [designs/HOST].")
     ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="NAME,...", help="More files of the structures: extxyz, db, zip.")
+    ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,12 +57,16 @@ def design(
     from defectgen.core import get_host
     from defectgen.design.pipeline import relax_top
     from defectgen.design.run import DesignRequest, load_relaxer, prepare_design
+    from defectgen.io.writers import writer_of
     from defectgen.report import check_output_folder
 
     crystal = get_host(host)
     request = DesignRequest(
         crystal, wanted.read(), ranking.ranking(), limits.limits(), drawing.drawing(), models.models()
     )
+    more = tuple(name.strip() for name in formats.split(",") if name.strip())
+    for name in more:
+        writer_of(name)
     folder = output or Path("designs") / crystal.name
     check_output_folder(folder, overwrite)
     relaxer = None
@@ -75,12 +82,12 @@ def design(
     if not run.candidates:
         say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")
         raise typer.Exit(130 if not run.complete else 1)
-    run.write(folder, overwrite=overwrite)
+    run.write(folder, more, overwrite=overwrite)
     if relaxer is not None and run.complete:
         total = sum(min(relaxing.relax_top, len(run.of(target))) for target in run.targets)
         with progress(f"relaxing with {relaxing.relax}", total, "structures") as advance:
             run = relax_top(run, relaxer, relaxing.relax_top, progress=advance)
-        run.write(folder, overwrite=True)
+        run.write(folder, more, overwrite=True)
     for line in run.warnings[len(prepared.warnings) :]:
         say(f"warning: {line}")
     _show(run, folder, time.monotonic() - started, as_json)

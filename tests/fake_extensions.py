@@ -1,4 +1,5 @@
-"""One part of each kind as another package would write it: host, property, scorer, proposer, encoding, data source."""
+"""One part of each kind as another package would write it: host, property, scorer, proposer, encoding, data source,
+output format."""
 # ruff: noqa: ARG002  # the protocols name what these parts have no use for
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import polars as pl
 import defectgen as dg
 from defectgen.core.properties import Property
 from defectgen.design.proposers import Ask, Proposal, ProposerOptions
+from defectgen.io.writers import OutputStructure
 from defectgen.score.registry import ScorerOptions
 from defectgen.tasks.defect.encodings import kinds_of, wanted_properties
 from defectgen.tasks.defect.wording import PLAIN, Writing
@@ -164,3 +166,17 @@ class SpringTables:
                 }
             )
         return pl.DataFrame(rows)
+
+
+class EditLists:
+    """All structures in one file, a line each: name and edits."""
+
+    suffix = ".edits"
+    several = True
+
+    def write(self, path: Path, structures: Sequence[OutputStructure]) -> None:
+        lines = []
+        for item in structures:
+            assert isinstance(item.structure, dg.Configuration)
+            lines.append(f"{item.name} {item.structure.key}\n")
+        path.write_text("".join(lines))

@@ -15,6 +15,7 @@ import pytest
 from fake_extensions import (
     GRAPHENE,
     STIFFNESS,
+    EditLists,
     InOrder,
     NumbersEncoding,
     SpringTables,
@@ -36,6 +37,7 @@ from defectgen.data.splits import split_rows
 from defectgen.design.host_records import known_hosts
 from defectgen.design.proposers import PROPOSERS, register_proposer
 from defectgen.design.targets import coverage_warnings
+from defectgen.io.writers import format_names, register_format, unregister_format
 from defectgen.score.registry import SCORERS, ScorerOptions, load_scorer, register_potential
 from defectgen.tasks.defect.encodings import ENCODINGS, check_encoding, get_encoding, register_encoding
 
@@ -60,8 +62,10 @@ def parts() -> Iterator[None]:
         register_proposer("in-order", "what the enumeration gives", make_in_order)
         register_encoding("numbers", NumbersEncoding())
         register_source("spring-tables", SpringTables())
+        register_format("edit-lists", EditLists())
         yield
     finally:
+        unregister_format("edit-lists")
         for registry, name in CIRCLE:
             registry.unregister(name)
     assert [tuple(registry) for registry, _ in CIRCLE] == before
@@ -116,7 +120,9 @@ def test_a_design_of_fakes_alone(tmp_path: Path) -> None:
     found = [candidate.configuration for candidate in run.candidates]
     assert {item.host for item in found} == {GRAPHENE}
     assert {stiffness_gpa(item) for item in found} == {940.0}  # a vacancy and a substitution
-    run.write(tmp_path / "run")
+    run.write(tmp_path / "run", formats=["edit-lists"])
+    lists = [line.split() for line in (tmp_path / "run" / "structures.edits").read_text().splitlines()]
+    assert [key for _, key in lists] == [item.canonical().key for item in found]
     written = list(csv.DictReader((tmp_path / "run" / "candidates.csv").open()))
     assert [float(row["stiffness_gpa"]) for row in written] == [940.0] * len(found)
     for row, item in zip(written, found, strict=True):
@@ -218,6 +224,8 @@ def test_a_taken_name_is_refused() -> None:
             call()
         assert "\n" not in str(caught.value)
     assert "other" not in host_names()
+    with pytest.raises(dg.UsageError, match="the format cif is there already"):
+        register_format("cif", EditLists())
     with pytest.raises(dg.UsageError, match="the option 'stiffness' is that of stiffness_gpa already"):
         register_property(STIFFNESS)
 
@@ -265,12 +273,14 @@ def test_a_part_that_breaks_its_protocol_is_refused() -> None:
         (lambda: register_encoding("bad", FirstSiteOnly()), "its grammar admits .* its completion writes otherwise"),
         (lambda: register_source("bad", bad), "the data source 'bad' breaks its protocol: it has no layout"),
         (lambda: register_source("bad", NoClaims()), r"it has no method claims\(path\)"),  # type: ignore[arg-type]
+        (lambda: register_format("bad", bad), "the writer of bad is a object without suffix, several or write"),
         (lambda: register_source("bad", NoSets()), r"read must take \(path, sets\)"),
     ):
         with pytest.raises(dg.UsageError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
     assert not any("bad" in registry for registry, _ in CIRCLE)
+    assert not {"bad", "edit-lists"} & set(format_names())
 
 
 def test_what_a_part_makes_is_held_to_its_protocol(tmp_path: Path) -> None:

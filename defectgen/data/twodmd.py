@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from defectgen.core import (
@@ -30,6 +29,7 @@ from defectgen.core import (
 from defectgen.data.levels import LevelScale, align_levels, reference_scale, scale_of
 from defectgen.data.table_cache import cached_table
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.crystal_cif import CifError, atoms_from_cif
 
 READER_VERSION = 2
 """Counts changes of what the reader returns; cached tables of another version are not used."""
@@ -168,32 +168,19 @@ def read_pilot(path: Path) -> pl.DataFrame:
 
 
 def configuration_from_cif(host: Host, text: str) -> Configuration:
-    """The configuration in the text of an unrelaxed CIF in P1.
+    """The configuration in the text of an unrelaxed CIF.
 
     Raises:
         NotADecorationError: unreadable text, or an atom away from the host's sites.
     """
-    import gemmi
-
     try:
-        block = gemmi.cif.read_string(text).sole_block()
-        cell = gemmi.UnitCell(*(float(block.find_value(f"_cell_{name}")) for name in _CELL))
-        columns = [list(block.find_loop(f"_atom_site_{name}")) for name in ("type_symbol", *_FRACTIONS)]
-        coordinates = np.array(columns[1:], dtype=np.float64).T.reshape(-1, 3)
-        unknown = [symbol for symbol in set(columns[0]) if gemmi.Element(symbol).name != symbol or symbol == "X"]
-        if unknown:
-            raise ValueError(f"{unknown[0]} is no element")
-        if len(columns[0]) != len(coordinates) or not np.isfinite([*cell.parameters, *coordinates.flat]).all():
-            raise ValueError("a site without symbol or finite position")
-    except (ValueError, TypeError, RuntimeError) as error:
+        atoms = atoms_from_cif(text)
+    except CifError as error:
         raise NotADecorationError(f"cannot be read as a CIF ({error}).") from error
-    lattice = np.array(cell.orth.mat.tolist()).T
-    return configuration_from_atoms(host, lattice, columns[0], coordinates, TOLERANCE_ANGSTROM)
+    return configuration_from_atoms(host, atoms.lattice(), list(atoms.species), atoms.fractional, TOLERANCE_ANGSTROM)
 
 
 _CORE = ("core_level_raw_ev", "core_level_pristine_ev", "vbm_pristine_ev")
-_FRACTIONS = ("fract_x", "fract_y", "fract_z")
-_CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 
 
 def set_folder(path: Path, info: SetInfo) -> Path:

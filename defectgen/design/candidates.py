@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -201,11 +201,12 @@ class DesignRun:
 
         return rows_frame(run_rows(self, ())).drop(STRUCTURE_FORMATS)
 
-    def write(self, folder: Path | str, *, overwrite: bool = False) -> Path:
+    def write(self, folder: Path | str, formats: Sequence[str] = (), *, overwrite: bool = False) -> Path:
         """Write tables, structures as CIF and POSCAR, a report and a manifest into a folder.
 
         Args:
             folder: where to; its parents are made.
+            formats: more files of the structures, e.g. ``extxyz``, ``db`` or ``zip``; see `defectgen.io.writers`.
             overwrite: whether an earlier run in the folder may be replaced.
 
         Returns:
@@ -215,9 +216,9 @@ class DesignRun:
             UsageError: the folder holds something else, or a run and `overwrite` is not set.
             DefectgenError: it cannot be written.
         """
-        from defectgen.report.export import write_run
+        from defectgen.report.export import FORMATS, write_run
 
-        return write_run(self, Path(folder), overwrite=overwrite)
+        return write_run(self, Path(folder), (*FORMATS, *formats), overwrite=overwrite)
 
     @property
     def has_vbm_levels(self) -> bool:

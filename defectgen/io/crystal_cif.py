@@ -1,114 +1,261 @@
-"""Crystals from CIF text: a fast way for plain P1 files, pymatgen for all others."""
+"""The atoms in the text of a CIF: one reader, fast for files in P1, with pymatgen where symmetry must be applied."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from defectgen.core.crystal import ELEMENTS, Crystal, wrap
+from defectgen.core.crystal import ELEMENTS, Crystal, volume_fraction, wrap
 from defectgen.errors import DefectgenError
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 MERGE_FRACTION = 1e-4
 """Two atoms whose fractional coordinates all differ by less are one atom written twice."""
 
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
-_OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
-_NUMBERS = ("_symmetry_Int_Tables_number", "_space_group_IT_number")
+_FRACTIONS = ("fract_x", "fract_y", "fract_z")
+_OPERATIONS = (
+    "_symmetry_equiv_pos_as_xyz",
+    "_space_group_symop_operation_xyz",
+    "_space_group_symop.operation_xyz",
+)
+_NUMBERS = ("_symmetry_Int_Tables_number", "_space_group_IT_number", "_space_group.IT_number")
+_SYMBOLS = ("_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt", "_space_group.name_H-M_alt")
+_HALL = ("_symmetry_space_group_name_Hall", "_space_group_name_Hall", "_space_group.name_Hall")
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?:\d*[+-])?")
+_KNOWN = frozenset(ELEMENTS)
 
 
 class CifError(DefectgenError):
     """Text that is no CIF of one ordered crystal; the message is the reason alone."""
 
 
-def crystal_from_cif(text: str) -> Crystal:
-    """The crystal in the text of a CIF, all atoms of the cell, in the order of the file if it is in P1.
+@dataclass(frozen=True)
+class CifAtoms:
+    """All atoms of the cell in a CIF, in the order of the file if it is in P1.
 
-    A file in P1, as Materials Project and MP-20 write it, is read directly; one with symmetry operations
-    goes through pymatgen, which costs a hundred times as much. Fractional coordinates come back within
-    [0, 1). Atoms of a file in P1 may lie on one place, see `check_apart`.
+    Attributes:
+        lengths: of a, b, c in angstrom.
+        angles: alpha, beta, gamma in degrees.
+        species: element symbols, shape (n,).
+        fractional: coordinates as the file has them, shape (n, 3).
+        warnings: what the reader took for granted.
+    """
+
+    lengths: tuple[float, float, float]
+    angles: tuple[float, float, float]
+    species: tuple[str, ...]
+    fractional: NDArray[np.float64]
+    warnings: tuple[str, ...] = ()
+
+    def lattice(self) -> NDArray[np.float64]:
+        """Rows a, b, c in angstrom: a along x, b in the plane of x and y; shape (3, 3)."""
+        import gemmi
+
+        return np.array(gemmi.UnitCell(*self.lengths, *self.angles).orth.mat.tolist()).T
+
+    def structure(self) -> Structure:
+        """As a pymatgen structure."""
+        from pymatgen.core import Lattice, Structure
+
+        return Structure(Lattice.from_parameters(*self.lengths, *self.angles), list(self.species), self.fractional)
+
+
+def crystal_from_cif(text: str) -> Crystal:
+    """The crystal in the text of a CIF, see `atoms_from_cif`; fractional coordinates come back within [0, 1).
+
+    Atoms of a file in P1 may lie on one place, see `check_apart`.
 
     Raises:
-        CifError: no or several crystals, an unknown element, partial occupancy, or a cell without volume.
+        CifError: see `atoms_from_cif`, or a cell without volume.
     """
-    import gemmi
-
+    atoms = atoms_from_cif(text)
+    positions = tuple((wrap(x), wrap(y), wrap(z)) for x, y, z in atoms.fractional.tolist())
     try:
-        block = gemmi.cif.read_string(text).sole_block()
-    except (ValueError, RuntimeError, IndexError) as error:
-        raise CifError(f"not a CIF of one crystal ({' '.join(str(error).split()):.100})") from error
-    if not len(block.find_values("_atom_site_fract_x")):
-        raise CifError("no atoms with fractional coordinates")
-    return _read_p1(block) if _is_p1(block) else _read_symmetric(text)
-
-
-def _is_p1(block: Any) -> bool:
-    """Whether the only operation of the file is the identity."""
-    import gemmi
-
-    for tag in _OPERATIONS:
-        operations = list(block.find_loop(tag)) or [found for found in [block.find_value(tag)] if found]
-        if operations:
-            try:
-                return {gemmi.Op(gemmi.cif.as_string(item)) for item in operations} == {gemmi.Op("x,y,z")}
-            except (ValueError, RuntimeError) as error:
-                raise CifError(f"unreadable symmetry operation {operations[0]}") from error
-    return any(block.find_value(tag) == "1" for tag in _NUMBERS)
-
-
-def _read_p1(block: Any) -> Crystal:
-    import gemmi
-
-    cell = [gemmi.cif.as_number(block.find_value(f"_cell_{name}") or "?") for name in _CELL]
-    if not all(map(math.isfinite, cell)):
-        raise CifError("no cell")
-    table = block.find("_atom_site_", ["type_symbol", "fract_x", "fract_y", "fract_z", "?occupancy"])
-    if not len(table):
-        table = block.find("_atom_site_", ["label", "fract_x", "fract_y", "fract_z", "?occupancy"])
-    if not len(table):
-        raise CifError("no atoms")
-    species, positions = [], []
-    for row in table:
-        species.append(_element(gemmi.cif.as_string(row[0])))
-        position = [gemmi.cif.as_number(row[k]) for k in (1, 2, 3)]
-        if not all(map(math.isfinite, position)):
-            raise CifError(f"no finite position for atom {len(species)} ({species[-1]})")
-        if row.has(4) and gemmi.cif.as_number(row[4]) != 1:
-            raise CifError(f"occupancy {row[4]} of atom {len(species)} ({species[-1]}), expected 1")
-        positions.append(tuple(wrap(x) for x in position))
-    lengths, angles = tuple(cell[:3]), tuple(cell[3:])
-    try:
-        return Crystal(lengths, angles, tuple(species), tuple(positions))  # type: ignore[arg-type]
+        return Crystal(atoms.lengths, atoms.angles, atoms.species, positions)
     except ValueError as error:
         raise CifError(str(error)) from error
 
 
-def _element(text: str) -> str:
-    """The symbol of an atom type such as ``Fe``, ``Fe3+`` or the label ``Fe12``."""
-    found = _SYMBOL.fullmatch(text) or _SYMBOL.fullmatch(text.rstrip("0123456789"))
-    if found is None or found[1] not in ELEMENTS:
-        raise CifError(f"{text!r} is no element")
-    return found[1]
+def atoms_from_cif(text: str) -> CifAtoms:
+    """All atoms of the cell in the text of a CIF.
 
+    A file in P1, as Materials Project, MP-20 and 2DMD write it, is read directly, and so is one that says nothing of
+    its symmetry; one with symmetry operations goes through pymatgen, which costs a hundred times as much.
 
-def _read_symmetric(text: str) -> Crystal:
-    import warnings
-
-    from pymatgen.core import Structure
+    Raises:
+        CifError: no or several crystals, an unknown element, partial occupancy, no cell or position, operations
+            that cannot be read or contradict the formula.
+    """
+    import gemmi
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # coordinates rounded to ideal ones are no news
-            structure = Structure.from_str(text, fmt="cif")
+        document = gemmi.cif.read_string(text)
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise CifError(f"not a CIF of one crystal ({' '.join(str(error).split()):.100})") from error
+    blocks = list(document)
+    if len(blocks) > 1:
+        blocks = [block for block in document if len(block.find_values("_atom_site_fract_x"))]
+        if len(blocks) > 1 or not document:
+            raise CifError(f"not a CIF of one crystal ({len(blocks)} of {len(document)} blocks have atoms)")
+    if not blocks and len(document) > 1:
+        raise CifError("no atoms with fractional coordinates")
+    if not blocks:
+        raise CifError("not a CIF of one crystal (no data block)")
+    block = blocks[0]
+    if not len(block.find_values("_atom_site_fract_x")):
+        raise CifError("no atoms with fractional coordinates")
+    operations = _operations(block)
+    named = _names_a_group(block)
+    if not operations and named:
+        return _with_symmetry(block)
+    if len(operations) > 1:
+        return _with_symmetry(block)
+    atoms = _read_p1(block)
+    if named:
+        _check_formula(block, atoms.species)
+    return atoms
+
+
+def _operations(block: Any) -> set[Any]:
+    """The symmetry operations written out; empty if there are none."""
+    import gemmi
+
+    for tag in _OPERATIONS:
+        operations = list(block.find_values(tag))
+        if operations:
+            try:
+                return {gemmi.Op(gemmi.cif.as_string(item)) for item in operations}
+            except (ValueError, RuntimeError) as error:
+                raise CifError(f"unreadable symmetry operation {operations[0]}") from error
+    return set()
+
+
+def _names_a_group(block: Any) -> bool:
+    """Whether number or symbol of a space group other than P 1 is there."""
+    import gemmi
+
+    def values(tags: tuple[str, ...]) -> list[str]:
+        found = [block.find_value(tag) for tag in tags]
+        return [gemmi.cif.as_string(text).replace(" ", "") for text in found if text]
+
+    unknown = ("", "?", ".")
+    numbers = {text for text in values(_NUMBERS) if text not in unknown}
+    symbols = {text for text in (*values(_SYMBOLS), *values(_HALL)) if text not in unknown}
+    return bool(numbers - {"1"}) or bool(symbols - {"P1", "p1"})
+
+
+def _check_formula(block: Any, species: tuple[str, ...]) -> None:
+    """Refuse a file that names a space group but no operation of it, unless its atoms are those of its formula."""
+    import gemmi
+
+    text = gemmi.cif.as_string(block.find_value("_chemical_formula_sum") or "")
+    stated = {name: float(count or 1) for name, count in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", text)}
+    counts = Counter(species)
+    ratios = {counts[name] / count for name, count in stated.items() if count}
+    if stated and (stated.keys() != counts.keys() or max(ratios) - min(ratios) > 1e-3 * max(ratios)):
+        got = " ".join(f"{name}{count}" for name, count in sorted(counts.items()))
+        raise CifError(
+            f"names a space group and the formula {text}, but has only the operation x,y,z and the atoms {got}; "
+            "expected all operations or all atoms"
+        )
+
+
+def _read_p1(block: Any) -> CifAtoms:
+    lengths, angles = _cell(block)
+    labels = list(block.find_values("_atom_site_type_symbol")) or list(block.find_values("_atom_site_label"))
+    columns = [list(block.find_values(f"_atom_site_{name}")) for name in _FRACTIONS]
+    if not labels or not all(columns):
+        raise CifError("no atoms")
+    if {len(labels)} != {len(column) for column in columns}:
+        raise CifError("not as many positions as atoms")
+    species = _species(labels)
+    positions = np.array([_numbers(column) for column in columns]).T
+    lost = ~np.isfinite(positions).all(axis=1)
+    if lost.any():
+        atom = int(lost.argmax())
+        raise CifError(f"no finite position for atom {atom + 1} ({species[atom]})")
+    _check_occupancy(block, species)
+    return CifAtoms(lengths, angles, species, positions)
+
+
+def _cell(block: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    a, b, c, alpha, beta, gamma = _numbers([block.find_value(f"_cell_{name}") or "?" for name in _CELL]).tolist()
+    if not all(map(math.isfinite, (a, b, c, alpha, beta, gamma))):
+        raise CifError("no cell")
+    return (a, b, c), (alpha, beta, gamma)
+
+
+def _numbers(texts: list[str]) -> NDArray[np.float64]:
+    """Numbers of a CIF, with or without their errors in brackets; what is none is NaN."""
+    import gemmi
+
+    try:
+        return np.array(texts, dtype=np.float64)
+    except ValueError:
+        return np.array([gemmi.cif.as_number(text) for text in texts])
+
+
+def _species(labels: list[str]) -> tuple[str, ...]:
+    import gemmi
+
+    known = {label: _element(gemmi.cif.as_string(label)) for label in dict.fromkeys(labels)}
+    return tuple(known[label] for label in labels)
+
+
+def _check_occupancy(block: Any, species: tuple[str, ...]) -> None:
+    texts = list(block.find_values("_atom_site_occupancy"))
+    for number, (text, occupancy) in enumerate(zip(texts, _numbers(texts).tolist(), strict=True)):
+        if text not in (".", "?") and occupancy != 1:
+            name = species[number] if number < len(species) else "?"
+            raise CifError(f"occupancy {text} of atom {number + 1} ({name}), expected 1")
+
+
+def _element(text: str) -> str:
+    """The symbol of an atom type such as ``Fe``, ``Fe3+``, or the label ``Fe12`` or ``FE12``."""
+    stem = text.rstrip("0123456789")
+    for form in (text, stem, stem.capitalize() if stem.isupper() else stem):
+        found = _SYMBOL.fullmatch(form)
+        if found is not None and found[1] in _KNOWN:
+            return found[1]
+    raise CifError(f"{text!r} is no element")
+
+
+def _with_symmetry(block: Any) -> CifAtoms:
+    """Apply the symmetry of a file with pymatgen."""
+    import gemmi
+    from pymatgen.core import Structure
+
+    lengths, angles = _cell(block)
+    labels = list(block.find_values("_atom_site_type_symbol")) or list(block.find_values("_atom_site_label"))
+    _check_occupancy(block, _species(labels))
+    alone = gemmi.cif.Document()
+    copy = alone.add_copied_block(block)
+    occupancies = copy.find_values("_atom_site_occupancy")
+    for row, text in enumerate(list(occupancies)):
+        if text in (".", "?"):
+            occupancies[row] = "1"  # pymatgen leaves out an atom that does not say it
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            structure = Structure.from_str(alone.as_string(), fmt="cif")
     except Exception as error:  # a damaged file raises nearly anything there
         raise CifError(f"unreadable ({type(error).__name__}: {' '.join(str(error).split()):.100})") from error
     try:
-        return Crystal.from_structure(structure)
+        crystal = Crystal.from_structure(structure)
     except DefectgenError as error:
         raise CifError(str(error).rstrip(".")) from error
+    notes = tuple(dict.fromkeys(" ".join(str(item.message).split()) for item in caught))
+    return CifAtoms(lengths, angles, crystal.species, np.array(crystal.fractional), notes)
 
 
 def check_apart(crystal: Crystal) -> None:
@@ -117,7 +264,23 @@ def check_apart(crystal: Crystal) -> None:
     Raises:
         CifError: two are.
     """
-    fractional = np.array(crystal.fractional)
+    _refuse_shared_places(np.array(crystal.fractional))
+
+
+def check_positions(atoms: CifAtoms) -> None:
+    """As `check_apart`, of atoms as read; also the cell must have a volume.
+
+    Raises:
+        CifError: it has none, or two atoms are on one place.
+    """
+    if min(atoms.lengths) <= 0:
+        raise CifError(f"got lengths {atoms.lengths}, expected more than 0 angstrom")
+    if not all(0 < angle < 180 for angle in atoms.angles) or volume_fraction(atoms.angles) < 1e-6:
+        raise CifError(f"got angles {atoms.angles}, expected three that enclose a volume")
+    _refuse_shared_places(atoms.fractional)
+
+
+def _refuse_shared_places(fractional: NDArray[np.float64]) -> None:
     difference = fractional[:, None] - fractional[None]
     near = (np.abs(difference - np.round(difference)) < MERGE_FRACTION).all(axis=2)
     first, second = np.nonzero(np.triu(near, 1))

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.structures import atoms_problem, parse_cif, read_frames, read_structure
+from defectgen.io.structures import (
+    EXTXYZ_SUFFIXES,
+    READABLE,
+    SEVERAL_SUFFIXES,
+    holds_one,
+    is_structure_file,
+    parse_cif,
+    read_structures,
+)
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-STRUCTURE_SUFFIXES = (".cif", ".vasp", ".poscar")
-"""Of files of one crystal; one with POSCAR or CONTCAR in its name is another."""
-
-EXTXYZ_SUFFIXES = (".extxyz", ".xyz")
 TABLE_SUFFIXES = (".csv", ".parquet")
 SAMPLES = "samples.parquet"
 """The table in a folder that `defectgen generate` or `defectgen template` wrote."""
@@ -29,7 +33,7 @@ SAMPLES = "samples.parquet"
 RELAXATIONS, RELAXED = "relaxations.jsonl", "relaxed"
 """What tells a folder that `defectgen stability` wrote, and the relaxed crystals in it."""
 
-EXPECTED = "Expected CIF, POSCAR, extended XYZ, CSV or parquet files, or folders of them."
+EXPECTED = f"Expected {READABLE}, CSV or parquet tables with CIFs, or folders of them."
 
 NAME_COLUMNS = ("material_id", "name", "id", "index")
 VALID_COLUMN, REASON_COLUMN = "valid", "reason"
@@ -75,10 +79,9 @@ def read_crystals(path: Path) -> Iterator[NamedCrystal]:
     for file in crystal_files(path):
         if file.suffix.lower() in TABLE_SUFFIXES:
             yield from _table(file)
-        elif file.suffix.lower() in EXTXYZ_SUFFIXES:
-            yield from _extxyz(file)
         else:
-            yield _file(file)
+            for item in read_structures(file):
+                yield NamedCrystal(item.name, item.structure, item.note)
 
 
 def crystal_files(path: Path) -> list[Path]:
@@ -86,13 +89,14 @@ def crystal_files(path: Path) -> list[Path]:
 
     A file stands for itself, a folder of samples for its table (so that draws that are no crystals count), a folder of
     `defectgen stability` for its relaxed crystals. Any other folder stands for the CIF and POSCAR files in it and its
-    subfolders; if there are none, for the tables and extended XYZ files in it, which often repeat the others.
+    subfolders; if there are none, for the extended XYZ files, tables, databases or zip files in it, the first kind that
+    is there: they often repeat the others.
 
     Raises:
         UsageError: no such path, a file of another kind, or a folder without crystals.
     """
     if path.is_file():
-        if not (_is_structure(path) or path.suffix.lower() in (*TABLE_SUFFIXES, *EXTXYZ_SUFFIXES)):
+        if not (is_structure_file(path) or path.suffix.lower() in TABLE_SUFFIXES):
             raise UsageError(f"{path} is no file of crystals.", EXPECTED)
         return [path]
     if not path.is_dir():
@@ -100,50 +104,12 @@ def crystal_files(path: Path) -> list[Path]:
     if (path / SAMPLES).is_file():
         return [path / SAMPLES]
     top = path / RELAXED if (path / RELAXATIONS).is_file() else path
-    files = sorted(file for file in top.rglob("*") if _is_structure(file) and file.is_file())
-    if not files:
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in (*TABLE_SUFFIXES, *EXTXYZ_SUFFIXES))
+    files = sorted(file for file in top.rglob("*") if holds_one(file) and file.is_file())
+    for suffixes in ((*TABLE_SUFFIXES, *EXTXYZ_SUFFIXES), *((suffix,) for suffix in SEVERAL_SUFFIXES)):
+        files = files or sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
     if not files:
         raise UsageError(f"{path} holds no crystals.", EXPECTED)
     return files
-
-
-def is_poscar(path: Path) -> bool:
-    """Whether a file is one of VASP's structures by its name."""
-    return path.suffix.lower() in STRUCTURE_SUFFIXES[1:] or "POSCAR" in path.name or "CONTCAR" in path.name
-
-
-def _is_structure(path: Path) -> bool:
-    return path.suffix.lower() == ".cif" or is_poscar(path)
-
-
-def _checked(name: str, structure: Structure) -> NamedCrystal:
-    problem = atoms_problem(structure)
-    return NamedCrystal(name, None if problem else structure, f"the structure {problem}" if problem else "")
-
-
-def _file(path: Path) -> NamedCrystal:
-    try:
-        return _checked(str(path), read_structure(path))
-    except DefectgenError as error:
-        return NamedCrystal(str(path), None, " ".join(str(error).removeprefix(f"{path}: ").split()))
-
-
-def _extxyz(path: Path) -> Iterator[NamedCrystal]:
-    from pymatgen.core import Structure
-
-    try:
-        frames = read_frames(path)
-    except ValueError as error:
-        yield NamedCrystal(str(path), None, str(error))
-        return
-    for number, atoms in enumerate(frames, 1):
-        name = f"{path}#{number}" if len(frames) > 1 else str(path)
-        if abs(atoms.cell.volume) < 1e-6:
-            yield NamedCrystal(name, None, "has no cell")
-            continue
-        symbols = atoms.get_chemical_symbols()
-        yield _checked(name, Structure(atoms.cell.array, symbols, atoms.positions, coords_are_cartesian=True))
 
 
 def _table(path: Path) -> Iterator[NamedCrystal]:
@@ -160,7 +126,7 @@ def _table(path: Path) -> Iterator[NamedCrystal]:
             yield NamedCrystal(name, None, str(row.get(REASON_COLUMN) or "no CIF"), refused)
             continue
         try:
-            yield _checked(name, parse_cif(str(row["cif"])))
+            yield NamedCrystal(name, parse_cif(str(row["cif"])))
         except DefectgenError as error:
             yield NamedCrystal(name, None, str(error))
 

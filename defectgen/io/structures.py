@@ -1,9 +1,18 @@
-"""Structures from files: CIF, POSCAR and extended XYZ, and whether what was read can be computed."""
+"""The one reader of structures: CIF, POSCAR, extended XYZ, ASE's database, and zip files and folders of them.
+
+Every command reads structures here, so that a file is the same to all of them. A file may hold several structures;
+each comes by itself with its name, and one that cannot be read says why and does not stop the others.
+"""
 
 from __future__ import annotations
 
+import re
+import tempfile
 import warnings
-from pathlib import Path
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,37 +20,96 @@ import numpy as np
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.core.matching import NotADecorationError, configuration_from_structure
-from defectgen.errors import DefectgenError
-from defectgen.extras import import_extra
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_positions
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+CIF_SUFFIXES = (".cif", ".mcif")
+POSCAR_SUFFIXES = (".vasp", ".poscar")
+EXTXYZ_SUFFIXES = (".extxyz", ".xyz")
+DB_SUFFIXES = (".db",)
+ZIP_SUFFIXES = (".zip",)
+SEVERAL_SUFFIXES = (*EXTXYZ_SUFFIXES, *DB_SUFFIXES, *ZIP_SUFFIXES)
+"""Of files that hold any number of structures."""
 
-def read_structure(path: Path) -> Structure:
-    """The structure in a CIF or POSCAR file.
+READABLE = "CIF, POSCAR, extended XYZ, ASE .db or zip files"
+
+LARGEST_MEMBER_BYTES = 1 << 28
+"""A file in a zip that unpacks to more is refused."""
+
+SMALLEST_VOLUME_ANGSTROM3 = 1e-6
+
+
+@dataclass(frozen=True)
+class NamedStructure:
+    """One structure of a file.
+
+    Attributes:
+        name: path of the file; with ``#2`` for the second structure of several in it, or ``#`` and the name in a zip.
+        structure: None if it cannot be read or computed.
+        note: why there is none, without the name; empty if there is one.
+        warnings: what the reader took for granted or a library remarked.
+    """
+
+    name: str
+    structure: Structure | None
+    note: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def read_structures(path: Path) -> Iterator[NamedStructure]:
+    """The structures of a file or folder in order, those that cannot be read among them.
+
+    Args:
+        path: see `READABLE`; of a folder all such files in it and the folders in it, by name.
 
     Raises:
-        DefectgenError: no such file, or one that cannot be read as a structure.
+        DefectgenError: no such file or folder, or a folder without structures.
     """
-    from pymatgen.core import Structure
-
+    if path.is_dir():
+        files = structure_files(path)
+        if not files:
+            raise UsageError(f"{path} holds no structures.", f"Expected {READABLE}.")
+        for file in files:
+            yield from read_structures(file)
+        return
     if not path.is_file():
-        raise DefectgenError(f"{path} is not a file.", "Expected a CIF or a POSCAR.")
+        raise DefectgenError(f"{path} is not a file.", f"Expected {READABLE}.")
     try:
-        with warnings.catch_warnings():  # about rounding of coordinates, well below any tolerance here
-            warnings.simplefilter("ignore")
-            return Structure.from_file(path)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise DefectgenError(f"{path}: cannot be read as a CIF or POSCAR ({reason:.100}).") from error
+        content = path.read_bytes() if path.suffix.lower() not in (*DB_SUFFIXES, *ZIP_SUFFIXES) else b""
+        found = list(_in_file(path, content))
+    except (DefectgenError, OSError) as error:
+        found = [NamedStructure("", None, " ".join(str(error).split()))]
+    if not found:
+        found = [NamedStructure("", None, "holds no structure")]
+    for number, item in enumerate(found, 1):
+        mark = item.name or (str(number) if len(found) > 1 else "")
+        yield replace(item, name=f"{path}#{mark}" if mark else str(path))
+
+
+def read_structure(path: Path) -> Structure:
+    """The structure in a file that holds one; see `read_structures`.
+
+    Raises:
+        DefectgenError: no such file, one that cannot be read as a structure, or one with several.
+    """
+    if path.is_dir():
+        raise DefectgenError(f"{path} is not a file.", f"Expected {READABLE}.")
+    found = list(read_structures(path))
+    if len(found) > 1:
+        raise DefectgenError(f"{path}: holds {len(found)} structures, expected one.", "Name a file with one.")
+    if found[0].structure is None:
+        raise DefectgenError(f"{path}: {found[0].note}.")
+    return found[0].structure
 
 
 def read_configuration(host: Host, path: Path) -> Configuration:
-    """The configuration in a CIF or POSCAR file.
+    """The configuration in a file with one structure.
 
     Raises:
-        DefectgenError: no such file, or one that cannot be read as a structure.
+        DefectgenError: see `read_structure`.
         NotADecorationError: no decoration of the host.
     """
     try:
@@ -50,36 +118,43 @@ def read_configuration(host: Host, path: Path) -> Configuration:
         raise NotADecorationError(f"{path} is no decoration of {host.name} {host.size}: {error}") from error
 
 
+def structure_files(folder: Path) -> list[Path]:
+    """The files of structures in a folder and the folders in it, by path; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if is_structure_file(path)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def is_structure_file(path: Path) -> bool:
+    """Whether a file holds structures by its name."""
+    return path.suffix.lower() in (*CIF_SUFFIXES, *SEVERAL_SUFFIXES) or is_poscar(path)
+
+
+def holds_one(path: Path) -> bool:
+    """Whether a file is a CIF or POSCAR by its name, which hold one structure."""
+    return path.suffix.lower() in CIF_SUFFIXES or is_poscar(path)
+
+
+def is_poscar(path: Path) -> bool:
+    """Whether a file is one of VASP's structures by its name."""
+    suffix = path.suffix.lower()
+    return suffix in POSCAR_SUFFIXES or (
+        suffix not in (*CIF_SUFFIXES, *SEVERAL_SUFFIXES, ".csv", ".parquet", ".json")
+        and ("POSCAR" in path.name or "CONTCAR" in path.name)
+    )
+
+
 def parse_cif(text: str) -> Structure:
     """The crystal of one CIF.
 
     Raises:
-        DefectgenError: it cannot be read.
+        DefectgenError: it cannot be read, or cannot be computed.
     """
-    from pymatgen.core import Structure
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of rounded coordinates
-            return Structure.from_str(text, fmt="cif")
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DefectgenError(f"cannot be read as CIF ({reason:.100})") from error
-
-
-def read_frames(path: Path) -> list[Any]:
-    """The frames of an extended XYZ file as ASE's atoms.
-
-    Raises:
-        ValueError: it cannot be read.
-        DefectgenError: ASE is not installed.
-    """
-    reader = import_extra("ase.io", "m3gnet", "reading extended XYZ files")
-    try:
-        return list(reader.read(path, index=":", format="extxyz"))
-    except Exception as error:  # the reader raises nearly anything on a damaged file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"cannot be read as extended XYZ ({reason:.100})") from error
+    return _cif(text)[0]
 
 
 def atoms_problem(structure: Structure) -> str:
@@ -95,3 +170,204 @@ def atoms_problem(structure: Structure) -> str:
     if not (np.isfinite(structure.cart_coords).all() and np.isfinite(structure.lattice.matrix).all()):
         return "has coordinates that are no finite numbers"
     return ""
+
+
+def structure_from_ase(atoms: Any) -> Structure:
+    """The structure of ASE's atoms.
+
+    Raises:
+        DefectgenError: no cell.
+    """
+    from pymatgen.core import Structure
+
+    if abs(atoms.cell.volume) < SMALLEST_VOLUME_ANGSTROM3 or not np.isfinite(atoms.cell.array).all():
+        raise DefectgenError('has no cell with a volume, expected e.g. Lattice="..." in an extended XYZ file')
+    symbols = atoms.get_chemical_symbols()
+    if "X" in symbols:
+        raise DefectgenError("the structure has a species that is no element (X)")
+    return Structure(atoms.cell.array, symbols, atoms.positions, coords_are_cartesian=True)
+
+
+def _in_file(path: Path, content: bytes) -> Iterator[NamedStructure]:
+    """The structures of a file; `name` is what to add to the file's own, empty for a number."""
+    suffix = path.suffix.lower()
+    if suffix in ZIP_SUFFIXES:
+        yield from _zip(path)
+    elif suffix in DB_SUFFIXES:
+        yield from _db(path)
+    elif suffix in EXTXYZ_SUFFIXES:
+        yield from _extxyz(decoded(content))
+    else:
+        yield _one(path, content)
+
+
+def _one(path: Path, content: bytes) -> NamedStructure:
+    form = "CIF" if path.suffix.lower() in CIF_SUFFIXES else "POSCAR" if is_poscar(path) else ""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if form == "CIF":
+                structure, notes = _cif(decoded(content))
+            else:
+                structure, notes = (_poscar(decoded(content)) if form else _other(path, content)), ()
+        if problem := atoms_problem(structure):
+            return NamedStructure("", None, f"the structure {problem}")
+    except DefectgenError as error:
+        return NamedStructure("", None, str(error).rstrip("."))
+    remarks = (" ".join(str(item.message).split()) for item in caught)
+    return NamedStructure("", structure, warnings=(*notes, *dict.fromkeys(remarks)))
+
+
+def _cif(text: str) -> tuple[Structure, tuple[str, ...]]:
+    try:
+        atoms = atoms_from_cif(text)
+        check_positions(atoms)
+        return atoms.structure(), atoms.warnings
+    except CifError as error:
+        raise DefectgenError(f"cannot be read as CIF ({error})") from error
+
+
+def _poscar(text: str) -> Structure:
+    from pymatgen.io.vasp import Poscar
+
+    try:
+        found = Poscar.from_str(_plain_poscar(text))
+    except IndexError as error:
+        raise DefectgenError("cannot be read as POSCAR (it has fewer rows than atoms)") from error
+    except Exception as error:  # a damaged file raises nearly anything there
+        raise DefectgenError(f"cannot be read as POSCAR ({_reason(error)})") from error
+    if not found.true_names:
+        raise DefectgenError(
+            "cannot be read as POSCAR (it names no elements, as VASP 4 wrote it; expected a line with their symbols "
+            "before the numbers of atoms)"
+        )
+    return found.structure
+
+
+def _plain_poscar(text: str) -> str:
+    """A POSCAR with one scale factor and bare symbols, from one with three or with names of potentials."""
+    lines = text.splitlines()
+    if len(lines) < 8:
+        return text
+    scales = lines[1].split()
+    if len(scales) >= 3 and all(_is_number(scale) for scale in scales[:3]):
+        factors = np.array(scales[:3], dtype=np.float64)
+        lines[1] = "1.0"
+        for row in (2, 3, 4):
+            values = np.array(lines[row].split()[:3], dtype=np.float64) * factors
+            lines[row] = " ".join(f"{value:.16g}" for value in values)
+        start = next((n for n in range(5, 9) if n < len(lines) and lines[n].strip()[:1] in ("C", "c", "K", "k")), None)
+        if start is not None:
+            for row in range(start + 1, len(lines)):
+                words = lines[row].split()
+                if len(words) < 3 or not all(_is_number(word) for word in words[:3]):
+                    break
+                scaled = np.array(words[:3], dtype=np.float64) * factors
+                lines[row] = " ".join([*(f"{value:.16g}" for value in scaled), *words[3:]])
+    words = lines[5].split()
+    if words and not _is_number(words[0]):
+        lines[5] = " ".join(re.split(r"[_/]", word)[0] for word in words)
+    return "\n".join(lines) + "\n"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _other(path: Path, content: bytes) -> Structure:
+    """A file of a kind that pymatgen knows by its name."""
+    from pymatgen.core import Structure
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / path.name
+            copy.write_bytes(content)
+            return Structure.from_file(copy)
+    except Exception as error:
+        raise DefectgenError(f"cannot be read as a CIF or POSCAR ({_reason(error)})") from error
+
+
+def _extxyz(text: str) -> Iterator[NamedStructure]:
+    import io
+
+    from ase.io.extxyz import read_xyz
+
+    frames = read_xyz(io.StringIO(text), index=slice(None))
+    while True:
+        try:
+            atoms = next(frames)
+        except StopIteration:
+            return
+        except Exception as error:  # the reader raises nearly anything on a damaged file
+            yield NamedStructure("", None, f"cannot be read as extended XYZ ({_reason(error)})")
+            return
+        yield _from_ase(atoms)
+
+
+def _db(path: Path) -> Iterator[NamedStructure]:
+    from ase.db import connect
+
+    opened: Any = connect  # without types
+    try:
+        with opened(path, type="db", use_lock_file=False) as database:
+            for row in database.select():
+                yield replace(_from_ase(row.toatoms()), name=str(row.id))
+    except Exception as error:  # of sqlite or of ase
+        yield NamedStructure("", None, f"cannot be read as a database of ASE ({_reason(error)})")
+
+
+def _from_ase(atoms: Any) -> NamedStructure:
+    try:
+        structure = structure_from_ase(atoms)
+    except DefectgenError as error:
+        return NamedStructure("", None, str(error))
+    problem = atoms_problem(structure)
+    return NamedStructure("", None, f"the structure {problem}") if problem else NamedStructure("", structure)
+
+
+def _zip(path: Path) -> Iterator[NamedStructure]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in sorted(archive.infolist(), key=lambda item: item.filename):
+                name = PurePosixPath(info.filename)
+                hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
+                if info.is_dir() or hidden or not is_structure_file(Path(name.name)):
+                    continue
+                yield from _member(archive, info)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        yield NamedStructure("", None, f"cannot be read as a zip file ({_reason(error)})")
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[NamedStructure]:
+    name = Path(PurePosixPath(info.filename).name)
+    if info.file_size > LARGEST_MEMBER_BYTES:
+        yield NamedStructure(info.filename, None, f"unpacks to more than {LARGEST_MEMBER_BYTES >> 20} MiB")
+        return
+    if name.suffix.lower() in ZIP_SUFFIXES:
+        yield NamedStructure(info.filename, None, "is a zip file in a zip file")
+        return
+    content = archive.read(info)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / name
+        if name.suffix.lower() in DB_SUFFIXES:
+            file.write_bytes(content)
+        found = list(_in_file(file, content))
+    for number, item in enumerate(found, 1):
+        mark = f"#{item.name or number}" if len(found) > 1 or item.name else ""
+        yield replace(item, name=f"{info.filename}{mark}")
+
+
+def decoded(content: bytes) -> str:
+    """Text of a file as programs of the field write it: UTF-8, with a mark or not, else Latin-1."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _reason(error: Exception) -> str:
+    return f"{' '.join(str(error).split()) or type(error).__name__:.100}"

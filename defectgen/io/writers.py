@@ -1,21 +1,139 @@
-"""Structure files ready for DFT: CIF and POSCAR of a configuration.
+"""The one table of output formats: CIF, POSCAR, extended XYZ, ASE's database and zip, and what others register.
 
-Written here and not by pymatgen, whose writers take 15 to 35 ms a structure; these take less than
-one. Both hold every coordinate with 16 digits, so that it is read back as the number it was.
+CIF and POSCAR of a configuration are written here and not by pymatgen, whose writers take 15 to 35 ms a structure;
+these take less than one. Both hold every coordinate with 16 digits, so that it is read back as the number it was.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY
+from defectgen.errors import UsageError
+from defectgen.io.files import write_whole
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 Atom = tuple[str, int]
 """Element and site."""
+
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""Of every file in a zip: the same structures give the same bytes."""
+
+
+@dataclass(frozen=True)
+class OutputStructure:
+    """A structure to write.
+
+    Attributes:
+        name: stem of its file, or its name within a file of several.
+        structure: a configuration, which is written unrelaxed, or atoms as they are.
+        values: numbers and texts that go with it, where a format has a place for them.
+    """
+
+    name: str
+    structure: Configuration | Structure
+    values: Mapping[str, float | str] = field(default_factory=dict)
+
+    def atoms(self) -> Structure:
+        """As a pymatgen structure; of a configuration, its unrelaxed supercell."""
+        return self.structure.to_structure() if isinstance(self.structure, Configuration) else self.structure
+
+
+@runtime_checkable
+class StructureWriter(Protocol):
+    """Writes structures in one format.
+
+    Attributes:
+        suffix: of its files, with the dot.
+        several: whether one file holds any number of structures; if not, `write` gets one.
+    """
+
+    @property
+    def suffix(self) -> str: ...
+
+    @property
+    def several(self) -> bool: ...
+
+    def write(self, path: Path, structures: Sequence[OutputStructure]) -> None:
+        """Write a file that does not exist yet.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A format of one structure a file."""
+
+    suffix: str
+    of_configuration: Callable[[Configuration], str]
+    form: Literal["cif", "poscar"]
+    """As pymatgen calls it."""
+    several: bool = False
+
+    def write(self, path: Path, structures: Sequence[OutputStructure]) -> None:
+        (item,) = structures
+        path.write_text(self.text(item.structure), encoding="utf-8", newline="\n")
+
+    def text(self, structure: Configuration | Structure) -> str:
+        if isinstance(structure, Configuration):
+            return self.of_configuration(structure)
+        return str(structure.to(fmt=self.form))
+
+
+@dataclass(frozen=True)
+class _ExtendedXyz:
+    """A frame a structure; name and values are in its second line."""
+
+    suffix: str = ".extxyz"
+    several: bool = True
+
+    def write(self, path: Path, structures: Sequence[OutputStructure]) -> None:
+        from ase.io import write
+
+        write(path, [_ase_atoms(item) for item in structures], format="extxyz")
+
+
+@dataclass(frozen=True)
+class _Database:
+    """ASE's database, a row a structure; name and values are its key-value pairs."""
+
+    suffix: str = ".db"
+    several: bool = True
+
+    def write(self, path: Path, structures: Sequence[OutputStructure]) -> None:
+        from ase.db import connect
+
+        database_at: Any = connect  # without types
+        with database_at(path, type="db", use_lock_file=False) as database:
+            for item in structures:
+                database.write(_ase_atoms(item, info=False), name=item.name, data={"values": dict(item.values)})
+
+
+@dataclass(frozen=True)
+class _Zip:
+    """A CIF a structure in a zip file."""
+
+    suffix: str = ".zip"
+    several: bool = True
+
+    def write(self, path: Path, structures: Sequence[OutputStructure]) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            for item in structures:
+                info = zipfile.ZipInfo(f"{item.name}{_CIF.suffix}", ZIP_DATE)
+                archive.writestr(info, _CIF.text(item.structure), zipfile.ZIP_DEFLATED)
 
 
 def cif_text(configuration: Configuration) -> str:
@@ -84,7 +202,125 @@ def comment(configuration: Configuration) -> str:
     return f"{host.name} {host.size} {configuration.label} {configuration.key}".rstrip()
 
 
-STRUCTURE_WRITERS: dict[str, Callable[[Configuration], str]] = {"cif": cif_text, "poscar": poscar_text}
+_CIF = _Text(".cif", cif_text, "cif")
+_POSCAR = _Text(".vasp", poscar_text, "poscar")
+_WRITERS: dict[str, StructureWriter] = {
+    "cif": _CIF,
+    "poscar": _POSCAR,
+    "vasp": _POSCAR,
+    "extxyz": _ExtendedXyz(),
+    "db": _Database(),
+    "zip": _Zip(),
+}
+
+
+def register_format(name: str, writer: StructureWriter) -> None:
+    """Add an output format.
+
+    Args:
+        name: by which commands and functions call it: lower-case letters, digits and dashes.
+        writer: see `StructureWriter`.
+
+    Raises:
+        UsageError: a name that is taken or of another form, or a writer that breaks the protocol.
+    """
+    if not name or not all(character.isdigit() or character.islower() or character == "-" for character in name):
+        raise UsageError(f"got the name {name!r} of a format, expected lower-case letters, digits and dashes.")
+    if name in _WRITERS:
+        raise UsageError(f"the format {name} is there already.", f"Taken: {', '.join(_WRITERS)}.")
+    if not isinstance(writer, StructureWriter) or not callable(writer.write):
+        raise UsageError(
+            f"the writer of {name} is a {type(writer).__name__} without suffix, several or write.",
+            "Expected what defectgen.io.writers.StructureWriter has.",
+        )
+    if not isinstance(writer.suffix, str) or not writer.suffix.startswith("."):
+        raise UsageError(f"the writer of {name} has the suffix {writer.suffix!r}, expected e.g. '.{name}'.")
+    _WRITERS[name] = writer
+
+
+def unregister_format(name: str) -> None:
+    """Take an output format off the table again, for tests of a registration."""
+    _WRITERS.pop(name, None)
+
+
+def format_names() -> tuple[str, ...]:
+    """All output formats by name."""
+    return tuple(_WRITERS)
+
+
+def writer_of(name: str) -> StructureWriter:
+    """The writer of a format.
+
+    Raises:
+        UsageError: no such format; lists those that there are.
+    """
+    if name not in _WRITERS:
+        raise UsageError(f"unknown format {name}.", f"Known: {', '.join(_WRITERS)}.")
+    return _WRITERS[name]
+
+
+def format_of(path: Path) -> str | None:
+    """The format whose suffix a file's name has, or None."""
+    return next((name for name, writer in _WRITERS.items() if path.suffix.lower() == writer.suffix), None)
+
+
+def write_structures(
+    target: Path,
+    structures: Mapping[str, Configuration | Structure] | Sequence[OutputStructure],
+    formats: Sequence[str] | None = None,
+) -> list[Path]:
+    """Write structures to a file, or to a folder in several formats.
+
+    Args:
+        target: a file by its suffix, if no formats are named; else a folder.
+        structures: by name, or with values of their own; names must differ.
+        formats: some of `format_names`. A format of one structure a file gives a file for each, any other the file
+            ``structures`` with its suffix.
+
+    Returns:
+        The files, each complete.
+
+    Raises:
+        UsageError: an unknown format or suffix, no structures, two of one name, or several for a file of one.
+        DefectgenError: a file cannot be written.
+    """
+    items = (
+        [OutputStructure(name, item) for name, item in structures.items()]
+        if isinstance(structures, Mapping)
+        else list(structures)
+    )
+    if not items:
+        raise UsageError("got no structures to write, expected at least one.")
+    twice = [name for name, count in Counter(item.name for item in items).items() if count > 1]
+    if twice:
+        raise UsageError(f"two structures have the name {twice[0]}, expected different ones.")
+    if formats is None:
+        name = format_of(target)
+        if name is None:
+            suffixes = dict.fromkeys(writer.suffix for writer in _WRITERS.values())
+            raise UsageError(f"{target} has no known suffix.", f"Expected one of {', '.join(suffixes)}.")
+        writer = writer_of(name)
+        if len(items) > 1 and not writer.several:
+            raise UsageError(f"{target} holds one structure, got {len(items)}.", "Name a folder with formats=[...].")
+        write_whole(target, lambda part: writer.write(part, items))
+        return [target]
+    written = []
+    for writer in {id(found): found for found in map(writer_of, formats)}.values():
+        groups = [("structures", items)] if writer.several else [(item.name, [item]) for item in items]
+        for stem, group in groups:
+            path = target / f"{stem}{writer.suffix}"
+            write_whole(path, lambda part, w=writer, g=group: w.write(part, g))  # type: ignore[misc]
+            written.append(path)
+    return written
+
+
+def _ase_atoms(item: OutputStructure, info: bool = True) -> Any:
+    from ase import Atoms
+
+    structure = item.atoms()
+    symbols = [site.specie.symbol for site in structure]
+    about = {"name": item.name, **item.values} if info else {}
+    return Atoms(symbols, positions=structure.cart_coords, cell=structure.lattice.matrix, pbc=True, info=about)
 
 
 def _grouped_atoms(configuration: Configuration) -> list[Atom]:

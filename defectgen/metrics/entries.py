@@ -14,8 +14,8 @@ import polars as pl
 from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, crystal_from_cif
-from defectgen.io.crystal_files import EXTXYZ_SUFFIXES, TABLE_SUFFIXES, crystal_files, is_poscar, read_table
-from defectgen.io.structures import read_frames, read_structure
+from defectgen.io.crystal_files import TABLE_SUFFIXES, crystal_files, read_table
+from defectgen.io.structures import CIF_SUFFIXES, decoded, read_structures
 
 STABILITY_COLUMNS = ("e_above_hull_ev_per_atom", "e_above_hull_ev", "e_above_hull")
 """Columns taken as energy above the convex hull in eV/atom, the first that is there."""
@@ -115,10 +115,10 @@ def read_entries(paths: Sequence[Path]) -> Crystals:
             column = column or next((name for name in STABILITY_COLUMNS if name in table.columns), "")
             rate = rate or _rate(file)
             entries += _table_entries(file, table, column)
-        elif file.suffix.lower() in EXTXYZ_SUFFIXES:
-            entries += _xyz_entries(file)
+        elif file.suffix.lower() in CIF_SUFFIXES:
+            entries.append(_entry(file.name, _text(file)))
         else:
-            entries.append(_poscar_entry(file) if is_poscar(file) else _entry(file.name, _text(file)))
+            entries += _structure_entries(file)
     if not entries:
         raise DefectgenError(f"{', '.join(map(str, paths))}: no crystals.", "Expected at least one.")
     return Crystals(tuple(entries), has_draws, column, rate)
@@ -155,16 +155,22 @@ def _entry(name: str, text: str | None, reason: str = "") -> Entry:
         return Entry(name, None, str(error))
 
 
-def _poscar_entry(file: Path) -> Entry:
-    try:
-        return Entry(file.name, Crystal.from_structure(read_structure(file)))
-    except DefectgenError as error:
-        return Entry(file.name, None, str(error).removeprefix(f"{file}: ").rstrip("."))
+def _structure_entries(file: Path) -> Iterator[Entry]:
+    found = list(read_structures(file))
+    for number, item in enumerate(found, 1):
+        name = f"{file.name} frame {number}" if len(found) > 1 else file.name
+        if item.structure is None:
+            yield Entry(name, None, item.note)
+            continue
+        try:
+            yield Entry(name, Crystal.from_structure(item.structure))
+        except DefectgenError as error:
+            yield Entry(name, None, str(error).rstrip("."))
 
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        return decoded(file.read_bytes())
     except OSError:
         return ""
 
@@ -192,24 +198,3 @@ def _rate(file: Path) -> float | None:
         if isinstance(rate, int | float) and rate > 0:
             return float(rate)
     return None
-
-
-def _xyz_entries(file: Path) -> Iterator[Entry]:
-    try:
-        frames = read_frames(file)
-    except ValueError as error:
-        yield Entry(file.name, None, str(error))
-        return
-    for number, atoms in enumerate(frames, 1):
-        name = f"{file.name} frame {number}"
-        try:
-            crystal = Crystal(
-                lengths=tuple(float(x) for x in atoms.cell.lengths()),  # type: ignore[arg-type]
-                angles=tuple(float(x) for x in atoms.cell.angles()),  # type: ignore[arg-type]
-                species=tuple(atoms.get_chemical_symbols()),
-                fractional=tuple((float(x), float(y), float(z)) for x, y, z in atoms.get_scaled_positions()),
-            )
-        except (ValueError, np.linalg.LinAlgError) as error:
-            yield Entry(name, None, f"no crystal ({error})")
-            continue
-        yield Entry(name, crystal)

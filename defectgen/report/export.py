@@ -16,14 +16,19 @@ import defectgen
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.files import file_hash, require_writable
-from defectgen.io.writers import STRUCTURE_WRITERS, comment
+from defectgen.io.writers import OutputStructure, comment, format_names, write_structures, writer_of
 from defectgen.report.design_page import render_report
 from defectgen.report.rows import STRUCTURE_FORMATS, Row, rows_frame, run_rows
 
 MANIFEST = "manifest.json"
 TOOL = "defectgen"
 FORMATS = ("csv", "parquet", "cif", "poscar", "html")
-"""What `write_run` can write beside the manifest."""
+"""What `write_run` writes beside the manifest unless told otherwise; see `known_formats`."""
+
+
+def known_formats() -> tuple[str, ...]:
+    """Tables and page, and every format of `defectgen.io.writers`."""
+    return tuple(dict.fromkeys((*FORMATS, *format_names())))
 
 
 def check_output_folder(folder: Path, overwrite: bool = False) -> None:
@@ -65,7 +70,7 @@ def write_run(
     Args:
         run: what to write.
         folder: where to; its parents are made.
-        formats: some of `FORMATS`.
+        formats: some of `known_formats`.
         overwrite: whether an earlier run in the folder may be replaced.
         top: candidates of a target shown with a picture in the report.
 
@@ -76,9 +81,9 @@ def write_run(
         UsageError: an unknown format, or see `check_output_folder`.
         DefectgenError: the folder cannot be written.
     """
-    unknown = sorted(set(formats) - set(FORMATS))
+    unknown = sorted(set(formats) - set(known_formats()))
     if unknown:
-        raise UsageError(f"unknown format {', '.join(unknown)}.", f"Expected some of {', '.join(FORMATS)}.")
+        raise UsageError(f"unknown format {', '.join(unknown)}.", f"Expected some of {', '.join(known_formats())}.")
     check_output_folder(folder, overwrite)
     exists = folder.is_dir()
     try:
@@ -107,7 +112,12 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
             if form in formats:
                 path = folder / row.files[form]
                 path.parent.mkdir(exist_ok=True)
-                _write(path, STRUCTURE_WRITERS[form](row.configuration))
+                writer_of(form).write(path, [OutputStructure(row.name, row.configuration)])
+    others = [form for form in sorted(formats) if form not in FORMATS]
+    if others:
+        predicted = [{k: v for k, v in row.candidate.predicted.items() if v is not None} for row in rows]
+        items = [OutputStructure(r.name, r.configuration, v) for r, v in zip(rows, predicted, strict=True)]
+        write_structures(folder, items, others)
     for row in rows:
         if row.relaxed_file is not None and row.candidate.relaxation is not None:
             result = row.candidate.relaxation

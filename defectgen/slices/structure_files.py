@@ -124,6 +124,8 @@ def decode_to_files(texts: Sequence[str], folder: Path, package: ReferencePackag
 
 def _row(path: Path) -> dict[str, Any]:
     structure = read_structure(path)
+    if path.suffix.lower() == ".cif":  # the order that the reference package gets from pymatgen's reader
+        structure = structure.get_sorted_structure()
     found = decoration_in_its_cell(structure)
     graph = graph_of_structure(structure) if found is None else graph_of_configuration(found)
     return {

@@ -15,8 +15,6 @@ from defectgen.stability.hull import TOTAL, Hull, read_hull
 from defectgen.web import KEY_VARIABLE
 from defectgen_cli.app import main
 
-pytest.importorskip("ase", reason="relaxation needs the m3gnet extra")
-
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> CrystalPotential:

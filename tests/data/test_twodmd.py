@@ -271,9 +271,9 @@ def test_structures_that_occur_twice_are_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("  S  S189", "  Xx  S189", "Xx is no element"),
+        ("  S  S189", "  Xx  S189", "'Xx' is no element"),
         ("_cell_length_a   25.52252560", "_cell_length_a   nan", "cannot be read as a CIF"),
-        ("_atom_site_type_symbol", "_atom_site_other", "without symbol"),
+        ("_atom_site_fract_x", "_atom_site_other", "no atoms"),
     ],
 )
 def test_cifs_with_senseless_content_are_refused(old: str, new: str, message: str, mos2: Host) -> None:
@@ -283,6 +283,17 @@ def test_cifs_with_senseless_content_are_refused(old: str, new: str, message: st
     assert old in text
     with pytest.raises(DefectgenError, match=message):
         configuration_from_cif(mos2, text.replace(old, new, 1))
+
+
+def test_the_fast_reader_and_the_one_of_all_commands_see_the_same(mos2: Host) -> None:
+    from defectgen.core import configuration_from_structure
+    from defectgen.data.twodmd import configuration_from_cif
+    from defectgen.io.structures import parse_cif
+
+    for edits in ({0: "VAC"}, {0: "W", 64: "Se", 70: "VAC"}, {}):
+        text = cif_text(Configuration.of(mos2, edits))
+        assert configuration_from_cif(mos2, text) == configuration_from_structure(mos2, parse_cif(text))
+        assert configuration_from_cif(mos2, text) == Configuration.of(mos2, edits)
 
 
 def test_unknown_sets_and_other_folders_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -230,7 +230,8 @@ def test_the_folder_holds_every_draw_and_the_valid_crystals(tmp_path: Path) -> N
 
 
 def test_the_extended_xyz_file_is_one_for_ase(tmp_path: Path) -> None:
-    io = pytest.importorskip("ase.io", reason="reading extended XYZ needs the m3gnet extra")
+    from ase import io
+
     text = write_crystal(PEROVSKITE)
     write_samples(sample_crystals(generation_job({}), scripted(text, text), 2), tmp_path / "samples")
     frames = io.read(tmp_path / "samples" / "samples.extxyz", index=":")

@@ -69,7 +69,6 @@ def test_charges_labels_and_errors_of_numbers_are_understood() -> None:
     ("old", "new", "reason"),
     [
         ("data_NaCl", "", "not a CIF of one crystal"),
-        ("data_NaCl", "data_A\ndata_NaCl", "not a CIF of one crystal"),
         ("  Cl  Cl1", "  Ln  Ln1", "'Ln' is no element"),
         ("  Cl  Cl1", "  Met8  Met8", "'Met8' is no element"),
         ("0.50000000  0.50000000  0.50000000  1", "0.5 0.5 0.5 0.5", "occupancy 0.5 of atom 2"),
@@ -88,6 +87,13 @@ def test_what_is_wrong_with_a_file_is_said(old: str, new: str, reason: str) -> N
         crystal_from_cif(text.replace(old, new))
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_block_without_atoms_is_no_second_crystal() -> None:
+    text = cif_text(SALT)
+    assert crystal_from_cif(f"data_global\n_journal_year 2020\n{text}") == SALT
+    with pytest.raises(CifError, match=r"not a CIF of one crystal \(2 of 2 blocks have atoms\)"):
+        crystal_from_cif(text + text.replace("data_NaCl", "data_B"))
 
 
 def test_two_atoms_on_one_place_are_a_crystal_until_someone_asks() -> None:

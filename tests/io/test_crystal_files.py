@@ -13,8 +13,6 @@ from defectgen.io.crystal_files import crystal_files, read_crystals
 from defectgen.metrics.entries import read_entries
 from defectgen.stability.assessment import ROWS
 
-pytest.importorskip("ase", reason="extended XYZ files need the m3gnet extra")
-
 
 def test_crystals_of_every_kind_of_file(tmp_path: Path) -> None:
     salt = rocksalt("Na", "Cl")

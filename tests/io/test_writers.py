@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import gemmi
@@ -6,9 +7,19 @@ import pytest
 from pymatgen.core import Structure
 from sample_runs import random_configuration
 
-from defectgen.core import VACANCY, Configuration, get_host, host_names
-from defectgen.io.structures import read_configuration
-from defectgen.io.writers import STRUCTURE_WRITERS, cif_text, poscar_text
+from defectgen.core import VACANCY, Configuration, configuration_from_structure, get_host, host_names
+from defectgen.errors import UsageError
+from defectgen.io.structures import read_configuration, read_structures
+from defectgen.io.writers import (
+    OutputStructure,
+    cif_text,
+    format_names,
+    poscar_text,
+    register_format,
+    unregister_format,
+    write_structures,
+    writer_of,
+)
 
 EXACT = 1e-12
 """Fractional coordinates are read back to this."""
@@ -23,7 +34,7 @@ def test_round_trip(name: str, form: str, suffix: str, tmp_path: Path) -> None:
     for number in range(6):
         configuration = random_configuration(host, 1 + 2 * number, rng).canonical()
         path = tmp_path / f"{number}.{suffix}"
-        path.write_text(STRUCTURE_WRITERS[form](configuration))
+        writer_of(form).write(path, [OutputStructure("one", configuration)])
         assert read_configuration(host, path).canonical() == configuration
         assert sites_in(path, configuration) == dict(enumerate(configuration.species))
 
@@ -59,3 +70,80 @@ def test_cif_is_p1_with_every_atom_named_once() -> None:
     assert len(small.sites) == 191
     assert len({site.label for site in small.sites}) == 191
     assert small.cell.volume == pytest.approx(abs(np.linalg.det(configuration.host.supercell_lattice)))
+
+
+def test_the_same_structures_give_the_same_zip(tmp_path: Path) -> None:
+    item = {"v": Configuration.of(get_host("BN", (3, 3)), {0: VACANCY})}
+    paths = [write_structures(tmp_path / name, item)[0] for name in ("a.zip", "b.zip")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ".db", ".zip"])
+def test_several_structures_come_back_from_one_file(suffix: str, tmp_path: Path) -> None:
+    host = get_host("WSe2", (4, 4))
+    rng = np.random.default_rng(3)
+    wanted = {f"cell-{k}": random_configuration(host, k, rng).canonical() for k in (1, 2, 4)}
+    given = {**wanted, "cell-4": wanted["cell-4"].to_structure()}  # atoms as they are, beside configurations
+    [path] = write_structures(tmp_path / f"cells{suffix}", given)
+    found = list(read_structures(path))
+    assert [item.note for item in found] == [""] * 3
+    read = [configuration_from_structure(host, item.structure).canonical() for item in found if item.structure]
+    assert read == list(wanted.values())
+
+
+def test_values_go_with_the_structures(tmp_path: Path) -> None:
+    from ase.db import connect
+    from ase.io import read
+
+    one = OutputStructure("best", Configuration.of(get_host("BN"), {0: VACANCY}), {"homo_ev": -1.25, "label": "v_B"})
+    write_structures(tmp_path, [one], ["extxyz", "db", "vasp", "poscar"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.vasp", "structures.db", "structures.extxyz"]
+    assert read(tmp_path / "structures.extxyz").info == {"name": "best", "homo_ev": -1.25, "label": "v_B"}
+    [row] = connect(tmp_path / "structures.db").select()
+    assert (row.name, row.data["values"]) == ("best", {"homo_ev": -1.25, "label": "v_B"})
+
+
+def test_calls_that_cannot_be_met_say_why(tmp_path: Path) -> None:
+    cell = Configuration.of(get_host("BN", (3, 3)), {0: VACANCY})
+    for target, structures, formats, message in (
+        (tmp_path / "cells.pdf", {"a": cell}, None, "no known suffix"),
+        (tmp_path, {"a": cell}, ["pdf"], "unknown format pdf"),
+        (tmp_path / "a.cif", {"a": cell, "b": cell}, None, "holds one structure, got 2"),
+        (tmp_path, [OutputStructure("a", cell)] * 2, ["cif"], "two structures have the name a"),
+        (tmp_path, {}, ["cif"], "no structures to write"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            write_structures(target, structures, formats)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Lines:
+    """A format of another package: names in lines."""
+
+    suffix, several = ".lines", True
+
+    def write(self, path: Path, structures: Sequence[OutputStructure]) -> None:
+        path.write_text("".join(f"{item.name}\n" for item in structures))
+
+
+def test_a_format_from_elsewhere_is_used_by_its_name(tmp_path: Path) -> None:
+    cell = Configuration.of(get_host("BN", (3, 3)), {0: VACANCY})
+    register_format("lines", Lines())
+    try:
+        assert "lines" in format_names()
+        [path] = write_structures(tmp_path, {"a": cell, "b": cell}, ["lines"])
+        assert path.read_text() == "a\nb\n"
+        with pytest.raises(UsageError, match="there already"):
+            register_format("lines", Lines())
+    finally:
+        unregister_format("lines")
+    assert "lines" not in format_names()
+
+
+def test_what_is_no_format_is_refused() -> None:
+    with pytest.raises(UsageError, match="there already"):
+        register_format("cif", Lines())
+    with pytest.raises(UsageError, match="lower-case"):
+        register_format("Lines ", Lines())
+    with pytest.raises(UsageError, match="without suffix, several or write"):
+        register_format("none", object())  # type: ignore[arg-type]

@@ -215,7 +215,7 @@ def test_folders_of_cifs_tables_and_extended_xyz_give_the_same(tmp_path):
         entries = read_entries([path]).entries
         assert [entry.crystal.formula if entry.crystal else None for entry in entries] == ["NaCl", None, "MgO"]
         assert "not a CIF" in entries[1].problem
-    io = pytest.importorskip("ase.io", reason="extended XYZ needs the extra m3gnet")
+    from ase import io
     from pymatgen.io.ase import AseAtomsAdaptor
 
     io.write(tmp_path / "all.extxyz", [AseAtomsAdaptor.get_atoms(c.to_structure()) for c in (salt(), crowded())])

@@ -30,8 +30,6 @@ from defectgen.stability.corrections import correction_ev, hubbard_u_ev, mp2020_
 from defectgen.stability.hull import FORMATION, TOTAL, Hull
 from defectgen.stability.references import elemental_references, fit_references, pick_rows, references_from_table
 
-pytest.importorskip("ase", reason="relaxation needs the m3gnet extra")
-
 SETTINGS = RelaxationSettings("fake", 200, 1e-2)
 CORRECTED = {"Cl": -0.614, "O": -0.687}
 """eV an atom: Table 1 of Wang et al., Sci Rep 11, 15496 (2021)."""

@@ -7,11 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pytest
 
 from defectgen.score.potentials.relaxation import MAX_STEP_ANGSTROM, careful_fire
-
-pytest.importorskip("ase", reason="relaxation needs the m3gnet extra")
 
 
 def overlapping() -> Any:

@@ -13,8 +13,6 @@ from defectgen.errors import UsageError
 from defectgen.score.potentials import relaxation
 from defectgen.score.potentials.relaxation import relax
 
-pytest.importorskip("ase", reason="relaxation needs the m3gnet extra")
-
 
 @pytest.fixture(scope="module")
 def cell() -> Host:
