@@ -49,6 +49,6 @@ def test_commands_of_the_documentation_exist(page: Path) -> None:
 
 
 def test_a_wrong_command_would_be_found() -> None:
-    text = "```bash\ndefectgen desing --host MoS2\n.venv/bin/defectgen data sumary\n```\nand `defectgen score x`"
-    assert unknown_commands(text) == ["data sumary", "desing"]
+    text = "```bash\ndefectgen designs --host MoS2\n.venv/bin/defectgen data summaries\n```\nand `defectgen score x`"
+    assert unknown_commands(text) == ["data summaries", "designs"]
     assert {first for first, _ in commands_of(PAGES[0].read_text())} >= {"design", "fetch", "score"}

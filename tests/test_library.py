@@ -57,8 +57,8 @@ def test_all_public_names_are_there_and_lazy() -> None:
         assert getattr(dg, name) is not None
         assert name in dir(dg)
     assert set(dg._HOME) | {"__version__"} == set(dg.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'desing'"):
-        _ = dg.desing  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'designs'"):
+        _ = dg.designs  # type: ignore[attr-defined]
 
 
 def test_the_import_takes_no_time_and_brings_nothing_heavy() -> None:
