@@ -122,7 +122,9 @@ def test_foreign_structures_are_refused_with_the_reason() -> None:
 def test_unreadable_and_missing_files_give_one_line(tmp_path) -> None:  # type: ignore[no-untyped-def]
     broken = tmp_path / "broken.cif"
     broken.write_text("not a cif")
-    with pytest.raises(DefectgenError, match="cannot be read as a CIF or POSCAR") as caught:
+    with pytest.raises(
+        DefectgenError, match=r"broken\.cif: cannot be read as CIF \(not a CIF of one crystal"
+    ) as caught:
         read_configuration(get_host("MoS2"), broken)
     assert "\n" not in str(caught.value)
     with pytest.raises(Exception, match="is not a file"):
