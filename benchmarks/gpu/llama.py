@@ -21,7 +21,8 @@ from lora import Example, LoraRun
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from defectgen.core.hosts import get_host
-from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables, Samples, TensorSampler, roomy_cache
+from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables
+from defectgen.llm.decode.tensor_sampler import Samples, TensorSampler, roomy_cache
 from defectgen.llm.loading import load_tokenizer, out_of_memory
 from defectgen.llm.output_layer import OutputLayer
 from defectgen.tasks.defect.defect_task import DefectTask

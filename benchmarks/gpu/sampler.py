@@ -11,7 +11,8 @@ from plain_llama import PlainLlama, captured
 from torch import Tensor
 from torch.nn import functional
 
-from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables, Places, Samples
+from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables, Places
+from defectgen.llm.decode.tensor_sampler import Samples
 
 
 class Sampler:

@@ -17,7 +17,8 @@ from sampler import Sampler
 from tiny_model import save_tiny_llama, tiny_tokenizer
 
 from defectgen.core.hosts import get_host
-from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables, log_probabilities
+from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables
+from defectgen.llm.decode.tensor_sampler import log_probabilities
 from defectgen.tasks.defect.site_grammar import EditsGrammar
 
 PROMPTS = ("MoS2 8x8 HOMO 0.1 LUMO 1.2:", "P 6x6 HOMO 0.123:", "MoS2 8x8:") * 3

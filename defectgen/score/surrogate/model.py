@@ -15,6 +15,7 @@ import polars as pl
 from defectgen.core import Configuration, host_names, parse_label
 from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.models import SHIPPED_SURROGATE, shipped
 from defectgen.score.metadata import read_metadata
 from defectgen.score.protocol import uncertainty_column
 from defectgen.score.surrogate.host_models import HostModels, file_name
@@ -28,11 +29,6 @@ METADATA = "surrogate.json"
 SEEN = "seen.txt"
 DENSITIES = ("low", "high")
 ADVICE = "Train one with: defectgen surrogate train --data DIR -o MODEL"
-
-
-def default_surrogate_dir() -> Path:
-    """The trained surrogate that comes with the package."""
-    return Path(__file__).parents[2] / "models" / "surrogate"
 
 
 def trained_defects(folder: Path) -> dict[str, int]:
@@ -121,7 +117,7 @@ class Surrogate:
         Raises:
             DefectgenError: a missing or damaged file, or another format.
         """
-        folder = default_surrogate_dir() if folder is None else Path(folder)
+        folder = shipped(SHIPPED_SURROGATE) if folder is None else Path(folder)
         metadata = read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", ADVICE)
         _check_files(folder, metadata.get("files"))
         seen = (folder / SEEN).read_text(encoding="ascii", errors="replace").split()

@@ -11,7 +11,8 @@ import torch
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError
 from defectgen.llm.decode.generator import Request, Sampling
-from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables, Samples, TensorSampler, log_probabilities
+from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables
+from defectgen.llm.decode.tensor_sampler import Samples, TensorSampler, log_probabilities
 from defectgen.llm.decode.token_grammar import Cursor, TokenGrammar
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.tasks.defect.defect_task import DefectTask

@@ -19,11 +19,13 @@ from defectgen.data.levels import LevelScale, fit_level_scales
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.models import SHIPPED_SURROGATE
+from defectgen.models import shipped as shipped_folder
 from defectgen.score import Scorer, uncertainty_column
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.evaluation import PER_SITE, evaluate, means
 from defectgen.score.surrogate.low_density import SparseModels
-from defectgen.score.surrogate.model import METADATA, default_surrogate_dir
+from defectgen.score.surrogate.model import METADATA
 from defectgen.score.surrogate.training import train_surrogate
 from defectgen.score.trees import TreeSettings
 
@@ -263,7 +265,7 @@ class TestShipped:
     """The surrogate in the package."""
 
     def test_it_is_small_and_holds_no_pickle(self) -> None:
-        files = [file for file in default_surrogate_dir().rglob("*") if file.is_file()]
+        files = [file for file in shipped_folder(SHIPPED_SURROGATE).rglob("*") if file.is_file()]
         assert sum(file.stat().st_size for file in files) <= 15_000_000
         assert {file.suffix for file in files} <= {".cbm", ".json", ".txt", ".md"}
 
