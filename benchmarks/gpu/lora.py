@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -34,7 +33,6 @@ class RecordTokens:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.eos = int(tokenizer.eos_token_id)
-        self._pieces: dict[str, list[int]] = {}
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of prompts, as `defectgen.llm.tokens.prompt_ids` gives them."""
@@ -42,18 +40,6 @@ class RecordTokens:
         ids = self.tokenizer(distinct, return_attention_mask=False).input_ids if distinct else []
         known = dict(zip(distinct, ids, strict=True))
         return [known[text] for text in texts]
-
-    def edits(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of lists of edits, e.g. `` VAC A00 Se B14``, with the end."""
-        found = []
-        for text in texts:
-            ids: list[int] = []
-            for piece in re.findall(r" \S+ \S+", text):
-                if piece not in self._pieces:
-                    self._pieces[piece] = piece_ids(self.tokenizer, piece)
-                ids += self._pieces[piece]
-            found.append([*ids, self.eos])
-        return found
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of any completions, as `defectgen.llm.tokens.piece_ids` gives them, with the end."""

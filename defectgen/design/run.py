@@ -276,7 +276,7 @@ def _targets(given: object, wanted: Mapping[str, float]) -> tuple[Target, ...]:
 
 
 def load_relaxer(name: str, m3gnet: str | Path | None = None) -> Callable[[Configuration], Relaxation]:
-    """The function that relaxes a configuration with the potential of this name, ``m3gnet`` or ``chgnet``.
+    """The function that relaxes a configuration with the potential of this name, e.g. ``m3gnet`` or ``chgnet``.
 
     Args:
         name: of the potential.
@@ -289,12 +289,12 @@ def load_relaxer(name: str, m3gnet: str | Path | None = None) -> Callable[[Confi
     from defectgen.data.assets import cache_dir
     from defectgen.score.potentials.potential import PotentialScorer
     from defectgen.score.potentials.relaxation import relax
-    from defectgen.score.registry import ScorerOptions, load_scorer
+    from defectgen.score.registry import SCORERS, ScorerOptions, load_scorer
 
-    if name not in ("m3gnet", "chgnet"):
-        raise UsageError(f"got --relax {name!r}, expected m3gnet or chgnet.")
+    if name not in SCORERS:
+        raise UsageError(f"got --relax {name!r}, expected a potential, e.g. m3gnet or chgnet.")
     scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=m3gnet))
     if not isinstance(scorer, PotentialScorer):
-        raise UsageError(f"{name} is no potential.")
+        raise UsageError(f"{name} gives no forces to relax with.", "Expected a potential, e.g. m3gnet or chgnet.")
     potential = scorer.potential
     return lambda configuration: relax(configuration.to_structure(), potential)

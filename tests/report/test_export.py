@@ -203,7 +203,7 @@ def test_an_interrupted_overwrite_leaves_the_earlier_run(
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(DefectgenError, match="No space left"):
         write_run(build(seed=3), tmp_path / "out", overwrite=True)
-    assert calls > moves or moves == 1
+    assert calls - moves >= (moves > 1)  # what was moved before is moved back
     assert contents(tmp_path / "out") == before
 
 
