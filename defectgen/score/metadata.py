@@ -31,5 +31,5 @@ def read_metadata(path: Path, version: int, models: str, advice: str) -> dict[st
         raise DefectgenError(f"{path} is damaged ({error}).") from error
     found = metadata.get("format") if isinstance(metadata, dict) else None
     if found != version:
-        raise DefectgenError(f"{path.parent} holds {models} of format {found}, expected {version}.", "Train again.")
+        raise DefectgenError(f"{path.parent} holds {models} of format {found}, expected {version}.", advice)
     return dict(metadata)

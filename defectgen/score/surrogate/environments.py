@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host, canonicalize
+from defectgen.core.elements import isovalent
 from defectgen.score.surrogate.features import encode, pair_orbits
 
 LONGEST_ANGSTROM = 12.0
@@ -30,13 +31,13 @@ FIELD_LENGTHS_ANGSTROM = (1.0, 3.0)
 ISOVALENT_WEIGHT = 0.2
 """How much a substitution by an element of the same group counts as a neighbour, beside any other defect."""
 
-GROUPS = (("Mo", "W"), ("S", "Se"), ("Ga", "In"))
-"""Elements of one group of the periodic table, as far as the hosts' rules exchange them."""
-
 
 def kind_weights(host: Host) -> NDArray[np.float64]:
-    """1 for each kind of defect that breaks bonds or changes the number of electrons, else `ISOVALENT_WEIGHT`."""
-    alike = [any({r.element, r.replacement} <= set(group) for group in GROUPS) for r in host.rules]
+    """1 for each kind of defect that breaks bonds or changes the number of electrons, else `ISOVALENT_WEIGHT`.
+
+    In the order of the host's rules. A trained model stores its own.
+    """
+    alike = [not rule.is_vacancy and isovalent(rule.element, rule.replacement) for rule in host.rules]
     return np.where(alike, ISOVALENT_WEIGHT, 1.0)
 
 
@@ -50,6 +51,7 @@ class Decorations:
         rows: configuration of each defect, ascending, shape (N,).
         kinds: kind of each defect as the number of the host's rule, shape (N,).
         sites: site of each defect, shape (N,).
+        weights: how much each kind counts as a neighbour, shape (n_kinds,).
     """
 
     host: Host
@@ -57,10 +59,13 @@ class Decorations:
     rows: NDArray[np.int64]
     kinds: NDArray[np.int64]
     sites: NDArray[np.int64]
+    weights: NDArray[np.float64]
 
     @classmethod
-    def of(cls, host: Host, configurations: Sequence[Configuration]) -> Decorations:
-        """Configurations in their order.
+    def of(
+        cls, host: Host, configurations: Sequence[Configuration], weights: NDArray[np.float64] | None = None
+    ) -> Decorations:
+        """Configurations in their order; `weights` are `kind_weights` if none are given.
 
         Raises:
             UsageError: a configuration of another host or supercell, or a defect that the rules do not know.
@@ -69,7 +74,7 @@ class Decorations:
         encoded = encode(host, canonicalize(configurations))
         flat = [(row, kind, site) for row, defects in enumerate(encoded) for kind, site in defects]
         rows, kinds, sites = np.array(flat, dtype=np.int64).reshape(-1, 3).T
-        return cls(host, len(encoded), rows, kinds, sites)
+        return cls(host, len(encoded), rows, kinds, sites, kind_weights(host) if weights is None else weights)
 
     def __len__(self) -> int:
         return self.n
@@ -78,7 +83,8 @@ class Decorations:
         """The configurations from one number to before another."""
         chosen = (self.rows >= start) & (self.rows < stop)
         n = min(stop, self.n) - start
-        return Decorations(self.host, n, self.rows[chosen] - start, self.kinds[chosen], self.sites[chosen])
+        rows, kinds, sites = self.rows[chosen] - start, self.kinds[chosen], self.sites[chosen]
+        return Decorations(self.host, n, rows, kinds, sites, self.weights)
 
     @cached_property
     def n_kinds(self) -> int:
@@ -147,7 +153,7 @@ class Decorations:
             basis = vectors[:, kept] * np.sqrt(values[kept])
         else:
             basis = np.diag(decay)
-        weighted = self.neighbours[:, :, : len(distances)] * kind_weights(self.host)[:, None]
+        weighted = self.neighbours[:, :, : len(distances)] * self.weights[:, None]
         points = (weighted @ basis).reshape(len(self.rows), self.n_kinds * basis.shape[1])
         members = [np.nonzero(self.kinds == kind)[0] for kind in range(self.n_kinds)]
         return Environments(self.n, tuple((self.rows[m], points[m]) for m in members))
@@ -172,7 +178,7 @@ class Decorations:
     @cached_property
     def pooled_weights(self) -> NDArray[np.float64]:
         """How much each pooled feature counts: the product of the weights of its kinds, shape (n_features,)."""
-        weights = kind_weights(self.host)
+        weights = self.weights
         both = [w for a, b in itertools.product(range(self.n_kinds), repeat=2) for w in [weights[a] * weights[b]] * 5]
         nearest = [weights[a] * weights[b] for a, b in self.two_kinds]
         return np.array([*weights, 0.5, *weights, *both * len(FIELD_LENGTHS_ANGSTROM), *nearest])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.score.surrogate.environments import Decorations, Environments, kind_weights
+from defectgen.score.surrogate.environments import Decorations, Environments
 
 Array = NDArray[np.float64]
 
@@ -103,7 +103,7 @@ class LevelScales:
 
 def _pair_features(rows: Decorations) -> tuple[Array, Array]:
     """Which pairs are present, and the logarithms of their numbers; near ones count more."""
-    weights = kind_weights(rows.host)
+    weights = rows.weights
     distances = rows.distances_angstrom[rows.distances_angstrom <= LEVEL_PAIRS_ANGSTROM]
     both = np.array([weights[i] * weights[j] for i, j in rows.two_kinds])
     scale = np.outer(both, np.exp(-distances / 3.0))
@@ -114,7 +114,7 @@ def _pair_features(rows: Decorations) -> tuple[Array, Array]:
 
 def level_kernels(a: Decorations, b: Decorations, scales: LevelScales) -> Array:
     """For levels, gaps and moments, shape (16, len(a), len(b))."""
-    weights = kind_weights(a.host)
+    weights = a.weights
     has = np.exp(((a.counts > 0)[:, None] != (b.counts > 0)[None]) @ weights / -0.5)
     pooled_weights = a.pooled_weights / np.linalg.norm(a.pooled_weights)
     pooled = [(x.pooled - scales.mean) / scales.spread * pooled_weights for x in (a, b)]
