@@ -18,7 +18,6 @@ arbitrary, while the pristine cell itself has no shift.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, defect_name, parse_label
 from defectgen.errors import DefectgenError
+from defectgen.io.documents import read_object
 
 CORE_LEVEL = "core_level"
 FITTED_SHIFT = "fitted_shift"
@@ -337,7 +337,7 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale) -> pl.DataFrame:
 
 @lru_cache(maxsize=1)
 def _reference_scales() -> dict[str, LevelScale]:
-    values = json.loads(Path(__file__).with_name("level_scales.json").read_text(encoding="utf-8"))
+    values = read_object(Path(__file__).with_name("level_scales.json"))
     return {name: LevelScale.from_dict(scale) for name, scale in values["scales"].items()}
 
 
