@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any
+
+from defectgen.io.documents import read_object
 
 CDVAE = "CDVAE (Xie et al. 2022)"
 GRUVER = "Gruver et al. 2024"
@@ -105,7 +106,6 @@ BY_NAME = {item.name: item for item in DEFINITIONS}
 
 def published() -> Mapping[str, Any]:
     """The published rows: ``source``, and ``rows`` as name to values by metric (None where there is none)."""
-    path = resources.files("defectgen.metrics").joinpath("published.json")
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = read_object(Path(__file__).with_name("published.json"))
     rows = {row[0]: dict(zip(data["columns"][1:], row[1:], strict=True)) for row in data["rows"]}
     return {"source": data["source"], "rows": rows}

@@ -151,7 +151,7 @@ class TestLoading:
         metadata = json.loads((folder / METADATA).read_text())
         for content, message in (
             ("{", "is damaged"),
-            ("[]", "of format None, expected 1"),
+            ("[]", "is damaged"),
             (json.dumps({**metadata, "format": 2}), "of format 2, expected 1"),
             (json.dumps({"format": 1}), "is damaged"),
             (json.dumps({"format": 1, "parts": [{**metadata["parts"][0], "set": "../x"}]}), "is damaged"),
