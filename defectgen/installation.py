@@ -97,8 +97,8 @@ def _packages() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     for extra, package in EXTRAS.items():
         found = _installed(package)
-        lock = "constraints-vllm.txt" if extra == "vllm" else "constraints.txt"
-        advice = "" if found else f"pip install -c {lock} '.[{extra}]': {PURPOSES[extra]}"
+        lock = "" if extra == "vllm" else "-c constraints.txt "  # which has torch and transformers of its own
+        advice = "" if found else f"pip install {lock}'.[{extra}]': {PURPOSES[extra]}"
         yield Finding("extras", extra, "ok" if found else "missing", found or "not installed", advice)
 
 
