@@ -136,7 +136,7 @@ def fit_dense(
     weights = tuple(kind_weights(rows.host).tolist())
     training = TrainingRows(rows.host, tuple(item.key for item in items), own.astype(np.float64), weights)
     everything = training.decorations
-    kernels = {form: training.kernels(form, everything, everything) for form in (ENERGY, "")}
+    kernels = {form: training.kernels(training.side(form, everything)) for form in (ENERGY, "")}
     models = {}
     for column in learnt_columns():
         if rows.learnable(column, MIN_TRAIN_ROWS):
