@@ -83,19 +83,33 @@ class HostModels:
             UsageError: a defect that the host's rules do not know.
         """
         values, widths = self.models.score(configurations, labels)
+        return self.finish(values, widths, count_kinds(self.core_host, configurations).astype(np.float64))
+
+    def finish(
+        self,
+        values: Mapping[str, NDArray[np.float64]],
+        widths: Mapping[str, NDArray[np.float64]],
+        counts: NDArray[np.float64],
+    ) -> tuple[Values, Values]:
+        """What the models give, made to agree and within the bounds of physics, and what follows from it.
+
+        Args:
+            values: of modelled properties in their units, each of shape (n,).
+            widths: half-widths of the 90 % intervals, likewise; of some properties or none.
+            counts: number of defects of each kind, in the order of the host's rules, shape (n, n_kinds).
+        """
+        values, widths = dict(values), dict(widths)
         if self.consistent and all(name in values for name in GAP):
             values |= reconciled(values, self.models.errors())
-        if "band_gap_ev" in values:
-            values["band_gap_ev"] = np.maximum(values["band_gap_ev"], 0.0)
-        if MAGNETIZATION in values:
-            values[MAGNETIZATION] = np.maximum(values[MAGNETIZATION], 0.0)
+        for column in {"band_gap_ev", MAGNETIZATION} & values.keys():
+            values[column] = np.maximum(values[column], 0.0)
         if "formation_energy_ev" in values and self.energy_weights_ev is not None:
-            counts = count_kinds(self.core_host, configurations)
             vacancies = [rule.is_vacancy for rule in self.core_host.rules]
             n_atoms = self.core_host.n_sites - counts[:, vacancies].sum(axis=1)
             reference = self.energy_weights_ev[0] + counts @ np.array(self.energy_weights_ev[1:])
             values[PER_ATOM] = (values["formation_energy_ev"] + reference) / n_atoms
-            widths[PER_ATOM] = widths["formation_energy_ev"] / n_atoms
+            if "formation_energy_ev" in widths:
+                widths[PER_ATOM] = widths["formation_energy_ev"] / n_atoms
         return values, widths
 
     def in_domain(self, configuration: Configuration, label: str) -> bool:
