@@ -11,8 +11,8 @@ import numpy as np
 
 from defectgen import __version__
 from defectgen.core import Configuration, Host, get_host
+from defectgen.core.level_scale import LevelScale
 from defectgen.core.properties import BY_COLUMN
-from defectgen.data.levels import LevelScale
 from defectgen.design.pipeline import RawReference
 from defectgen.design.proposers import ModelProposer
 from defectgen.errors import UsageError

@@ -12,8 +12,8 @@ import numpy as np
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
+from defectgen.core.level_scale import LevelScale
 from defectgen.core.properties import BY_COLUMN, COLUMNS
-from defectgen.data.levels import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target
 from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
