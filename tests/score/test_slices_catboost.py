@@ -170,9 +170,9 @@ class TestLoading:
         for content, message in (
             ("{", "is damaged"),
             ("[]", "is damaged"),
-            (json.dumps({**metadata, "format": 2}), "of format 2, expected 1"),
-            (json.dumps({"format": 1}), "is damaged"),
-            (json.dumps({"format": 1, "parts": [{**metadata["parts"][0], "set": "../x"}]}), "is damaged"),
+            (json.dumps({**metadata, "format": 1}), "of format 1, expected 2.*docs/slices.md"),
+            (json.dumps({"format": 2}), "is damaged"),
+            (json.dumps({"format": 2, "parts": [{**metadata["parts"][0], "set": "../x"}]}), "is damaged"),
             (json.dumps({k: v for k, v in metadata.items() if k != "files"}), "has no checksum of MoS2-"),
             (json.dumps(metadata), r"\.cbm is missing"),
         ):

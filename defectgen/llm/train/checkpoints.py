@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -79,15 +80,15 @@ def check_checkpoint(path: Path) -> None:
 
 
 def best_step(history: Sequence[Mapping[str, float]], metric: str) -> int | None:
-    """The step of the smallest value of a metric, the first of equals; None if it was not measured."""
-    rows = [row for row in history if metric in row]
+    """The step of the smallest finite value of a metric, the first of equals; None if there is none."""
+    rows = [row for row in history if metric in row and math.isfinite(row[metric])]
     return int(min(rows, key=lambda row: row[metric])["step"]) if rows else None
 
 
 def evaluations_since_best(history: Sequence[Mapping[str, float]], metric: str) -> int:
     """How many evaluations in a row have not bettered the metric."""
-    best = best_step(history, metric)
-    return 0 if best is None else sum(metric in row and row["step"] > best for row in history)
+    best = best_step(history, metric) or 0
+    return sum(metric in row and row["step"] > best for row in history)
 
 
 def run_identity(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:

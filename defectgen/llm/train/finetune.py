@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -203,9 +204,9 @@ def finetune(
                 "steps": steps,
                 "best_step": best,
                 "records_seen": steps * config.batch_size * config.accumulation,
-                "losses": losses[-1:],
-                "validation_losses": validation_losses,
-                **({"design": figures} if figures else {}),
+                "losses": [row for row in losses if math.isfinite(row[1])][-1:],
+                "validation_losses": [row for row in validation_losses if math.isfinite(row[1])],
+                **({"design": _finite(figures)} if figures else {}),
                 **({"processes": processes()} if processes() > 1 else {}),
                 **({"initial_adapter": before} if before else {}),
             }
@@ -225,6 +226,11 @@ def finetune(
         design=figures,
         seconds=time.monotonic() - start,
     )
+
+
+def _finite(figures: Sequence[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[str, float]]]:
+    """The figures that are finite numbers: a card holds no others."""
+    return [(step, {name: x for name, x in row.items() if math.isfinite(x)}) for step, row in figures]
 
 
 def _is_over(state: TrainerState, config: FinetuneConfig, metric: str | None) -> bool:

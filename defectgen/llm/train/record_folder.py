@@ -42,7 +42,7 @@ def read_manifest(data: Path) -> dict[str, Any]:
         for part in PARTS:
             about = require_object(manifest["files"].get(f"{part}.jsonl"), f"{path}, files, {part}.jsonl")
             require_object(about, f"{path}, files, {part}.jsonl", {"sha256": str, "records": int})
-        for name in ("max_defects", "covered_ev"):
+        for name in ("max_defects", "covered_ev", "hosts"):
             require_object(manifest.get(name, {}), f"{path}, {name}")
     except DocumentError as error:
         raise DefectgenError(str(error), AGAIN) from error
