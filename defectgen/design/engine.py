@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectgen import __version__
-from defectgen.core import Configuration, Host, get_host
+from defectgen.core import Configuration, Host
 from defectgen.core.properties import BY_COLUMN
 from defectgen.data.levels import LevelScale
 from defectgen.design.pipeline import RawReference
 from defectgen.design.proposers import ModelProposer
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import WEIGHTS, AdapterCard, read_adapter, training_configurations
-from defectgen.llm.base import base_model_path
+from defectgen.llm.base import base_model_path, hub_note
 from defectgen.llm.decode.generator import Sampling
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate.model import METADATA
@@ -82,11 +82,13 @@ class Models:
         adapter: folder of a trained adapter; None for the shipped one.
         surrogate: folder of a trained surrogate; None for the shipped one.
         engine: what runs the language model: ``transformers`` or ``vllm``.
+        allow_download: get the base model that the adapter names from the hub, if it is not on this machine.
     """
 
     adapter: Path | None = None
     surrogate: Path | None = None
     engine: str = "transformers"
+    allow_download: bool = False
 
 
 SHIPPED = Models()
@@ -179,7 +181,7 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     scorer = load_surrogate(models.surrogate or shipped(SHIPPED_SURROGATE))
     if host.name not in scorer.hosts:
         raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
-    _check_cell(host, scorer)
+    _check_cell(host, scorer, card)
     least, kinds = limits.min_defects, limits.kinds
     if least > host.n_sites:
         sites = f"{host.n_sites}, the sites of {host.name} {host.size}"
@@ -196,7 +198,15 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     except ValueError as error:
         raise UsageError(f"{least} to {most} defects: {error}.") from error
     sampling = Sampling(drawing.temperature, drawing.top_p, drawing.guidance, batch_size=BATCH)
-    generator = _load_generator(models.engine, adapter, base_model_path(card.base_model), _changed(adapter / WEIGHTS))
+    if note := hub_note(card.base_model):
+        warnings = (*warnings, f"{note}.")
+    generator = _load_generator(
+        models.engine,
+        adapter,
+        base_model_path(card.base_model),
+        _changed(adapter / WEIGHTS),
+        allow_download=models.allow_download,
+    )
     facts: dict[str, object] = {
         "defectgen": __version__,
         "model": adapter.name if models.adapter is None else str(adapter),
@@ -217,7 +227,7 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     return Engine(host, card, proposer, scorer, known, facts, warnings)
 
 
-def _check_cell(host: Host, scorer: Surrogate) -> None:
+def _check_cell(host: Host, scorer: Surrogate, card: AdapterCard) -> None:
     """Refuse a host that has the name of one that was trained on, but another cell or other sites.
 
     Raises:
@@ -226,12 +236,13 @@ def _check_cell(host: Host, scorer: Surrogate) -> None:
     trained = sorted({part.supercell for part in scorer.parts if part.host == host.name})
     if host.size not in trained:
         raise UsageError(f"the models know {host.name} in cells of {', '.join(trained)}, got {host.size}.")
-    expected = get_host(host.name, host.size)
-    same = host.species == expected.species and np.allclose(host.frac_coords, expected.frac_coords, atol=0.02)
-    if not same or not np.allclose(host.lattice, expected.lattice, rtol=0.02):
+    known = [[part.core_host for part in scorer.parts], card.core_hosts]
+    named = [[item for item in hosts if item.name == host.name] for hosts in known]
+    if not all(any(host.is_like(item) for item in hosts) for hosts in named if hosts):
         raise UsageError(
             f"the models were trained on {host.name} with its sites in another order or place than in this one.",
-            f'Use the host that they know: defectgen.host("{host.name}").',
+            "Use the host that they carry: defectgen.read_host(FOLDER of the surrogate), or defectgen.host for the "
+            "shipped ones.",
         )
 
 
@@ -259,7 +270,9 @@ def _load_surrogate(folder: Path, _changed: int) -> Surrogate:
 
 
 @lru_cache(maxsize=1)
-def _load_generator(engine: str, adapter: Path, _base: str, _changed: int) -> Generator:
+def _load_generator(
+    engine: str, adapter: Path, _base: str, _changed: int, *, allow_download: bool = False
+) -> Generator:
     from defectgen.llm.decode.engines import load_generator
 
-    return load_generator(engine, adapter)[0]
+    return load_generator(engine, adapter, allow_download=allow_download)[0]
