@@ -134,7 +134,7 @@ def fit_dense(
     own = np.arange(len(items)) < len(rows)
     training = TrainingRows(rows.host, tuple(item.key for item in items), own.astype(np.float64))
     everything = training.decorations
-    kernels = {form: training.kernels(form, everything, everything) for form in (ENERGY, "")}
+    kernels = {form: training.kernels(training.side(form, everything)) for form in (ENERGY, "")}
     models = {}
     for column in learnt_columns():
         if rows.learnable(column, MIN_TRAIN_ROWS):

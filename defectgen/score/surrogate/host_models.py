@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.core import VACANCY, Configuration, Host, get_host
+from defectgen.core import Configuration, Host, get_host
 from defectgen.core.properties import COLUMNS, MAGNETIZATION, unit_suffix
-from defectgen.score.surrogate.features import kind_names
+from defectgen.score.surrogate.features import count_kinds, kind_names
 from defectgen.score.surrogate.high_density import DenseModels
 from defectgen.score.surrogate.low_density import SparseModels
 
@@ -87,10 +87,9 @@ class HostModels:
         if MAGNETIZATION in values:
             values[MAGNETIZATION] = np.maximum(values[MAGNETIZATION], 0.0)
         if "formation_energy_ev" in values:
-            n_atoms = np.array([item.host.n_sites - n_vacancies(item) for item in configurations], dtype=np.float64)
-            order = [(rule.element, rule.replacement) for rule in self.core_host.rules]
-            kinds = [item.kinds for item in configurations]
-            counts = np.array([[found[kind] for kind in order] for found in kinds]).reshape(-1, len(order))
+            counts = count_kinds(self.core_host, configurations)
+            vacancies = [rule.is_vacancy for rule in self.core_host.rules]
+            n_atoms = self.core_host.n_sites - counts[:, vacancies].sum(axis=1)
             reference = self.energy_weights_ev[0] + counts @ np.array(self.energy_weights_ev[1:])
             values[PER_ATOM] = (values["formation_energy_ev"] + reference) / n_atoms
             widths[PER_ATOM] = widths["formation_energy_ev"] / n_atoms
@@ -166,8 +165,3 @@ def file_name(host: str, density: str, column: str) -> str:
     """The file that holds the trees of a property."""
     name = column.removesuffix("_ev") if unit_suffix(column) == "ev" else column
     return f"{host}-{density}-{name.replace('_', '-')}.cbm"
-
-
-def n_vacancies(configuration: Configuration) -> int:
-    """How many sites are empty."""
-    return sum(species == VACANCY for _, species in configuration.edits)

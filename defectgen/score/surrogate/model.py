@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -54,7 +55,13 @@ def digest(host: str, key: str) -> str:
 @cache
 def _is_within(label: str, labels: tuple[str, ...]) -> bool:
     """Whether one of the labels holds all the defects of the first."""
-    return any(parse_label(label) <= parse_label(other) for other in labels)
+    defects = parse_label(label)
+    return any(defects <= other for other in _parsed(labels))
+
+
+@cache
+def _parsed(labels: tuple[str, ...]) -> tuple[Counter[tuple[str, str]], ...]:
+    return tuple(parse_label(label) for label in labels)
 
 
 def _trees(folder: Path, part: Mapping[str, Any]) -> dict[str, CatBoostRegressor]:
