@@ -282,7 +282,8 @@ def group(target: Target, entries: Sequence[_Entry], n: int) -> list[tuple[int, 
     """Places of the `n` best that differ, and how many more are like each of them.
 
     A structure is like a better one of the same label if each wanted property differs by no more than the larger
-    half-width of their 90 % intervals. Where fewer than `n` differ, the best of the rest fill the list.
+    half-width of their 90 % intervals; without intervals nothing is alike. Where fewer than `n` differ, the best of
+    the rest fill the list.
     """
     columns = [column for column, _ in target.values]
     first: dict[str, list[int]] = {}
@@ -293,7 +294,7 @@ def group(target: Target, entries: Sequence[_Entry], n: int) -> list[tuple[int, 
             other = entries[leader]
             alike = all(
                 abs(batch.best(c)[row] - other.batch.best(c)[other.row])
-                <= max(_width(batch, c, row), _width(other.batch, c, other.row))
+                <= max(batch.half_widths[c][row], other.batch.half_widths[c][other.row])
                 for c in columns
             )
             if alike:
@@ -309,12 +310,6 @@ def group(target: Target, entries: Sequence[_Entry], n: int) -> list[tuple[int, 
         (place, sum(like not in filled for like in similar.get(place, [])) if place in similar else 0)
         for place in sorted({*chosen, *filled})
     ]
-
-
-def _width(batch: Scored, column: str, row: int) -> float:
-    """Half-width of the prediction, 0 where there is none."""
-    width = float(batch.half_widths[column][row])
-    return width if np.isfinite(width) else 0.0
 
 
 def rank(

@@ -206,7 +206,7 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
         raise UsageError(f"the model in {adapter.name} makes bulk crystals, not defects.", "Use: defectgen generate")
     scorer = request.scorer or _surrogate_for(request)
     known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
-    trained = card.max_defects.get(host.name)
+    trained = card.max_defects.get(host.name) if known else None
     options = ProposerOptions(
         host, request.limits, request.drawing, models, trained, scorer, ranking.budget, ranking.search,
         seed=ranking.seed,
@@ -240,7 +240,10 @@ def _surrogate_for(request: DesignRequest) -> Scorer:
     scorer = load_surrogate(request.models.surrogate or shipped(SHIPPED_SURROGATE))
     host = request.host
     if host.name not in scorer.hosts:
-        raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
+        raise UsageError(
+            f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.",
+            f"Train one on {host.name} (surrogate train) and give it with --surrogate, or a scorer in Python.",
+        )
     check_cell(host, scorer)
     return scorer
 
