@@ -204,7 +204,7 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
     card = read_adapter(adapter)
     if card.encoding == "bulk":
         raise UsageError(f"the model in {adapter.name} makes bulk crystals, not defects.", "Use: defectgen generate")
-    scorer = request.scorer or _surrogate_for(request)
+    scorer = request.scorer or _surrogate_for(request, card)
     known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
     trained = card.max_defects.get(host.name) if known else None
     options = ProposerOptions(
@@ -231,7 +231,7 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
     return PreparedDesign(request, mix, scorer, known, raw, tuple(warnings), _facts(request, card, adapter, mix))
 
 
-def _surrogate_for(request: DesignRequest) -> Scorer:
+def _surrogate_for(request: DesignRequest, card: AdapterCard) -> Scorer:
     """The surrogate of the request, if it knows the host.
 
     Raises:
@@ -244,7 +244,7 @@ def _surrogate_for(request: DesignRequest) -> Scorer:
             f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.",
             f"Train one on {host.name} (surrogate train) and give it with --surrogate, or a scorer in Python.",
         )
-    check_cell(host, scorer)
+    check_cell(host, scorer, card)
     return scorer
 
 

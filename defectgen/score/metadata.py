@@ -31,7 +31,5 @@ def read_metadata(path: Path, version: int, models: str, advice: str) -> dict[st
         raise DefectgenError(f"{path} is damaged ({error.reason}).", advice) from error
     found = metadata.get("format")
     if found != version:
-        raise DefectgenError(
-            f"{path.parent} holds {models} of format {shown(found)}, expected {version}.", "Train again."
-        )
+        raise DefectgenError(f"{path.parent} holds {models} of format {shown(found)}, expected {version}.", advice)
     return metadata

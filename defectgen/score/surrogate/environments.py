@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
 from defectgen.core import Configuration, Host
+from defectgen.core.elements import isovalent
 from defectgen.core.symmetry import site_group
 from defectgen.score.surrogate.features import encode, pair_orbits, two_kinds_table
 
@@ -32,13 +33,13 @@ FIELD_LENGTHS_ANGSTROM = (1.0, 3.0)
 ISOVALENT_WEIGHT = 0.2
 """How much a substitution by an element of the same group counts as a neighbour, beside any other defect."""
 
-GROUPS = (("Mo", "W"), ("S", "Se"), ("Ga", "In"))
-"""Elements of one group of the periodic table, as far as the hosts' rules exchange them."""
-
 
 def kind_weights(host: Host) -> NDArray[np.float64]:
-    """1 for each kind of defect that breaks bonds or changes the number of electrons, else `ISOVALENT_WEIGHT`."""
-    alike = [any({r.element, r.replacement} <= set(group) for group in GROUPS) for r in host.rules]
+    """1 for each kind of defect that breaks bonds or changes the number of electrons, else `ISOVALENT_WEIGHT`.
+
+    In the order of the host's rules. A trained model stores its own.
+    """
+    alike = [not rule.is_vacancy and isovalent(rule.element, rule.replacement) for rule in host.rules]
     return np.where(alike, ISOVALENT_WEIGHT, 1.0)
 
 
@@ -52,6 +53,7 @@ class Decorations:
         rows: configuration of each defect, ascending, shape (N,).
         kinds: kind of each defect as the number of the host's rule, ascending within a configuration, shape (N,).
         sites: site of each defect, shape (N,).
+        weights: how much each kind counts as a neighbour, shape (n_kinds,).
     """
 
     host: Host
@@ -59,10 +61,13 @@ class Decorations:
     rows: NDArray[np.int64]
     kinds: NDArray[np.int64]
     sites: NDArray[np.int64]
+    weights: NDArray[np.float64]
 
     @classmethod
-    def of(cls, host: Host, configurations: Sequence[Configuration]) -> Decorations:
-        """Configurations in their order.
+    def of(
+        cls, host: Host, configurations: Sequence[Configuration], weights: NDArray[np.float64] | None = None
+    ) -> Decorations:
+        """Configurations in their order; `weights` are `kind_weights` if none are given.
 
         Raises:
             UsageError: a configuration of another host or supercell, or a defect that the rules do not know.
@@ -78,7 +83,9 @@ class Decorations:
             images = site_group(host).smallest_images(block[:, :, 1], block[:, :, 0])
             parts.append(np.stack([np.repeat(rows, size), images.codes.ravel(), images.sites.ravel()]))
         flat = np.concatenate(parts, axis=1)
-        return cls(host, len(configurations), *flat[:, np.lexsort(flat[::-1])])
+        rows, kinds, sites = flat[:, np.lexsort(flat[::-1])]
+        weights = kind_weights(host) if weights is None else weights
+        return cls(host, len(configurations), rows, kinds, sites, weights)
 
     def __len__(self) -> int:
         return self.n
@@ -148,7 +155,7 @@ class Decorations:
         Args:
             chosen: see `environment_basis`.
         """
-        basis = environment_basis(self.host, *chosen)
+        basis = environment_basis(self.host, tuple(self.weights.tolist()), *chosen)
         counted = np.ascontiguousarray(self.neighbours[:, :, : len(basis) // self.n_kinds], dtype=np.float64)
         points = counted.reshape(len(self.rows), -1) @ basis
         members = [np.nonzero(self.kinds == kind)[0] for kind in range(self.n_kinds)]
@@ -173,7 +180,7 @@ class Decorations:
     @cached_property
     def pooled_weights(self) -> NDArray[np.float64]:
         """How much each pooled feature counts: the product of the weights of its kinds, shape (n_features,)."""
-        weights = kind_weights(self.host)
+        weights = self.weights
         both = [w for a, b in itertools.product(range(self.n_kinds), repeat=2) for w in [weights[a] * weights[b]] * 5]
         nearest = [weights[a] * weights[b] for a, b in self.two_kinds]
         return np.array([*weights, 0.5, *weights, *both * len(FIELD_LENGTHS_ANGSTROM), *nearest])
@@ -199,12 +206,18 @@ class Decorations:
 
 @lru_cache(maxsize=64)
 def environment_basis(
-    host: Host, decay_angstrom: float, smoothing_angstrom: float, longest_angstrom: float, sharpness: float
+    host: Host,
+    weights: tuple[float, ...],
+    decay_angstrom: float,
+    smoothing_angstrom: float,
+    longest_angstrom: float,
+    sharpness: float,
 ) -> NDArray[np.float64]:
     """What takes a defect's numbers of neighbours to its point, see `Decorations.environments`.
 
     Args:
         host: the pristine supercell.
+        weights: how much each kind of defect counts as a neighbour.
         decay_angstrom: length on which a neighbour's influence decays.
         smoothing_angstrom: how similar neighbours at similar distances are; 0 keeps orbits apart.
         longest_angstrom: farthest neighbour.
@@ -223,7 +236,7 @@ def environment_basis(
         basis = vectors[:, kept] * np.sqrt(values[kept])
     else:
         basis = np.diag(decay)
-    return np.asarray(np.kron(np.diag(kind_weights(host)), basis) * np.sqrt(sharpness))
+    return np.asarray(np.kron(np.diag(weights), basis) * np.sqrt(sharpness))
 
 
 def _pairs_within(rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

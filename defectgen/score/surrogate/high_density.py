@@ -76,16 +76,22 @@ class TrainingRows(OneLine):
         host: of all rows.
         keys: their configurations.
         own: 1 for rows of the set itself, 0 for low-density ones, shape (n,).
+        kind_weights: how much each kind of defect counts as a neighbour, in the order of the host's rules.
     """
 
     host: Host
     keys: tuple[str, ...]
     own: Array
+    kind_weights: tuple[float, ...]
+
+    def describe(self, configurations: Sequence[Configuration]) -> Decorations:
+        """Configurations of the host as numbers."""
+        return Decorations.of(self.host, configurations, np.array(self.kind_weights))
 
     @cached_property
     def decorations(self) -> Decorations:
         """The rows as numbers."""
-        return Decorations.of(self.host, [Configuration.from_key(self.host, key) for key in self.keys])
+        return self.describe([Configuration.from_key(self.host, key) for key in self.keys])
 
     @cached_property
     def level_scales(self) -> LevelScales:
@@ -183,7 +189,7 @@ class DenseModels(OneLine):
         values, widths = ({column: np.zeros(n) for column in self.models} for _ in range(2))
         for start in range(0, n, BATCH):
             part = slice(start, start + BATCH)
-            batch = Decorations.of(self.rows.host, configurations[part])
+            batch = self.rows.describe(configurations[part])
             for column, value, width in self._score_batch(batch):
                 values[column][part], widths[column][part] = value, width
         return values, widths
@@ -227,7 +233,8 @@ class DenseModels(OneLine):
             }
             for column, model in self.models.items()
         }
-        return {"keys": self.rows.keys, "own": self.rows.own.tolist(), "models": models}
+        rows = self.rows
+        return {"keys": rows.keys, "own": rows.own.tolist(), "kind_weights": rows.kind_weights, "models": models}
 
     @classmethod
     def from_dict(cls, host: Host, values: Mapping[str, Any], trees: Mapping[str, CatBoostRegressor]) -> DenseModels:
@@ -244,7 +251,10 @@ class DenseModels(OneLine):
             )
             for column, model in values["models"].items()
         }
-        return cls(TrainingRows(host, tuple(values["keys"]), np.array(values["own"])), models)
+        weights = tuple(float(weight) for weight in values["kind_weights"])
+        if len(weights) != len(host.rules):
+            raise ValueError(f"{len(weights)} kind_weights for {len(host.rules)} kinds of defects")
+        return cls(TrainingRows(host, tuple(values["keys"]), np.array(values["own"]), weights), models)
 
 
 def tree_features(rows: Decorations) -> Array:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.score.surrogate.environments import Decorations, Environments, Points, kind_weights
+from defectgen.score.surrogate.environments import Decorations, Environments, Points
 
 Array = NDArray[np.float64]
 
@@ -211,7 +211,7 @@ class LevelScales:
 
 def _pair_features(rows: Decorations) -> tuple[Array, Array]:
     """Which pairs are present, and the logarithms of their numbers; near ones count more."""
-    weights = kind_weights(rows.host)
+    weights = rows.weights
     distances = rows.distances_angstrom[rows.distances_angstrom <= LEVEL_PAIRS_ANGSTROM]
     both = np.array([weights[i] * weights[j] for i, j in rows.two_kinds])
     scale = np.outer(both, np.exp(-distances / 3.0))
@@ -249,7 +249,7 @@ class LevelSide:
     @classmethod
     def of(cls, rows: Decorations, scales: LevelScales) -> LevelSide:
         """Of some configurations."""
-        weights = kind_weights(rows.host)
+        weights = rows.weights
         pooled_weights = rows.pooled_weights / np.linalg.norm(rows.pooled_weights)
         present, number = _pair_features(rows)
         return cls(

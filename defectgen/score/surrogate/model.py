@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from defectgen.core import Configuration, host_names, parse_label
+from defectgen.core import Configuration, parse_label
 from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.models import SHIPPED_SURROGATE, shipped
@@ -25,7 +25,7 @@ from defectgen.score.trees import load_trees
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 METADATA = "surrogate.json"
 SEEN = "seen.txt"
 DENSITIES = ("low", "high")
@@ -41,7 +41,8 @@ def trained_defects(folder: Path) -> dict[str, int]:
     most: dict[str, int] = {}
     try:
         for part in read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", ADVICE)["parts"]:
-            most[part["host"]] = max(int(part["defects_range"][1]), most.get(part["host"], 0))
+            name = part["host"]["name"]
+            most[name] = max(int(part["defects_range"][1]), most.get(name, 0))
     except (LookupError, TypeError, ValueError) as error:
         raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
     return most
@@ -68,9 +69,10 @@ def _trees(folder: Path, part: Mapping[str, Any]) -> dict[str, CatBoostRegressor
     """The trees of a part by column."""
     models = part["models"]["models"]
     wanted = [column for column, model in models.items() if model["trees"]]
-    if part["density"] not in DENSITIES or part["host"] not in host_names():
-        raise ValueError(f"no such part: {part['host']} {part['density']}")
-    return {column: load_trees(folder / file_name(part["host"], part["density"], column)) for column in wanted}
+    host = str(part["host"]["name"])
+    if part["density"] not in DENSITIES or Path(host).name != host:
+        raise ValueError(f"no such part: {host} {part['density']}")
+    return {column: load_trees(folder / file_name(host, part["density"], column)) for column in wanted}
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from scipy.linalg import eigvalsh
 from synthetic import distinct_configurations, random_configuration, write_set
 
-from defectgen.core import Configuration, Host, get_host, host_names
+from defectgen.core import Configuration, Host, Rule, get_host, host_names
 from defectgen.core.properties import MAGNETIZATION
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
@@ -21,7 +22,7 @@ from defectgen.score.surrogate.environments import Decorations, kind_weights
 from defectgen.score.surrogate.evaluation import PER_SITE, evaluate, metrics
 from defectgen.score.surrogate.features import describe, histogram, pair_orbits
 from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights, find_weights
-from defectgen.score.surrogate.high_density import ENERGY, DenseModels, tree_features
+from defectgen.score.surrogate.high_density import ENERGY, DenseModels, TrainingRows, tree_features
 from defectgen.score.surrogate.kernels import (
     EnergySide,
     LevelScales,
@@ -72,7 +73,22 @@ def test_pooled_features_are_those_of_each_configuration_alone(mos2: Host) -> No
 def test_only_substitutions_within_a_group_count_less() -> None:
     assert (kind_weights(get_host("MoS2")) < 1).tolist() == [True, False, True, False]
     assert (kind_weights(get_host("BN")) == 1).all()
-    assert (kind_weights(get_host("P")) == 1).all()
+    assert (kind_weights(get_host("P")) < 1).tolist() == [True, False]
+    tellurium = replace(get_host("WSe2"), rules=(Rule("Se", "Te"), Rule("Se", "As"), Rule("W", "Cr"), Rule("W", "VAC")))
+    assert (kind_weights(tellurium) < 1).tolist() == [True, False, True, False]
+
+
+def test_a_trained_model_keeps_the_weights_that_it_was_trained_with() -> None:
+    parts = {part.host: part.models for part in Surrogate.load().parts if isinstance(part.models, DenseModels)}
+    assert parts["P"].rows.kind_weights == (1.0, 1.0), "trained when nitrogen did not count as isovalent"
+    assert parts["P"].rows.decorations.weights.tolist() == [1.0, 1.0]
+    assert parts["MoS2"].rows.kind_weights == (0.2, 1.0, 0.2, 1.0)
+    item = Configuration.from_key(get_host("P"), "N@A00+N@A02+VAC@C31")
+    today = TrainingRows(get_host("P"), (item.key,), np.ones(1), tuple(kind_weights(get_host("P"))))
+    shown = [tree_features(rows.describe([item])).shape[1] for rows in (parts["P"].rows, today)]
+    assert shown == [5 + 4 * 10 + 3, 5 + 10 + 1], "pairs with nitrogen are shown to the trees only of the shipped model"
+    with pytest.raises(ValueError, match="3 kind_weights for 2 kinds"):
+        DenseModels.from_dict(get_host("P"), {**parts["P"].to_dict(), "kind_weights": [1, 1, 1], "models": {}}, {})
 
 
 @pytest.mark.parametrize("name", ["MoS2", "P"])
