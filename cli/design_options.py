@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from defectgen_cli.options import M3GNetOption, SeedOption, SurrogateOption
+from defectgen_cli.options import AllowDownloadOption, M3GNetOption, SeedOption, SurrogateOption
 
 if TYPE_CHECKING:
     from defectgen.design.candidates import Target
@@ -154,12 +154,13 @@ class ModelOptions:
     )
     engine: EngineOption = "transformers"
     surrogate: SurrogateOption = None
+    allow_download: AllowDownloadOption = False
 
     def models(self) -> Models:
         """For the library."""
         from defectgen.design.engine import Models
 
-        return Models(self.model, self.surrogate, self.engine)
+        return Models(self.model, self.surrogate, self.engine, self.allow_download)
 
 
 @dataclass(frozen=True)
@@ -172,12 +173,13 @@ class ManyModelOptions:
     ] = None
     engine: EngineOption = "transformers"
     surrogate: SurrogateOption = None
+    allow_download: AllowDownloadOption = False
 
     def models(self) -> Models:
         """For the library, without the adapters."""
         from defectgen.design.engine import Models
 
-        return Models(None, self.surrogate, self.engine)
+        return Models(None, self.surrogate, self.engine, self.allow_download)
 
 
 @dataclass(frozen=True)

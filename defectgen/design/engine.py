@@ -18,7 +18,7 @@ from defectgen.design.model_proposer import ModelProposer
 from defectgen.design.raw_reference import RawReference
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import WEIGHTS, AdapterCard, read_adapter, training_configurations
-from defectgen.llm.base import base_model_path
+from defectgen.llm.base import base_model_path, hub_note
 from defectgen.llm.decode.generator import Sampling
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate.model import METADATA
@@ -55,11 +55,13 @@ class Models:
         adapter: folder of a trained adapter; None for the shipped one.
         surrogate: folder of a trained surrogate; None for the shipped one.
         engine: what runs the language model: ``transformers`` or ``vllm``.
+        allow_download: get the base model that the adapter names from the hub, if it is not on this machine.
     """
 
     adapter: Path | None = None
     surrogate: Path | None = None
     engine: str = "transformers"
+    allow_download: bool = False
 
 
 SHIPPED = Models()
@@ -167,7 +169,15 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     except ValueError as error:
         raise UsageError(f"{least} to {most} defects: {error}.") from error
     sampling = Sampling(drawing.temperature, drawing.top_p, drawing.guidance, batch_size=BATCH)
-    generator = _load_generator(models.engine, adapter, base_model_path(card.base_model), _changed(adapter / WEIGHTS))
+    if note := hub_note(card.base_model):
+        warnings = (*warnings, f"{note}.")
+    generator = _load_generator(
+        models.engine,
+        adapter,
+        base_model_path(card.base_model),
+        _changed(adapter / WEIGHTS),
+        allow_download=models.allow_download,
+    )
     facts: dict[str, object] = {
         "defectgen": __version__,
         "model": adapter.name if models.adapter is None else str(adapter),
@@ -232,7 +242,9 @@ def _load_surrogate(folder: Path, _changed: int) -> Surrogate:
 
 
 @lru_cache(maxsize=1)
-def _load_generator(engine: str, adapter: Path, _base: str, _changed: int) -> Generator:
+def _load_generator(
+    engine: str, adapter: Path, _base: str, _changed: int, *, allow_download: bool = False
+) -> Generator:
     from defectgen.llm.decode.engines import load_generator
 
-    return load_generator(engine, adapter)[0]
+    return load_generator(engine, adapter, allow_download=allow_download)[0]
