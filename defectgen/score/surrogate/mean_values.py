@@ -17,9 +17,10 @@ from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
 from defectgen.core import Host
 from defectgen.errors import UsageError
+from defectgen.score.surrogate.agreement import COLUMNS as GAP
 from defectgen.score.surrogate.environments import Environments, Points, environment_basis
 from defectgen.score.surrogate.high_density import ENERGY, DenseModels, shown_to_trees
-from defectgen.score.surrogate.host_models import GAP, PER_ATOM, HostModels
+from defectgen.score.surrogate.host_models import PER_ATOM, HostModels
 from defectgen.score.surrogate.kernels import (
     LEVEL_POWERS,
     LEVEL_SURROUNDINGS,
