@@ -271,6 +271,8 @@ def rank(
         if raw:
             predicted = raw.to_raw(predicted, configurations[key])
         missing = [BY_COLUMN[column].title for column, _ in target.values if column not in predicted]
+        if missing and row.get("in_domain") is False:
+            continue  # too far from all that the scorer knows
         if missing:
             raise UsageError(
                 f"the scorer has no {missing[0]} for {configurations[key].label}.", "Leave that target out."
