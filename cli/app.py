@@ -15,6 +15,7 @@ from defectgen.errors import DefectgenError
 from defectgen_cli import data_commands, evaluate, surrogate
 from defectgen_cli.build_data import build_data
 from defectgen_cli.design import design
+from defectgen_cli.doctor import doctor
 from defectgen_cli.enumerate import enumerate_
 from defectgen_cli.evaluate_bulk import bulk
 from defectgen_cli.evaluate_ipt import ipt
@@ -23,6 +24,7 @@ from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
 from defectgen_cli.hosts import hosts
+from defectgen_cli.inputs import inputs
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import EXIT_INTERRUPTED, say
 from defectgen_cli.score import score
@@ -43,12 +45,14 @@ app = typer.Typer(
 app.command("design")(design)
 app.command("enumerate")(enumerate_)
 app.command("hosts")(hosts)
+app.command("doctor")(doctor)
 app.command("fetch")(fetch)
 app.command("build-data")(build_data)
 app.command("finetune")(finetune)
 app.command("feedback")(feedback)
 app.command("generate")(generate)
 app.command("score")(score)
+app.command("inputs")(inputs)
 app.command("shrink")(shrink)
 app.command("slices")(slices)
 app.command("stability")(stability)

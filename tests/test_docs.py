@@ -12,7 +12,7 @@ from typer.main import get_command
 from defectgen_cli.app import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -20,6 +20,11 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if not link.startswith("https://"):
             assert (page.parent / link).exists(), link
+
+
+def test_a_page_that_is_not_there_would_be_found() -> None:
+    assert {page.name for page in PAGES} >= {"README.md", "python.md", "results.md"}
+    assert any(not link.startswith("https://") for link in re.findall(r"\]\(([^)#]+)", PAGES[0].read_text()))
 
 
 def commands_of(text: str) -> set[tuple[str, str]]:

@@ -10,26 +10,25 @@ orbitals beside a missing Ga or In pull a state of their own below the band.
 So a row counts as aligned by its core level only while E_1 lies in the window in which the host's
 own orbital lies (`HOST_WINDOW_EV`, from the distribution of E_1 in each set). On these rows the shift
 E_1 - E_1(pristine) is linear in the number of defects of each kind (plus an intercept where the cells
-have another vacuum than the pristine one); this fitted shift aligns the other rows.
+have another vacuum than the pristine one); this fitted shift aligns the other rows. A term that the rows
+cannot tell from the others is left out, the intercept first: with rows of one size of cell only it is
+arbitrary, while the pristine cell itself has no shift.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration, defect_name, parse_label
+from defectgen.core.level_scale import LevelScale, kind_counts
 from defectgen.errors import DefectgenError
+from defectgen.io.documents import read_object
 
 CORE_LEVEL = "core_level"
 FITTED_SHIFT = "fitted_shift"
@@ -67,93 +66,14 @@ DEFAULT_WINDOW_EV = (-0.5, 0.2)
 MIN_ROWS_PER_KIND = 8
 """A kind of defect in fewer rows of the fit gets no coefficient."""
 
-UNFITTED_SHIFT_EV = 0.035
-"""Most that one defect whose coefficient could not be fitted is taken to move the zero: the largest
-coefficient found where E_1 is a band edge (v_W in WSe2)."""
-
-KNOWN_BOUND_EV = {"Mo_W": 0.007, "Ga_In": 0.017}
-"""Kinds for which the mirror image gives a tighter bound: W in MoS2 moves E_1 by -7 meV, In in GaSe by 17 meV."""
-
 MAX_REFERENCE_ERROR = 3.0
 """A reference scale must explain core levels to within so many times its own scatter."""
 
+LARGEST_SHIFT_EV = 0.25
+"""No defect moves the zero by more: a fit without intercept that says so has taken the vacuum for defects."""
+
 MAX_UNFITTED_EV = 0.2
 """Rows that may be misaligned by more than this are left without aligned levels."""
-
-
-@dataclass(frozen=True)
-class LevelScale:
-    """How the zero of a set's cells moves with the defects in them.
-
-    ``shift = intercept_ev + sum of coefficients[kind] * number of that kind``, and a level on the scale
-    of the pristine host is ``raw - e_vbm_ev - shift``.
-
-    Attributes:
-        set_name: published folder name of the set, e.g. ``WSe2_500``.
-        host: name of the host.
-        e_vbm_ev: valence band maximum of the pristine cell on its own zero, in eV.
-        e1_pristine_ev: lowest Kohn-Sham orbital of the pristine cell on its own zero, in eV.
-        intercept_ev: shift without defects: another vacuum than the pristine cell's. 0 at low density.
-        coefficients: shift for one defect of each kind, e.g. ``{"v_S": -0.026}``, in eV.
-        unfitted: kinds that occur in the set but could not be fitted; they count as 0.
-        scatter_ev: root mean square error of the fit on rows left out of it (10 folds), in eV.
-        n_rows: number of rows of the fit.
-    """
-
-    set_name: str
-    host: str
-    e_vbm_ev: float
-    e1_pristine_ev: float
-    intercept_ev: float
-    coefficients: Mapping[str, float]
-    unfitted: tuple[str, ...]
-    scatter_ev: float
-    n_rows: int
-
-    def shift(self, configuration: Configuration) -> float:
-        """Shift of the zero of this configuration's cell against the pristine cell, in eV."""
-        named = {defect_name(*kind): count for kind, count in configuration.kinds.items()}
-        return self.intercept_ev + sum(self.coefficients.get(kind, 0.0) * count for kind, count in named.items())
-
-    def to_vbm(self, raw_ev: float, configuration: Configuration) -> float:
-        """A raw level of the set on the scale of the pristine host's VBM, in eV."""
-        return raw_ev - self.e_vbm_ev - self.shift(configuration)
-
-    def to_raw(self, level_ev: float, configuration: Configuration) -> float:
-        """A level relative to the pristine host's VBM on the zero of its own cell, in eV."""
-        return level_ev + self.e_vbm_ev + self.shift(configuration)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The scale as plain values, for JSON."""
-        return {**dataclasses.asdict(self), "coefficients": dict(self.coefficients), "unfitted": list(self.unfitted)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LevelScale:
-        """The inverse of `to_dict`.
-
-        Raises:
-            DefectgenError: a field is missing or unknown.
-        """
-        try:
-            return cls(**{**values, "unfitted": tuple(values["unfitted"])})
-        except (TypeError, KeyError) as error:
-            raise DefectgenError(f"not a level scale: {error}.") from error
-
-
-def kind_counts(labels: Sequence[str], kinds: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.float64]]:
-    """Number of defects of each kind in each label.
-
-    Args:
-        labels: defect labels, e.g. ``v_Mo+2Se_S``.
-        kinds: the kinds to count; by default all that occur, sorted.
-
-    Returns:
-        The kinds and an array of shape (n_labels, n_kinds).
-    """
-    parsed = {label: {defect_name(*k): n for k, n in parse_label(label).items()} for label in dict.fromkeys(labels)}
-    columns = list(kinds) if kinds is not None else sorted({kind for counts in parsed.values() for kind in counts})
-    table = {label: [float(counts.get(kind, 0)) for kind in columns] for label, counts in parsed.items()}
-    return columns, np.array([table[label] for label in labels], dtype=np.float64).reshape(len(labels), len(columns))
 
 
 def is_host_orbital(frame: pl.DataFrame) -> NDArray[np.bool_]:
@@ -178,17 +98,28 @@ def fit_level_scale(frame: pl.DataFrame) -> LevelScale:
     frame = frame.sort("id")
     kinds, counts = kind_counts(frame["label"].to_list())
     used = is_host_orbital(frame)
-    intercept = frame["density"][0] == "high"
     present = (counts[used] > 0).sum(axis=0)
-    fitted = [k for k, n in enumerate(present) if n >= min(MIN_ROWS_PER_KIND, max(1, int(used.sum()) // 2))]
-    if used.sum() <= len(fitted) + intercept:
+    enough = [k for k, n in enumerate(present) if n >= min(MIN_ROWS_PER_KIND, max(1, int(used.sum()) // 2))]
+    other_vacuum = frame["density"][0] == "high"
+    if used.sum() <= len(enough) + other_vacuum:
         raise DefectgenError(
             f"{frame['set'][0]}: got {int(used.sum())} rows whose lowest orbital is the host's own, "
-            f"expected more than {len(fitted) + intercept} to align the levels."
+            f"expected more than {len(enough) + other_vacuum} to align the levels."
         )
-    columns = np.hstack([counts[:, fitted], np.ones((len(frame), int(intercept)))])[used]
+    full = np.hstack([counts, np.ones((len(frame), 1))])[used]
+    terms = _independent(full, [*sorted(enough, key=lambda k: -present[k]), *[len(kinds)] * other_vacuum])
+    fitted, intercept = [k for k in terms if k < len(kinds)], len(kinds) in terms
+    columns = full[:, terms]
     target = (frame["core_level_raw_ev"] - frame["core_level_pristine_ev"]).to_numpy()[used]
     weights = np.linalg.lstsq(columns, target, rcond=None)[0]
+    if other_vacuum and not intercept and np.abs(weights).max(initial=0.0) > LARGEST_SHIFT_EV:
+        raise DefectgenError(
+            f"{frame['set'][0]}: the {int(used.sum())} rows whose lowest orbital is the host's own cannot tell the "
+            f"vacuum of the cells from their defects ({len(terms)} independent terms of {len(enough) + 1}).",
+            "Give rows with other numbers of defects.",
+        )
+    scatter = _left_out_error(columns, target)
+    alone = ~(np.delete(counts, fitted, axis=1) > 0).any(axis=1)
     return LevelScale(
         set_name=frame["set"][0],
         host=frame["host"][0],
@@ -197,9 +128,21 @@ def fit_level_scale(frame: pl.DataFrame) -> LevelScale:
         intercept_ev=float(weights[-1]) if intercept else 0.0,
         coefficients={kinds[k]: float(w) for k, w in zip(fitted, weights, strict=False)},
         unfitted=tuple(kind for k, kind in enumerate(kinds) if k not in fitted),
-        scatter_ev=_left_out_error(columns, target),
+        scatter_ev=scatter,
         n_rows=int(used.sum()),
+        covariance_ev2=tuple(tuple(row) for row in (scatter**2 * np.linalg.inv(columns.T @ columns)).tolist()),
+        most_defects=int(counts[used].sum(axis=1).max(initial=0)),
+        own_share=float(used[alone].mean()) if alone.any() else 0.0,
     )
+
+
+def _independent(columns: NDArray[np.float64], wanted: Sequence[int]) -> list[int]:
+    """Numbers of the wanted columns without those that the ones before them already give; ascending."""
+    kept: list[int] = []
+    for k in wanted:
+        if np.linalg.matrix_rank(columns[:, [*kept, k]]) > len(kept):
+            kept.append(k)
+    return sorted(kept)
 
 
 def _left_out_error(columns: NDArray[np.float64], target: NDArray[np.float64], folds: int = 10) -> float:
@@ -224,19 +167,18 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale) -> pl.DataFrame:
 
     Adds ``homo_ev``, ``lumo_ev``, ``fermi_level_ev``, ``level_shift_ev``, ``level_method`` and
     ``level_error_ev`` (how far the alignment may be off: 0 for the core level itself, otherwise the
-    scatter of the fit and the bound on kinds without a coefficient, added in quadrature). Rows that may
+    error of the fit and the bound on kinds without a coefficient, added in quadrature). Rows that may
     be off by more than `MAX_UNFITTED_EV` because of such kinds get nulls.
     """
     labels = frame["label"].to_list()
     kinds, counts = kind_counts(labels)
     own = is_host_orbital(frame)
     fitted = scale.intercept_ev + counts @ np.array([scale.coefficients.get(kind, 0.0) for kind in kinds])
-    bound = [0.0 if k in scale.coefficients else KNOWN_BOUND_EV.get(k, UNFITTED_SHIFT_EV) for k in kinds]
-    unfitted = counts @ np.array(bound)
+    unfitted = scale.unfitted_bound(kinds, counts)
     core = (frame["core_level_raw_ev"] - scale.e1_pristine_ev).fill_null(np.nan).to_numpy()
     trusted = own | ((unfitted <= MAX_UNFITTED_EV) & math.isfinite(scale.scatter_ev))
     shift = np.where(own, core, fitted)
-    error = np.where(own, 0.0, np.hypot(scale.scatter_ev, unfitted))
+    error = np.where(own, 0.0, np.hypot(scale.fit_error(kinds, counts), unfitted))
     method = [CORE_LEVEL if o else FITTED_SHIFT if t else None for o, t in zip(own, trusted, strict=True)]
     added = frame.with_columns(
         level_shift_ev=pl.Series(np.where(trusted, shift, np.nan)).fill_nan(None),
@@ -252,7 +194,7 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale) -> pl.DataFrame:
 
 @lru_cache(maxsize=1)
 def _reference_scales() -> dict[str, LevelScale]:
-    values = json.loads(Path(__file__).with_name("level_scales.json").read_text(encoding="utf-8"))
+    values = read_object(Path(__file__).with_name("level_scales.json"))
     return {name: LevelScale.from_dict(scale) for name, scale in values["scales"].items()}
 
 

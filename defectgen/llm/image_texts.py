@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration
 from defectgen.data.splits import split_rows
 from defectgen.io.crystal_cif import crystal_from_cif
+from defectgen.io.host_tables import host_of_row
 from defectgen.llm.adapter import AdapterCard
 from defectgen.metrics.perplexity import Ipt, increase_over_images
 from defectgen.metrics.translations import translations
@@ -44,7 +45,7 @@ def defect_images(
     shown = []
     for place in _places(rng, held.height, count):
         row = held.row(place, named=True)
-        configuration = Configuration.from_key(get_host(row["host"], row["supercell"]), row["configuration"])
+        configuration = Configuration.from_key(host_of_row(row), row["configuration"])
         prompt = task.prompt(configuration.host, {column: row[column] for column in LEVEL_PAIR})
         shown.append([(prompt, task.completion(configuration.random_image(rng))) for _ in range(n_images)])
     return shown
@@ -67,13 +68,16 @@ def crystal_images(
     return translations([crystal_from_cif(held["cif"][place]) for place in places], rng, n_images)
 
 
-def image_dependence(adapter: Path, images: Images, advance: Callable[[int], None] = lambda _: None) -> Ipt:
+def image_dependence(
+    adapter: Path, images: Images, advance: Callable[[int], None] = lambda _: None, *, allow_download: bool = False
+) -> Ipt:
     """IPT of an adapter over images, see `increase_over_images`.
 
     Args:
         adapter: its folder.
         images: of held-out structures.
         advance: takes how many more images are judged.
+        allow_download: get the base model that the adapter names from the hub, if it is not on this machine.
 
     Raises:
         UsageError: no structures, or fewer than two images.
@@ -82,7 +86,7 @@ def image_dependence(adapter: Path, images: Images, advance: Callable[[int], Non
     from defectgen.llm.decode.transformers_engine import TransformersGenerator
     from defectgen.llm.likelihood import Text, log_likelihoods
 
-    generator, _ = TransformersGenerator.from_adapter(adapter)
+    generator, _ = TransformersGenerator.from_adapter(adapter, allow_download=allow_download)
 
     def judge(pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         texts = [Text(prompt, completion) for prompt, completion in pairs]

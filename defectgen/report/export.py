@@ -15,6 +15,7 @@ from pathlib import Path, PurePath, PurePosixPath
 import defectgen
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import read_object
 from defectgen.io.files import file_hash, require_writable
 from defectgen.io.writers import OutputStructure, comment, format_names, write_structures, writer_of
 from defectgen.report.design_page import render_report
@@ -185,7 +186,7 @@ def _plain(value: object) -> object:
 def _read_manifest(folder: Path) -> dict[str, str] | None:
     """Path -> sha256 of the files of the run in a folder, or None if it holds none."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_object(folder / MANIFEST)
         if manifest["tool"] != TOOL:
             return None
         return {str(path): str(entry["sha256"]) for path, entry in manifest["files"].items()}

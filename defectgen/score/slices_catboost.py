@@ -22,8 +22,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration, Host
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.host_tables import host_of
+from defectgen.io.stamps import check_stamps, stamps
 from defectgen.one_line import OneLine
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
 from defectgen.score.metadata import read_metadata
@@ -34,7 +36,7 @@ from defectgen.slices import encode_configuration, parse_slices
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA = "slices_catboost.json"
 
 FOLDER_VARIABLE = "DEFECTGEN_SLICES_CATBOOST"
@@ -74,8 +76,7 @@ class SlicesPart(OneLine):
 
     Attributes:
         set_name: of the training rows.
-        host: name of the host.
-        supercell: e.g. ``8x8``.
+        host: the pristine supercell.
         defects_range: least and largest number of defects in the training rows.
         words: the columns that the trees see.
         models: trees by property.
@@ -83,8 +84,7 @@ class SlicesPart(OneLine):
     """
 
     set_name: str
-    host: str
-    supercell: str
+    host: Host
     defects_range: tuple[int, int]
     words: tuple[str, ...]
     models: Mapping[str, CatBoostRegressor]
@@ -101,8 +101,7 @@ class SlicesPart(OneLine):
     def to_dict(self) -> dict[str, Any]:
         return {
             "set": self.set_name,
-            "host": self.host,
-            "supercell": self.supercell,
+            "host": self.host.to_dict(),
             "defects_range": self.defects_range,
             "words": self.words,
             "properties": list(self.models),
@@ -133,8 +132,11 @@ class SlicesCatBoost(OneLine):
         advice = "docs/slices.md says how to train them."
         metadata = read_metadata(folder / METADATA, FORMAT_VERSION, "SLICES models", advice)
         try:
-            return cls(tuple(_read_part(values, folder) for values in metadata["parts"]))
-        except (KeyError, TypeError, ValueError) as error:
+            bare = [_read_part(values) for values in metadata["parts"]]
+            names = [part.file_name(column) for part, columns in bare for column in columns]
+            check_stamps(folder, metadata.get("files"), names, METADATA, "Train them again: docs/slices.md.")
+            return cls(tuple(_with_models(part, columns, folder) for part, columns in bare))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
 
     def part_for(self, configuration: Configuration) -> SlicesPart:
@@ -144,10 +146,10 @@ class SlicesCatBoost(OneLine):
             UsageError: a host or supercell that it was not trained for.
         """
         host = configuration.host
-        parts = [part for part in self.parts if (part.host, part.supercell) == (host.name, host.size)]
+        parts = [part for part in self.parts if host.is_like(part.host)]
         if not parts:
-            known = ", ".join(sorted({f"{part.host} {part.supercell}" for part in self.parts}))
-            raise UsageError(f"slices-catboost does not know {host.name} {host.size}.", f"It was trained for {known}.")
+            known = ", ".join(sorted({part.host.title for part in self.parts}))
+            raise UsageError(f"slices-catboost does not know {host.title}.", f"It was trained for {known}.")
         return min(parts, key=lambda part: _distance(configuration.n_defects, part.defects_range))
 
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
@@ -238,7 +240,13 @@ def train(
     for part in parts:
         for column, model in part.models.items():
             save_trees(model, out_dir / part.file_name(column))
-    metadata = {"format": FORMAT_VERSION, "seed": seed, "parts": [part.to_dict() for part in parts]}
+    names = [part.file_name(column) for part in parts for column in part.models]
+    metadata = {
+        "format": FORMAT_VERSION,
+        "seed": seed,
+        "parts": [part.to_dict() for part in parts],
+        "files": stamps(out_dir, names),
+    }
     unfinished = out_dir / f"{METADATA}.part"
     unfinished.write_text(json.dumps(metadata, separators=(",", ":")) + "\n", encoding="utf-8")
     unfinished.replace(out_dir / METADATA)
@@ -248,8 +256,7 @@ def train(
 def _train_part(
     frame: pl.DataFrame, seed: int, threads: int, trees: TreeSettings, advance: Callable[[int], None]
 ) -> SlicesPart:
-    set_name, host_name, supercell = frame.select("set", "host", "supercell").row(0)
-    host = get_host(host_name, supercell)
+    set_name, host = frame["set"][0], host_of(frame)
     split = {name: frame.filter(split=name) for name in ("train", "validation")}
     for name, rows in split.items():
         if rows.is_empty():
@@ -276,24 +283,31 @@ def _train_part(
         advance(1)
     sizes = split["train"]["n_defects"].to_numpy()
     defects_range = int(sizes.min()), int(sizes.max())
-    return SlicesPart(set_name, host_name, supercell, defects_range, vocabulary, models, half_widths)
+    return SlicesPart(set_name, host, defects_range, vocabulary, models, half_widths)
 
 
-def _read_part(values: Mapping[str, Any], folder: Path) -> SlicesPart:
+def _read_part(values: Mapping[str, Any]) -> tuple[SlicesPart, list[str]]:
+    """A part without its models, and the properties that it has models of."""
     if Path(values["set"]).name != values["set"]:
         raise ValueError(f"set {values['set']!r}")
     least, most = values["defects_range"]
     bare = SlicesPart(
         set_name=str(values["set"]),
-        host=str(values["host"]),
-        supercell=str(values["supercell"]),
+        host=Host.from_dict(values["host"]),
         defects_range=(int(least), int(most)),
         words=tuple(values["words"]),
         models={},
         half_widths_ev={name: float(width) for name, width in values["half_widths_ev"].items()},
     )
-    names = [name for name in COLUMNS if name in values["properties"]]
-    return replace(bare, models={name: load_trees(folder / bare.file_name(name)) for name in names})
+    return bare, [name for name in COLUMNS if name in values["properties"]]
+
+
+def _with_models(part: SlicesPart, columns: Sequence[str], folder: Path) -> SlicesPart:
+    models = {name: load_trees(folder / part.file_name(name)) for name in columns}
+    for name, model in models.items():
+        if len(model.feature_names_) != len(part.words):
+            raise ValueError(f"{part.file_name(name)} has {len(model.feature_names_)} columns, not {len(part.words)}")
+    return replace(part, models=models)
 
 
 def _target(frame: pl.DataFrame, column: str) -> NDArray[np.float64]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers.trainer
 from peft.helpers import disable_input_dtype_casting
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -138,7 +135,8 @@ class CompletionTrainer(Trainer):
         """One forward and backward pass, cut in halves until it fits into memory: the gradient is the same.
 
         Raises:
-            DefectgenError: memory runs out with a single record, or in a run of several processes.
+            DefectgenError: memory runs out with a single record, or in a run of several processes; or the loss is no
+                finite number and the last checkpoint is to be taken.
         """
         if num_items_in_batch is None:
             num_items_in_batch = (inputs["labels"][:, 1:] != IGNORED).sum()
@@ -148,10 +146,11 @@ class CompletionTrainer(Trainer):
             try:
                 starts = range(0, len(inputs["input_ids"]), self.rows_at_once)
                 parts = [{k: v[i : i + self.rows_at_once] for k, v in inputs.items()} for i in starts]
-                return sum(
+                loss = sum(
                     (super(CompletionTrainer, self).training_step(model, part, num_items_in_batch) for part in parts),
                     torch.zeros((), device=self.args.device),
                 )
+                break
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -162,6 +161,12 @@ class CompletionTrainer(Trainer):
                 torch.cuda.empty_cache()
             self.rows_at_once = (min(self.rows_at_once, len(inputs["input_ids"])) + 1) // 2
             self.log({"rows_at_once": float(self.rows_at_once)})
+        if self.metric is None and not bool(torch.isfinite(loss)):  # else the best checkpoint before it is taken
+            raise DefectgenError(
+                f"the loss of step {self.state.global_step + 1} is {float(loss)}, no finite number.",
+                "Take a lower learning_rate, and another folder.",
+            )
+        return loss
 
     def _check_divisible(self, rows: int, error: Exception) -> None:
         if min(self.rows_at_once, rows) == 1:
@@ -199,9 +204,24 @@ class CompletionTrainer(Trainer):
             torch.distributed.broadcast_object_list(box)
         return dict(box[0])
 
-    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        with _folder_is_no_library():
-            return super()._get_dataloader(*args, **kwargs)
+    def _get_dataloader(
+        self,
+        dataset: Any,
+        description: str,  # noqa: ARG002
+        batch_size: int,
+        sampler_fn: Callable[[Any], Sampler[int] | None] | None = None,
+        is_training: bool = False,  # noqa: ARG002
+        dataloader_key: str | None = None,  # noqa: ARG002
+    ) -> Any:
+        """The library's asks for the package ``datasets``, which a folder of that name in a checkout passes for."""
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_size,
+            sampler=None if sampler_fn is None else sampler_fn(dataset),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:  # noqa: ARG002
         data: Any = self.train_dataset
@@ -310,22 +330,3 @@ def arguments(config: FinetuneConfig, folder: Path, dtype: torch.dtype, validate
     if made.n_gpu > 1:  # one process, one GPU: several are used through a launcher
         made._n_gpu = 1
     return made
-
-
-@contextmanager
-def _folder_is_no_library() -> Iterator[None]:
-    """While this lasts, transformers does not take a folder ``datasets`` in the working directory for the library.
-
-    This project's own checkout has such a folder; the library is not used here.
-    """
-    found = importlib.util.find_spec("datasets")
-    if found is None or found.origin is not None:
-        yield
-        return
-    module: Any = transformers.trainer
-    original = module.is_datasets_available
-    module.is_datasets_available = lambda: False
-    try:
-        yield
-    finally:
-        module.is_datasets_available = original

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from defectgen.core.configuration import Edit
 from defectgen.core.host import Host, Rule
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import parse_json, require_object
 from defectgen.score.network.geometry import HostGeometry
 from defectgen.score.network.model import Ensemble, Shape
 from defectgen.score.network.training import Geometries, Rows, combine, predict
@@ -113,14 +114,16 @@ class Network:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = json.loads((file.metadata() or {}).get("network", "{}"))
+                metadata = require_object(
+                    parse_json((file.metadata() or {}).get("network", "{}"), str(path)), str(path)
+                )
                 tensors = {key: file.get_tensor(key) for key in list(file.keys())}
         except (OSError, SafetensorError, ValueError) as error:
             raise DefectgenError(f"{path} cannot be read as a network ({error}).") from error
         if metadata.get("format") != FORMAT:
             raise DefectgenError(f"{path} holds a network of format {metadata.get('format')}, expected {FORMAT}.")
-        hosts = [_host(values) for values in metadata["hosts"]]
         try:
+            hosts = [_host(values) for values in metadata["hosts"]]
             features = [
                 HostGeometry.from_arrays(
                     host, {n: tensors[f"host.{k}.{n}"].numpy() for n in ("nodes", "pairs", "classes")}
@@ -131,12 +134,13 @@ class Network:
             state = {k.removeprefix("model."): v.float() for k, v in tensors.items() if k.startswith("model.")}
             model.load_state_dict(state)
             linear = tensors["linear"].double().numpy()
-        except (KeyError, RuntimeError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            spin = [bool(value) for value in metadata["spin"]]
+        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DefectgenError(f"{path}: a member of the ensemble is missing or damaged ({reason}).") from error
         if not all(bool(torch.isfinite(v).all()) for v in state.values()) or not np.isfinite(linear).all():
             raise DefectgenError(f"{path}: weights that are not finite.")
-        return cls(model.to(device), Geometries(features, metadata["spin"], device), linear)
+        return cls(model.to(device), Geometries(features, spin, device), linear)
 
 
 def _host(values: Mapping[str, Any]) -> Host:

@@ -15,9 +15,10 @@ from synthetic import made_up_labels, random_configuration
 
 from defectgen.core import Configuration, Host, get_host, host_names
 from defectgen.core.enumeration import enumerate_class
-from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
+from defectgen.core.level_scale import LevelScale
+from defectgen.core.properties import BY_COLUMN, COLUMNS, MAGNETIZATION, USUAL
 from defectgen.core.selection import select
-from defectgen.data.levels import LevelScale, fit_level_scales
+from defectgen.data.levels import fit_level_scales
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.errors import DefectgenError, UsageError
@@ -151,7 +152,9 @@ def test_metadata_says_where_it_comes_from_and_what_it_covers(
 def test_it_knows_what_it_has_seen(surrogate: Surrogate, frame: pl.DataFrame, mos2: Host) -> None:
     for part, seen in (("train", True), ("validation", True), ("test", False)):
         rng = np.random.default_rng(0)
-        for item in items(frame.filter(split=part), mos2):
+        of_part = items(frame.filter(split=part), mos2)
+        assert of_part
+        for item in of_part:
             assert surrogate.has_seen(mos2.name, item.random_image(rng).canonical().key) is seen
 
 
@@ -228,9 +231,9 @@ def test_damaged_and_missing_models_are_refused(folder: Path, frame: pl.DataFram
         (tmp_path / name.name).write_bytes(name.read_bytes())
     metadata = json.loads((tmp_path / METADATA).read_text())
     (tmp_path / METADATA).write_text(json.dumps(metadata | {"format": 99}))
-    with pytest.raises(DefectgenError, match="format 99, expected 2"):
+    with pytest.raises(DefectgenError, match=r"format 99, expected 3.*Train one with: defectgen surrogate train"):
         Surrogate.load(tmp_path)
-    (tmp_path / METADATA).write_text(json.dumps({"format": 2}))
+    (tmp_path / METADATA).write_text(json.dumps({"format": 3}))
     with pytest.raises(DefectgenError, match="is damaged"):
         Surrogate.load(tmp_path)
     (tmp_path / METADATA).write_text(json.dumps(metadata))
@@ -301,7 +304,10 @@ class TestShipped:
         for name, (per_site_mev, gap_mev) in limits.items():
             assert errors[name][PER_SITE]["mae_mev"] < per_site_mev
             assert errors[name]["band_gap_ev"]["mae_mev"] < gap_mev
-            assert all(0.85 < errors[name][column]["coverage_90"] < 0.95 for column in USUAL)
+            covered = {column: errors[name][column]["coverage_90"] for column in USUAL}
+            assert all(0.85 < share < (0.97 if BY_COLUMN[c].is_level else 0.95) for c, share in covered.items()), (
+                "intervals of levels hold the error of the zero, which labels share"
+            )
         coverage = [values["coverage_90"] for found in errors.values() for values in found.values()]
         assert 0.86 < np.mean(coverage) < 0.94
         mean = means(errors)
