@@ -15,6 +15,7 @@ from defectgen.data.assets import cache_dir
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import NamedCrystal, read_crystals
 from defectgen.io.files import file_hash, write_whole
+from defectgen.io.tables import write_csv
 from defectgen.score.potentials.potential import Potential, PotentialScorer
 from defectgen.score.potentials.relaxation import CONVERGED, NOT_CONVERGED
 from defectgen.score.registry import ScorerOptions, load_scorer
@@ -171,7 +172,7 @@ def run_study(
         if hull.scale == TOTAL and hull.points:
             save_hull(hull, folder / HULL)
     n_inputs, warnings = assessment.write_structures(rows, table, folder)
-    table.write_csv(folder / TABLE, float_precision=5)
+    write_csv(table, folder / TABLE, float_precision=5)
     corrections = assessment.settings_text(potential)
     manifest: dict[str, Any] = {
         "stage": "stability",
