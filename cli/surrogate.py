@@ -94,6 +94,7 @@ def evaluate(
     """
     import json
 
+    from defectgen.data.levels import scale_of
     from defectgen.data.locations import labelled_sets
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable
@@ -109,7 +110,8 @@ def evaluate(
         raise UsageError("--cross-validate trains its own surrogates.", "Leave out --model.")
     frame = labelled_sets(data, sets).frame
     if cross_validate:
-        found = judge_by_folds(frame, seed, threads, watch=progress)
+        scales = {str(name): scale_of(rows).to_dict() for (name,), rows in frame.group_by("set")}
+        found = judge_by_folds(frame, seed, threads, watch=progress, level_scales=scales)
     else:
         found = judge_unseen(Surrogate.load(model), frame, "shipped" if model is None else str(model))
     result = found.to_dict()

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from defectgen.core.stored_hosts import host_title, record_hosts
-from defectgen.design.engine import Drawing, Limits, Models, load_engine, load_surrogate, task_of
+from defectgen.design.engine import Drawing, Models, load_engine, load_surrogate, task_of
 from defectgen.design.feedback import FeedbackSettings, choose_targets, write_feedback
+from defectgen.design.limits import Limits
 from defectgen.design.proposers import Proposer
 from defectgen.errors import UsageError
 from defectgen.io.files import file_hash, require_writable

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import polars as pl
 
@@ -35,7 +36,12 @@ def class_folds(frame: pl.DataFrame, n_folds: int, seed: int) -> pl.Series:
 
 
 def cross_validate(
-    frame: pl.DataFrame, n_folds: int, seed: int, threads: int = 1, advance: Callable[[int], None] = lambda _: None
+    frame: pl.DataFrame,
+    n_folds: int,
+    seed: int,
+    threads: int = 1,
+    advance: Callable[[int], None] = lambda _: None,
+    level_scales: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pl.DataFrame:
     """Predictions for every row by a surrogate that has not seen its symmetry class.
 
@@ -48,6 +54,7 @@ def cross_validate(
         seed: of the folds and the trees.
         threads: of CatBoost.
         advance: is told of each finished model.
+        level_scales: of each set, as plain values; they align the labels.
 
     Returns:
         As `defectgen.score.surrogate.evaluation.predict_labelled`.
@@ -60,7 +67,7 @@ def cross_validate(
         split = rest.with_columns(
             split=pl.Series(["validation" if number == 0 else "train" for number in inner], dtype=pl.String)
         )
-        surrogate = fit_surrogate(split, seed, threads=threads, advance=advance)
+        surrogate = fit_surrogate(split, seed, level_scales=level_scales, threads=threads, advance=advance)
         parts.append(predict_labelled(surrogate, frame.filter(folds == fold)))
     sets = pl.Enum(frame["set"].unique(maintain_order=True))
     properties = pl.Enum([*COLUMNS, PER_SITE])
