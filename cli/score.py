@@ -46,6 +46,7 @@ def score(
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable, write_whole
+    from defectgen.io.tables import write_csv
     from defectgen.llm.adapter import training_configurations
     from defectgen.models import SHIPPED_ADAPTER, shipped
     from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
@@ -70,7 +71,7 @@ def score(
             advance(1)
     found = structure_table(samples, scorers, training_configurations(shipped(SHIPPED_ADAPTER)), progress)
     if output is not None:
-        write_whole(output, lambda part: found.frame.write_csv(part, float_precision=6))
+        write_whole(output, lambda part: write_csv(found.frame, part, float_precision=6))
     found.require_scored()
     emit({"structures": found.frame.to_dicts(), "output": output}, as_json, _text(found.frame, names))
     if missing := found.frame.height - found.n_scored:

@@ -16,6 +16,8 @@ from defectgen.score.surrogate.training import fit_surrogate
 VALIDATION_SHARE = 8
 """One class in so many of those outside a fold chooses and calibrates the low-density models."""
 
+HALVES = ("a", "b")
+
 
 def class_folds(frame: pl.DataFrame, n_folds: int, seed: int) -> pl.Series:
     """A fold number for each row; symmetry classes stay together, and each set is divided evenly.
@@ -33,6 +35,27 @@ def class_folds(frame: pl.DataFrame, n_folds: int, seed: int) -> pl.Series:
     classes = named.group_by("name").agg(pl.col("set").min()).sort("set", "name")
     folds = classes.with_columns(fold=(pl.int_range(pl.len()) % n_folds).over("set")).select("name", "fold")
     return named.join(folds, on="name", how="left", maintain_order="left")["fold"]
+
+
+def half_of(frame: pl.DataFrame, half: str, seed: int) -> pl.DataFrame:
+    """Rows of a split without the other half of those that are learnt from; the test part stays whole.
+
+    Both halves are disjoint by symmetry class and even in each set, so a surrogate of one half judges what was
+    found with that of the other.
+
+    Args:
+        frame: the columns of the data reader and ``split``.
+        half: ``a`` or ``b``.
+        seed: of the halves.
+
+    Raises:
+        UsageError: another half.
+    """
+    if half not in HALVES:
+        raise UsageError(f"got half {half!r}, expected {' or '.join(HALVES)}.")
+    learnt = frame.filter(pl.col("split") != "test")
+    chosen = learnt.filter(class_folds(learnt, len(HALVES), seed) == HALVES.index(half))
+    return pl.concat([chosen, frame.filter(split="test")])
 
 
 def cross_validate(

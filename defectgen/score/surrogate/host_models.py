@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from defectgen.core import Configuration, Host
 from defectgen.core.level_scale import LevelScale, kind_counts
 from defectgen.core.properties import BY_COLUMN, COLUMNS, MAGNETIZATION, unit_suffix
+from defectgen.score.surrogate.agreement import COLUMNS as GAP
 from defectgen.score.surrogate.agreement import Agreement
 from defectgen.score.surrogate.features import count_kinds, kind_names
 from defectgen.score.surrogate.high_density import DenseModels
@@ -97,19 +98,18 @@ class HostModels:
         formation energy, and the intervals of levels hold the error of their zero.
 
         Args:
-            values: of each modelled property in its unit, each of shape (n,).
+            values: of modelled properties in their units, each of shape (n,).
             widths: half-widths of the 90 % intervals, likewise; of some properties or none.
             counts: number of defects of each kind, in the order of the host's rules, shape (n, n_kinds).
         """
         values, widths = dict(values), dict(widths)
-        if self.agreement is not None:
+        if self.agreement is not None and all(column in values for column in GAP):
             values |= self.agreement.apply(values)
         for column in {"band_gap_ev", MAGNETIZATION} & values.keys():
             values[column] = np.maximum(values[column], 0.0)
-        zero = self.zero_half_widths_ev(counts)
-        for column in widths.keys() & BY_COLUMN.keys():
-            if BY_COLUMN[column].is_level:
-                widths[column] = np.hypot(widths[column], zero)
+        levels = [column for column in widths if column in BY_COLUMN and BY_COLUMN[column].is_level]
+        for column in levels:
+            widths[column] = np.hypot(widths[column], self.zero_half_widths_ev(counts))
         if "formation_energy_ev" in values and self.energy_weights_ev is not None:
             vacancies = [rule.is_vacancy for rule in self.core_host.rules]
             n_atoms = self.core_host.n_sites - counts[:, vacancies].sum(axis=1)
