@@ -18,7 +18,7 @@ from defectgen_cli.design_options import (
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.design.candidates import DesignRun
@@ -34,7 +34,7 @@ def design(
     models: ModelOptions,
     relaxing: RelaxOptions,
     proposer: Annotated[
-        str, typer.Option("--proposer", metavar="NAME,...", help="exhaustive, random, llm [what suits the wish].")
+        str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, llm [what suits the wish].")
     ] = "",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results [designs/HOST].")
@@ -47,9 +47,9 @@ def design(
 ) -> None:
     """Design defect structures with wanted levels.
 
-    Every symmetry-distinct structure is looked at where they can be listed (up to three defects, or what the
-    limits leave); random structures, and where the models know no such cells the language model, add to it.
-    The surrogate predicts every property, and candidates are ranked by
+    Labelled structures are looked up, every symmetry-distinct one is looked at where they can be listed (up to
+    three defects, or what the limits leave); random structures, and where the models know no such cells the
+    language model, add to it. The surrogate predicts every property, and candidates are ranked by
     their distance to the target (sum of absolute deviations, eV) that is to be expected with the
     uncertainty of the prediction. HOMO, LUMO and
     Fermi level are in eV relative to the valence band maximum of the pristine host unless --reference raw
@@ -115,5 +115,5 @@ def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
         return
     render_table(run)
     zero = f"; levels in eV relative to the valence band maximum of pristine {run.host.name}"
-    typer.echo(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
-    typer.echo(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")
+    show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
+    show(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")
