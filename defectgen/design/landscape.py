@@ -19,6 +19,7 @@ from defectgen.errors import UsageError
 from defectgen.score.protocol import Scorer
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.high_density import DenseModels
+from defectgen.score.surrogate.host_models import HostModels
 from defectgen.score.surrogate.incremental import Moves, State
 from defectgen.score.surrogate.mean_values import MeanModel
 
@@ -160,13 +161,23 @@ def crowded_model(scorer: Scorer, host: Host, columns: Sequence[str]) -> tuple[M
         The model, the most defects of each kind, the fewest and the most of all; None for another scorer or a host
         without such models.
     """
+    part = _crowded_part(scorer, host)
+    if part is None:
+        return None
+    return MeanModel(part, tuple(columns)), np.array(part.max_counts, dtype=np.int64), *part.defects_range
+
+
+def has_crowded(scorer: Scorer | None, host: Host) -> bool:
+    """Whether a scorer has fast means of crowded cells of a host."""
+    return _crowded_part(scorer, host) is not None
+
+
+def _crowded_part(scorer: Scorer | None, host: Host) -> HostModels | None:
+
     if not isinstance(scorer, Surrogate):
         return None
-    for part in scorer.parts:
-        if part.host == host.name and part.supercell == host.size and isinstance(part.models, DenseModels):
-            model = MeanModel(part, tuple(columns))
-            return model, np.array(part.max_counts, dtype=np.int64), *part.defects_range
-    return None
+    fits = [part for part in scorer.parts if part.host == host.name and part.supercell == host.size]
+    return next((part for part in fits if isinstance(part.models, DenseModels)), None)
 
 
 def edits_of(space: Space, crowded: tuple[MeanModel, Indices, int, int] | None) -> Edits:

@@ -30,10 +30,10 @@ Indices = NDArray[np.int64]
 USUAL_BUDGET = Budget(evaluations=20_000)
 """For each target, where the user names none."""
 
-WIDTH = 96
+WIDTH = 48
 """Neighbours of which one is chosen in each step."""
 
-STEPS = 30
+STEPS = 12
 """Steps of one walk."""
 
 HOT, COLD_EV = 0.3, 1e-3
@@ -48,7 +48,7 @@ TREE_EVERY, TREE_SHARE = 4, 0.08
 PARENTS = 24
 """Of the best decorations, of which two are crossed."""
 
-RANDOM_STARTS = 0.35
+RANDOM_STARTS = 0.2
 """Share of the walks that begin anew."""
 
 
@@ -77,7 +77,7 @@ class SearchProposer(OneLine):
         space: the decorations that there are.
         scorer: predicts; fast for crowded cells of a surrogate.
         budget: for each ask.
-        start: decorations to begin with, e.g. of a model or a file; those beyond the space are left out.
+        start: decorations to begin with, e.g. of a file, before those of an ask; those beyond the space are left out.
         prior: probability of next edits in the trees, e.g. of a language model; None for none.
     """
 
@@ -87,7 +87,7 @@ class SearchProposer(OneLine):
     start: tuple[Configuration, ...] = ()
     prior: Prior | None = None
 
-    def propose(self, host: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+    def propose(self, _: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
         """See `defectgen.design.proposers.Proposer`: the best of each ask for a whole target, nearest first."""
         for index, ask in enumerate(asks):
             if ask.whole:
@@ -107,7 +107,7 @@ class SearchProposer(OneLine):
         landscape = Landscape(target, edits, self.scorer, None if crowded is None else crowded[0])
         rng = np.random.default_rng(seed_for(ask.seed, "search"))
         account, archive = Account(self.budget), Archive(max(4 * ask.n, 512))
-        starts = [kinds for item in self.start if (kinds := edits.kinds_of(item)) is not None]
+        starts = [kinds for item in (*self.start, *ask.start) if (kinds := edits.kinds_of(item)) is not None]
         walks = 0
         with single_blas():
             while account.spent < 1:
