@@ -61,10 +61,10 @@ def score(
             raise UsageError(f"got -o {output}, expected a file that ends in .csv.")
         require_writable(output)
     paths = sample_files(files)
-    carried = list(stored_hosts(surrogate).values()) if surrogate is not None and "surrogate" in names else []
-    hosts = [find_host(host)] if host else [*carried, *HOSTS.values()]
     options = ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet)
     scorers = {name: load_scorer(name, options) for name in names}
+    carried = list(stored_hosts(surrogate).values()) if surrogate is not None and "surrogate" in names else []
+    hosts = [find_host(host)] if host else [*carried, *HOSTS.values()]
     samples = []
     with progress("reading", len(paths), "files") as advance:
         for path in paths:
