@@ -33,6 +33,9 @@ def design(
     drawing: DrawingOptions,
     models: ModelOptions,
     relaxing: RelaxOptions,
+    proposer: Annotated[
+        str, typer.Option("--proposer", metavar="NAME,...", help="exhaustive, random, llm [what suits the wish].")
+    ] = "",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results [designs/HOST].")
     ] = None,
@@ -44,8 +47,9 @@ def design(
 ) -> None:
     """Design defect structures with wanted levels.
 
-    The language model fills in vacancies and substitutions, random structures are added (--search),
-    duplicates by symmetry are removed, the surrogate predicts every property, and candidates are ranked by
+    Every symmetry-distinct structure is looked at where they can be listed (up to three defects, or what the
+    limits leave); random structures, and where the models know no such cells the language model, add to it.
+    The surrogate predicts every property, and candidates are ranked by
     their distance to the target (sum of absolute deviations, eV) that is to be expected with the
     uncertainty of the prediction. HOMO, LUMO and
     Fermi level are in eV relative to the valence band maximum of the pristine host unless --reference raw
@@ -62,7 +66,13 @@ def design(
 
     crystal = find_host(host)
     request = DesignRequest(
-        crystal, wanted.read(), ranking.ranking(), limits.limits(), drawing.drawing(), models.models()
+        crystal,
+        wanted.read(),
+        ranking.ranking(),
+        limits.limits(),
+        drawing.drawing(),
+        models.models(),
+        proposer.strip() or None,
     )
     more = tuple(name.strip() for name in formats.split(",") if name.strip())
     for name in more:
@@ -77,7 +87,7 @@ def design(
     prepared = prepare_design(request)
     for line in prepared.warnings:
         say(f"warning: {line}")
-    with progress(f"generating for {crystal.name}", prepared.n_proposals, "structures") as advance:
+    with progress(f"looking at {crystal.name}", None, "structures") as advance:
         run = prepared.run(advance)
     if not run.candidates:
         say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")

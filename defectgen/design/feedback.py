@@ -120,7 +120,8 @@ def judge_proposals(
             for proposal in proposer.propose(host, asks):
                 made = proposal.configuration
                 if made is not None and (host.name, host.size, made.key) not in hidden:
-                    found[proposal.ask][made.key] = made
+                    for own in found if proposal.ask is None else [found[proposal.ask]]:
+                        own[made.key] = made
             distinct = {key: configuration for made in found for key, configuration in made.items()}
             values = dict(zip(distinct, value_levels(list(distinct.values()), labels, scorer), strict=True))
             yield [

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from defectgen.errors import UsageError
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import read_object
 from defectgen.llm.adapter import LORA_CONFIG, METADATA, MODEL_CARD, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter
+from defectgen.llm.adapter_weights import read_weights
+from defectgen.llm.lora_config import read_lora
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,13 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
         UsageError: `output` exists, or the rank is not lower.
     """
     card = read_adapter(folder)
-    config = json.loads((folder / LORA_CONFIG).read_text(encoding="utf-8"))
+    before = read_lora(folder)
     if output.exists():
         raise UsageError(f"{output} exists already.", "Choose a new folder.")
-    if not 1 <= rank < config["r"]:
-        raise UsageError(f"got rank {rank}, expected 1 to {config['r'] - 1}: the adapter has rank {config['r']}.")
-    weights = load_file(folder / WEIGHTS)
+    if not 1 <= rank < before.rank:
+        raise UsageError(f"got rank {rank}, expected 1 to {before.rank - 1}: the adapter has rank {before.rank}.")
+    weights = read_weights(folder, before)
+    config = read_object(folder / LORA_CONFIG)
     smaller: dict[str, torch.Tensor] = {}
     kept = []
     for name in sorted(weights):
@@ -65,14 +69,20 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
         smaller[partner] = ((q_out @ left[:, :rank]) * root).to(outer.dtype).contiguous()
         kept.append(float((values[:rank] ** 2).sum() / (values**2).sum().clamp_min(1e-30)))
     result = Shrunk(rank, sum(kept) / len(kept), min(kept))
-    lora = {"rank": rank, "alpha": config["lora_alpha"] * rank / config["r"]}
-    note = {"from_rank": config["r"], "rank": rank, "mean_kept": result.mean_kept, "least_kept": result.least_kept}
+    lora = {"rank": rank, "alpha": before.alpha * rank / before.rank}
+    note = {"from_rank": before.rank, "rank": rank, "mean_kept": result.mean_kept, "least_kept": result.least_kept}
     output.mkdir(parents=True)
     save_file(smaller, output / WEIGHTS, metadata={"format": "pt"})
     changed = config | {"r": rank, "lora_alpha": lora["alpha"]}
     (output / LORA_CONFIG).write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     shutil.copyfile(folder / TRAINING_CONFIGURATIONS, output / TRAINING_CONFIGURATIONS)
-    replace(card, training=card.training | {"shrunk": note}).write(output)
+    try:
+        replace(card, training=card.training | {"shrunk": note}).write(output)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        shutil.rmtree(output)
+        raise DefectgenError(
+            f"{folder / METADATA} does not tell how the adapter was trained ({error!r:.80})."
+        ) from error
     for file in (WEIGHTS, LORA_CONFIG, TRAINING_CONFIGURATIONS, MODEL_CARD):
         (output / file).chmod((output / METADATA).stat().st_mode)
     return result
