@@ -19,6 +19,7 @@ from defectgen.core.stored_hosts import host_title, record_hosts
 from defectgen.data.own_table import own_rows, read_own_table
 from defectgen.design.engine import Models
 from defectgen.io.host_files import stored_hosts
+from defectgen.models import SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate import Surrogate
 
 WORDS = ["--supercell", "4x4", "--allow", "W:Mo,VAC", "--allow", "S:Te,VAC"]
@@ -230,15 +231,13 @@ def test_what_is_missing_is_said(host: dg.Host, table: Path, tmp_path: Path) -> 
     few = own_rows(pl.read_parquet(table).head(20), host)
     with pytest.raises(dg.DefectgenError, match="20 rows of own give 16 to train on, expected 20 or more"):
         dg.train_surrogate(few, tmp_path / "model")
-    with pytest.raises(dg.UsageError, match="expected a table that ends in .parquet or .csv"):
+    with pytest.raises(dg.UsageError, match=r"expected a table that ends in \.parquet or \.csv"):
         read_own_table(tmp_path / "a.xlsx", host)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "surrogate.json").write_text('{"format": 2, "parts": [{"host": "MoS2"}]}')
     with pytest.raises(dg.DefectgenError, match="carries no host: an earlier version wrote it"):
         dg.read_host(tmp_path / "old")
-    with pytest.raises(dg.DefectgenError, match="carries no host. Expected one of surrogate.json"):
+    with pytest.raises(dg.DefectgenError, match=r"carries no host\. Expected one of surrogate\.json"):
         dg.read_host(tmp_path)
     with pytest.raises(dg.UsageError, match=r"carries 6 hosts: BN 8x8, GaSe 6x6.*give its name"):
-        from defectgen.models import SHIPPED_SURROGATE, shipped
-
         dg.read_host(shipped(SHIPPED_SURROGATE))
