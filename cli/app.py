@@ -24,6 +24,7 @@ from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
 from defectgen_cli.hosts import hosts
+from defectgen_cli.inputs import inputs
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import EXIT_INTERRUPTED, say
 from defectgen_cli.score import score
@@ -51,6 +52,7 @@ app.command("finetune")(finetune)
 app.command("feedback")(feedback)
 app.command("generate")(generate)
 app.command("score")(score)
+app.command("inputs")(inputs)
 app.command("shrink")(shrink)
 app.command("slices")(slices)
 app.command("stability")(stability)

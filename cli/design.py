@@ -34,7 +34,7 @@ def design(
     models: ModelOptions,
     relaxing: RelaxOptions,
     proposer: Annotated[
-        str, typer.Option("--proposer", metavar="NAME,...", help="exhaustive, random, llm [what suits the wish].")
+        str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, llm [what suits the wish].")
     ] = "",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results [designs/HOST].")
@@ -47,9 +47,9 @@ def design(
 ) -> None:
     """Design defect structures with wanted levels.
 
-    Every symmetry-distinct structure is looked at where they can be listed (up to three defects, or what the
-    limits leave); random structures, and where the models know no such cells the language model, add to it.
-    The surrogate predicts every property, and candidates are ranked by
+    Labelled structures are looked up, every symmetry-distinct one is looked at where they can be listed (up to
+    three defects, or what the limits leave); random structures, and where the models know no such cells the
+    language model, add to it. The surrogate predicts every property, and candidates are ranked by
     their distance to the target (sum of absolute deviations, eV) that is to be expected with the
     uncertainty of the prediction. HOMO, LUMO and
     Fermi level are in eV relative to the valence band maximum of the pristine host unless --reference raw

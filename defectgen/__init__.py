@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from defectgen.design.candidates import DesignRun as DesignRun
     from defectgen.design.candidates import Target as Target
     from defectgen.design.run import design as design
+    from defectgen.dft.inputs import dft_inputs as dft_inputs
     from defectgen.errors import DefectgenError as DefectgenError
     from defectgen.errors import UsageError as UsageError
     from defectgen.library import enumerate_configurations as enumerate
@@ -45,6 +46,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "design",
+    "dft_inputs",
     "enumerate",
     "host",
     "hosts",
@@ -66,6 +68,7 @@ _HOME = {
     "Target": "defectgen.design.candidates",
     "UsageError": "defectgen.errors",
     "design": "",
+    "dft_inputs": "defectgen.dft.inputs",
     "enumerate": "defectgen.library:enumerate_configurations",
     "host": "defectgen.library",
     "hosts": "defectgen.library",

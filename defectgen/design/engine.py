@@ -11,8 +11,8 @@ import numpy as np
 
 from defectgen import __version__
 from defectgen.core import Configuration, Host
+from defectgen.core.level_scale import LevelScale
 from defectgen.core.properties import BY_COLUMN
-from defectgen.data.levels import LevelScale
 from defectgen.design.limits import Limits, Space
 from defectgen.design.model_proposer import ModelProposer
 from defectgen.design.raw_reference import RawReference

@@ -13,7 +13,7 @@ from defectgen.design.pipeline import Search, Stage
 from defectgen.design.proposers import POOL, PROPOSERS, ProposerOptions, make_proposer
 from defectgen.errors import UsageError
 
-EXHAUSTIVE, RANDOM, LLM = "exhaustive", "random", "llm"
+KNOWN, EXHAUSTIVE, RANDOM, LLM = "known", "exhaustive", "random", "llm"
 
 REACHED_EV = 1e-3
 """A target is reached at this distance, however narrow the intervals are."""
@@ -75,7 +75,7 @@ def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) 
     space = options.space
     listing = plan_listing(space, options.scorer)
     is_listed = bool(listing.classes) and (listing.is_whole or listing.in_domain)
-    stages = []
+    stages = [_stage(KNOWN, options)] if options.labels else []
     if is_listed:
         stages.append(_stage(EXHAUSTIVE, options))
     if not (is_listed and listing.is_whole):
@@ -101,9 +101,8 @@ def verdicts(search: Search, mix: Mix) -> list[Verdict]:
 
 
 def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
-    shortlist, listing = search.shortlists[target.id], mix.listing
-    nearest = shortlist.nearest
-    number = nearest.looked_at
+    listing, nearest = mix.listing, search.shortlists[target.id].nearest
+    number = search.n_distinct(target)
     whole = listing is not None and listing.is_whole and number >= listing.count and not search.settings.novel
     if not math.isfinite(nearest.distance_ev):
         text = f"none of {number:,} structures has a prediction with an interval; not a proof"

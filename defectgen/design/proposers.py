@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -163,6 +163,7 @@ class ProposerOptions(OneLine):
         scorer: predicts the properties; None where the caller has none.
         budget: how long to look for each target.
         pool: random structures to draw; None for as many as usual.
+        labels: DFT values by canonical key, then by column, as far as they are known.
         start: configurations to begin with, e.g. of a file or what another proposer found.
         seed: of what is drawn once for all asks.
     """
@@ -175,6 +176,7 @@ class ProposerOptions(OneLine):
     scorer: Scorer | None = None
     budget: Budget = ENDLESS
     pool: int | None = None
+    labels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     start: tuple[Configuration, ...] = ()
     seed: int = 0
 
@@ -231,6 +233,12 @@ def _random(options: ProposerOptions) -> Proposer:
     return random_proposer(options)
 
 
+def _known(options: ProposerOptions) -> Proposer:
+    from defectgen.design.known import known_proposer
+
+    return known_proposer(options)
+
+
 def _exhaustive(options: ProposerOptions) -> Proposer:
     from defectgen.design.exhaustive import exhaustive_proposer
 
@@ -246,8 +254,9 @@ def _check(name: str, entry: ProposerEntry) -> None:
 PROPOSERS: Registry[ProposerEntry] = Registry("proposer", "proposers", _check)
 PROPOSERS.built_in(
     {
+        "known": ProposerEntry("labelled structures, with their DFT values", _known, False),
         "exhaustive": ProposerEntry("every symmetry-distinct structure, where they can be listed", _exhaustive, False),
-        "random": ProposerEntry("random decorations under the host's rules", _random),
+        "random": ProposerEntry("random decorations under the host's rules", _random, False),
         "llm": ProposerEntry("the language model, under the grammar of valid completions", _llm),
     }
 )

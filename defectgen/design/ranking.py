@@ -142,16 +142,13 @@ class Nearest:
     Attributes:
         distance_ev: by DFT where there is a label, else predicted; infinite before there is one.
         half_width_ev: sum of the half-widths of that structure's intervals.
-        looked_at: number of structures with a distance.
     """
 
     distance_ev: float = np.inf
     half_width_ev: float = 0.0
-    looked_at: int = 0
 
     def offer(self, distances_ev: NDArray[np.float64], half_widths_ev: NDArray[np.float64]) -> None:
         """Take n structures into account."""
-        self.looked_at += int(np.isfinite(distances_ev).sum())
         some = np.where(np.isfinite(half_widths_ev), distances_ev, np.inf)
         if len(some) and np.nanmin(some) < self.distance_ev:
             place = int(np.nanargmin(some))

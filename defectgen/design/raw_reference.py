@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from defectgen.core.configuration import Configuration
+from defectgen.core.level_scale import LevelScale
 from defectgen.core.properties import BY_COLUMN
-from defectgen.data.levels import LevelScale
 from defectgen.design.candidates import Target
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from defectgen import __version__
 from defectgen.core import Configuration, Host, get_host
+from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import RAW, DesignRun, Target
 from defectgen.design.engine import (
     SHIPPED,
@@ -25,7 +26,7 @@ from defectgen.design.mix import LLM, Mix, default_mix, named_mix, verdicts
 from defectgen.design.pipeline import DesignSettings, stages_of
 from defectgen.design.pipeline import design as propose_and_rank
 from defectgen.design.proposers import ENDLESS, PROPOSERS, Budget, Proposer, ProposerOptions
-from defectgen.design.ranking import RankBy
+from defectgen.design.ranking import Labels, RankBy
 from defectgen.design.raw_reference import RawReference
 from defectgen.design.targets import coverage_warnings, read_targets, single_target, wanted_values
 from defectgen.errors import UsageError
@@ -103,6 +104,7 @@ class DesignRequest(OneLine):
         proposer: proposes in place of the usual mix: itself, or names in `defectgen.design.proposers.PROPOSERS` with
             commas between them; None for the mix.
         scorer: predicts in place of the surrogate; None for that one.
+        labels: DFT values by canonical key, then by column, in place of the known ones; None for these.
     """
 
     host: Host
@@ -113,6 +115,7 @@ class DesignRequest(OneLine):
     models: Models = SHIPPED
     proposer: Proposer | str | None = None
     scorer: Scorer | None = None
+    labels: Labels | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.host, Host):
@@ -158,6 +161,7 @@ class PreparedDesign(OneLine):
         mix: where configurations come from.
         scorer: predicts their properties.
         known: canonical keys of the training structures.
+        labels: DFT values by canonical key.
         raw: conversion to the data's own zero, if that is asked for.
         warnings: what a reader has to know before the run, a line each.
         facts: what to report of models and draws.
@@ -167,6 +171,7 @@ class PreparedDesign(OneLine):
     mix: Mix
     scorer: Scorer
     known: frozenset[str]
+    labels: Labels
     raw: RawReference | None = None
     warnings: tuple[str, ...] = ()
     facts: dict[str, object] = field(default_factory=dict)
@@ -184,6 +189,7 @@ class PreparedDesign(OneLine):
             self.scorer,
             self.known,
             self.request.ranking.settings,
+            labels=self.labels,
             raw=self.raw,
             warnings=self.warnings,
             extra=self.facts,
@@ -207,9 +213,12 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
     scorer = request.scorer or _surrogate_for(request, card)
     known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
     trained = card.max_defects.get(host.name) if known else None
+    labels = request.labels
+    if labels is None:
+        labels = {} if request.scorer else labels_of(host)
     options = ProposerOptions(
         host, request.limits, request.drawing, models, trained, scorer, ranking.budget, ranking.search,
-        seed=ranking.seed,
+        labels={} if ranking.novel else labels, seed=ranking.seed,
     )  # fmt: skip
     warnings: list[str] = []
     if request.names:
@@ -228,7 +237,9 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
     raw = _raw_reference(request, scorer, known, options) if ranking.reference == RAW else None
     if not (request.scorer or (isinstance(request.proposer, str) and not request.names)):
         warnings += coverage_warnings(host.name, request.targets, coverage(card, host, raw)) if trained else []
-    return PreparedDesign(request, mix, scorer, known, raw, tuple(warnings), _facts(request, card, adapter, mix))
+    return PreparedDesign(
+        request, mix, scorer, known, labels, raw, tuple(warnings), _facts(request, card, adapter, mix)
+    )
 
 
 def _surrogate_for(request: DesignRequest, card: AdapterCard) -> Scorer:
@@ -320,9 +331,10 @@ def design(
 ) -> DesignRun:
     """Defect structures with wanted properties, best first, as ``defectgen design`` makes them.
 
-    Every symmetry-distinct structure is looked at where they can be listed (up to three defects, or what the limits
-    leave); random structures and the language model add to it where there are more. The surrogate predicts every
-    property, and the candidates of each target come out sorted by the distance to it that is to be expected.
+    Labelled structures are looked up, and every symmetry-distinct structure is looked at where they can be listed (up
+    to three defects, or what the limits leave); random structures and the language model add to it where there are
+    more. The surrogate predicts every property, and the candidates of each target come out sorted by the distance to it
+    that is to be expected.
 
     Args:
         host: what is decorated, or the name of a built-in host.
@@ -335,8 +347,8 @@ def design(
         ranking: the zero of levels, how many compete, what decides; its `n` and `seed` take the place of those here.
         drawing: how the language model draws.
         models: other models than the shipped ones.
-        proposer: proposes in place of that mix: an object, or names of registered ones (``exhaustive``, ``random``,
-            ``llm``) with commas between them.
+        proposer: proposes in place of that mix: an object, or names of registered ones (``known``,
+            ``exhaustive``, ``random``, ``llm``) with commas between them.
         scorer: predicts in place of the surrogate.
         progress: called with the number of new proposals.
         wanted: values in eV by property: ``homo``, ``lumo``, ``band_gap``, ``formation_energy``, ``fermi_level``,

@@ -12,6 +12,7 @@ from counting_scorer import CountingScorer
 import defectgen as dg
 from defectgen.core import Configuration, Host, get_host
 from defectgen.core.selection import select
+from defectgen.data.known_labels import labels_of
 from defectgen.design import mix as mixing
 from defectgen.design.exhaustive import MAX_LISTED, ExhaustiveProposer, plan_listing
 from defectgen.design.limits import Limits, Space, nearest_pair_angstrom
@@ -20,6 +21,7 @@ from defectgen.design.run import DesignRequest, Ranking, prepare_design
 from defectgen.design.targets import single_target
 from defectgen.score.surrogate import Surrogate
 
+LOW = Limits(max_defects=3)
 SMALL = get_host("MoS2", (3, 3))
 
 
@@ -147,7 +149,8 @@ def test_budgets_of_nothing(text: str) -> None:
 
 
 def test_the_first_is_the_best_there_is(mos2: Host) -> None:
-    run = dg.design(mos2, homo=0.05, lumo=1.15, n=4, max_defects=3)
+    request = DesignRequest(mos2, (single_target({"homo_ev": 0.05, "lumo_ev": 1.15}),), Ranking(n=4), LOW, labels={})
+    run = prepare_design(request).run()
     scores = dg.score(dg.enumerate(mos2, rules="2dmd-low"))
     distances = (scores["homo_ev"] - 0.05).abs() + (scores["lumo_ev"] - 1.15).abs()
     assert run.verdicts[0].nearest_ev == pytest.approx(distances.min(), abs=1e-6)
@@ -170,7 +173,7 @@ def test_alike_structures_stand_behind_one(mos2: Host) -> None:
     for first, second in itertools.combinations(chosen, 2):
         if first.configuration.label == second.configuration.label:
             assert any(
-                abs(first.predicted[c] - second.predicted[c]) > first.uncertainty[c] for c in ("homo_ev", "lumo_ev")
+                abs(first.best_values[c] - second.best_values[c]) > first.uncertainty[c] for c in ("homo_ev", "lumo_ev")
             )
 
 
@@ -180,9 +183,9 @@ def test_the_language_model_is_not_loaded_where_it_cannot_add(mos2: Host, monkey
 
     targets = (single_target({"homo_ev": 0.05, "lumo_ev": 1.15}),)
     names = [stage.name for stage in prepare_design(DesignRequest(mos2, targets)).mix.stages]
-    assert names == ["exhaustive", "random"]
+    assert names == ["known", "exhaustive", "random"]
     crowded = prepare_design(DesignRequest(mos2, targets, limits=Limits(min_defects=9)))
-    assert [stage.name for stage in crowded.mix.stages] == ["random", "llm"]
+    assert [stage.name for stage in crowded.mix.stages] == ["known", "random", "llm"]
     monkeypatch.setattr(mixing, "make_proposer", fail)
     with pytest.raises(AssertionError, match="llm was made"):
         prepare_design(DesignRequest(mos2, targets, Ranking(samples=8)))
@@ -206,3 +209,41 @@ def test_ties_are_broken_by_stability(mos2: Host) -> None:
     energies = [candidate.predicted["formation_energy_ev"] for candidate in run.candidates]
     assert energies == sorted(energies)
     assert len(set(energies)) > 1
+
+
+def test_known_structures_are_shown_with_their_dft_values(mos2: Host) -> None:
+    run = dg.design(mos2, homo=0.05, lumo=1.15, n=8, max_defects=3)
+    labels = labels_of(mos2)
+    found = [candidate for candidate in run.candidates if candidate.dft]
+    assert found
+    for candidate in found:
+        assert candidate.dft == labels[candidate.configuration.key]
+        assert candidate.origin == ("known", "exhaustive")
+        assert not candidate.novel
+        by_dft = abs(candidate.dft["homo_ev"] - 0.05) + abs(candidate.dft["lumo_ev"] - 1.15)
+        assert candidate.expected_ev == pytest.approx(by_dft)
+        assert candidate.distance_ev != by_dft
+    merits = [candidate.expected_ev for candidate in run.candidates]
+    assert merits == sorted(merits)
+
+
+def test_novel_leaves_out_what_is_labelled(mos2: Host) -> None:
+    run = dg.design(mos2, homo=0.05, lumo=1.15, max_defects=3, ranking=Ranking(n=8, novel=True))
+    assert len(run.candidates) == 8
+    assert all(candidate.novel and not candidate.dft for candidate in run.candidates)
+    assert not {candidate.configuration.key for candidate in run.candidates} & set(labels_of(mos2))
+
+
+def test_labels_of_ones_own_take_the_place_of_the_known_ones(mos2: Host) -> None:
+    request = DesignRequest(
+        mos2,
+        (single_target({"homo_ev": 0.7}),),
+        Ranking(n=1),
+        LOW,
+        scorer=CountingScorer(),
+        labels={"VAC@A00": {"homo_ev": 0.7}},
+    )
+    run = prepare_design(request).run()
+    assert run.candidates[0].configuration.key == "VAC@A00"
+    assert run.candidates[0].dft == {"homo_ev": 0.7}
+    assert run.candidates[0].expected_ev == 0.0

@@ -10,7 +10,7 @@ import pytest
 from counting_scorer import CountingScorer
 
 from defectgen.core import Configuration, Host
-from defectgen.data.levels import LevelScale
+from defectgen.core.level_scale import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Target
 from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, level_errors, nearest_labelled
 from defectgen.design.pipeline import DesignSettings, design

@@ -153,7 +153,7 @@ class Surrogate:
 
     @property
     def level_scales(self) -> dict[str, Mapping[str, Any]]:
-        """The level scale of each set as plain values, for `defectgen.data.levels.LevelScale.from_dict`."""
+        """The level scale of each set as plain values, for `defectgen.core.level_scale.LevelScale.from_dict`."""
         return {part.set_name: part.level_scale for part in self.parts if part.level_scale is not None}
 
     def part_for(self, configuration: Configuration) -> HostModels:

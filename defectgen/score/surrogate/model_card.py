@@ -51,17 +51,26 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         "orbit of every pair of defects, and the symmetry that the decoration keeps. High density: a Gaussian process",
         "whose kernel is a weighted sum (composition, pairs, surroundings of each defect; weights by marginal",
         "likelihood), which also knows 200 low-density rows of the same host, averaged with trees where that helped on",
-        "rows left out. Values are the same for all symmetry images of a decoration. In the sets without spin HOMO,",
-        "LUMO and gap agree with each other. The energy per atom follows from the formation energy and the chemical",
+        "rows left out. Values are the same for all symmetry images of a decoration. HOMO, LUMO and gap are moved to",
+        "the nearest values that agree as labels do: LUMO - HOMO is the gap where there is one spin channel, and never",
+        "more than the gap where there are two. The energy per atom follows from the formation energy and the chemical",
         "potentials. Intervals are conformal at low density, by defect label from the validation part; at high density",
         "a multiple of the process's own standard deviation that held on training rows left out in five folds: they",
-        "widen away from the training rows.",
+        "widen away from the training rows. Those of levels also hold the error of their zero (below).",
         "",
         "## Units and zeros",
         "",
         "eV; Bohr magnetons for the magnetization. HOMO, LUMO and Fermi level are relative to the pristine host's",
         "valence band maximum; rows whose cells cannot be put on that zero were left out.",
         *(["Labels are those of the table."] if own else ["Labels are from DFT (PBE) at relaxed geometries."]),
+        "",
+        "How far the zero of a cell may be off (half-width of the 90 % interval, meV, over the training rows); 0 where",
+        "cells have the host's own core level, else the error of a shift fitted to so many rows of up to so many",
+        "defects:",
+        "",
+        "| set | rows of the fit | defects | kinds without coefficient | median | 90th percentile |",
+        "|---|---|---|---|---|---|",
+        *(_zero(part) for part in metadata["parts"] if part["level_scale"]),
         "",
         "## Errors",
         "",
@@ -94,6 +103,12 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         *([] if own else SOURCE),
     ]
     return "\n".join(lines)
+
+
+def _zero(part: Mapping[str, Any]) -> str:
+    scale, width = part["level_scale"], part["zero_half_width_ev"]
+    cells = [part["set"], scale["n_rows"], scale["most_defects"], ", ".join(scale["unfitted"]) or "-"]
+    return f"| {' | '.join(map(str, cells))} | {width['median'] * 1e3:.0f} | {width['percentile_90'] * 1e3:.0f} |"
 
 
 def _number(value: float | None) -> str:
