@@ -27,6 +27,7 @@ from defectgen_cli.hosts import hosts
 from defectgen_cli.inputs import inputs
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import EXIT_INTERRUPTED, say
+from defectgen_cli.results import results
 from defectgen_cli.score import score
 from defectgen_cli.shrink import shrink
 from defectgen_cli.slices import slices
@@ -53,6 +54,7 @@ app.command("feedback")(feedback)
 app.command("generate")(generate)
 app.command("score")(score)
 app.command("inputs")(inputs)
+app.command("results")(results)
 app.command("shrink")(shrink)
 app.command("slices")(slices)
 app.command("stability")(stability)

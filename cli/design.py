@@ -18,7 +18,7 @@ from defectgen_cli.design_options import (
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.design.candidates import DesignRun
@@ -115,5 +115,5 @@ def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
         return
     render_table(run)
     zero = f"; levels in eV relative to the valence band maximum of pristine {run.host.name}"
-    typer.echo(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
-    typer.echo(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")
+    show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
+    show(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")

@@ -11,7 +11,7 @@ import typer
 
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, SeedOption, SupercellOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.core.selection import Selection
@@ -130,7 +130,7 @@ def enumerate_(
     rows = numbered(rows, folder)
     if output is None and folder is None and not as_json:
         for row in rows:
-            print(f"{row.defect_class}\t{row.configuration.key}")
+            show(f"{row.defect_class}\t{row.configuration.key}")
         return
     frames = [to_frame([])]
     with progress("structures", expected, "structures") as advance:

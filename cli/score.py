@@ -36,8 +36,9 @@ def score(
 ) -> None:
     """Name the defects in structure files and predict properties.
 
-    Each file is matched to the known hosts' pristine supercells with the same axes; it may be relaxed,
-    shifted or have another vacuum. The surrogate needs a decoration of a host that it was trained on; a
+    Each file is matched to the known hosts, in any supercell; the layer may be relaxed, strained by a few
+    per cent, shifted, turned, lie across any axis, and have another vacuum. The surrogate needs a
+    decoration of a host that it was trained on, in the supercell that it was trained on; a
     potential (m3gnet, chgnet) takes any atoms as they are. Columns valid, reasons and novel judge the
     structure, note says what has no score and why. Levels are in eV relative to the valence band
     maximum of the pristine host. The exit code is 1 if nothing could be scored.
@@ -47,6 +48,7 @@ def score(
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable, write_whole
     from defectgen.io.host_files import find_host, stored_hosts
+    from defectgen.io.tables import write_csv
     from defectgen.llm.adapter import training_configurations
     from defectgen.models import SHIPPED_ADAPTER, shipped
     from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
@@ -72,7 +74,7 @@ def score(
             advance(1)
     found = structure_table(samples, scorers, training_configurations(shipped(SHIPPED_ADAPTER)), progress)
     if output is not None:
-        write_whole(output, lambda part: found.frame.write_csv(part, float_precision=6))
+        write_whole(output, lambda part: write_csv(found.frame, part, float_precision=6))
     found.require_scored()
     emit({"structures": found.frame.to_dicts(), "output": output}, as_json, _text(found.frame, names))
     if missing := found.frame.height - found.n_scored:
@@ -91,7 +93,7 @@ def _text(table: pl.DataFrame, names: Sequence[str]) -> str:
     prefixes = [(f"{name}_", f"{name} ") for name in names] if len(names) > 1 else [("", "")]
     lines = []
     for row in table.iter_rows(named=True):
-        what = f"{row['label']} in {row['host']}" if row["host"] else row["formula"] or "not read"
+        what = f"{row['label']} in {row['host']} {row['supercell']}" if row["host"] else row["formula"] or "not read"
         values = [
             f"{shown}{p.title} {row[prefix + p.column]:.3f}{_interval(row.get(prefix + uncertainty_column(p.column)))}"
             for prefix, shown in prefixes
@@ -101,6 +103,8 @@ def _text(table: pl.DataFrame, names: Sequence[str]) -> str:
         parts = [what, f"{', '.join(values)} eV" if values else "no score"]
         if row["reasons"] and row["formula"]:
             parts.append(f"not valid: {row['reasons']}")
+        if row["transformation"]:
+            parts.append(f"read so: {row['transformation']}")
         if row["note"]:
             parts.append(row["note"])
         lines.append(f"{row['file']}: {'; '.join(parts)}")

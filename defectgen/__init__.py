@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from defectgen.design.candidates import Target as Target
     from defectgen.design.run import design as design
     from defectgen.dft.inputs import dft_inputs as dft_inputs
+    from defectgen.dft.results import dft_results as dft_results
     from defectgen.errors import DefectgenError as DefectgenError
     from defectgen.errors import UsageError as UsageError
     from defectgen.library import enumerate_configurations as enumerate
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "design",
     "dft_inputs",
+    "dft_results",
     "enumerate",
     "host",
     "hosts",
@@ -69,6 +71,7 @@ _HOME = {
     "UsageError": "defectgen.errors",
     "design": "",
     "dft_inputs": "defectgen.dft.inputs",
+    "dft_results": "defectgen.dft.results",
     "enumerate": "defectgen.library:enumerate_configurations",
     "host": "defectgen.library",
     "hosts": "defectgen.library",

@@ -78,10 +78,11 @@ def read_structure(path: Path | str, host: Host | None = None) -> Configuration 
 
     Args:
         path: of the file.
-        host: what the structure decorates; None for any of the built-in hosts.
+        host: what the structure decorates; None for any known host, in any supercell of it.
 
     Returns:
-        The configuration if the structure decorates the host or a built-in one, relaxed or not; else, if no host was
+        The configuration if the structure decorates the host or a known one, relaxed or not, however its axes are
+        named and wherever its origin is; else, if no host was
         given, the pymatgen structure as it is, lengths in angstrom.
 
     Raises:
@@ -157,7 +158,8 @@ def score(
         One row a configuration, in their order: ``host``, ``supercell``, ``label``, ``configuration`` (canonical key),
         then a column for each property that the scorer knows, e.g. ``homo_ev`` (eV, levels relative to the valence band
         maximum of the pristine host), beside it the half-width of its 90 % interval, e.g. ``homo_uncertainty_ev``, and
-        ``in_domain``: whether the scorer was made for configurations like this one.
+        ``in_domain``: whether the scorer was made for configurations like this one. The surrogate has no value for more
+        changed sites than it has seen.
 
     Raises:
         UsageError: what is no configuration, an unknown scorer, or a host or defect that the scorer does not know.

@@ -22,6 +22,7 @@ from defectgen.data.record_files import MANIFEST, PROPOSALS, UNFINISHED, write_r
 from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import parse_json, read_object, require_object
 from defectgen.llm.train.design_metric import distance_ev, labels_of, levels_of, structure_of, value_levels
 from defectgen.score.protocol import Scorer
 from defectgen.tasks.defect.defect_task import BY_DFT, LEVEL_PAIR, VALUES_BY, DefectTask
@@ -205,7 +206,7 @@ def write_feedback(
         UsageError: the folder holds other pairs or files.
         DefectgenError: no fitting training records.
     """
-    manifest = json.loads((records / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_object(records / MANIFEST)
     hosts = record_hosts(manifest)
     header = {
         "settings": manifest["settings"] | {"feedback": {**asdict(settings), "sets": list(settings.sets), **sources}},
@@ -268,17 +269,29 @@ def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: b
         raise UsageError(f"{output} holds other files.", "Choose another folder.")
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     whole = [line for line in lines if line.endswith("\n")]
-    if whole and json.loads(whole[0]) != header:
+    if whole and parse_json(whole[0], str(path)) != header:
         if not overwrite:
             raise UsageError(
                 f"{output} holds proposals made with other settings.", "Choose another folder or add --overwrite."
             )
         whole = []
     if whole and len(whole) == len(lines):
-        return [JudgedProposals(**json.loads(line)) for line in whole[1:]]
+        return [_judged(line, path) for line in whole[1:]]
     output.mkdir(parents=True, exist_ok=True)
     if not (output / MANIFEST).exists():
         (output / UNFINISHED).touch()
     part.write_text("".join(whole or [json.dumps(header) + "\n"]), encoding="utf-8")
     part.replace(path)
-    return [JudgedProposals(**json.loads(line)) for line in whole[1:]]
+    return [_judged(line, path) for line in whole[1:]]
+
+
+def _judged(line: str, path: Path) -> JudgedProposals:
+    """What an earlier run wrote on one line.
+
+    Raises:
+        DefectgenError: something else.
+    """
+    try:
+        return JudgedProposals(**require_object(parse_json(line, str(path)), str(path)))
+    except TypeError as error:
+        raise DefectgenError(f"{path} holds no proposals ({error}).", "Choose another folder.") from error

@@ -14,8 +14,9 @@ from defectgen.core import Host
 from defectgen.core.properties import COLUMNS
 from defectgen.core.stored_hosts import read_hosts
 from defectgen.errors import DefectgenError
-from defectgen.io.documents import DocumentError, read_object, shown
+from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.stamps import check_stamps, stamps
+from defectgen.one_line import shown
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
 from defectgen.tasks.defect.encodings import ENCODINGS
 

@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from defectgen.errors import DefectgenError
-from defectgen.io.documents import shown
 from defectgen.llm.adapter import AGAIN, WEIGHTS, check_adapter_files
 from defectgen.llm.lora_config import Lora, read_lora
+from defectgen.one_line import shown
 
 Weights = dict[str, torch.Tensor]
 

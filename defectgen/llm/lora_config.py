@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from defectgen.errors import DefectgenError
-from defectgen.io.documents import DocumentError, read_object, shown
+from defectgen.io.documents import DocumentError, read_object
 from defectgen.llm.adapter import AGAIN, LORA_CONFIG
+from defectgen.one_line import shown
 
 ALL_LINEAR = "all-linear"
 """In place of names: every matrix but the output layer."""

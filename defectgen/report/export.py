@@ -17,6 +17,7 @@ from defectgen.design.candidates import DesignRun
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
 from defectgen.io.files import file_hash, require_writable
+from defectgen.io.tables import write_csv
 from defectgen.io.writers import OutputStructure, comment, format_names, write_structures, writer_of
 from defectgen.report.design_page import render_report
 from defectgen.report.rows import STRUCTURE_FORMATS, Row, rows_frame, run_rows
@@ -157,7 +158,7 @@ def _write_tables(rows: tuple[Row, ...], folder: Path, formats: Collection[str])
         return
     frame = rows_frame(rows)
     if "csv" in formats:
-        frame.write_csv(folder / "candidates.csv")
+        write_csv(frame, folder / "candidates.csv")
     if "parquet" in formats:
         frame.write_parquet(folder / "candidates.parquet")
 

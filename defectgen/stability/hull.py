@@ -15,6 +15,7 @@ import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import JSON_BYTES, parse_json
+from defectgen.io.tables import safe_cell
 from defectgen.one_line import OneLine
 from defectgen.stability.thermo import competing_energies
 from defectgen.web import KeyRefusedError, MaterialsProject
@@ -318,5 +319,5 @@ def save_hull(hull: Hull, path: Path) -> None:
     with part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(SAVED)
-        writer.writerows((formula, repr(energy)) for formula, energy in sorted(hull.points.items()))
+        writer.writerows((safe_cell(formula), repr(energy)) for formula, energy in sorted(hull.points.items()))
     part.replace(path)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.documents import DocumentError, read_object, require_object, shown
+from defectgen.io.documents import DocumentError, read_object, require_object
 from defectgen.io.files import file_hash
 from defectgen.llm.adapter import installed_prompt_version
 from defectgen.llm.train.dataset import read_records
+from defectgen.one_line import shown
 
 MANIFEST = "manifest.json"
 PARTS = ("train", "validation", "test")

@@ -168,8 +168,12 @@ class Surrogate:
         host = configuration.host
         parts = {part.density: part for part in self._parts_of(host.name)}
         some = next(iter(parts.values()))
-        if some.supercell != host.size:
-            raise UsageError(f"the surrogate knows {host.name} in cells of {some.supercell}, got {host.size}.")
+        if (some.supercell, some.core_host.n_basis) != (host.size, host.n_basis):
+            kind = "" if host.n_basis == some.core_host.n_basis else f" of a unit cell with {host.n_basis} atoms"
+            raise UsageError(
+                f"the surrogate knows {host.name} in cells of {some.supercell}, got {host.size}{kind}: "
+                "it does not cover this supercell."
+            )
         if not _are_alike(host, some.core_host):
             raise UsageError(
                 f"the surrogate was trained on {host.title} with its sites in another order or place.",
@@ -179,6 +183,17 @@ class Surrogate:
             return some
         return parts["low" if _is_within(label, tuple(parts["low"].labels)) else "high"]
 
+    def why_not(self, configuration: Configuration) -> str:
+        """Why a configuration has no value; empty if it has one. See `defectgen.score.protocol.BoundedScorer`."""
+        host = configuration.host
+        most = max((part.defects_range[1] for part in self._parts_of(host.name)), default=0)
+        if configuration.n_defects <= most:
+            return ""
+        return (
+            f"the surrogate has seen {host.name} {host.size} with {most} changed sites at most, "
+            f"got {configuration.n_defects}: it knows nothing of such a cell."
+        )
+
     def has_seen(self, host: str, key: str) -> bool:
         """Whether the configuration with this canonical key is among the training or validation rows."""
         return digest(host, key) in self.seen
@@ -186,7 +201,8 @@ class Surrogate:
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
         """See `defectgen.score.protocol.Scorer.score`.
 
-        Values of a property are null where the training data had none, or only one: no magnetic cells, say.
+        Values of a property are null where the training data had none, or only one: no magnetic cells, say. All are
+        null for a configuration with more changed sites than any training row of its host has, see `why_not`.
         """
         rows: dict[tuple[str, str], list[int]] = {}
         parts: dict[tuple[str, str], HostModels] = {}
@@ -212,6 +228,9 @@ class Surrogate:
                 if name in values:
                     values[name][rows[key]], widths[name][rows[key]] = predicted[name], half[name]
             known[rows[key]] = [part.in_domain(item, label) for item, label in zip(chosen, named, strict=True)]
+        beyond = [row for row, item in enumerate(configurations) if self.why_not(item)]
+        for name in names:
+            values[name][beyond], widths[name][beyond] = np.nan, np.nan
         columns = {}
         for name in names:
             columns[name] = pl.Series(values[name]).fill_nan(None)
