@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import JsonOption, M3GNetOption, SurrogateOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, end_partial, progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,7 +41,8 @@ def score(
     decoration of a host that it was trained on, in the supercell that it was trained on; a
     potential (m3gnet, chgnet) takes any atoms as they are. Columns valid, reasons and novel judge the
     structure, note says what has no score and why. Levels are in eV relative to the valence band
-    maximum of the pristine host. The exit code is 1 if nothing could be scored.
+    maximum of the pristine host. The exit code is 3 if some have no score, and
+    1 if none has.
     """
     from defectgen.core.hosts import HOSTS
     from defectgen.data.assets import cache_dir
@@ -78,7 +79,7 @@ def score(
     found.require_scored()
     emit({"structures": found.frame.to_dicts(), "output": output}, as_json, _text(found.frame, names))
     if missing := found.frame.height - found.n_scored:
-        say(f"warning: {missing} of {found.frame.height} structures have no score; see their note.")
+        end_partial(f"{missing} of {found.frame.height} structures have no score; see their note.")
 
 
 def _interval(half_width: float | None) -> str:
