@@ -58,13 +58,13 @@ def design(
     their cell; ranks do not change.
     """
     started = time.monotonic()
-    from defectgen.core import get_host
     from defectgen.design.pipeline import relax_top
     from defectgen.design.run import DesignRequest, load_relaxer, prepare_design
+    from defectgen.io.host_files import find_host
     from defectgen.io.writers import writer_of
     from defectgen.report import check_output_folder
 
-    crystal = get_host(host)
+    crystal = find_host(host)
     request = DesignRequest(
         crystal,
         wanted.read(),
