@@ -117,7 +117,8 @@ class SearchProposer(OneLine):
                 if walks % TREE_EVERY == 0:
                     best = archive.best(PARENTS)
                     root = best[int(rng.integers(len(best)))][1]
-                    tree_search(landscape, root, account.spent + TREE_SHARE, account, archive, rng, self.prior)
+                    until = min(account.spent + TREE_SHARE, 1.0)
+                    tree_search(landscape, root, until, account, archive, rng, self.prior)
         return _distinct(landscape, archive, ask.n, account.evaluated)
 
 

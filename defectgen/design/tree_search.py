@@ -26,7 +26,7 @@ WIDTH = 96
 """Edits that are scored when a node is opened."""
 
 BRANCHES = 12
-"""Of these, how many become children: the nearest ones, and with a prior the likeliest."""
+"""Of these, how many become children: the nearest ones; with a prior half of them are the likeliest."""
 
 EXPLORATION = 1.0
 """How much visits count beside values."""
@@ -127,12 +127,15 @@ def _opened(
         return []
     distances = landscape.distances(landscape.walker(node.kind_of), moves, account, archive)
     children = [moves.applied(node.kind_of, row) for row in range(len(moves))]
-    weights = np.exp(-(distances - distances.min()) / TEMPERATURE_EV) if np.isfinite(distances.min()) else None
-    if weights is None:
+    if not np.isfinite(distances.min()):
         return []
+    weights = np.exp(-(distances - distances.min()) / TEMPERATURE_EV)
+    nearest = np.argsort(distances, kind="stable")
+    kept = nearest[:BRANCHES]
     if prior is not None:
         make = landscape.edits.configuration
-        weights = weights * np.maximum(prior(make(node.kind_of), [make(child) for child in children]), 1e-9)
-    kept = np.argsort(-weights, kind="stable")[:BRANCHES]
+        weights = np.maximum(prior(make(node.kind_of), [make(child) for child in children]), 1e-9)
+        likeliest = np.argsort(-weights, kind="stable")
+        kept = np.unique(np.concatenate([likeliest[: BRANCHES // 2], nearest[: BRANCHES // 2]]))
     shares = weights[kept] / weights[kept].sum()
     return [_Node(children[k], float(distances[k]), float(share)) for k, share in zip(kept, shares, strict=True)]

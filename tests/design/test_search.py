@@ -157,18 +157,18 @@ def test_a_prior_decides_where_the_tree_grows() -> None:
     landscape = Landscape(Ask(target_of("MoS2"), 1, 0).objective, edits, surrogate(), crowded[0])
     start = edits.draw(np.random.default_rng(3))
 
-    def tungsten(prior: bool) -> float:
+    def tungsten(factor: float) -> float:
         def likes(_: Configuration, neighbours: list[Configuration]) -> np.ndarray:
-            return np.array([10.0 ** item.kinds["Mo", "W"] for item in neighbours])
+            return np.array([factor ** item.kinds["Mo", "W"] for item in neighbours])
 
         account, archive = Account(Budget(evaluations=4000)), Archive(10_000)
-        tree_search(landscape, start, 1.0, account, archive, np.random.default_rng(4), likes if prior else None)
+        tree_search(landscape, start, 1.0, account, archive, np.random.default_rng(4), likes)
         assert account.evaluated >= 4000
         root = float(landscape.distances(landscape.walker(start), STAY, account, Archive(10))[0])
         assert archive.best(1)[0][0] < root
         return float(np.mean([edits.configuration(k).kinds["Mo", "W"] for _, k in archive.best(10_000)]))
 
-    assert tungsten(prior=True) > tungsten(prior=False) + 0.5
+    assert tungsten(10.0) > tungsten(0.1) + 0.5
 
 
 def test_it_is_a_proposer_by_name_and_needs_a_scorer() -> None:
