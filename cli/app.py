@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; those of the process by default.
 
     Returns:
-        The exit code: 0 done, 1 failure, 2 wrong call, 130 interrupted.
+        The exit code: 0 done, 1 failure, 2 wrong call, 3 less than was asked for, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
