@@ -14,8 +14,10 @@ import pytest
 from synthetic import made_up_labels, random_configuration
 
 from defectgen.core import Configuration, Host, get_host, host_names
+from defectgen.core.enumeration import enumerate_class
 from defectgen.core.level_scale import LevelScale
 from defectgen.core.properties import BY_COLUMN, COLUMNS, MAGNETIZATION, USUAL
+from defectgen.core.selection import select
 from defectgen.data.levels import fit_level_scales
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
@@ -157,7 +159,10 @@ def test_it_knows_what_it_has_seen(surrogate: Surrogate, frame: pl.DataFrame, mo
 
 
 def test_predictions_outside_the_training_compositions_are_marked(surrogate: Surrogate, mos2: Host) -> None:
-    many = Configuration.of(mos2, {0: "VAC", 1: "VAC", 2: "VAC", 3: "VAC"})
+    triples = select(mos2, max_defects=3, min_defects=3).classes
+    labels = surrogate.parts[0].labels
+    firsts = (next(iter(enumerate_class(mos2, defects))).configuration for defects in triples)
+    many = next(item for item in firsts if item.label not in labels)
     scores = surrogate.score([many])
     assert scores["in_domain"].to_list() == [False]
     models = surrogate.parts[0].models
