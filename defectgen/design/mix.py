@@ -61,9 +61,9 @@ def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) 
     """Everything that is small enough to be listed, then what may add to it.
 
     Random structures follow where the listing does not hold all that the limits leave, and a search for targets that
-    are out of reach by then. The language model follows where nothing could be listed that the scorer was made for:
-    what is listed it cannot add to, and beyond it it is no better than random structures (docs/results.md) and
-    slower by far.
+    are out of reach by then. The language model follows where nothing could be listed that the scorer was made for and
+    no search came near enough: what is listed it cannot add to, and beyond it it is no better than random structures
+    (docs/results.md) and slower by far.
 
     Args:
         options: host, limits, scorer and the like.
@@ -88,10 +88,11 @@ def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) 
     if llm_is_asked_for:
         proposer = make_proposer(LLM, options)
         stages.append(Stage(LLM, lambda: proposer))
-    elif llm and not is_listed:
-        stages.append(replace(_stage(LLM, options), is_optional=True))
-    if not (is_listed and listing.is_whole) and has_crowded(options.scorer, options.host):
+    searched = not (is_listed and listing.is_whole) and has_crowded(options.scorer, options.host)
+    if searched:
         stages.append(replace(_stage(SEARCH, options), gains=_is_away))
+    if llm and not is_listed and not llm_is_asked_for:
+        stages.append(replace(_stage(LLM, options), is_optional=True, gains=_is_away if searched else None))
     return Mix(tuple(stages), listing if is_listed else None, space)
 
 
