@@ -14,6 +14,7 @@ from defectgen import __version__
 from defectgen.errors import DefectgenError
 from defectgen_cli import data_commands, evaluate, surrogate
 from defectgen_cli.build_data import build_data
+from defectgen_cli.compute import compute
 from defectgen_cli.design import design
 from defectgen_cli.doctor import doctor
 from defectgen_cli.enumerate import enumerate_
@@ -27,6 +28,7 @@ from defectgen_cli.hosts import hosts
 from defectgen_cli.inputs import inputs
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import EXIT_INTERRUPTED, say
+from defectgen_cli.results import results
 from defectgen_cli.score import score
 from defectgen_cli.shrink import shrink
 from defectgen_cli.slices import slices
@@ -53,6 +55,8 @@ app.command("feedback")(feedback)
 app.command("generate")(generate)
 app.command("score")(score)
 app.command("inputs")(inputs)
+app.command("compute")(compute)
+app.command("results")(results)
 app.command("shrink")(shrink)
 app.command("slices")(slices)
 app.command("stability")(stability)
@@ -87,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; those of the process by default.
 
     Returns:
-        The exit code: 0 done, 1 failure, 2 wrong call, 130 interrupted.
+        The exit code: 0 done, 1 failure, 2 wrong call, 3 less than was asked for, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words

@@ -18,7 +18,7 @@ from defectgen_cli.design_options import (
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption
-from defectgen_cli.output import emit, progress, say, show
+from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.design.candidates import DesignRun
@@ -58,13 +58,13 @@ def design(
     their cell; ranks do not change.
     """
     started = time.monotonic()
-    from defectgen.core import get_host
     from defectgen.design.pipeline import relax_top
     from defectgen.design.run import DesignRequest, load_relaxer, prepare_design
+    from defectgen.io.host_files import find_host
     from defectgen.io.writers import writer_of
     from defectgen.report import check_output_folder
 
-    crystal = get_host(host)
+    crystal = find_host(host)
     request = DesignRequest(
         crystal,
         wanted.read(),
@@ -91,7 +91,7 @@ def design(
         run = prepared.run(advance)
     if not run.candidates:
         say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")
-        raise typer.Exit(130 if not run.complete else 1)
+        raise typer.Exit(EXIT_INTERRUPTED if not run.complete else 1)
     run.write(folder, more, overwrite=overwrite)
     if relaxer is not None and run.complete:
         total = sum(min(relaxing.relax_top, len(run.of(target))) for target in run.targets)
@@ -103,7 +103,10 @@ def design(
     _show(run, folder, time.monotonic() - started, as_json)
     if not run.complete:
         say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
-        raise typer.Exit(130)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if short := [target for target in run.targets if len(run.of(target)) < ranking.n]:
+        found = f"{len(run.of(short[0]))} of {ranking.n} structures for target {short[0].id}"
+        end_partial(f"only {found}{f', and too few for {len(short) - 1} others' if len(short) > 1 else ''}.")
 
 
 def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import AllowDownloadOption, JsonOption, SeedOption
-from defectgen_cli.output import EXIT_INTERRUPTED, emit, progress, say
+from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, say
 
 if TYPE_CHECKING:
     from defectgen.generate.sampling import CrystalRun
@@ -171,7 +171,8 @@ def generate(
         say(f"interrupted: what was drawn so far is in {output}")
         raise typer.Exit(EXIT_INTERRUPTED)
     if run.n_valid < n:
-        say(f"warning: only {run.n_valid} of {n} crystals are valid after {len(run.samples)} draws.")
+        missing = f"only {run.n_valid} of {n} crystals are valid after {len(run.samples)} draws."
+        end_partial(missing, some=run.n_valid > 0)
 
 
 def _report(run: CrystalRun, manifest: dict[str, Any], output: Path, untrained: str, as_json: bool) -> None:

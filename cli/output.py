@@ -9,9 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import typer
 
 from defectgen.one_line import CONTROL, printable
+
+EXIT_PARTIAL = 3
+"""Exit code of a run that wrote less than was asked for; what is missing is named."""
 
 EXIT_INTERRUPTED = 130
 """Exit code of a run that Ctrl-C or SIGTERM ended."""
@@ -31,6 +36,12 @@ def say(text: str) -> None:
 def show(text: str) -> None:
     """Print a line of a result on stdout, without control characters."""
     print(printable(text))
+
+
+def end_partial(missing: str, *, some: bool = True) -> NoReturn:
+    """Name what is missing from a result, and end with `EXIT_PARTIAL`, or with 1 if all of it is missing."""
+    say(f"warning: {missing}")
+    raise typer.Exit(EXIT_PARTIAL if some else 1)
 
 
 def emit(result: Mapping[str, Any], as_json: bool, text: str = "") -> None:

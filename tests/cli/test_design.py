@@ -164,3 +164,15 @@ def test_a_raw_zero_that_nothing_tells_is_refused(mos2: Host, least: int, most: 
     with pytest.raises(UsageError, match=said):
         raw_reference(mos2, Surrogate.load(), known, least, most)
     assert abs(raw_reference(mos2, Surrogate.load(), known, 2, 3).mean_shift_ev) < 1
+
+
+def test_fewer_structures_than_asked_for_are_written_and_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    call = ["design", "--host", "MoS2", "--homo", "0.1", "--max-defects", "1", "--proposer", "exhaustive", "--json"]
+    assert main([*call, "-n", "50", "-o", str(tmp_path / "few")]) == 3
+    captured = capsys.readouterr()
+    found = len(list((tmp_path / "few" / "structures").glob("*.cif")))
+    assert 0 < found < 50
+    assert f"only {found} of 50 structures for target 1." in captured.err
+    assert main([*call, "-n", str(found), "-o", str(tmp_path / "all")]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -40,15 +41,8 @@ def _vasprun(path: Path) -> DftResult:
             structure = run.final_structure
             energy = float(run.ionic_steps[-1]["e_0_energy"])
             electronic, ionic = bool(run.converged_electronic), bool(run.converged_ionic)
-    except ET.ParseError as error:
-        raise DefectgenError(
-            f"{path}: ends in the middle or is no XML ({error}).", "The run was cut off: start it again."
-        ) from error
     except Exception as error:  # pymatgen raises nearly anything on a damaged file
-        raise DefectgenError(
-            f"{path}: cannot be read as vasprun.xml ({type(error).__name__}: {' '.join(str(error).split())[:120]}).",
-            "The run was cut off or is of another program: start it again.",
-        ) from error
+        raise _unreadable(path, error, "vasprun.xml") from error
     notes: list[str] = []
     levels: tuple[SpinLevels, ...] = ()
     moment: float | None = None
@@ -76,7 +70,7 @@ def _vasprun(path: Path) -> DftResult:
         electronic_converged=electronic,
         ionic_converged=ionic,
         levels=levels,
-        fermi_level_ev=None if run.efermi is None else float(run.efermi),
+        fermi_level_ev=_fermi(path),
         magnetization_mu_b=moment,
         charge=_charge(run),
         vacuum_level_ev=_vacuum_level(path, structure, notes),
@@ -85,10 +79,35 @@ def _vasprun(path: Path) -> DftResult:
     )
 
 
+def _unreadable(path: Path, error: Exception, kind: str) -> DefectgenError:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    cut = isinstance(error, ET.ParseError | EOFError) or type(error).__name__ == "XMLSyntaxError"  # of lxml
+    if cut:
+        return DefectgenError(
+            f"{path}: ends in the middle or is no XML ({reason}).", "The run was cut off: start it again."
+        )
+    return DefectgenError(
+        f"{path}: cannot be read as {kind} ({reason}).",
+        "The run was cut off or is of another program: start it again.",
+    )
+
+
+def _fermi(path: Path) -> float | None:
+    """The last Fermi level in the file, which pymatgen reads with the whole density of states only."""
+    from monty.io import zopen
+
+    found: float | None = None
+    with zopen(str(path), "rt", encoding="latin-1") as file:
+        for line in file:
+            if match := re.search(r'name="efermi">\s*(-?[\d.]+)\s*<', str(line)):
+                found = float(match[1])
+    return found
+
+
 def _fingerprint(run: Any, spin: bool) -> Fingerprint:
     tag = str(run.parameters.get("GGA", run.incar.get("GGA", "--"))).strip().upper()
     titles = [str(item).split() for item in run.potcar_symbols]  # e.g. PAW_PBE Mo_sv 02Feb2006
-    family = titles[0][0].removeprefix("PAW_") if titles and len(titles[0]) > 1 else ""
+    family = titles[0][0].removeprefix("PAW_").replace("PAW", "LDA") if titles and len(titles[0]) > 1 else ""
     functional = FUNCTIONALS.get(tag, "") or (family if tag in ("--", "NONE", "") else tag)
     if run.parameters.get("LHFCALC"):
         functional = f"{functional} hybrid {run.parameters.get('AEXX', 0.25):g} {run.parameters.get('HFSCREEN', 0):g}"
@@ -181,10 +200,7 @@ def _outcar_alone(path: Path) -> DftResult:
             calc = atoms.calc
             energy = float(atoms.get_potential_energy())
     except Exception as error:  # of pymatgen or ASE on a damaged file
-        raise DefectgenError(
-            f"{path}: cannot be read as OUTCAR ({type(error).__name__}: {' '.join(str(error).split())[:120]}).",
-            "The run was cut off or is of another program: start it again.",
-        ) from error
+        raise _unreadable(path, error, "OUTCAR") from error
     kpts = getattr(calc, "kpts", None) or []
     spins = sorted({k.s for k in kpts})
     levels = tuple(
@@ -235,5 +251,5 @@ def _word(text: str, before: str, number: int) -> str:
 
 
 def _potcars(text: str) -> list[str]:
-    rows = [line.split() for line in text.splitlines() if line.strip().startswith("TITEL")]
-    return [words[3] for words in rows if len(words) > 3]
+    rows = [line.split() for line in text.splitlines() if line.startswith(" POTCAR:")]
+    return [words[2] for words in rows if len(words) > 2]
