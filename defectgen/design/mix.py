@@ -110,18 +110,16 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
     mev = 1e3 * nearest.distance_ev
     reached = nearest.distance_ev <= max(nearest.half_width_ev, REACHED_EV)
     proof = whole and listing is not None and listing.left_out == 0
-    looked = f"all {number:,} were looked at" if whole else f"best of {number:,} evaluated; not a proof"
-    if whole and listing is not None and listing.left_out:
-        looked += f", but for {listing.left_out:,} of kinds that the surrogate was not trained on"
     if whole and listing is not None:
-        what = f"structure with {listing.words}"
-        text = (
-            f"the nearest {what} is {mev:.1f} meV away ({looked})"
-            if reached
-            else f"no {what} has this: the nearest that exists is {mev:.1f} meV away ({looked})"
-        )
+        left = f", but for {listing.left_out:,} of kinds that the surrogate was not trained on" if not proof else ""
+        looked, what = f"(all {number:,} were looked at{left})", f"structure with {listing.words}"
+        if reached:
+            text = f"the nearest {what} is {mev:.1f} meV away {looked}"
+        else:
+            text = f"no {what} has this: the nearest that exists is {mev:.1f} meV away {looked}"
     else:
-        text = f"the nearest is {mev:.1f} meV away ({looked}" + (
-            f"; every structure with {listing.words} of known kinds was, {listing.count:,})" if listing else ")"
-        )
+        text = f"the nearest is {mev:.1f} meV away: best of {number:,} evaluated; not a proof"
+        if listing is not None and number >= listing.count and not search.settings.novel:
+            kinds = " of kinds that the surrogate was trained on" if listing.left_out else ""
+            text += f" (among them all {listing.count:,} with {listing.words}{kinds})"
     return Verdict(target.id, text, round(nearest.distance_ev, 6), bool(reached), number, proof)
