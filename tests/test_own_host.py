@@ -146,6 +146,16 @@ def test_without_a_proposer_all_structures_are_looked_at(model: Path) -> None:
     assert "llm" not in str(run.settings["proposers"]), "no language model knows this host"
 
 
+def test_a_design_by_the_command(model: Path, host: dg.Host, tmp_path: Path) -> None:
+    from defectgen_cli.app import main
+
+    words = ["--homo", "0.2", "--lumo", "1.1", "--max-defects", "2", "-n", "2", "-o", str(tmp_path / "run")]
+    assert main(["design", "--host", str(model), "--surrogate", str(model), *words]) == 0
+    rows = pl.read_csv(tmp_path / "run" / "candidates.csv")
+    assert rows["label"][0] == "2v_S"
+    assert dg.read_host(tmp_path / "run") == host
+
+
 def test_a_host_of_a_known_name_with_other_sites_is_not_that_host() -> None:
     mos2 = dg.host("MoS2")
     record = mos2.to_dict()
