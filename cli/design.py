@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 @expand_groups
 def design(
-    host: Annotated[str, typer.Option("--host", metavar="NAME", help="Host crystal, e.g. MoS2 or WSe2.")],
+    host: Annotated[
+        str, typer.Option("--host", metavar="NAME|DIR", help="Host, e.g. MoS2, or a surrogate's folder with it.")
+    ],
     wanted: TargetOptions,
     ranking: RankingOptions,
     limits: LimitOptions,
