@@ -30,6 +30,10 @@ NORMAL_90 = 1.645
 """Half-width of the 90 % interval of a normal distribution, in standard deviations."""
 
 
+MAX_UNFITTED_EV = 0.2
+"""Rows that may be misaligned by more than this are left without aligned levels."""
+
+
 @dataclass(frozen=True)
 class LevelScale:
     """How the zero of a set's cells moves with the defects in them.
@@ -98,6 +102,10 @@ class LevelScale:
         """Most that kinds without a coefficient are taken to move the zero, in eV; as in `fit_error`."""
         bound = [0.0 if kind in self.coefficients else self.bounds_ev.get(kind, UNFITTED_SHIFT_EV) for kind in kinds]
         return np.asarray(counts @ np.array(bound))
+
+    def can_align(self, kinds: Sequence[str], counts: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether cells without a core level of their own are aligned; as in `fit_error`."""
+        return np.asarray(self.unfitted_bound(kinds, counts) <= MAX_UNFITTED_EV)
 
     def half_widths(self, kinds: Sequence[str], counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far the zero of new cells may be off: half-width of the 90 % interval in eV; as in `fit_error`.

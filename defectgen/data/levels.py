@@ -52,9 +52,6 @@ MAX_REFERENCE_ERROR = 3.0
 LARGEST_SHIFT_EV = 0.25
 """No defect moves the zero by more: a fit without intercept that says so has taken the vacuum for defects."""
 
-MAX_UNFITTED_EV = 0.2
-"""Rows that may be misaligned by more than this are left without aligned levels."""
-
 
 def is_host_orbital(frame: pl.DataFrame) -> NDArray[np.bool_]:
     """For each row of one set, whether its E_1 is the host's own orbital; shape (n_rows,).
@@ -164,7 +161,7 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale) -> pl.DataFrame:
     fitted = scale.intercept_ev + counts @ np.array([scale.coefficients.get(kind, 0.0) for kind in kinds])
     unfitted = scale.unfitted_bound(kinds, counts)
     core = (frame["core_level_raw_ev"] - scale.e1_pristine_ev).fill_null(np.nan).to_numpy()
-    trusted = own | ((unfitted <= MAX_UNFITTED_EV) & math.isfinite(scale.scatter_ev))
+    trusted = own | (scale.can_align(kinds, counts) & math.isfinite(scale.scatter_ev))
     shift = np.where(own, core, fitted)
     error = np.where(own, 0.0, np.hypot(scale.fit_error(kinds, counts), unfitted))
     method = [CORE_LEVEL if o else FITTED_SHIFT if t else None for o, t in zip(own, trusted, strict=True)]
