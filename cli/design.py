@@ -58,7 +58,7 @@ def design(
     from defectgen.design.pipeline import relax_top
     from defectgen.design.run import DesignRequest, load_relaxer, prepare_design
     from defectgen.io.writers import writer_of
-    from defectgen.report import check_output_folder
+    from defectgen.report import claimed_run
 
     crystal = get_host(host)
     request = DesignRequest(
@@ -68,32 +68,32 @@ def design(
     for name in more:
         writer_of(name)
     folder = output or Path("designs") / crystal.name
-    check_output_folder(folder, overwrite)
-    relaxer = None
-    if relaxing.relax:
-        say(f"loading {relaxing.relax} ...")
-        relaxer = load_relaxer(relaxing.relax, relaxing.m3gnet)
-    say("loading model and surrogate ...")
-    prepared = prepare_design(request)
-    for line in prepared.warnings:
-        say(f"warning: {line}")
-    with progress(f"generating for {crystal.name}", prepared.n_proposals, "structures") as advance:
-        run = prepared.run(advance)
-    if not run.candidates:
-        say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")
-        raise typer.Exit(130 if not run.complete else 1)
-    run.write(folder, more, overwrite=overwrite)
-    if relaxer is not None and run.complete:
-        total = sum(min(relaxing.relax_top, len(run.of(target))) for target in run.targets)
-        with progress(f"relaxing with {relaxing.relax}", total, "structures") as advance:
-            run = relax_top(run, relaxer, relaxing.relax_top, progress=advance)
-        run.write(folder, more, overwrite=True)
-    for line in run.warnings[len(prepared.warnings) :]:
-        say(f"warning: {line}")
-    _show(run, folder, time.monotonic() - started, as_json)
-    if not run.complete:
-        say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
-        raise typer.Exit(130)
+    with claimed_run(folder, overwrite):
+        relaxer = None
+        if relaxing.relax:
+            say(f"loading {relaxing.relax} ...")
+            relaxer = load_relaxer(relaxing.relax, relaxing.m3gnet)
+        say("loading model and surrogate ...")
+        prepared = prepare_design(request)
+        for line in prepared.warnings:
+            say(f"warning: {line}")
+        with progress(f"generating for {crystal.name}", prepared.n_proposals, "structures") as advance:
+            run = prepared.run(advance)
+        if not run.candidates:
+            say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")
+            raise typer.Exit(130 if not run.complete else 1)
+        run.write(folder, more, overwrite=overwrite)
+        if relaxer is not None and run.complete:
+            total = sum(min(relaxing.relax_top, len(run.of(target))) for target in run.targets)
+            with progress(f"relaxing with {relaxing.relax}", total, "structures") as advance:
+                run = relax_top(run, relaxer, relaxing.relax_top, progress=advance)
+            run.write(folder, more, overwrite=True)
+        for line in run.warnings[len(prepared.warnings) :]:
+            say(f"warning: {line}")
+        _show(run, folder, time.monotonic() - started, as_json)
+        if not run.complete:
+            say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
+            raise typer.Exit(130)
 
 
 def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:

@@ -34,28 +34,26 @@ def train(
     from defectgen.data.locations import labelled_sets
     from defectgen.data.splits import split_by_class
     from defectgen.errors import UsageError
-    from defectgen.io.files import require_writable
+    from defectgen.io.folders import claimed
     from defectgen.score.surrogate.host_models import learnt_columns
     from defectgen.score.surrogate.training import train_surrogate
 
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file, expected a folder.")
-    if (output / "surrogate.json").exists():
-        raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
-    require_writable(output)
-    frame = split_by_class(labelled_sets(data, sets).frame, SPLIT_FRACTIONS, seed)
-    scales = {name: scale.to_dict() for name, scale in fit_level_scales(frame).items()}
-    started = time.monotonic()
-    command = f"defectgen surrogate train --data DIR -o MODEL --sets {sets} --seed {seed} --threads {threads}"
-    about = {
-        "command": command,
-        "data": f"2DMD (CC BY 4.0), {len(frame):,} labelled structures of {frame['set'].n_unique()} sets",
-        "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}",
-    }
-    with progress("training", frame["set"].n_unique() * len(learnt_columns()), "models") as advance:
-        trained = train_surrogate(
-            frame, output, seed, level_scales=scales, threads=threads, about=about, advance=advance
-        )
+    with claimed(output) as claim:
+        if (output / "surrogate.json").exists() and not claim.continued:
+            raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
+        frame = split_by_class(labelled_sets(data, sets).frame, SPLIT_FRACTIONS, seed)
+        scales = {name: scale.to_dict() for name, scale in fit_level_scales(frame).items()}
+        started = time.monotonic()
+        command = f"defectgen surrogate train --data DIR -o MODEL --sets {sets} --seed {seed} --threads {threads}"
+        about = {
+            "command": command,
+            "data": f"2DMD (CC BY 4.0), {len(frame):,} labelled structures of {frame['set'].n_unique()} sets",
+            "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}",
+        }
+        with progress("training", frame["set"].n_unique() * len(learnt_columns()), "models") as advance:
+            trained = train_surrogate(
+                frame, output, seed, level_scales=scales, threads=threads, about=about, advance=advance
+            )
     size = sum(file.stat().st_size for file in output.iterdir())
     result = {
         "output": str(output),

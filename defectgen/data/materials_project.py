@@ -14,6 +14,7 @@ from typing import Any
 
 from defectgen.data.cards import FromMaterialsProject
 from defectgen.errors import DefectgenError
+from defectgen.io.files import write_whole
 from defectgen.watch import Watch
 from defectgen.web import MaterialsProject
 
@@ -82,14 +83,17 @@ def download_summaries(get: FromMaterialsProject, work: Path, progress: Watch) -
 
 def _write_page(path: Path, documents: list[dict[str, Any]]) -> None:
     """The documents as CSV rows without header; the file appears complete or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        for document in documents:
-            symmetry = document.get("symmetry") or {}
-            labels = [document.get(field) for field in FIELDS.values()]
-            writer.writerow([*labels, symmetry.get("number"), _cif(document)])
-    part.replace(path)
+
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            for document in documents:
+                symmetry = document.get("symmetry") or {}
+                labels = [document.get(field) for field in FIELDS.values()]
+                writer.writerow([*labels, symmetry.get("number"), _cif(document)])
+
+    write_whole(path, write)
 
 
 def _cif(document: Mapping[str, Any]) -> str:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from defectgen.errors import UsageError
-from defectgen.llm.adapter import LORA_CONFIG, METADATA, MODEL_CARD, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter
+from defectgen.io.folders import claimed, contents
+from defectgen.llm.adapter import (
+    LORA_CONFIG,
+    TRAINING_CONFIGURATIONS,
+    WEIGHTS,
+    AdapterCard,
+    read_adapter,
+    write_adapter,
+)
 
 
 @dataclass(frozen=True)
@@ -41,14 +51,19 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
 
     Raises:
         DefectgenError: no adapter in `folder`.
-        UsageError: `output` exists, or the rank is not lower.
+        UsageError: `output` holds something, or the rank is not lower.
     """
     card = read_adapter(folder)
     config = json.loads((folder / LORA_CONFIG).read_text(encoding="utf-8"))
-    if output.exists():
-        raise UsageError(f"{output} exists already.", "Choose a new folder.")
     if not 1 <= rank < config["r"]:
         raise UsageError(f"got rank {rank}, expected 1 to {config['r'] - 1}: the adapter has rank {config['r']}.")
+    with claimed(output) as claim:
+        if contents(output) and not claim.continued:
+            raise UsageError(f"{output} exists already.", "Choose a new folder.")
+        return _shrink(folder, output, rank, config, card)
+
+
+def _shrink(folder: Path, output: Path, rank: int, config: Mapping[str, Any], card: AdapterCard) -> Shrunk:
     weights = load_file(folder / WEIGHTS)
     smaller: dict[str, torch.Tensor] = {}
     kept = []
@@ -67,12 +82,13 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
     result = Shrunk(rank, sum(kept) / len(kept), min(kept))
     lora = {"rank": rank, "alpha": config["lora_alpha"] * rank / config["r"]}
     note = {"from_rank": config["r"], "rank": rank, "mean_kept": result.mean_kept, "least_kept": result.least_kept}
-    output.mkdir(parents=True)
-    save_file(smaller, output / WEIGHTS, metadata={"format": "pt"})
-    changed = config | {"r": rank, "lora_alpha": lora["alpha"]}
-    (output / LORA_CONFIG).write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    shutil.copyfile(folder / TRAINING_CONFIGURATIONS, output / TRAINING_CONFIGURATIONS)
-    replace(card, training=card.training | {"shrunk": note}).write(output)
-    for file in (WEIGHTS, LORA_CONFIG, TRAINING_CONFIGURATIONS, MODEL_CARD):
-        (output / file).chmod((output / METADATA).stat().st_mode)
+    changed = {**config, "r": rank, "lora_alpha": lora["alpha"]}
+
+    def fill(new: Path) -> None:
+        save_file(smaller, new / WEIGHTS, metadata={"format": "pt"})
+        (new / LORA_CONFIG).write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        shutil.copyfile(folder / TRAINING_CONFIGURATIONS, new / TRAINING_CONFIGURATIONS)
+        replace(card, training=card.training | {"shrunk": note}).write(new)
+
+    write_adapter(output, fill)
     return result

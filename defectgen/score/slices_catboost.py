@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.folders import claimed, contents, write_folder
 from defectgen.one_line import OneLine
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
 from defectgen.score.metadata import read_metadata
@@ -227,21 +228,23 @@ def train(
     if "split" not in frame.columns:
         raise UsageError("the table has no column 'split'.", "Split it first.")
     out_dir = Path(out_dir)
-    if out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / METADATA).is_file():
-        raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
-    parts = [
-        _train_part(frame.filter(set=name).sort("id"), seed, threads, trees, advance)
-        for name in sorted(frame["set"].unique())
-    ]
-    out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / METADATA).unlink(missing_ok=True)
-    for part in parts:
-        for column, model in part.models.items():
-            save_trees(model, out_dir / part.file_name(column))
-    metadata = {"format": FORMAT_VERSION, "seed": seed, "parts": [part.to_dict() for part in parts]}
-    unfinished = out_dir / f"{METADATA}.part"
-    unfinished.write_text(json.dumps(metadata, separators=(",", ":")) + "\n", encoding="utf-8")
-    unfinished.replace(out_dir / METADATA)
+    with claimed(out_dir):
+        if contents(out_dir) and not (out_dir / METADATA).is_file():
+            raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
+        parts = [
+            _train_part(frame.filter(set=name).sort("id"), seed, threads, trees, advance)
+            for name in sorted(frame["set"].unique())
+        ]
+
+        def fill(new: Path) -> None:
+            for part in parts:
+                for column, model in part.models.items():
+                    save_trees(model, new / part.file_name(column))
+            metadata = {"format": FORMAT_VERSION, "seed": seed, "parts": [part.to_dict() for part in parts]}
+            (new / METADATA).write_text(json.dumps(metadata, separators=(",", ":")) + "\n", encoding="utf-8")
+
+        names = [part.file_name(column) for part in parts for column in part.models]
+        write_folder(out_dir, fill, METADATA, unlisted=names)
     return SlicesCatBoost.load(out_dir)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.files import write_whole
 from defectgen.one_line import OneLine
 from defectgen.stability.thermo import competing_energies
 from defectgen.web import KeyRefusedError, MaterialsProject
@@ -314,9 +315,10 @@ def _read_table(path: Path) -> Hull:
 
 def save_hull(hull: Hull, path: Path) -> None:
     """Write the points of a hull of total energies as a table that `read_hull` reads."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(SAVED)
-        writer.writerows((formula, repr(energy)) for formula, energy in sorted(hull.points.items()))
-    part.replace(path)
+    lines = [SAVED, *((formula, repr(energy)) for formula, energy in sorted(hull.points.items()))]
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(lines)
+
+    write_whole(path, write)

@@ -120,10 +120,7 @@ def check_claim(output: Path, run: Mapping[str, Any], model: type[StageConfig]) 
 
 def claim(output: Path, run: Mapping[str, Any]) -> None:
     """Note what run this folder is for."""
-    output.mkdir(parents=True, exist_ok=True)
-    temporary = output / f".{RUN}"
-    temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
-    temporary.replace(output / RUN)
+    write_text(output / RUN, json.dumps(run, indent=1))
 
 
 @contextmanager

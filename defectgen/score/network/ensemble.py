@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from defectgen.core.configuration import Edit
 from defectgen.core.host import Host, Rule
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.files import write_whole
 from defectgen.score.network.geometry import HostGeometry
 from defectgen.score.network.model import Ensemble, Shape
 from defectgen.score.network.training import Geometries, Rows, combine, predict
@@ -100,9 +101,7 @@ class Network:
             "spin": [bool(s) for s in self.geometries.spin.tolist()],
             "about": dict(about or {}),
         }
-        unfinished = path.with_name(path.name + ".part")
-        save_file(tensors, unfinished, metadata={"network": json.dumps(metadata)})
-        unfinished.replace(path)
+        write_whole(path, lambda part: save_file(tensors, part, metadata={"network": json.dumps(metadata)}))
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu") -> Network:
