@@ -80,7 +80,11 @@ def design(
         with progress(f"generating for {crystal.name}", prepared.n_proposals, "structures") as advance:
             run = prepared.run(advance)
         if not run.candidates:
-            say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")
+            say(
+                "interrupted before the first structures; nothing was written."
+                if not run.complete
+                else "no candidates."
+            )
             raise typer.Exit(130 if not run.complete else 1)
         run.write(folder, more, overwrite=overwrite)
         if relaxer is not None and run.complete:

@@ -44,7 +44,7 @@ def score(
     from defectgen.core import get_host, host_names
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
-    from defectgen.io.files import require_writable, write_whole
+    from defectgen.io.files import claimed_files, write_whole
     from defectgen.llm.adapter import training_configurations
     from defectgen.models import SHIPPED_ADAPTER, shipped
     from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
@@ -52,24 +52,21 @@ def score(
     from defectgen.score.structure_table import sample_files, structure_table
 
     names = scorer_names(scorer)
-    if output is not None and output.exists():
-        raise UsageError(f"{output} exists already.", "Choose another file.")
-    if output is not None:
-        if output.suffix != ".csv":
-            raise UsageError(f"got -o {output}, expected a file that ends in .csv.")
-        require_writable(output)
-    paths = sample_files(files)
-    hosts = [get_host(name) for name in ([host] if host else host_names())]
-    options = ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet)
-    scorers = {name: load_scorer(name, options) for name in names}
-    samples = []
-    with progress("reading", len(paths), "files") as advance:
-        for path in paths:
-            samples += read_samples(path, hosts)
-            advance(1)
-    found = structure_table(samples, scorers, training_configurations(shipped(SHIPPED_ADAPTER)), progress)
-    if output is not None:
-        write_whole(output, lambda part: found.frame.write_csv(part, float_precision=6))
+    if output is not None and output.suffix != ".csv":
+        raise UsageError(f"got -o {output}, expected a file that ends in .csv.")
+    with claimed_files(output):
+        paths = sample_files(files)
+        hosts = [get_host(name) for name in ([host] if host else host_names())]
+        options = ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet)
+        scorers = {name: load_scorer(name, options) for name in names}
+        samples = []
+        with progress("reading", len(paths), "files") as advance:
+            for path in paths:
+                samples += read_samples(path, hosts)
+                advance(1)
+        found = structure_table(samples, scorers, training_configurations(shipped(SHIPPED_ADAPTER)), progress)
+        if output is not None:
+            write_whole(output, lambda part: found.frame.write_csv(part, float_precision=6))
     found.require_scored()
     emit({"structures": found.frame.to_dicts(), "output": output}, as_json, _text(found.frame, names))
     if missing := found.frame.height - found.n_scored:

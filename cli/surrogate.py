@@ -94,28 +94,24 @@ def evaluate(
 
     from defectgen.data.locations import labelled_sets
     from defectgen.errors import UsageError
-    from defectgen.io.files import require_writable
+    from defectgen.io.files import claimed_files
     from defectgen.score.surrogate import Surrogate
     from defectgen.score.surrogate.judgement import judge_by_folds, judge_unseen
 
-    for path in (output, page):
-        if path is not None and path.exists():
-            raise UsageError(f"{path} exists already.", "Choose another file.")
-        if path is not None:
-            require_writable(path)
     if cross_validate and model is not None:
         raise UsageError("--cross-validate trains its own surrogates.", "Leave out --model.")
-    frame = labelled_sets(data, sets).frame
-    if cross_validate:
-        found = judge_by_folds(frame, seed, threads, watch=progress)
-    else:
-        found = judge_unseen(Surrogate.load(model), frame, "shipped" if model is None else str(model))
-    result = found.to_dict()
-    write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
-    if page is not None:
-        from defectgen.report.parity import parity_page
+    with claimed_files(output, page):
+        frame = labelled_sets(data, sets).frame
+        if cross_validate:
+            found = judge_by_folds(frame, seed, threads, watch=progress)
+        else:
+            found = judge_unseen(Surrogate.load(model), frame, "shipped" if model is None else str(model))
+        result = found.to_dict()
+        write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
+        if page is not None:
+            from defectgen.report.parity import parity_page
 
-        write(page, "parity plots", lambda: parity_page(found.predictions, found.sets, found.means, found.title))
+            write(page, "parity plots", lambda: parity_page(found.predictions, found.sets, found.means, found.title))
     emit(result, as_json, _table(found.sets | {"mean of sets": found.means}, found.title))
 
 

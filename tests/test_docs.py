@@ -22,6 +22,11 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
             assert (page.parent / link).exists(), link
 
 
+def test_a_page_that_is_not_there_would_be_found() -> None:
+    assert {page.name for page in PAGES} >= {"README.md", "python.md", "results.md"}
+    assert any(not link.startswith("https://") for link in re.findall(r"\]\(([^)#]+)", PAGES[0].read_text()))
+
+
 def commands_of(text: str) -> set[tuple[str, str]]:
     """Both words after ``defectgen`` in the code of a page, Python left out; the second may be empty."""
     text = re.sub(r"```python\n.*?```", "", text, flags=re.DOTALL)

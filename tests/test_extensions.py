@@ -37,7 +37,7 @@ from defectgen.data.splits import split_rows
 from defectgen.design.host_records import known_hosts
 from defectgen.design.proposers import PROPOSERS, register_proposer
 from defectgen.design.targets import coverage_warnings
-from defectgen.io.writers import format_names, register_format, unregister_format
+from defectgen.io.writers import WRITERS, format_names, register_format
 from defectgen.score.registry import SCORERS, ScorerOptions, load_scorer, register_potential
 from defectgen.tasks.defect.encodings import ENCODINGS, check_encoding, get_encoding, register_encoding
 
@@ -65,7 +65,7 @@ def parts() -> Iterator[None]:
         register_format("edit-lists", EditLists())
         yield
     finally:
-        unregister_format("edit-lists")
+        WRITERS.unregister("edit-lists")
         for registry, name in CIRCLE:
             registry.unregister(name)
     assert [tuple(registry) for registry, _ in CIRCLE] == before
@@ -224,7 +224,7 @@ def test_a_taken_name_is_refused() -> None:
             call()
         assert "\n" not in str(caught.value)
     assert "other" not in host_names()
-    with pytest.raises(dg.UsageError, match="the format cif is there already"):
+    with pytest.raises(dg.UsageError, match="the format 'cif' is there already"):
         register_format("cif", EditLists())
     with pytest.raises(dg.UsageError, match="the option 'stiffness' is that of stiffness_gpa already"):
         register_property(STIFFNESS)
@@ -273,7 +273,7 @@ def test_a_part_that_breaks_its_protocol_is_refused() -> None:
         (lambda: register_encoding("bad", FirstSiteOnly()), "its grammar admits .* its completion writes otherwise"),
         (lambda: register_source("bad", bad), "the data source 'bad' breaks its protocol: it has no layout"),
         (lambda: register_source("bad", NoClaims()), r"it has no method claims\(path\)"),  # type: ignore[arg-type]
-        (lambda: register_format("bad", bad), "the writer of bad is a object without suffix, several or write"),
+        (lambda: register_format("bad", bad), "the format 'bad' breaks its protocol: it has no suffix"),
         (lambda: register_source("bad", NoSets()), r"read must take \(path, sets\)"),
     ):
         with pytest.raises(dg.UsageError, match=message) as caught:

@@ -84,7 +84,6 @@ def download_summaries(get: FromMaterialsProject, work: Path, progress: Watch) -
 def _write_page(path: Path, documents: list[dict[str, Any]]) -> None:
     """The documents as CSV rows without header; the file appears complete or not at all."""
 
-
     def write(part: Path) -> None:
         with part.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")

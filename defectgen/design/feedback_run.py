@@ -12,7 +12,8 @@ from defectgen.design.engine import Drawing, Limits, Models, load_engine, load_s
 from defectgen.design.feedback import FeedbackSettings, choose_targets, write_feedback
 from defectgen.design.proposers import Proposer
 from defectgen.errors import UsageError
-from defectgen.io.files import file_hash, require_writable
+from defectgen.io.files import file_hash
+from defectgen.io.folders import claimed
 from defectgen.llm.adapter import WEIGHTS, read_adapter
 from defectgen.llm.train.dataset import read_records
 from defectgen.llm.train.finetune import read_manifest
@@ -63,28 +64,28 @@ def feedback_of_model(
         )
     if "feedback" in manifest["settings"]:
         raise UsageError(f"{data} holds pairs of proposals.", "Give the records of build-data that they came from.")
-    require_writable(output)
-    training = read_records(data / "train.jsonl")
-    held_back = [record for part in ("validation", "test") for record in read_records(data / f"{part}.jsonl")]
-    settings = replace(settings, sets=_chosen_sets(settings.sets, training, data))
-    say("loading the models ...")
-    judge = models.surrogate or shipped(SHIPPED_SURROGATE)
-    load_surrogate(judge)
-    sources = {"model": file_hash(adapter / WEIGHTS), "surrogate": file_hash(judge / METADATA)}
-    sizes = {name: [r["n_defects"] for r in training if r["set"] == name] for name in settings.sets}
-    homes = {record["set"]: (record["host"], record["supercell"]) for record in training}
+    with claimed(output):
+        training = read_records(data / "train.jsonl")
+        held_back = [record for part in ("validation", "test") for record in read_records(data / f"{part}.jsonl")]
+        settings = replace(settings, sets=_chosen_sets(settings.sets, training, data))
+        say("loading the models ...")
+        judge = models.surrogate or shipped(SHIPPED_SURROGATE)
+        load_surrogate(judge)
+        sources = {"model": file_hash(adapter / WEIGHTS), "surrogate": file_hash(judge / METADATA)}
+        sizes = {name: [r["n_defects"] for r in training if r["set"] == name] for name in settings.sets}
+        homes = {record["set"]: (record["host"], record["supercell"]) for record in training}
 
-    def propose(name: str) -> tuple[Proposer, Scorer]:
-        limits = Limits(min(sizes[name]), max(sizes[name]))
-        drawing = Drawing(temperature=settings.temperature)
-        loaded = load_engine(get_host(*homes[name]), replace(models, adapter=adapter), limits, drawing)
-        return replace(loaded.proposer, sampling=replace(loaded.proposer.sampling, batch_size=BATCH)), loaded.scorer
+        def propose(name: str) -> tuple[Proposer, Scorer]:
+            limits = Limits(min(sizes[name]), max(sizes[name]))
+            drawing = Drawing(temperature=settings.temperature)
+            loaded = load_engine(get_host(*homes[name]), replace(models, adapter=adapter), limits, drawing)
+            return replace(loaded.proposer, sampling=replace(loaded.proposer.sampling, batch_size=BATCH)), loaded.scorer
 
-    with watch("judging", len(choose_targets(training, settings)), "targets") as advance:
-        return write_feedback(
-            data, output, training, held_back, settings, sources, task_of(card), propose,
-            overwrite=overwrite, progress=advance,
-        )  # fmt: skip
+        with watch("judging", len(choose_targets(training, settings)), "targets") as advance:
+            return write_feedback(
+                data, output, training, held_back, settings, sources, task_of(card), propose,
+                overwrite=overwrite, progress=advance,
+            )  # fmt: skip
 
 
 def _chosen_sets(wanted: Sequence[str], training: Sequence[dict[str, Any]], data: Path) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ class SampleRow:
 
 @contextmanager
 def claimed_samples(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder of samples, and refuse one that holds anything; meant to last as long as the work.
+    """Keep other runs out of a folder of samples, which must hold nothing; meant to last as long as the work.
 
     Samples that a killed run was moving in when it ended are replaced.
 

@@ -6,12 +6,12 @@ import hashlib
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.locks import WORKPLACE, Workplace, holding, real_name, remove_empty, work_folder
+from defectgen.io.locks import WORKPLACE, Workplace, holding, real_path, remove_empty, work_folder
 
 LONGEST_WAIT_S = 60.0
 """How long a file waits for another run that writes the same one."""
@@ -19,15 +19,21 @@ LONGEST_WAIT_S = 60.0
 _numbers = itertools.count()
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise a `UsageError` if the path is a folder, or a file that may not be replaced."""
+def refuse_existing(path: Path, overwrite: bool | None) -> None:
+    """Raise a `UsageError` if the path is a folder, or a file that may not be replaced.
+
+    Args:
+        path: of the file.
+        overwrite: whether it may be; None for a command without that option.
+    """
     try:
         if path.is_dir():
             raise UsageError(f"{path} is a folder, expected a file.", "Name another one.")
         if not overwrite and (path.exists() or path.is_symlink()):
-            raise UsageError(f"{path} exists already.", "Name another file, or pass --overwrite to replace it.")
+            advice = "Choose another file." if overwrite is None else "Name another file, or pass --overwrite."
+            raise UsageError(f"{path} exists already.", advice)
     except OSError as error:  # e.g. a name that is too long
-        raise UsageError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from error
+        raise UsageError(f"{path} cannot be written ({error.strerror}).", "Name another file.") from error
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -66,7 +72,7 @@ def _part_folder(path: Path) -> Iterator[Path]:
     place = _own_workplace(path)
     workplace = Workplace.take(place, LONGEST_WAIT_S)
     if workplace is None:
-        raise DefectgenError(f"{path} is being written by another run.", "Wait for it to end, or name another file.")
+        raise DefectgenError(f"another run is writing {path}.", "Wait for it to end, or name another file.")
     try:
         yield place
     finally:
@@ -79,33 +85,40 @@ def _own_workplace(path: Path) -> Path:
 
 
 @contextmanager
-def claimed_file(path: Path | None, *, overwrite: bool = False) -> Iterator[None]:
-    """Keep other runs away from a file that this one is going to write; meant to last as long as the work.
+def claimed_files(*paths: Path | None, overwrite: bool | None = None) -> Iterator[None]:
+    """Keep other runs away from files that this one is going to write; meant to last as long as the work.
 
     Args:
-        path: of the file; with None nothing is done.
-        overwrite: whether one that is there may be replaced.
+        paths: of the files; None stands for one that is not wanted.
+        overwrite: whether those that are there may be replaced; None for a command without that option.
 
     Raises:
-        UsageError: it is there, cannot be written, or has a name that is too long.
-        DefectgenError: another run is going to write it.
+        UsageError: a file is there, cannot be written, or has a name that is too long.
+        DefectgenError: another run is going to write one of them.
     """
-    if path is None:
+    with ExitStack() as claims:
+        for path in paths:
+            if path is not None:
+                refuse_existing(path, overwrite)
+                claims.enter_context(_claimed_file(path))
         yield
-        return
-    refuse_existing(path, overwrite)
-    require_writable(path)
+
+
+@contextmanager
+def _claimed_file(path: Path) -> Iterator[None]:
     place = path.absolute().parent
-    made = [folder for folder in (place, *place.parents) if not folder.exists()]
+    made: list[Path] = []
     try:
+        made = [folder for folder in (place, *place.parents) if not folder.exists()]
         place.mkdir(parents=True, exist_ok=True)
         workplace = Workplace.take(_own_workplace(path))
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from error
+        remove_empty(made)
+        raise UsageError(f"{path} cannot be written ({error.strerror}).", "Name another file.") from error
     if workplace is None:
-        raise DefectgenError(f"{path} is being written by another run.", "Wait for it to end, or name another file.")
+        raise DefectgenError(f"another run is writing {path}.", "Wait for it to end, or name another file.")
     try:
-        with holding(real_name(path), workplace):
+        with holding(real_path(path), workplace):
             yield
     finally:
         workplace.remove()

@@ -39,12 +39,11 @@ def claimed(folder: Path) -> Iterator[Held]:
         UsageError: it is a file, or cannot be written.
         DefectgenError: another run has it, or its file system has no locks.
     """
-    name = os.path.realpath(folder)
-    known = held(name)
+    place = folder.resolve()
+    known = held(place)
     if known is not None:
         yield known
         return
-    place = Path(name)
     made: list[Path] = []
     try:
         if place.exists() and not place.is_dir():
@@ -65,7 +64,7 @@ def claimed(folder: Path) -> Iterator[Held]:
             raise DefectgenError(f"{folder} cannot be written: {error.strerror}.", "Name another folder.") from error
         raise
     try:
-        with holding(name, workplace, continued) as found:
+        with holding(place, workplace, continued) as found:
             yield found
     finally:
         if (workplace.path / _PLAN).exists():
@@ -135,7 +134,7 @@ def write_folder(
     with claimed(folder) as claim:
         work = claim.workplace.path
         new = work / _NEW
-        place = Path(os.path.realpath(folder))
+        place = folder.resolve()
         try:
             new.mkdir()
             fill(new)

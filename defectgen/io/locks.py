@@ -118,42 +118,38 @@ class Held:
     continued: bool = False
 
 
-_HELD: dict[str, Held] = {}
-"""By `real_name`."""
+_HELD: dict[Path, Held] = {}
+"""By the real path."""
 
 
-def real_name(path: Path) -> str:
+def real_path(path: Path) -> Path:
     """A path without links in the folders above."""
-    return os.path.join(os.path.realpath(path.parent), path.name) if path.name else os.path.realpath(path)
+    return path.parent.resolve() / path.name if path.name else path.resolve()
 
 
-def held(name: str) -> Held | None:
-    """The lock that the calling thread has on a file or folder, see `real_name`; None if it has none."""
-    found = _HELD.get(name)
+def held(place: Path) -> Held | None:
+    """The lock that the calling thread has on a file or folder, by its real path; None if it has none."""
+    found = _HELD.get(place)
     return found if found is not None and found.thread == threading.get_ident() else None
 
 
 @contextmanager
-def holding(name: str, workplace: Workplace, continued: bool = False) -> Iterator[Held]:
+def holding(place: Path, workplace: Workplace, continued: bool = False) -> Iterator[Held]:
     """Let `held` and `work_folder` know of a lock for a time."""
-    _HELD[name] = Held(threading.get_ident(), workplace, continued)
+    _HELD[place] = Held(threading.get_ident(), workplace, continued)
     try:
-        yield _HELD[name]
+        yield _HELD[place]
     finally:
-        del _HELD[name]
+        del _HELD[place]
 
 
 def work_folder(path: Path) -> Path | None:
     """Where a file can be made that is to get this path, if this thread has locked it or a folder above it."""
     if not _HELD:
         return None
-    name = real_name(path)
-    while (found := held(name)) is None:
-        above = os.path.dirname(name)
-        if above == name:
-            return None
-        name = above
-    return found.workplace.path
+    real = real_path(path)
+    found = next(filter(None, map(held, (real, *real.parents))), None)
+    return None if found is None else found.workplace.path
 
 
 def remove_empty(folders: Iterable[Path]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY
+from defectgen.core.registry import Registry, breaks, require_members
 from defectgen.errors import UsageError
 from defectgen.io.files import write_whole
 
@@ -204,14 +205,27 @@ def comment(configuration: Configuration) -> str:
 
 _CIF = _Text(".cif", cif_text, "cif")
 _POSCAR = _Text(".vasp", poscar_text, "poscar")
-_WRITERS: dict[str, StructureWriter] = {
-    "cif": _CIF,
-    "poscar": _POSCAR,
-    "vasp": _POSCAR,
-    "extxyz": _ExtendedXyz(),
-    "db": _Database(),
-    "zip": _Zip(),
-}
+
+
+def _check(name: str, writer: StructureWriter) -> None:
+    if name.lower() != name:
+        raise UsageError(f"got the name {name!r} of a format, expected lower-case letters, digits and dashes.")
+    require_members("format", name, writer, StructureWriter)
+    if not isinstance(writer.suffix, str) or not writer.suffix.startswith("."):
+        raise breaks("format", name, f"its suffix is {writer.suffix!r}, expected e.g. '.{name}'")
+
+
+WRITERS: Registry[StructureWriter] = Registry("format", "formats", _check)
+WRITERS.built_in(
+    {
+        "cif": _CIF,
+        "poscar": _POSCAR,
+        "vasp": _POSCAR,
+        "extxyz": _ExtendedXyz(),
+        "db": _Database(),
+        "zip": _Zip(),
+    }
+)
 
 
 def register_format(name: str, writer: StructureWriter) -> None:
@@ -224,28 +238,12 @@ def register_format(name: str, writer: StructureWriter) -> None:
     Raises:
         UsageError: a name that is taken or of another form, or a writer that breaks the protocol.
     """
-    if not name or not all(character.isdigit() or character.islower() or character == "-" for character in name):
-        raise UsageError(f"got the name {name!r} of a format, expected lower-case letters, digits and dashes.")
-    if name in _WRITERS:
-        raise UsageError(f"the format {name} is there already.", f"Taken: {', '.join(_WRITERS)}.")
-    if not isinstance(writer, StructureWriter) or not callable(writer.write):
-        raise UsageError(
-            f"the writer of {name} is a {type(writer).__name__} without suffix, several or write.",
-            "Expected what defectgen.io.writers.StructureWriter has.",
-        )
-    if not isinstance(writer.suffix, str) or not writer.suffix.startswith("."):
-        raise UsageError(f"the writer of {name} has the suffix {writer.suffix!r}, expected e.g. '.{name}'.")
-    _WRITERS[name] = writer
-
-
-def unregister_format(name: str) -> None:
-    """Take an output format off the table again, for tests of a registration."""
-    _WRITERS.pop(name, None)
+    WRITERS.register(name, writer)
 
 
 def format_names() -> tuple[str, ...]:
     """All output formats by name."""
-    return tuple(_WRITERS)
+    return tuple(WRITERS)
 
 
 def writer_of(name: str) -> StructureWriter:
@@ -254,14 +252,12 @@ def writer_of(name: str) -> StructureWriter:
     Raises:
         UsageError: no such format; lists those that there are.
     """
-    if name not in _WRITERS:
-        raise UsageError(f"unknown format {name}.", f"Known: {', '.join(_WRITERS)}.")
-    return _WRITERS[name]
+    return WRITERS.find(name)
 
 
 def format_of(path: Path) -> str | None:
     """The format whose suffix a file's name has, or None."""
-    return next((name for name, writer in _WRITERS.items() if path.suffix.lower() == writer.suffix), None)
+    return next((name for name, writer in WRITERS.items() if path.suffix.lower() == writer.suffix), None)
 
 
 def write_structures(
@@ -297,7 +293,7 @@ def write_structures(
     if formats is None:
         name = format_of(target)
         if name is None:
-            suffixes = dict.fromkeys(writer.suffix for writer in _WRITERS.values())
+            suffixes = dict.fromkeys(writer.suffix for writer in WRITERS.values())
             raise UsageError(f"{target} has no known suffix.", f"Expected one of {', '.join(suffixes)}.")
         writer = writer_of(name)
         if len(items) > 1 and not writer.several:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError
+from defectgen.io.folders import write_folder
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
 from defectgen.tasks.defect.encodings import ENCODINGS
 
@@ -20,6 +22,8 @@ WEIGHTS = "adapter_model.safetensors"
 LORA_CONFIG = "adapter_config.json"
 MODEL_CARD = "README.md"
 TRAINING_CONFIGURATIONS = "training_configurations.json"
+FILES = (WEIGHTS, LORA_CONFIG, MODEL_CARD, TRAINING_CONFIGURATIONS)
+"""Beside the card."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -247,6 +251,25 @@ def read_adapter(folder: Path) -> AdapterCard:
             "Train it again with `defectgen finetune`, or install the version that made it.",
         )
     return card
+
+
+def write_adapter(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Write the files of an adapter into a folder, the card last; other files stay.
+
+    Args:
+        folder: of the adapter.
+        fill: writes the five files into the folder that it is given, see `AdapterCard.write` for two of them.
+
+    Raises:
+        DefectgenError: the folder cannot be written.
+    """
+
+    def readable(new: Path) -> None:
+        fill(new)
+        for name in FILES:
+            (new / name).chmod((new / METADATA).stat().st_mode)  # safetensors writes for the owner only
+
+    write_folder(folder, readable, METADATA, unlisted=FILES)
 
 
 def read_lora(folder: Path) -> tuple[int, float]:

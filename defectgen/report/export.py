@@ -46,7 +46,9 @@ def claimed_run(folder: Path, overwrite: bool = False) -> Iterator[None]:
     with claimed(folder) as claim:
         if contents(folder):
             if not (overwrite or claim.continued):
-                raise UsageError(f"{folder} is not empty.", "Name another folder, or pass --overwrite to replace a run.")
+                raise UsageError(
+                    f"{folder} is not empty.", "Name another folder, or pass --overwrite to replace a run."
+                )
             if not _holds_run(folder):
                 raise UsageError(
                     f"{folder} holds no {MANIFEST} of {TOOL}, so nothing in it is replaced.", "Name another folder."

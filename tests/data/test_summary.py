@@ -76,7 +76,9 @@ def test_missing_and_not_finite_values_are_counted_and_left_out(frame: pl.DataFr
         band_gap_ev=pl.when(number < 3).then(float("nan")).when(number < 4).then(float("inf")).otherwise("band_gap_ev"),
         lumo_ev=pl.lit(None, pl.Float64),
     )
-    for item in summarize(holes).sets:
+    sets = summarize(holes).sets
+    assert len(sets) == frame["set"].n_unique()
+    for item in sets:
         assert (item.missing["homo_ev"], item.missing["band_gap_ev"], item.missing["energy_ev"]) == (5, 4, 0)
         assert item.missing["lumo_ev"] == item.n_rows
         assert item.ranges["lumo_ev"] is None

@@ -51,6 +51,7 @@ def test_a_vacancy_is_a_hollow_dashed_ring_and_a_substitution_a_filled_one_with_
 @pytest.mark.parametrize("name", ["MoS2", "WSe2", "GaSe", "InSe"])
 def test_the_top_atom_is_the_upper_half(name: str) -> None:
     host = get_host(name)
+    assert len(set(layer_names(host))) >= 2
     for basis, layer in enumerate(layer_names(host)):
         if not layer:
             continue

@@ -103,7 +103,9 @@ class TestContract:
 class TestTraining:
     def test_it_finds_the_law_of_the_labels(self, scorer: SlicesCatBoost, frame: pl.DataFrame) -> None:
         rows = frame.filter(split="test")
-        for errors in evaluate(scorer, rows).values():
+        evaluated = evaluate(scorer, rows)
+        assert set(evaluated) == set(rows["set"])
+        for errors in evaluated.values():
             assert errors[PER_SITE]["n_failed"] == 0
             assert errors[PER_SITE]["r2"] > 0.5, "from 36 or 48 rows"
 

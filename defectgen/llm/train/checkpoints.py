@@ -12,7 +12,8 @@ from typing import Any
 
 from defectgen.config import StageConfig
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.files import require_writable
+from defectgen.io.files import write_text
+from defectgen.io.folders import contents
 
 COMPLETE = "complete"
 """Written into a checkpoint after everything else: only such checkpoints are resumed from."""
@@ -96,18 +97,15 @@ def check_claim(output: Path, run: Mapping[str, Any], model: type[StageConfig]) 
         model: of the run's configuration.
 
     Raises:
-        UsageError: it is a file, cannot be written, holds other files, or belongs to another run.
+        UsageError: it holds other files, or belongs to another run.
     """
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file, expected a folder.")
-    require_writable(output)
     path = output / RUN
     if not path.is_file():
         if (output / CHECKPOINTS).is_dir() and any((output / CHECKPOINTS).iterdir()):
             raise UsageError(
                 f"{output} holds checkpoints of an unknown run ({RUN} is missing).", "Choose another folder."
             )
-        if output.is_dir() and any(entry.name != f".{RUN}" for entry in output.iterdir()):
+        if contents(output):
             raise UsageError(f"{output} holds other files.", "Choose another folder, which may be new.")
         return
     try:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers.trainer
 from peft.helpers import disable_input_dtype_casting
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -199,9 +196,24 @@ class CompletionTrainer(Trainer):
             torch.distributed.broadcast_object_list(box)
         return dict(box[0])
 
-    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        with _folder_is_no_library():
-            return super()._get_dataloader(*args, **kwargs)
+    def _get_dataloader(
+        self,
+        dataset: Any,
+        description: str,  # noqa: ARG002
+        batch_size: int,
+        sampler_fn: Callable[[Any], Sampler[int] | None] | None = None,
+        is_training: bool = False,  # noqa: ARG002
+        dataloader_key: str | None = None,  # noqa: ARG002
+    ) -> Any:
+        """The library's asks for the package ``datasets``, which a folder of that name in a checkout passes for."""
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_size,
+            sampler=None if sampler_fn is None else sampler_fn(dataset),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:  # noqa: ARG002
         data: Any = self.train_dataset
@@ -310,22 +322,3 @@ def arguments(config: FinetuneConfig, folder: Path, dtype: torch.dtype, validate
     if made.n_gpu > 1:  # one process, one GPU: several are used through a launcher
         made._n_gpu = 1
     return made
-
-
-@contextmanager
-def _folder_is_no_library() -> Iterator[None]:
-    """While this lasts, transformers does not take a folder ``datasets`` in the working directory for the library.
-
-    This project's own checkout has such a folder; the library is not used here.
-    """
-    found = importlib.util.find_spec("datasets")
-    if found is None or found.origin is not None:
-        yield
-        return
-    module: Any = transformers.trainer
-    original = module.is_datasets_available
-    module.is_datasets_available = lambda: False
-    try:
-        yield
-    finally:
-        module.is_datasets_available = original

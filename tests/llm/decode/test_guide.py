@@ -52,7 +52,9 @@ def test_token_by_token_equals_the_engine_that_skips(
     compiled = TokenGrammar(request.grammar, tiny_generator.tokenizer)
     prompt = prompt_ids(tiny_generator.tokenizer, request.prompt)
     model: Any = tiny_generator.model
-    for sample, expected in enumerate(tiny_generator.generate([request], sampling)):
+    completions = list(tiny_generator.generate([request], sampling))
+    assert len(completions) == 3
+    for sample, expected in enumerate(completions):
         guide, output, likelihood, choices = Guide(compiled, (request.seed, sample)), list[int](), 0.0, 0
         while output[-1:] != [compiled.eos]:
             guide.follow(output)

@@ -53,7 +53,9 @@ def test_log_likelihood_is_that_of_a_plain_forward_pass(tiny_generator: Any, enc
     asked = request(host, 5, encoding=encoding)
     tokenizer, model = tiny_generator.tokenizer, tiny_generator.model
     compiled = TokenGrammar(asked.grammar, tokenizer)
-    for completion in tiny_generator.generate([asked], Sampling(temperature=1.0)):
+    completions = list(tiny_generator.generate([asked], Sampling(temperature=1.0)))
+    assert len(completions) == 5
+    for completion in completions:
         prompt = prompt_ids(tokenizer, asked.prompt)
         tokens = [*piece_ids(tokenizer, completion.text), tokenizer.eos_token_id]
         with torch.no_grad():

@@ -95,7 +95,9 @@ def test_stabilizers_are_what_a_look_at_every_operation_finds(name: str) -> None
     host = get_host(name)
     permutations = site_permutations(host).astype(int)
     fixed = (permutations == np.arange(host.n_sites)).sum(axis=1)
-    for item in distinct_configurations(host, 25, 5, (1, 2, 3)):
+    drawn = distinct_configurations(host, 25, 5, (1, 2, 3))
+    assert len(drawn) == 25
+    for item in drawn:
         kept = [g for g in range(len(permutations)) if item.image(g) == item]
         other = [int(fixed[g]) for g in kept if fixed[g] < host.n_sites]
         expected = [len(kept), max(other, default=-1), sum(other)]
@@ -118,7 +120,9 @@ def test_displacements_are_the_shortest_of_all_images(wse2: Host) -> None:
 
 
 def test_triangles_are_those_with_three_short_sides(mos2: Host) -> None:
-    for item in distinct_configurations(mos2, 5, 3, (20, 24)):
+    drawn = distinct_configurations(mos2, 5, 3, (20, 24))
+    assert len(drawn) == 5
+    for item in drawn:
         orbits = pair_orbits(mos2)
         sites = [site for site, _ in item.edits]
         short = [

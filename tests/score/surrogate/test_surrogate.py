@@ -149,7 +149,9 @@ def test_metadata_says_where_it_comes_from_and_what_it_covers(
 def test_it_knows_what_it_has_seen(surrogate: Surrogate, frame: pl.DataFrame, mos2: Host) -> None:
     for part, seen in (("train", True), ("validation", True), ("test", False)):
         rng = np.random.default_rng(0)
-        for item in items(frame.filter(split=part), mos2):
+        of_part = items(frame.filter(split=part), mos2)
+        assert of_part
+        for item in of_part:
             assert surrogate.has_seen(mos2.name, item.random_image(rng).canonical().key) is seen
 
 

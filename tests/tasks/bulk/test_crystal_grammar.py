@@ -68,7 +68,9 @@ def test_every_walk_is_a_crystal() -> None:
 def test_no_choice_of_angles_is_a_dead_end() -> None:
     grammar = CrystalGrammar()
     state: Any = ("angle", (), None)
-    for piece, following in grammar.choices(state).items():
+    first = grammar.choices(state)
+    assert len(first) > 10
+    for piece, following in first.items():
         second = grammar.choices(following)
         assert second, piece
         for last in list(second.values())[::17]:
@@ -196,6 +198,7 @@ def test_pieces_are_cut_where_the_tokenizer_cuts_the_whole(name: str) -> None:
         for piece in pieces_of(grammar, text):
             place += len(piece)
             assert place in ends, (text, piece)
+        assert place == len(text)
 
 
 @pytest.mark.parametrize("name", ["smollm2", "llama2", "llama3"])
