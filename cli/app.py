@@ -15,6 +15,7 @@ from defectgen.errors import DefectgenError
 from defectgen_cli import data_commands, evaluate, surrogate
 from defectgen_cli.build_data import build_data
 from defectgen_cli.design import design
+from defectgen_cli.doctor import doctor
 from defectgen_cli.enumerate import enumerate_
 from defectgen_cli.evaluate_bulk import bulk
 from defectgen_cli.evaluate_ipt import ipt
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command("design")(design)
 app.command("enumerate")(enumerate_)
 app.command("hosts")(hosts)
+app.command("doctor")(doctor)
 app.command("fetch")(fetch)
 app.command("build-data")(build_data)
 app.command("finetune")(finetune)

@@ -95,11 +95,13 @@ def _text(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) ->
             lines.append(f"  {title:<36}       -  {item.get('why', ''):.31}".rstrip())
             continue
         of = f"{item['n']} of {item['of']}" if "n" in item else f"{item['of']} crystals" if "of" in item else ""
-        lines.append(f"  {title:<36}{number(item['value']):>8}  {of}".rstrip())
+        between = "-".join(f"{bound:.3f}" for bound in item.get("interval_95", ()))
+        lines.append(f"  {title:<36}{number(item['value']):>8}  {between:<11}  {of}".rstrip())
     for note in result["notes"]:
         lines += wrap(f"note: {note}", WIDTH, initial_indent="  ", subsequent_indent="    ")
-    lines += ["", f"{'':<22}" + "".join(f"{short:>8}" for _, short in TABLE)]
+    lines += ["", f"{'':<17}" + "".join(f"{short:>7}" for _, short in TABLE)]
     for title, row in method_rows(result, others):
-        lines.append(f"{title:<22.22}" + "".join(f"{number(row.get(key)):>8}" for key, _ in TABLE))
+        lines.append(f"{title:<18.18}" + "".join(f"{number(row.get(key)):>7}" for key, _ in TABLE)[1:])
     lines.append("published rows: Gruver et al. 2024, Table 1; w: Wasserstein distance")
+    lines.append("COV: of all crystals, as CDVAE counts; vCOV: of valid ones, as Gruver et al. do")
     return "\n".join(lines)

@@ -8,16 +8,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import DocumentError, parse_yaml, printable, read_yaml, shown
 
 
 class StageConfig(BaseModel):
-    """Base of all stage configurations: frozen, no unknown keys."""
+    """Base of all stage configurations: frozen, no unknown keys, no number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=StageConfig)
@@ -82,9 +82,11 @@ def load_config(model: type[C], path: Path, overrides: Sequence[str] = (), **opt
         UsageError: unreadable YAML, an unknown key (with the nearest known one) or a bad value.
     """
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML ({error}).") from error
+        values: Any = read_yaml(path) or {}
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except DocumentError as error:
+        raise UsageError(str(error)) from error
     if not isinstance(values, dict):
         raise UsageError(f"{path}: got {type(values).__name__}, expected keys with values.")
     for item in overrides:
@@ -96,9 +98,12 @@ def load_config(model: type[C], path: Path, overrides: Sequence[str] = (), **opt
         try:
             for parent in parents:
                 place = place.setdefault(parent, {})
-            place[last] = yaml.safe_load(text)
-        except (TypeError, AttributeError, yaml.YAMLError) as error:
-            raise UsageError(f"--set {item!r}: cannot be set.", "Expected key=value with a value in YAML.") from error
+            place[last] = parse_yaml(text, f"--set {key}")
+        except (TypeError, AttributeError, DocumentError) as error:
+            why = f" ({error.reason})" if isinstance(error, DocumentError) else ""
+            raise UsageError(
+                f"--set {shown(item)}: cannot be set{why}.", "Expected key=value with a value in YAML."
+            ) from error
     values.update({key: value for key, value in options.items() if value is not None})
     try:
         return model.model_validate(values)
@@ -108,12 +113,14 @@ def load_config(model: type[C], path: Path, overrides: Sequence[str] = (), **opt
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    where = printable(".".join(str(part) for part in problem["loc"]))
     if problem["type"] != "extra_forbidden":
-        return f"{where}: got {problem['input']!r}, {problem['msg'][0].lower()}{problem['msg'][1:]}."
+        return f"{where}: got {shown(problem['input'])}, {problem['msg'][0].lower()}{problem['msg'][1:]}."
     known = list(_keys(model))
     close = difflib.get_close_matches(where, known, n=1, cutoff=0.4)
-    return f"unknown key {where!r}. " + (f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}.")
+    return f"unknown key {where[:60]!r}. " + (
+        f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
+    )
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Mapping[str, None]:

@@ -54,3 +54,38 @@ def test_a_file_of_the_users_own_is_taken_as_it_is(tmp_path: Path) -> None:
     file.write_text("base_model: x\n")
     assert find_config(str(file), "defect") == file
     assert config_name(file) == "mine"
+
+
+@pytest.mark.parametrize("text", [".inf", "nan", "1e309", "-.inf", "inf", ".nan", "'1e309'"])
+@pytest.mark.parametrize("key", ["learning_rate", "warmup_share", "epochs", "preference.beta", "lora.dropout"])
+def test_a_number_that_is_not_finite_is_refused_wherever_it_stands(key: str, text: str, tmp_path: Path) -> None:
+    outer, _, inner = key.rpartition(".")
+    file = tmp_path / "run.yaml"
+    file.write_text(f"base_model: x\n{outer}: {{{inner}: {text}}}\n" if outer else f"base_model: x\n{key}: {text}\n")
+    with pytest.raises(UsageError, match="finite"):
+        load_config(FinetuneConfig, file)
+    file.write_text("base_model: x\n")
+    with pytest.raises(UsageError, match="finite"):
+        load_config(FinetuneConfig, file, [f"{key}={text}"])
+    with pytest.raises(ValueError, match="finite"):
+        FinetuneConfig.model_validate(
+            {"base_model": "x", key: float("inf")} if not outer else {"base_model": "x", outer: {inner: float("nan")}}
+        )
+
+
+@pytest.mark.parametrize(
+    "content", [b"base_model: caf\xe9", b"- 1", b"a: [", b"base_model: x\nbase_model: y", b"[" * 9999]
+)
+def test_a_file_that_is_no_configuration_gets_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(UsageError) as error:
+        load_config(FinetuneConfig, tmp_path / "run.yaml")
+    assert "\n" not in str(error.value)
+    assert "run.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize("change", ["lora.rank=100000", "epochs=1e300", "seed=99999999999", "batch_size=1000000000"])
+def test_a_number_that_no_run_can_mean_is_refused(change: str, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("base_model: x\n")
+    with pytest.raises(UsageError, match="less than"):
+        load_config(FinetuneConfig, tmp_path / "run.yaml", [change])

@@ -1,4 +1,4 @@
-"""Elements: their atomic radii, and which may stand in for which (similar ionic radius at equal oxidation state).
+"""Elements: groups, atomic radii, and which may stand in for which (similar ionic radius at equal oxidation state).
 
 Source of the swaps: Gruver et al., ICLR 2024, appendix C, listing 1 (arXiv 2402.04379), on the radii of Shannon, Acta
 Cryst A32, 751 (1976), doi 10.1107/S0567739476001551.
@@ -59,6 +59,19 @@ def swap_table(
 def swap_candidates(element: str) -> tuple[str, ...]:
     """All elements that may stand in for one, in any of its oxidation states, each once and sorted; may be empty."""
     return tuple(sorted({other for others in swap_table().get(element, {}).values() for other in others}))
+
+
+@functools.cache
+def isovalent(first: str, second: str) -> bool:
+    """Whether two elements stand in one group of the periodic table, so that swapping them adds no electron.
+
+    Raises:
+        ValueError: a symbol that is no element.
+    """
+    from pymatgen.core import Element
+
+    one, other = Element(first), Element(second)
+    return (one.group, one.block) == (other.group, other.block)
 
 
 @functools.cache

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.errors import UsageError
+from defectgen.errors import DefectgenError, UsageError
 
 VACANCY = "VAC"
 """What stands in place of an element on an empty site."""
+
+SAME_CELL = 0.02
+"""Relative difference of cell vectors up to which two hosts count as the same crystal."""
+
+SAME_FRACTION = 0.02
+"""Likewise of fractional coordinates, absolute."""
 
 
 @dataclass(frozen=True, order=True)
@@ -73,6 +81,65 @@ class Host:
     @cached_property
     def _hash(self) -> int:
         return hash((self.name, self.species, self.frac_coords, self.supercell, self.rules))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record of the host, which travels with its data and models: all of it as plain values, for JSON."""
+        return {
+            "name": self.name,
+            "lattice": [list(row) for row in self.lattice],
+            "species": list(self.species),
+            "sublattices": list(self.sublattices),
+            "frac_coords": [list(row) for row in self.frac_coords],
+            "supercell": list(self.supercell),
+            "rules": [[rule.element, rule.replacement] for rule in self.rules],
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Host:
+        """The inverse of `to_dict`, equal to the last bit.
+
+        Raises:
+            DefectgenError: what is no record of a host; says why.
+        """
+        try:
+            n_a, n_b = (int(n) for n in record["supercell"])
+            host = cls(
+                name=str(record["name"]),
+                lattice=_vectors(record["lattice"]),
+                species=tuple(str(element) for element in record["species"]),
+                frac_coords=_vectors(record["frac_coords"]),
+                supercell=(n_a, n_b),
+                rules=tuple(Rule(str(element), str(replacement)) for element, replacement in record["rules"]),
+            )
+            if len(host.lattice) != 3 or list(host.sublattices) != list(record["sublattices"]):
+                raise ValueError(f"{len(host.lattice)} cell vectors, sublattices {record['sublattices']!r:.60}")
+        except (LookupError, TypeError, ValueError) as error:
+            raise DefectgenError(
+                f"not the record of a host ({type(error).__name__}: {error}).",
+                "Expected what Host.to_dict gives: name, lattice, species, sublattices, frac_coords, supercell, rules.",
+            ) from error
+        return host
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Host:
+        """The inverse of `to_json`; the same text gives the same object.
+
+        Raises:
+            DefectgenError: no JSON, or see `from_dict`.
+        """
+        return _read_record(text)
+
+    def is_like(self, other: Host) -> bool:
+        """Whether another host has the same sites in the same order and about the same cell, whatever its rules."""
+        return (
+            (self.name, self.species, self.supercell) == (other.name, other.species, other.supercell)
+            and np.allclose(self.frac_coords, other.frac_coords, atol=SAME_FRACTION)
+            and np.allclose(self.lattice, other.lattice, rtol=SAME_CELL)
+        )
 
     @property
     def n_basis(self) -> int:
@@ -150,6 +217,11 @@ class Host:
         """The supercell as text, e.g. ``8x8``."""
         return f"{self.supercell[0]}x{self.supercell[1]}"
 
+    @property
+    def title(self) -> str:
+        """Name and size, e.g. ``MoS2 8x8``."""
+        return f"{self.name} {self.size}"
+
     @cached_property
     def supercell_lattice(self) -> NDArray[np.float64]:
         """Rows a, b, c of the supercell in angstrom, shape (3, 3)."""
@@ -173,3 +245,16 @@ class Host:
     def sites(self) -> Iterator[tuple[int, str]]:
         """All sites in order, with the element of the pristine host."""
         yield from enumerate(self.site_elements)
+
+
+def _vectors(rows: Any) -> tuple[tuple[float, float, float], ...]:
+    return tuple((float(x), float(y), float(z)) for x, y, z in rows)
+
+
+@lru_cache(maxsize=256)
+def _read_record(text: str) -> Host:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise DefectgenError(f"not the record of a host: {text[:40]!r} is no JSON ({error}).") from error
+    return Host.from_dict(values)

@@ -11,7 +11,8 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.core.registry import Registry, breaks, require_type
@@ -61,10 +62,7 @@ def _by_upper() -> dict[str, str]:
     return {other.upper(): name for name in HOSTS for other in (name, *host_aliases(name))}
 
 
-HOSTS: Registry[Host] = Registry("host", "hosts", _check)
-"""All hosts by name."""
-
-HOSTS.built_in(
+BUILT_IN: Mapping[str, Host] = MappingProxyType(
     {
         host.name: host
         for host in (
@@ -120,6 +118,12 @@ HOSTS.built_in(
         )
     }
 )
+"""The hosts of 2DMD by name."""
+
+HOSTS: Registry[Host] = Registry("host", "hosts", _check)
+"""All hosts by name."""
+
+HOSTS.built_in(BUILT_IN)
 
 
 def register_host(host: Host, aliases: Sequence[str] = ()) -> Host:

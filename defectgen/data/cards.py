@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from defectgen.config import package_folder
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import YAML_BYTES, DocumentError, parse_yaml, printable, read_text, shown
 
 CARD_PACKAGE = "defectgen_datasets"
 
@@ -36,7 +36,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Citation(_Strict):
@@ -172,15 +172,15 @@ def parse_card(text: str, file_name: str) -> Card:
         DefectgenError: the text is not YAML, or breaks the schema; names the card and the field.
     """
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DefectgenError(f"card {file_name} is not valid YAML: {' '.join(str(error).split())}.") from error
+        content = parse_yaml(text, f"card {file_name}")
+    except DocumentError as error:
+        raise DefectgenError(f"card {file_name} is not valid YAML: {error.reason}.") from error
     try:
         card = Card.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the whole card"
-        raise DefectgenError(f"card {file_name}, {field}: {first['msg']}; got {first['input']!r:.60}.") from error
+        field = printable(".".join(str(part) for part in first["loc"])) or "the whole card"
+        raise DefectgenError(f"card {file_name}, {field}: {first['msg']}; got {shown(first['input'])}.") from error
     if card.name != PurePosixPath(file_name).stem:
         raise DefectgenError(f"card {file_name}, name: got {card.name!r}, expected the name of the file.")
     return card
@@ -194,7 +194,7 @@ def load_cards() -> dict[str, Card]:
         DefectgenError: a card breaks the schema, or the folder of cards is missing.
     """
     files = sorted(package_folder(CARD_PACKAGE).glob("*.yaml"))
-    cards = [parse_card(file.read_text(encoding="utf-8"), file.name) for file in files]
+    cards = [parse_card(read_text(file, YAML_BYTES), file.name) for file in files]
     return {card.name: card for card in sorted(cards, key=lambda card: card.name)}
 
 

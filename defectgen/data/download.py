@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ from defectgen.data.cards import (
     StoredObject,
 )
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import read_json
 from defectgen.io.files import file_hash
 from defectgen.watch import Watch
 from defectgen.web import ATTEMPTS, TRANSIENT_STATUS, wait_before
@@ -287,7 +287,7 @@ def _listed(store: _Store, item: StoredObject, folder: Path) -> list[StoredObjec
     try:
         return [
             StoredObject(path=f"{item.path}/{entry['relpath']}", md5=entry["md5"], size_bytes=entry.get("size"))
-            for entry in json.loads(listing.read_bytes())
+            for entry in read_json(listing)
         ]
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"{type(error).__name__} {error}"

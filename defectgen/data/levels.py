@@ -10,13 +10,14 @@ orbitals beside a missing Ga or In pull a state of their own below the band.
 So a row counts as aligned by its core level only while E_1 lies in the window in which the host's
 own orbital lies (`HOST_WINDOW_EV`, from the distribution of E_1 in each set). On these rows the shift
 E_1 - E_1(pristine) is linear in the number of defects of each kind (plus an intercept where the cells
-have another vacuum than the pristine one); this fitted shift aligns the other rows.
+have another vacuum than the pristine one); this fitted shift aligns the other rows. A term that the rows
+cannot tell from the others is left out, the intercept first: with rows of one size of cell only it is
+arbitrary, while the pristine cell itself has no shift.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, defect_name, parse_label
 from defectgen.errors import DefectgenError
+from defectgen.io.documents import read_object
 
 CORE_LEVEL = "core_level"
 FITTED_SHIFT = "fitted_shift"
@@ -77,6 +79,19 @@ KNOWN_BOUND_EV = {"Mo_W": 0.007, "Ga_In": 0.017}
 MAX_REFERENCE_ERROR = 3.0
 """A reference scale must explain core levels to within so many times its own scatter."""
 
+LARGEST_SHIFT_EV = 0.25
+"""No defect moves the zero by more: a fit without intercept that says so has taken the vacuum for defects."""
+
+BEYOND = 3.0
+"""Factor on the error of least squares in cells with more defects than any row of the fit: found over expected
+error where the own orbital is known there, fitted up to 9 defects, is 1.8 in MoS2_500 and 2.8 in WSe2_500."""
+
+OWN_SHARE = 0.9
+"""From this share of own core levels on, cells with fitted kinds alone count as aligned by their own."""
+
+NORMAL_90 = 1.645
+"""Half-width of the 90 % interval of a normal distribution, in standard deviations."""
+
 MAX_UNFITTED_EV = 0.2
 """Rows that may be misaligned by more than this are left without aligned levels."""
 
@@ -98,6 +113,9 @@ class LevelScale:
         unfitted: kinds that occur in the set but could not be fitted; they count as 0.
         scatter_ev: root mean square error of the fit on rows left out of it (10 folds), in eV.
         n_rows: number of rows of the fit.
+        covariance_ev2: of the coefficients, in their order, and of the intercept where there is one.
+        most_defects: in a row of the fit.
+        own_share: of the set's rows with fitted kinds alone, how many have the host's own core level.
     """
 
     set_name: str
@@ -109,11 +127,50 @@ class LevelScale:
     unfitted: tuple[str, ...]
     scatter_ev: float
     n_rows: int
+    covariance_ev2: tuple[tuple[float, ...], ...] = ()
+    most_defects: int = 0
+    own_share: float = 0.0
 
     def shift(self, configuration: Configuration) -> float:
         """Shift of the zero of this configuration's cell against the pristine cell, in eV."""
         named = {defect_name(*kind): count for kind, count in configuration.kinds.items()}
         return self.intercept_ev + sum(self.coefficients.get(kind, 0.0) * count for kind, count in named.items())
+
+    def fit_error(self, kinds: Sequence[str], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard deviation of `shift` in eV: scatter and uncertainty of the fit, more so beyond its rows.
+
+        Args:
+            kinds: the kinds that are counted; one without a coefficient is in `unfitted_bound`.
+            counts: number of each in n cells, shape (n, n_kinds).
+
+        Returns:
+            Shape (n,).
+        """
+        if not self.covariance_ev2:
+            return np.full(len(counts), self.scatter_ev)
+        index = {kind: k for k, kind in enumerate(kinds)}
+        nothing = np.zeros(len(counts))
+        terms = [counts[:, index[kind]] if kind in index else nothing for kind in self.coefficients]
+        terms += [nothing + 1.0] * (len(self.covariance_ev2) - len(terms))
+        columns = np.stack(terms, axis=1)
+        error = np.sqrt(self.scatter_ev**2 + ((columns @ np.array(self.covariance_ev2)) * columns).sum(axis=1))
+        return np.asarray(np.where(counts.sum(axis=1) > self.most_defects, BEYOND * error, error))
+
+    def unfitted_bound(self, kinds: Sequence[str], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Most that kinds without a coefficient are taken to move the zero, in eV; as in `fit_error`."""
+        bound = [0.0 if kind in self.coefficients else KNOWN_BOUND_EV.get(kind, UNFITTED_SHIFT_EV) for kind in kinds]
+        return np.asarray(counts @ np.array(bound))
+
+    def half_widths(self, kinds: Sequence[str], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far the zero of new cells may be off: half-width of the 90 % interval in eV; as in `fit_error`.
+
+        0 where all kinds are fitted, a row of the fit has as many defects, and such cells of the set are aligned by
+        their own core level. An unfitted kind counts as spread evenly up to its bound.
+        """
+        unfitted = self.unfitted_bound(kinds, counts)
+        widths = np.hypot(NORMAL_90 * self.fit_error(kinds, counts), 0.9 * unfitted)
+        certain = (unfitted == 0) & (counts.sum(axis=1) <= self.most_defects) & (self.own_share >= OWN_SHARE)
+        return np.asarray(np.where(certain, 0.0, widths))
 
     def to_vbm(self, raw_ev: float, configuration: Configuration) -> float:
         """A raw level of the set on the scale of the pristine host's VBM, in eV."""
@@ -125,7 +182,12 @@ class LevelScale:
 
     def to_dict(self) -> dict[str, Any]:
         """The scale as plain values, for JSON."""
-        return {**dataclasses.asdict(self), "coefficients": dict(self.coefficients), "unfitted": list(self.unfitted)}
+        return {
+            **dataclasses.asdict(self),
+            "coefficients": dict(self.coefficients),
+            "unfitted": list(self.unfitted),
+            "covariance_ev2": [list(row) for row in self.covariance_ev2],
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LevelScale:
@@ -135,7 +197,8 @@ class LevelScale:
             DefectgenError: a field is missing or unknown.
         """
         try:
-            return cls(**{**values, "unfitted": tuple(values["unfitted"])})
+            covariance = tuple(tuple(row) for row in values.get("covariance_ev2", ()))
+            return cls(**{**values, "unfitted": tuple(values["unfitted"]), "covariance_ev2": covariance})
         except (TypeError, KeyError) as error:
             raise DefectgenError(f"not a level scale: {error}.") from error
 
@@ -178,17 +241,28 @@ def fit_level_scale(frame: pl.DataFrame) -> LevelScale:
     frame = frame.sort("id")
     kinds, counts = kind_counts(frame["label"].to_list())
     used = is_host_orbital(frame)
-    intercept = frame["density"][0] == "high"
     present = (counts[used] > 0).sum(axis=0)
-    fitted = [k for k, n in enumerate(present) if n >= min(MIN_ROWS_PER_KIND, max(1, int(used.sum()) // 2))]
-    if used.sum() <= len(fitted) + intercept:
+    enough = [k for k, n in enumerate(present) if n >= min(MIN_ROWS_PER_KIND, max(1, int(used.sum()) // 2))]
+    other_vacuum = frame["density"][0] == "high"
+    if used.sum() <= len(enough) + other_vacuum:
         raise DefectgenError(
             f"{frame['set'][0]}: got {int(used.sum())} rows whose lowest orbital is the host's own, "
-            f"expected more than {len(fitted) + intercept} to align the levels."
+            f"expected more than {len(enough) + other_vacuum} to align the levels."
         )
-    columns = np.hstack([counts[:, fitted], np.ones((len(frame), int(intercept)))])[used]
+    full = np.hstack([counts, np.ones((len(frame), 1))])[used]
+    terms = _independent(full, [*sorted(enough, key=lambda k: -present[k]), *[len(kinds)] * other_vacuum])
+    fitted, intercept = [k for k in terms if k < len(kinds)], len(kinds) in terms
+    columns = full[:, terms]
     target = (frame["core_level_raw_ev"] - frame["core_level_pristine_ev"]).to_numpy()[used]
     weights = np.linalg.lstsq(columns, target, rcond=None)[0]
+    if other_vacuum and not intercept and np.abs(weights).max(initial=0.0) > LARGEST_SHIFT_EV:
+        raise DefectgenError(
+            f"{frame['set'][0]}: the {int(used.sum())} rows whose lowest orbital is the host's own cannot tell the "
+            f"vacuum of the cells from their defects ({len(terms)} independent terms of {len(enough) + 1}).",
+            "Give rows with other numbers of defects.",
+        )
+    scatter = _left_out_error(columns, target)
+    alone = ~(np.delete(counts, fitted, axis=1) > 0).any(axis=1)
     return LevelScale(
         set_name=frame["set"][0],
         host=frame["host"][0],
@@ -197,9 +271,21 @@ def fit_level_scale(frame: pl.DataFrame) -> LevelScale:
         intercept_ev=float(weights[-1]) if intercept else 0.0,
         coefficients={kinds[k]: float(w) for k, w in zip(fitted, weights, strict=False)},
         unfitted=tuple(kind for k, kind in enumerate(kinds) if k not in fitted),
-        scatter_ev=_left_out_error(columns, target),
+        scatter_ev=scatter,
         n_rows=int(used.sum()),
+        covariance_ev2=tuple(tuple(row) for row in (scatter**2 * np.linalg.inv(columns.T @ columns)).tolist()),
+        most_defects=int(counts[used].sum(axis=1).max(initial=0)),
+        own_share=float(used[alone].mean()) if alone.any() else 0.0,
     )
+
+
+def _independent(columns: NDArray[np.float64], wanted: Sequence[int]) -> list[int]:
+    """Numbers of the wanted columns without those that the ones before them already give; ascending."""
+    kept: list[int] = []
+    for k in wanted:
+        if np.linalg.matrix_rank(columns[:, [*kept, k]]) > len(kept):
+            kept.append(k)
+    return sorted(kept)
 
 
 def _left_out_error(columns: NDArray[np.float64], target: NDArray[np.float64], folds: int = 10) -> float:
@@ -224,19 +310,18 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale) -> pl.DataFrame:
 
     Adds ``homo_ev``, ``lumo_ev``, ``fermi_level_ev``, ``level_shift_ev``, ``level_method`` and
     ``level_error_ev`` (how far the alignment may be off: 0 for the core level itself, otherwise the
-    scatter of the fit and the bound on kinds without a coefficient, added in quadrature). Rows that may
+    error of the fit and the bound on kinds without a coefficient, added in quadrature). Rows that may
     be off by more than `MAX_UNFITTED_EV` because of such kinds get nulls.
     """
     labels = frame["label"].to_list()
     kinds, counts = kind_counts(labels)
     own = is_host_orbital(frame)
     fitted = scale.intercept_ev + counts @ np.array([scale.coefficients.get(kind, 0.0) for kind in kinds])
-    bound = [0.0 if k in scale.coefficients else KNOWN_BOUND_EV.get(k, UNFITTED_SHIFT_EV) for k in kinds]
-    unfitted = counts @ np.array(bound)
+    unfitted = scale.unfitted_bound(kinds, counts)
     core = (frame["core_level_raw_ev"] - scale.e1_pristine_ev).fill_null(np.nan).to_numpy()
     trusted = own | ((unfitted <= MAX_UNFITTED_EV) & math.isfinite(scale.scatter_ev))
     shift = np.where(own, core, fitted)
-    error = np.where(own, 0.0, np.hypot(scale.scatter_ev, unfitted))
+    error = np.where(own, 0.0, np.hypot(scale.fit_error(kinds, counts), unfitted))
     method = [CORE_LEVEL if o else FITTED_SHIFT if t else None for o, t in zip(own, trusted, strict=True)]
     added = frame.with_columns(
         level_shift_ev=pl.Series(np.where(trusted, shift, np.nan)).fill_nan(None),
@@ -252,7 +337,7 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale) -> pl.DataFrame:
 
 @lru_cache(maxsize=1)
 def _reference_scales() -> dict[str, LevelScale]:
-    values = json.loads(Path(__file__).with_name("level_scales.json").read_text(encoding="utf-8"))
+    values = read_object(Path(__file__).with_name("level_scales.json"))
     return {name: LevelScale.from_dict(scale) for name, scale in values["scales"].items()}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from defectgen.data.splits import PARTS
 from defectgen.errors import UsageError
+from defectgen.io.documents import read_json
 from defectgen.io.files import file_hash
 from defectgen.io.folders import MANIFEST, claimed, contents, write_folder
 
@@ -56,7 +57,7 @@ def write_records(
         path = output / MANIFEST
         if path.is_file():
             try:
-                found = json.loads(path.read_text(encoding="utf-8"))
+                found = read_json(path)
             except ValueError:
                 found = {}
             if not isinstance(found, dict) or found.get("stage") != STAGE:

@@ -12,12 +12,13 @@ import numpy as np
 import polars as pl
 
 from defectgen import __version__
-from defectgen.core import Configuration, get_host
-from defectgen.core.host import Host
+from defectgen.core import Configuration
 from defectgen.core.properties import COLUMNS, USUAL
+from defectgen.core.stored_hosts import dump_hosts
 from defectgen.data.record_files import write_records
 from defectgen.data.splits import PARTS
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.host_tables import host_of_row, hosts_of
 from defectgen.tasks.defect.defect_task import BY_DFT, VALUES_BY, DefectTask
 from defectgen.tasks.defect.encodings import get_encoding
 from defectgen.tasks.defect.wording import PLAIN
@@ -97,15 +98,12 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
     """
     task = settings.task
     rows = frame.filter(pl.col("split") == split).sort("set", "id")
-    hosts: dict[tuple[str, str], Host] = {}
     for copy in range(settings.copies if split == "train" else 1):
         for row in rows.iter_rows(named=True):
             seed = hashlib.sha256(f"{settings.seed}/{split}/{copy}/{row['set']}/{row['id']}".encode()).digest()
             rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
-            size = row["host"], row["supercell"]
-            if size not in hosts:
-                hosts[size] = get_host(*size)
-            configuration = Configuration.from_key(hosts[size], row["configuration"])
+            host = host_of_row(row)
+            configuration = Configuration.from_key(host, row["configuration"])
             shown = configuration.random_image(rng) if settings.rotations and split == "train" else configuration
             values, kinds = task.draw_conditions(row, configuration, rng)
             writing = task.draw_writing(shown, rng)
@@ -122,7 +120,7 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
                 VALUES_BY: row.get(VALUES_BY) or BY_DFT,
                 "kinds": list(kinds),
                 "writing": None if writing == PLAIN else asdict(writing),
-                "prompt": task.prompt(hosts[size], values, kinds, writing),
+                "prompt": task.prompt(host, values, kinds, writing),
                 "completion": task.completion(shown, writing),
             }
 
@@ -132,7 +130,7 @@ def build_data(
 ) -> dict[str, Any]:
     """Write ``train.jsonl``, ``validation.jsonl``, ``test.jsonl`` and, last, ``manifest.json``.
 
-    A folder whose manifest was made with the same settings, version and data is left as it is.
+    A folder whose manifest was made with the same settings, version, data and hosts is left as it is.
 
     Args:
         frame: columns of the data reader and ``split``.
@@ -155,6 +153,7 @@ def build_data(
         "defectgen": __version__,
         "prompt_version": get_encoding(settings.encoding).version,
         "settings": asdict(settings) | {"properties": list(settings.properties)},
+        "hosts": dump_hosts(hosts_of(frame)),
         "data_sha256": _frame_hash(frame, settings.properties),
     }
     about = {

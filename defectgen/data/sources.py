@@ -8,15 +8,17 @@ from typing import Protocol
 
 import polars as pl
 
+from defectgen.core.hosts import get_host
 from defectgen.core.registry import Registry, breaks, require_members
 from defectgen.data import twodmd
 from defectgen.data.checks import has_published_layout
 from defectgen.errors import DefectgenError
+from defectgen.io.host_tables import HOST_RECORD
 
 REQUIRED = ("id", "host", "set", "supercell", "configuration", "label", "n_defects")
 """Columns that every source gives; the others of `defectgen.data.twodmd.COLUMNS` are null where a source has none."""
 
-_TEXTS = ("density", "defect_class", "level_method")
+_TEXTS = ("density", "defect_class", "level_method", HOST_RECORD)
 
 
 class DataSource(Protocol):
@@ -41,8 +43,9 @@ class DataSource(Protocol):
 
         Returns:
             The columns `REQUIRED`, of `defectgen.data.twodmd.COLUMNS` those that it has, and any other property's.
-            ``host`` is a name that `defectgen.core.get_host` knows, ``configuration`` the key of the canonical
-            configuration; levels in eV relative to the pristine host's valence band maximum.
+            ``configuration`` is the key of the canonical configuration; levels in eV relative to the pristine host's
+            valence band maximum. The column `defectgen.io.host_tables.HOST_RECORD` holds each row's host; a source
+            may leave it out where ``host`` is a name that `defectgen.core.get_host` knows.
 
         Raises:
             DefectgenError: a missing or damaged file.
@@ -124,8 +127,22 @@ def read_dataset(path: Path, sets: Sequence[str] | None = None) -> pl.DataFrame:
         raise breaks("data source", name, f"it gave a {type(frame).__name__}, expected a polars DataFrame")
     if missing := [column for column in REQUIRED if column not in frame.columns]:
         raise breaks("data source", name, f"its table has no column {missing[0]}")
+    if HOST_RECORD not in frame.columns:
+        frame = _with_named_hosts(frame)
     absent = [column for column in twodmd.COLUMNS if column not in frame.columns]
     frame = frame.with_columns(
         pl.lit(None, pl.String if column in _TEXTS else pl.Float64).alias(column) for column in absent
     )
     return frame.select(*twodmd.COLUMNS, pl.exclude(twodmd.COLUMNS))
+
+
+def _with_named_hosts(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the records of the hosts that a source calls by name.
+
+    Raises:
+        UsageError: a name that no host has.
+    """
+    named = frame.select("host", "supercell").unique(maintain_order=True)
+    records = [get_host(name, supercell).to_json() for name, supercell in named.iter_rows()]
+    known = named.with_columns(pl.Series(HOST_RECORD, records, dtype=pl.String))
+    return frame.join(known, on=["host", "supercell"], how="left", maintain_order="left")

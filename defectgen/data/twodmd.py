@@ -24,14 +24,15 @@ from defectgen.core import (
     NotADecorationError,
     canonicalize,
     configuration_from_atoms,
-    get_host,
 )
+from defectgen.core.hosts import BUILT_IN
 from defectgen.data.levels import LevelScale, align_levels, reference_scale, scale_of
 from defectgen.data.table_cache import cached_table
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, atoms_from_cif
+from defectgen.io.host_tables import HOST_RECORD
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Counts changes of what the reader returns; cached tables of another version are not used."""
 
 TOLERANCE_ANGSTROM = 0.05
@@ -40,22 +41,27 @@ TOLERANCE_ANGSTROM = 0.05
 
 @dataclass(frozen=True)
 class SetInfo:
-    """One of the eight sets: its published folder name, core host and density (``low`` or ``high``)."""
+    """One of the eight sets: its published folder name, host and density (``low`` or ``high``)."""
 
     name: str
-    host: str
+    core_host: Host
     density: str
+
+    @property
+    def host(self) -> str:
+        """Name of the host."""
+        return self.core_host.name
 
 
 SETS = (
-    SetInfo("MoS2", "MoS2", "low"),
-    SetInfo("WSe2", "WSe2", "low"),
-    SetInfo("MoS2_500", "MoS2", "high"),
-    SetInfo("WSe2_500", "WSe2", "high"),
-    SetInfo("hBN_spin_500", "BN", "high"),
-    SetInfo("BP_spin_500", "P", "high"),
-    SetInfo("GaSe_spin_500", "GaSe", "high"),
-    SetInfo("InSe_spin_500", "InSe", "high"),
+    SetInfo("MoS2", BUILT_IN["MoS2"], "low"),
+    SetInfo("WSe2", BUILT_IN["WSe2"], "low"),
+    SetInfo("MoS2_500", BUILT_IN["MoS2"], "high"),
+    SetInfo("WSe2_500", BUILT_IN["WSe2"], "high"),
+    SetInfo("hBN_spin_500", BUILT_IN["BN"], "high"),
+    SetInfo("BP_spin_500", BUILT_IN["P"], "high"),
+    SetInfo("GaSe_spin_500", BUILT_IN["GaSe"], "high"),
+    SetInfo("InSe_spin_500", BUILT_IN["InSe"], "high"),
 )
 
 SET_NAMES = tuple(info.name for info in SETS)
@@ -88,7 +94,7 @@ COLUMNS = (
     "lumo_raw_ev", "fermi_level_raw_ev", "level_shift_ev", "level_method", "level_error_ev", "core_level_raw_ev",
     "core_level_pristine_ev", "vbm_pristine_ev", "homo_majority_ev", "homo_minority_ev", "lumo_majority_ev",
     "lumo_minority_ev", "band_gap_majority_ev", "band_gap_minority_ev", "homo_majority_raw_ev", "homo_minority_raw_ev",
-    "lumo_majority_raw_ev", "lumo_minority_raw_ev",
+    "lumo_majority_raw_ev", "lumo_minority_raw_ev", HOST_RECORD,
 )  # fmt: skip
 
 
@@ -237,7 +243,7 @@ def _table(
     info: SetInfo, targets: pl.DataFrame, descriptors: pl.DataFrame, texts: dict[str, str], scale: LevelScale | None
 ) -> pl.DataFrame:
     """One set's rows. Without a scale, `defectgen.data.levels.scale_of` finds it."""
-    host = get_host(info.host)
+    host = info.core_host
     found: list[Configuration] = []
     for name in targets["_id"]:
         try:
@@ -261,6 +267,7 @@ def _table(
             "set": [info.name] * len(found),
             "density": [info.density] * len(found),
             "supercell": [host.size] * len(found),
+            HOST_RECORD: [host.to_json()] * len(found),
             "configuration": [item.key for item in found],
             "label": [item.label for item in found],
             "defect_class": [classes[key] if low else None for key in targets["descriptor_id"]],

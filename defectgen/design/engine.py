@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from defectgen import __version__
-from defectgen.core import Configuration, Host, get_host
+from defectgen.core import Configuration, Host
 from defectgen.core.properties import BY_COLUMN
 from defectgen.data.levels import LevelScale
 from defectgen.design.pipeline import RawReference
@@ -179,7 +179,7 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     scorer = load_surrogate(models.surrogate or shipped(SHIPPED_SURROGATE))
     if host.name not in scorer.hosts:
         raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
-    _check_cell(host, scorer)
+    _check_cell(host, scorer, card)
     least, kinds = limits.min_defects, limits.kinds
     if least > host.n_sites:
         sites = f"{host.n_sites}, the sites of {host.name} {host.size}"
@@ -217,7 +217,7 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     return Engine(host, card, proposer, scorer, known, facts, warnings)
 
 
-def _check_cell(host: Host, scorer: Surrogate) -> None:
+def _check_cell(host: Host, scorer: Surrogate, card: AdapterCard) -> None:
     """Refuse a host that has the name of one that was trained on, but another cell or other sites.
 
     Raises:
@@ -226,12 +226,13 @@ def _check_cell(host: Host, scorer: Surrogate) -> None:
     trained = sorted({part.supercell for part in scorer.parts if part.host == host.name})
     if host.size not in trained:
         raise UsageError(f"the models know {host.name} in cells of {', '.join(trained)}, got {host.size}.")
-    expected = get_host(host.name, host.size)
-    same = host.species == expected.species and np.allclose(host.frac_coords, expected.frac_coords, atol=0.02)
-    if not same or not np.allclose(host.lattice, expected.lattice, rtol=0.02):
+    known = [[part.core_host for part in scorer.parts], card.core_hosts]
+    named = [[item for item in hosts if item.name == host.name] for hosts in known]
+    if not all(any(host.is_like(item) for item in hosts) for hosts in named if hosts):
         raise UsageError(
             f"the models were trained on {host.name} with its sites in another order or place than in this one.",
-            f'Use the host that they know: defectgen.host("{host.name}").',
+            "Use the host that they carry: defectgen.read_host(FOLDER of the surrogate), or defectgen.host for the "
+            "shipped ones.",
         )
 
 

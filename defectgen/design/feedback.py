@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from defectgen import __version__
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration, Host
+from defectgen.core.stored_hosts import host_title, record_hosts
 from defectgen.data.record_files import write_records
 from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
@@ -99,6 +100,7 @@ def judge_proposals(
     training: Sequence[Record],
     held_back: Sequence[Record],
     settings: FeedbackSettings,
+    hosts: Mapping[str, Host],
 ) -> Iterator[list[JudgedProposals]]:
     """Draw and judge proposals for targets, a chunk of one set at a time.
 
@@ -108,13 +110,14 @@ def judge_proposals(
         training: records whose labels count.
         held_back: records whose structures are never shown to the model, not even as its own proposals.
         settings: see `FeedbackSettings`.
+        hosts: of the records, see `defectgen.data.record_files.record_hosts`.
     """
     labels = labels_of(training)
     hidden = {structure_of(record) for record in held_back}
     for name in sorted({record["set"] for record in targets}):
         proposer, scorer = propose(name)
         wanted = [record for record in targets if record["set"] == name]
-        host = get_host(wanted[0]["host"], wanted[0]["supercell"])
+        host = hosts[host_title(wanted[0])]
         for first in range(0, len(wanted), CHUNK):
             chunk = wanted[first : first + CHUNK]
             asks = [Ask(record["values"], settings.n, seed_for(settings.seed, name, record["id"])) for record in chunk]
@@ -149,13 +152,12 @@ def choose_pair(judged: JudgedProposals, settings: FeedbackSettings) -> tuple[st
     return (better, str(rng.choice(far))) if far else None
 
 
-def pair_record(judged: JudgedProposals, task: DefectTask, settings: FeedbackSettings) -> Record | None:
+def pair_record(judged: JudgedProposals, task: DefectTask, settings: FeedbackSettings, host: Host) -> Record | None:
     """The instruction record of a target's pair: that of the better proposal, with the worse one in ``rejected``."""
     pair = choose_pair(judged, settings)
     if pair is None:
         return None
     record = judged.record
-    host = get_host(record["host"], record["supercell"])
     better, worse = (Configuration.from_key(host, key) for key in pair)
     return {
         **{name: record[name] for name in ("id", "host", "supercell", "set", "split", "values", "kinds", "writing")},
@@ -209,6 +211,7 @@ def write_feedback(
     """
     with claimed(output):
         manifest = json.loads((records / MANIFEST).read_text(encoding="utf-8"))
+        hosts = record_hosts(manifest)
         header = {
             "settings": manifest["settings"]
             | {"feedback": {**asdict(settings), "sets": list(settings.sets), **sources}},
@@ -221,12 +224,13 @@ def write_feedback(
         known = {(judged.record["set"], judged.record["id"]) for judged in done}
         left = [record for record in targets if (record["set"], record["id"]) not in known]
         with path.open("a", encoding="utf-8") as stream:
-            for chunk in judge_proposals(left, propose, training, held_back, settings):
+            for chunk in judge_proposals(left, propose, training, held_back, settings, hosts):
                 stream.writelines(json.dumps(asdict(judged)) + "\n" for judged in chunk)
                 stream.flush()
                 done += chunk
                 progress(len(chunk))
-        pairs = [record for judged in done if (record := pair_record(judged, task, settings)) is not None]
+        made = (pair_record(judged, task, settings, hosts[host_title(judged.record)]) for judged in done)
+        pairs = [record for record in made if record is not None]
         if not pairs:
             raise DefectgenError(
                 f"none of {len(done)} targets has a better and a worse proposal.", "Raise --n or --temperature."
@@ -239,7 +243,9 @@ def write_feedback(
             "settings": header["settings"],
             "data_sha256": checksum,
         }
-        about = {name: manifest[name] for name in ("max_defects", "covered_ev", "structures") if name in manifest} | {
+        about = {
+            name: manifest[name] for name in ("hosts", "max_defects", "covered_ev", "structures") if name in manifest
+        } | {
             "records_sha256": manifest["data_sha256"],
             "targets": len(done),
             "pairs": len(pairs),

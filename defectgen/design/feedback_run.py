@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from defectgen.core import get_host
+from defectgen.core.stored_hosts import host_title, record_hosts
 from defectgen.design.engine import Drawing, Limits, Models, load_engine, load_surrogate, task_of
 from defectgen.design.feedback import FeedbackSettings, choose_targets, write_feedback
 from defectgen.design.proposers import Proposer
@@ -73,12 +73,13 @@ def feedback_of_model(
         load_surrogate(judge)
         sources = {"model": file_hash(adapter / WEIGHTS), "surrogate": file_hash(judge / METADATA)}
         sizes = {name: [r["n_defects"] for r in training if r["set"] == name] for name in settings.sets}
-        homes = {record["set"]: (record["host"], record["supercell"]) for record in training}
+        hosts = record_hosts(manifest)
+        homes = {record["set"]: hosts[host_title(record)] for record in training}
 
         def propose(name: str) -> tuple[Proposer, Scorer]:
             limits = Limits(min(sizes[name]), max(sizes[name]))
             drawing = Drawing(temperature=settings.temperature)
-            loaded = load_engine(get_host(*homes[name]), replace(models, adapter=adapter), limits, drawing)
+            loaded = load_engine(homes[name], replace(models, adapter=adapter), limits, drawing)
             return replace(loaded.proposer, sampling=replace(loaded.proposer.sampling, batch_size=BATCH)), loaded.scorer
 
         with watch("judging", len(choose_targets(training, settings)), "targets") as advance:

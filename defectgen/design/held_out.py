@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 
-from defectgen.core import get_host
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import SETS
@@ -24,6 +23,7 @@ from defectgen.design.evaluate import (
 from defectgen.design.proposers import Ask, Proposer, RandomProposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import UsageError
+from defectgen.io.host_tables import host_of
 from defectgen.llm.adapter import AdapterCard, read_adapter
 from defectgen.models import SHIPPED_ADAPTER, shipped
 from defectgen.tasks.defect.defect_task import LEVEL_PAIR
@@ -134,7 +134,7 @@ def evaluate_set(
         watch: shows progress.
         warn: told what a reader has to know.
     """
-    host = get_host(frame["host"][0], frame["supercell"][0])
+    host = host_of(frame)
     asked = held_out_targets(frame, request.split, request.targets, request.seed)
     trained = frame.filter(pl.col("split") == "train")
     sizes = trained["n_defects"].to_list()

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from defectgen.core import Host, get_host, host_names
-from defectgen.core.hosts import host_aliases
+from defectgen.core import Host, get_host
+from defectgen.core.hosts import HOSTS, host_aliases
 from defectgen.core.names import defect_name
 from defectgen.core.space_group import HostSymmetry, host_symmetry
 from defectgen.errors import UsageError
@@ -56,9 +56,11 @@ def known_hosts(models: Sequence[Path] = (), supercell: tuple[int, int] | None =
     """
     trained = {folder.name: trained_on(folder) for folder in models}
     records = []
-    for name in host_names():
+    for name, host in HOSTS.items():
         most = {model: hosts[name] for model, hosts in trained.items() if name in hosts}
-        records.append(_record(get_host(name, supercell), host_aliases(name), most))
+        records.append(
+            _record(dataclasses.replace(host, supercell=supercell or host.supercell), host_aliases(name), most)
+        )
     return records
 
 

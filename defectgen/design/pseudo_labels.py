@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from defectgen.core import Configuration, Host, canonicalize, get_host
+from defectgen.core import Configuration, Host, canonicalize
 from defectgen.core.classes import DefectClass, class_from_label, element_sites
 from defectgen.core.properties import COLUMNS
 from defectgen.data.records import RecordSettings
 from defectgen.design.seeds import seed_for
 from defectgen.errors import UsageError
 from defectgen.io.files import file_hash
+from defectgen.io.host_tables import host_of, with_host
 from defectgen.score.protocol import Scorer
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.model import METADATA
@@ -55,10 +56,10 @@ def enlarge(frame: pl.DataFrame, count: int, scorer: Scorer, seed: int) -> pl.Da
     parts = [frame]
     for name in sorted(crowded["set"].unique()):
         rows = crowded.filter(pl.col("set") == name)
-        host = get_host(rows["host"][0], rows["supercell"][0])
+        host = host_of(rows)
         taken = set(frame.filter((pl.col("host") == host.name) & (pl.col("supercell") == host.size))["configuration"])
         drawn = _draw(host, rows["label"].to_list(), taken, count, seed_for(seed, "enlarge", name))
-        about = {"host": host.name, "set": name, "density": "high", "supercell": host.size, "split": "train"}
+        about = {"set": name, "density": "high", "split": "train"}
         added = pl.DataFrame(
             [
                 about
@@ -67,7 +68,7 @@ def enlarge(frame: pl.DataFrame, count: int, scorer: Scorer, seed: int) -> pl.Da
                 for k, c in enumerate(drawn)
             ]
         )
-        parts.append(pl.concat([added, _values(drawn, rows, scorer)], how="horizontal"))
+        parts.append(with_host(pl.concat([added, _values(drawn, rows, scorer)], how="horizontal"), host))
     return pl.concat(parts, how="diagonal_relaxed")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import read_object
 from defectgen.io.files import file_hash
 from defectgen.io.locks import LOCK, WORKPLACE, Held, Workplace, held, holding, remove_empty
 
@@ -94,9 +95,9 @@ def own_files(folder: Path, manifest: str = MANIFEST) -> dict[str, str]:
     The manifest's ``files`` map a path to its checksum, or to something with a ``sha256``.
     """
     try:
-        files = json.loads((folder / manifest).read_bytes())["files"]
+        files = read_object(folder / manifest)["files"]
         found = {str(name): entry if isinstance(entry, str) else str(entry["sha256"]) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return {name: digest for name, digest in found.items() if _is_inside(name)}
 

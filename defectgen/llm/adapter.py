@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from defectgen.core import Host
 from defectgen.core.properties import COLUMNS
+from defectgen.core.stored_hosts import read_hosts
 from defectgen.errors import DefectgenError
 from defectgen.io.folders import write_folder
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
@@ -40,6 +42,8 @@ class AdapterCard:
         data: manifest of the records, without file list; of bulk crystals with ``max_atoms``, ``elements`` and
             ``covered`` (range of each label) of the training part.
         training: configuration and figures of the run.
+        host_records: `Host.to_dict` of each host by name and size, e.g. ``MoS2 8x8``; empty in an adapter that
+            an earlier version wrote: the surrogate's host of the name stands for it then.
     """
 
     base_model: str
@@ -50,6 +54,7 @@ class AdapterCard:
     covered_ev: dict[str, dict[str, list[float]]]
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    host_records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"AdapterCard({self.encoding} on {self.base_model}, hosts: {', '.join(self.hosts) or 'none'})"
@@ -64,7 +69,17 @@ class AdapterCard:
                 known[column] = [min(old[0], low), max(old[1], high)]
         hosts = tuple(sorted({*self.hosts, *earlier.hosts}))
         most = {host: max(card.max_defects.get(host, 0) for card in (self, earlier)) for host in hosts}
-        return replace(self, hosts=hosts, max_defects=most, covered_ev=covered)
+        records = dict(sorted((earlier.host_records | self.host_records).items()))
+        return replace(self, hosts=hosts, max_defects=most, covered_ev=covered, host_records=records)
+
+    @property
+    def core_hosts(self) -> tuple[Host, ...]:
+        """The hosts of `host_records`.
+
+        Raises:
+            DefectgenError: one of them is damaged.
+        """
+        return tuple(read_hosts(self.host_records).values())
 
     def write(self, folder: Path) -> None:
         """Write the card for programs, and the model card for people."""
@@ -214,6 +229,7 @@ def make_card(base_model: str, manifest: dict[str, Any], training: dict[str, Any
         hosts=tuple(sorted(manifest.get("max_defects", {}))),
         max_defects=manifest.get("max_defects", {}),
         covered_ev=manifest.get("covered_ev", {}),
+        host_records=manifest.get("hosts", {}),
         data={key: manifest[key] for key in DATA_KEYS if key in manifest},
         training=training,
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration
 from defectgen.data.splits import split_rows
 from defectgen.io.crystal_cif import crystal_from_cif
+from defectgen.io.host_tables import host_of_row
 from defectgen.llm.adapter import AdapterCard
 from defectgen.metrics.perplexity import Ipt, increase_over_images
 from defectgen.metrics.translations import translations
@@ -44,7 +45,7 @@ def defect_images(
     shown = []
     for place in _places(rng, held.height, count):
         row = held.row(place, named=True)
-        configuration = Configuration.from_key(get_host(row["host"], row["supercell"]), row["configuration"])
+        configuration = Configuration.from_key(host_of_row(row), row["configuration"])
         prompt = task.prompt(configuration.host, {column: row[column] for column in LEVEL_PAIR})
         shown.append([(prompt, task.completion(configuration.random_image(rng))) for _ in range(n_images)])
     return shown

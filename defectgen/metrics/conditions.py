@@ -14,6 +14,9 @@ SYMMETRY_ANGSTROM = 0.2
 METASTABLE_EV = 0.1
 """Energy above the hull in eV/atom below which a crystal counts as metastable, as there."""
 
+STABLE_EV = 0.0
+"""Energy above the hull in eV/atom below which it counts as stable, as there."""
+
 CHECKED = ("formula", "spacegroup", "e_above_hull")
 """Conditions that can be checked; the last one only where energies above the hull are given."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from defectgen import __version__
 from defectgen.errors import UsageError
+from defectgen.io.documents import read_object
 from defectgen.metrics.crystal_metrics import measure
 from defectgen.metrics.definitions import published
 from defectgen.metrics.entries import Crystals, read_entries
@@ -134,7 +134,7 @@ def earlier_rows(paths: Sequence[Path], name: str) -> dict[str, Mapping[str, Any
     rows: dict[str, Mapping[str, Any]] = {}
     for path in paths:
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_object(path, {"name": str, "metrics": dict})
             earlier, metrics = str(data["name"]), {key: item["value"] for key, item in data["metrics"].items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} holds no metrics of `defectgen evaluate bulk`.", "Give its -o file.") from error

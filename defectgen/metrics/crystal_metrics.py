@@ -15,9 +15,9 @@ from defectgen.errors import DefectgenError
 from defectgen.metrics import crystal_matching, fingerprint_distances
 from defectgen.metrics.atom_distances import far_enough, radii_apart
 from defectgen.metrics.charge_balance import smact_valid
-from defectgen.metrics.conditions import CHECKED, METASTABLE_EV, meets, unreadable
+from defectgen.metrics.conditions import CHECKED, METASTABLE_EV, STABLE_EV, meets, unreadable
 from defectgen.metrics.entries import Crystals, Entry
-from defectgen.metrics.fingerprint_distances import NOVEL_COMPOSITION, NOVEL_STRUCTURE, Fingerprints
+from defectgen.metrics.fingerprint_distances import Fingerprints
 from defectgen.metrics.fingerprint_store import structure_fingerprints
 from defectgen.metrics.fingerprints import (
     COMPOSITION_SIZE,
@@ -30,6 +30,9 @@ from defectgen.watch import Watch
 
 Metric = dict[str, Any]
 """``value`` (None if there is none), ``n`` and ``of`` (numerator and denominator of a share), ``why`` if None."""
+
+Z_95 = 1.959964
+"""Standard deviations of a normal distribution that 95 % lie within."""
 
 NO_TRAINING = "needs --training"
 NO_REFERENCE = "needs --reference"
@@ -113,19 +116,20 @@ def measure(
     own = _fingerprints(with_prints, known, composition_problem)
     in_pool = {id(item) for item in pool}
     chosen = np.array([id(item) in in_pool for item in with_prints], dtype=bool)
-    picked = Fingerprints(own.structure[chosen], own.composition[chosen])
-    others = _reference_prints(reference, "reference", store, watch, composition_problem)
-    trained = others if training is reference else _reference_prints(
+    picked = own.only(chosen)
+    others = _compared_prints(reference, "reference", store, watch, composition_problem)
+    trained = others if training is reference else _compared_prints(
         training, "training", store, watch, composition_problem
     )  # fmt: skip
-    if reference is not None and others is not None:
-        counts |= {"reference": len(reference.entries), "reference_with_fingerprints": len(others)}
-    if training is not None and trained is not None:
-        counts |= {"training": len(training.entries), "training_with_fingerprints": len(trained)}
+    for name, crystals_of, prints_of in (("reference", reference, others), ("training", training, trained)):
+        if crystals_of is not None and prints_of is not None:
+            counts |= {name: len(crystals_of.entries), f"{name}_with_fingerprints": len(prints_of.fingerprints)}
     metrics |= _coverage(own, others, len(judged), reference, composition_problem)
+    valid = np.array([item.valid for item in with_prints], dtype=bool)
+    metrics |= _coverage_of_valid(own.only(valid), others, reference, smact_problem or composition_problem)
     metrics |= _distributions(judged, reference)
     metrics |= _diversity(picked, others, composition_problem)
-    metrics |= _novelty(picked, trained, composition_problem)
+    metrics |= _novelty(picked, trained, others, composition_problem)
     metrics |= _uniqueness([_crystal(item.entry) for item in pool], len(judged), training, watch)
     if crystals.crystals_per_s is not None:
         metrics["crystals_per_hour"] = {"value": crystals.crystals_per_s * 3600}
@@ -164,20 +168,29 @@ def _conditions(judged: Sequence[JudgedCrystal], stability_column: str) -> dict[
         verdicts = [meets(item.entry, condition) for item in judged]
         if any(verdict is not None for verdict in verdicts):
             metrics[f"hit_{condition}"] = share([verdict for verdict in verdicts if verdict is not None])
+            if stability_column and condition != "e_above_hull":
+                both = [
+                    v and _below(item, METASTABLE_EV) for item, v in zip(judged, verdicts, strict=True) if v is not None
+                ]
+                metrics[f"hit_{condition}_metastable"] = share(both)
     if stability_column:
-        metrics["metastable"] = share([_metastable(item) for item in judged])
+        metrics["metastable"] = share([_below(item, METASTABLE_EV) for item in judged])
+        metrics["stable"] = share([_below(item, STABLE_EV) for item in judged])
     return metrics
 
 
-def _metastable(item: JudgedCrystal) -> bool:
+def _below(item: JudgedCrystal, limit_ev: float) -> bool:
+    """Whether a crystal is valid with an energy above the hull below a limit in eV/atom."""
     energy = item.entry.e_above_hull_ev
-    return item.valid and energy is not None and energy < METASTABLE_EV
+    return item.valid and energy is not None and energy < limit_ev
 
 
 def _pool(items: Sequence[JudgedCrystal], stability_column: str) -> tuple[list[JudgedCrystal], str]:
     if not stability_column:
         return [item for item in items if item.valid], "valid crystals with fingerprints"
-    return [item for item in items if _metastable(item)], f"valid crystals below 0.1 eV/atom by {stability_column}"
+    return [
+        item for item in items if _below(item, METASTABLE_EV)
+    ], f"valid crystals below 0.1 eV/atom by {stability_column}"
 
 
 def _fingerprints(items: Sequence[JudgedCrystal], known: dict[int, Vector], composition_problem: str) -> Fingerprints:
@@ -191,9 +204,17 @@ def _compositions(crystals: Sequence[Crystal], problem: str) -> Vector:
     return scale_composition(np.array([composition_fingerprint(crystal) for crystal in crystals]))
 
 
-def _reference_prints(
+@dataclass(frozen=True)
+class _Compared:
+    """A set that crystals are compared with: its crystals that have fingerprints, and these."""
+
+    crystals: tuple[Crystal, ...]
+    fingerprints: Fingerprints
+
+
+def _compared_prints(
     crystals: Crystals | None, title: str, store: Path | None, watch: Watch, composition_problem: str
-) -> Fingerprints | None:
+) -> _Compared | None:
     if crystals is None:
         return None
     readable = [entry.crystal for entry in crystals.entries if entry.crystal is not None]
@@ -201,19 +222,43 @@ def _reference_prints(
         prints = structure_fingerprints(readable, store, advance)
     good = [(crystal, p) for crystal, p in zip(readable, prints, strict=True) if not isinstance(p, str)]
     structure = np.array([p for _, p in good]).reshape(-1, STRUCTURE_SIZE)
-    return Fingerprints(structure, _compositions([crystal for crystal, _ in good], composition_problem))
+    found = tuple(crystal for crystal, _ in good)
+    return _Compared(found, Fingerprints(structure, _compositions(found, composition_problem)))
 
 
 def _coverage(
-    own: Fingerprints, others: Fingerprints | None, n_all: int, reference: Crystals | None, problem: str
+    own: Fingerprints, others: _Compared | None, n_all: int, reference: Crystals | None, problem: str
 ) -> dict[str, Metric]:
     names = ("cov_recall", "cov_precision", "cov_recall_same", "cov_precision_same")
     if others is None or reference is None or problem:
         return {name: {"value": None, "why": problem or NO_REFERENCE} for name in names}
-    recall, precision = fingerprint_distances.nearest(others, own), fingerprint_distances.nearest(own, others)
+    there = others.fingerprints
+    recall, precision = fingerprint_distances.nearest(there, own), fingerprint_distances.nearest(own, there)
     hits = (recall.covered, precision.covered, recall.together, precision.together)
     totals = (len(reference.entries), n_all) * 2
-    return {name: _rate(int(hit.sum()), total) for name, hit, total in zip(names, hits, totals, strict=True)}
+    return {name: rate(int(hit.sum()), total) for name, hit, total in zip(names, hits, totals, strict=True)}
+
+
+def _coverage_of_valid(
+    own: Fingerprints, others: _Compared | None, reference: Crystals | None, problem: str
+) -> dict[str, Metric]:
+    """Coverage as Gruver et al. count it: invalid crystals have no fingerprint, on either side.
+
+    Their ``basic_eval.py`` makes fingerprints of valid crystals alone and divides by the number of these.
+
+    Args:
+        own: fingerprints of the valid crystals.
+        others: the reference.
+        reference: whether there is one.
+        problem: why validity or fingerprints cannot be had, or empty.
+    """
+    names = ("cov_recall_valid", "cov_precision_valid")
+    if others is None or reference is None or problem:
+        return {name: {"value": None, "why": problem or NO_REFERENCE} for name in names}
+    valid = np.array([far_enough(crystal) and smact_valid(crystal) for crystal in others.crystals], dtype=bool)
+    there = others.fingerprints.only(valid)
+    hits = fingerprint_distances.nearest(there, own).covered, fingerprint_distances.nearest(own, there).covered
+    return {name: rate(int(hit.sum()), len(hit)) for name, hit in zip(names, hits, strict=True)}
 
 
 def _distributions(judged: Sequence[JudgedCrystal], reference: Crystals | None) -> dict[str, Metric]:
@@ -236,29 +281,35 @@ def _densities(crystals: Sequence[Crystal]) -> Vector:
     return np.array([float(crystal.to_structure().density) for crystal in crystals])
 
 
-def _diversity(picked: Fingerprints, others: Fingerprints | None, problem: str) -> dict[str, Metric]:
+def _diversity(picked: Fingerprints, others: _Compared | None, problem: str) -> dict[str, Metric]:
     metrics: dict[str, Metric] = {}
     for name in ("structure", "composition"):
         why = problem if name == "composition" else ""
         value = None if why else fingerprint_distances.mean_distance(getattr(picked, name))
-        base = None if others is None or why else fingerprint_distances.mean_distance(getattr(others, name))
+        base = (
+            None if others is None or why else fingerprint_distances.mean_distance(getattr(others.fingerprints, name))
+        )
         metrics[f"diversity_{name}"] = _value(value, len(picked), why or "fewer than two crystals in the pool")
         ratio = value / base if value is not None and base else None
         metrics[f"diversity_{name}_relative"] = _value(ratio, len(picked), why or NO_REFERENCE)
     return metrics
 
 
-def _novelty(picked: Fingerprints, trained: Fingerprints | None, problem: str) -> dict[str, Metric]:
+def _novelty(
+    picked: Fingerprints, trained: _Compared | None, others: _Compared | None, problem: str
+) -> dict[str, Metric]:
     names = ("novel_structure", "novel_composition", "novel")
     if trained is None:
-        return {name: {"value": None, "why": NO_TRAINING} for name in names}
-    found = fingerprint_distances.nearest(picked, trained)
-    structure, composition = found.structure > NOVEL_STRUCTURE, found.composition > NOVEL_COMPOSITION
-    return {
-        "novel_structure": share(structure.tolist()),
-        "novel_composition": share(composition.tolist(), problem),
-        "novel": share((structure | composition).tolist(), problem),
-    }
+        return {f"{name}{end}": {"value": None, "why": NO_TRAINING} for name in names for end in ("", "_relative")}
+    found = fingerprint_distances.novel(picked, trained.fingerprints)
+    metrics = {name: share(found[name].tolist(), "" if name == "novel_structure" else problem) for name in names}
+    base = None if others is None else fingerprint_distances.novel(others.fingerprints, trained.fingerprints)
+    for name in names:
+        metric, usual = metrics[name], None if base is None or not len(base[name]) else float(base[name].mean())
+        value = metric["value"] / usual if metric["value"] is not None and usual else None
+        why = metric.get("why") or (NO_REFERENCE if usual is None else "no crystal of the reference is novel")
+        metrics[f"{name}_relative"] = _value(value, metric["of"], why)
+    return metrics
 
 
 def _uniqueness(pool: Sequence[Crystal], n_all: int, training: Crystals | None, watch: Watch) -> dict[str, Metric]:
@@ -273,16 +324,25 @@ def _uniqueness(pool: Sequence[Crystal], n_all: int, training: Crystals | None, 
     with watch("matching with training", len(pool), "crystals") as advance:
         new = [not same for same in crystal_matching.known(pool, others, advance)]
     both = sum(a and b for a, b in zip(first, new, strict=True))
-    return metrics | {"new": share(new), "new_unique": _rate(both, n_all)}
+    return metrics | {"new": share(new), "new_unique": rate(both, n_all)}
 
 
 def share(hits: Sequence[bool], problem: str = "") -> Metric:
     """A share with numerator and denominator, or why there is none."""
-    return {"value": None, "of": len(hits), "why": problem} if problem else _rate(sum(hits), len(hits))
+    return {"value": None, "of": len(hits), "why": problem} if problem else rate(sum(hits), len(hits))
 
 
-def _rate(n: int, of: int) -> Metric:
-    return {"value": n / of, "n": n, "of": of} if of else {"value": None, "n": 0, "of": 0, "why": "none of them"}
+def rate(n: int, of: int) -> Metric:
+    """A share, with its 95 % interval.
+
+    That of Wilson, J. Am. Stat. Assoc. 22, 209 (1927), doi 10.1080/01621459.1927.10502953.
+    """
+    if not of:
+        return {"value": None, "n": 0, "of": 0, "why": "none of them"}
+    value, z2 = n / of, Z_95**2
+    middle = (value + z2 / (2 * of)) / (1 + z2 / of)
+    width = Z_95 / (1 + z2 / of) * float(np.sqrt(value * (1 - value) / of + z2 / (4 * of**2)))
+    return {"value": value, "n": n, "of": of, "interval_95": [max(middle - width, 0.0), min(middle + width, 1.0)]}
 
 
 def _value(value: float | None, of: int, why: str) -> Metric:

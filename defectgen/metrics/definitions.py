@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any
+
+from defectgen.io.documents import read_object
 
 CDVAE = "CDVAE (Xie et al. 2022)"
 GRUVER = "Gruver et al. 2024"
@@ -34,7 +35,8 @@ DEFINITIONS = tuple(
         ("structural", "structural validity (0.5 A)",
          "no two atoms closer than 0.5 angstrom and a volume of at least 0.1 cubic angstrom, of all crystals", CDVAE),
         ("structural_half_radius", "structural validity (half radius)",
-         "no two atoms nearer than half the sum of their atomic radii, of all crystals", GRUVER),
+         "no two atoms nearer than half the sum of their atomic radii, of all crystals; stricter than what published "
+         "tables count", OWN),
         ("compositional", "compositional validity (SMACT)",
          "one oxidation state an element gives a neutral formula with cations below anions in electronegativity; "
          "elements and alloys of metals pass; of all crystals", CDVAE),
@@ -46,6 +48,11 @@ DEFINITIONS = tuple(
         ("cov_recall_same", "COV-R, one crystal for both", "as COV-R, with both fingerprints of one and the same "
          "crystal, as CDVAE's paper defines it but its code does not do it", CDVAE),
         ("cov_precision_same", "COV-P, one crystal for both", "the same the other way round", CDVAE),
+        ("cov_recall_valid", "COV-R, of valid crystals",
+         "as COV-R, where invalid crystals of either set have no fingerprint, of the valid reference crystals, as the "
+         "code of Gruver et al. counts", GRUVER),
+        ("cov_precision_valid", "COV-P, of valid crystals", "the same the other way round, of the valid crystals",
+         GRUVER),
         ("wasserstein_density", "Wasserstein distance, density",
          "between valid crystals and the reference, g/cm3", CDVAE, False),
         ("wasserstein_elements", "Wasserstein distance, elements",
@@ -63,6 +70,11 @@ DEFINITIONS = tuple(
         ("novel_composition", "novel composition (> 2)",
          "no composition fingerprint of the training set within 2, of the pool", GRUVER),
         ("novel", "novel structure or composition", "either, of the pool", GRUVER),
+        ("novel_structure_relative", "novel structure over reference's", "share by that of the reference, as in "
+         "appendix B.6", GRUVER, False),
+        ("novel_composition_relative", "novel composition over reference's", "share by that of the reference", GRUVER,
+         False),
+        ("novel_relative", "novel over reference's", "share by that of the reference", GRUVER, False),
         ("new", "not in training (matcher)",
          "the same as no training crystal by pymatgen's StructureMatcher, of the pool", OWN),
         ("unique", "unique (matcher)",
@@ -76,6 +88,9 @@ DEFINITIONS = tuple(
          "for one", GRUVER),
         ("metastable", "metastable (< 0.1 eV/atom)", "valid, with an energy above the hull below 0.1 eV/atom, of all "
          "crystals", GRUVER),
+        ("stable", "stable (< 0 eV/atom)", "valid, with an energy above the hull below 0, of all crystals", GRUVER),
+        ("hit_formula_metastable", "asked formula hit, metastable", "both, of crystals asked for a formula", GRUVER),
+        ("hit_spacegroup_metastable", "asked space group hit, metastable", "both, of crystals asked for one", GRUVER),
         ("crystals_per_hour", "crystals an hour", "rate that the generator noted", OWN, False),
     )
 )  # fmt: skip
@@ -91,7 +106,6 @@ BY_NAME = {item.name: item for item in DEFINITIONS}
 
 def published() -> Mapping[str, Any]:
     """The published rows: ``source``, and ``rows`` as name to values by metric (None where there is none)."""
-    path = resources.files("defectgen.metrics").joinpath("published.json")
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = read_object(Path(__file__).with_name("published.json"))
     rows = {row[0]: dict(zip(data["columns"][1:], row[1:], strict=True)) for row in data["rows"]}
     return {"source": data["source"], "rows": rows}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, crystal_from_cif
 from defectgen.io.crystal_files import TABLE_SUFFIXES, crystal_files, read_table
+from defectgen.io.documents import parse_json, read_object
 from defectgen.io.structures import CIF_SUFFIXES, decoded, read_structures
 
 STABILITY_COLUMNS = ("e_above_hull_ev_per_atom", "e_above_hull_ev", "e_above_hull")
@@ -179,7 +179,7 @@ def _conditions(value: object) -> dict[str, Any]:
     """Conditions as a table holds them: JSON text, a struct, or nothing; absent ones are dropped."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = parse_json(value, "conditions")
         except ValueError:
             return {}
     if not isinstance(value, Mapping):
@@ -190,7 +190,7 @@ def _conditions(value: object) -> dict[str, Any]:
 def _rate(file: Path) -> float | None:
     """Crystals a second that the manifest beside a table states."""
     try:
-        manifest = json.loads((file.parent / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_object(file.parent / "manifest.json")
     except (OSError, ValueError):
         return None
     for part in (manifest, *(value for value in manifest.values() if isinstance(value, Mapping))):

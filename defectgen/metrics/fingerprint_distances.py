@@ -33,6 +33,10 @@ class Fingerprints:
     def __len__(self) -> int:
         return len(self.structure)
 
+    def only(self, chosen: NDArray[np.bool_]) -> Fingerprints:
+        """Those of some crystals, shape (n,)."""
+        return Fingerprints(self.structure[chosen], self.composition[chosen])
+
 
 @dataclass(frozen=True)
 class Nearest:
@@ -66,6 +70,13 @@ def nearest(crystals: Fingerprints, others: Fingerprints) -> Nearest:
             structure[part], composition[part] = far.min(axis=1), strange.min(axis=1)
             together[part] = ((far <= COVERAGE_STRUCTURE) & (strange <= COVERAGE_COMPOSITION)).any(axis=1)
     return Nearest(structure, composition, together)
+
+
+def novel(crystals: Fingerprints, training: Fingerprints) -> dict[str, NDArray[np.bool_]]:
+    """By name of the metric which crystals are far from all of `training`, shape (n,) each."""
+    found = nearest(crystals, training)
+    structure, composition = found.structure > NOVEL_STRUCTURE, found.composition > NOVEL_COMPOSITION
+    return {"novel_structure": structure, "novel_composition": composition, "novel": structure | composition}
 
 
 def mean_distance(fingerprints: Vector) -> float | None:

@@ -11,11 +11,9 @@ written here on pymatgen's neighbours and order parameters, and on the table fil
 from __future__ import annotations
 
 import importlib.util
-import json
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from defectgen.core.crystal import ELEMENTS, Crystal
 from defectgen.errors import DefectgenError
+from defectgen.io.documents import read_object
 
 MOTIFS: dict[int, tuple[str, ...]] = {
     1: ("sgl_bd",),
@@ -154,8 +153,7 @@ def scale_composition(fingerprints: Vector) -> Vector:
     Means and deviations are those over 2,573 crystals of MP-20, so that distances mean the same whatever is
     evaluated (CDVAE has constants of its own for the same purpose).
     """
-    text = resources.files("defectgen.metrics").joinpath("magpie_scale.json").read_text(encoding="utf-8")
-    scale = json.loads(text)
+    scale = read_object(Path(__file__).with_name("magpie_scale.json"))
     scaled = (fingerprints - np.array(scale["mean"])) / np.array(scale["deviation"])
     return np.where(np.isnan(scaled), 0.0, scaled)
 

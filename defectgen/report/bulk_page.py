@@ -14,9 +14,11 @@ TABLE = (
     ("compositional", "comp"),
     ("cov_recall", "COV-R"),
     ("cov_precision", "COV-P"),
+    ("cov_recall_valid", "vCOV-R"),
+    ("cov_precision_valid", "vCOV-P"),
     ("wasserstein_density", "w(rho)"),
     ("wasserstein_elements", "w(Nel)"),
-    ("metastable", "metast."),
+    ("metastable", "metast"),
 )
 """Columns of the table of methods: metric and heading."""
 
@@ -61,7 +63,8 @@ def bulk_page(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
         "<h2>Beside other methods</h2>", _methods(result, others),
         f'<p class="soft">Published rows: {escape(result["published"]["source"])}. Their numbers of samples, '
         "reference set and samples judged differ from those here; their validities count all samples that can be "
-        "read, as the row of all draws does.</p>",
+        "read, as the row of all draws does. COV-R and COV-P count all crystals, as CDVAE does; vCOV-R and vCOV-P "
+        "valid ones alone, as Gruver et al. do: a published value stands in the column that it was counted for.</p>",
         "<h2>Metrics</h2>", _metrics(result["metrics"]),
         "<h2>Counts</h2>", _pairs(counts),
     ]  # fmt: skip
@@ -98,13 +101,14 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
             continue
         item = metrics[key]
         of = f"{item['n']} of {item['of']}" if "n" in item else str(item.get("of", ""))
+        between = " to ".join(f"{bound:.3f}" for bound in item.get("interval_95", ()))
         why = f" ({escape(str(item['why']))})" if item.get("why") else ""
         rows.append(
-            f"<tr><td>{escape(definition.title)}</td><td>{number(item['value'])}</td><td>{of}</td>"
+            f"<tr><td>{escape(definition.title)}</td><td>{number(item['value'])}</td><td>{between}</td><td>{of}</td>"
             f'<td class="text">{escape(definition.text)}{why}</td>'
             f'<td class="text">{escape(definition.source)}</td></tr>'
         )
-    head = "<tr><th>metric</th><th>value</th><th>n</th><th>meaning</th><th>source</th></tr>"
+    head = "<tr><th>metric</th><th>value</th><th>95 % interval</th><th>n</th><th>meaning</th><th>source</th></tr>"
     return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from defectgen import __version__
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration
 from defectgen.data.cards import Card
 from defectgen.data.levels import MAX_UNFITTED_EV
 from defectgen.data.summary import LABELS, ClassCount, Range, SetSummary, Summary
+from defectgen.io.host_tables import host_of_row
 from defectgen.report.data_plots import (
     HOST_COLOURS,
     JITTER_PERCENT,
@@ -220,7 +221,7 @@ def _example(frame: pl.DataFrame, item: SetSummary, sets: Sequence[SetSummary]) 
         off=(pl.col("band_gap_ev") - pl.col("band_gap_ev").median()).abs()
     )
     row = rows.sort("off", "id", nulls_last=True).row(0, named=True)
-    configuration = Configuration.from_key(get_host(item.host), row["configuration"])
+    configuration = Configuration.from_key(host_of_row(row), row["configuration"])
     n_defects = f"{row['n_defects']} defect{'' if row['n_defects'] == 1 else 's'} ({row['concentration']:.1%})"
     cell = item.supercell.replace("x", "\u00d7")
     return Example(

@@ -13,6 +13,7 @@ from defectgen import __version__
 from defectgen.core import Host
 from defectgen.core.selection import Decoration
 from defectgen.errors import UsageError
+from defectgen.io.documents import read_json
 from defectgen.io.files import write_text, write_whole
 from defectgen.io.folders import MANIFEST, contents
 from defectgen.io.writers import cif_text
@@ -90,7 +91,7 @@ class CifFolder:
         manifest = folder / MANIFEST
         if manifest.is_file():
             try:
-                found = json.loads(manifest.read_text(encoding="utf-8"))
+                found = read_json(manifest)
             except ValueError:
                 found = {}
             if not isinstance(found, dict) or {key: found.get(key) for key in self._about} != self._about:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 import defectgen
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import UsageError
+from defectgen.io.documents import read_object
 from defectgen.io.folders import MANIFEST, claimed, contents, listing, write_folder
 from defectgen.io.writers import OutputStructure, comment, format_names, write_structures, writer_of
 from defectgen.report.design_page import render_report
@@ -58,9 +59,9 @@ def claimed_run(folder: Path, overwrite: bool = False) -> Iterator[None]:
 
 def _holds_run(folder: Path) -> bool:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_object(folder / MANIFEST)
         return bool(manifest["tool"] == TOOL) and isinstance(manifest["files"], dict)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError):
         return False
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from defectgen.errors import DefectgenError
+from defectgen.io.documents import DocumentError, read_object, shown
 
 
 def read_metadata(path: Path, version: int, models: str, advice: str) -> dict[str, Any]:
@@ -22,14 +22,14 @@ def read_metadata(path: Path, version: int, models: str, advice: str) -> dict[st
         DefectgenError: no file, a damaged one, or another format.
     """
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata = read_object(path)
     except OSError as error:
         raise DefectgenError(
             f"{path.parent} holds no trained {models} ({path.name} cannot be read).", advice
         ) from error
-    except ValueError as error:
-        raise DefectgenError(f"{path} is damaged ({error}).") from error
-    found = metadata.get("format") if isinstance(metadata, dict) else None
+    except DocumentError as error:
+        raise DefectgenError(f"{path} is damaged ({error.reason}).", advice) from error
+    found = metadata.get("format")
     if found != version:
-        raise DefectgenError(f"{path.parent} holds {models} of format {found}, expected {version}.", "Train again.")
-    return dict(metadata)
+        raise DefectgenError(f"{path.parent} holds {models} of format {shown(found)}, expected {version}.", advice)
+    return metadata

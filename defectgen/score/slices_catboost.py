@@ -22,9 +22,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration, Host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import claimed, contents, write_folder
+from defectgen.io.host_tables import host_of
 from defectgen.one_line import OneLine
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
 from defectgen.score.metadata import read_metadata
@@ -35,7 +36,7 @@ from defectgen.slices import encode_configuration, parse_slices
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA = "slices_catboost.json"
 
 FOLDER_VARIABLE = "DEFECTGEN_SLICES_CATBOOST"
@@ -75,8 +76,7 @@ class SlicesPart(OneLine):
 
     Attributes:
         set_name: of the training rows.
-        host: name of the host.
-        supercell: e.g. ``8x8``.
+        host: the pristine supercell.
         defects_range: least and largest number of defects in the training rows.
         words: the columns that the trees see.
         models: trees by property.
@@ -84,8 +84,7 @@ class SlicesPart(OneLine):
     """
 
     set_name: str
-    host: str
-    supercell: str
+    host: Host
     defects_range: tuple[int, int]
     words: tuple[str, ...]
     models: Mapping[str, CatBoostRegressor]
@@ -102,8 +101,7 @@ class SlicesPart(OneLine):
     def to_dict(self) -> dict[str, Any]:
         return {
             "set": self.set_name,
-            "host": self.host,
-            "supercell": self.supercell,
+            "host": self.host.to_dict(),
             "defects_range": self.defects_range,
             "words": self.words,
             "properties": list(self.models),
@@ -145,10 +143,10 @@ class SlicesCatBoost(OneLine):
             UsageError: a host or supercell that it was not trained for.
         """
         host = configuration.host
-        parts = [part for part in self.parts if (part.host, part.supercell) == (host.name, host.size)]
+        parts = [part for part in self.parts if host.is_like(part.host)]
         if not parts:
-            known = ", ".join(sorted({f"{part.host} {part.supercell}" for part in self.parts}))
-            raise UsageError(f"slices-catboost does not know {host.name} {host.size}.", f"It was trained for {known}.")
+            known = ", ".join(sorted({part.host.title for part in self.parts}))
+            raise UsageError(f"slices-catboost does not know {host.title}.", f"It was trained for {known}.")
         return min(parts, key=lambda part: _distance(configuration.n_defects, part.defects_range))
 
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
@@ -251,8 +249,7 @@ def train(
 def _train_part(
     frame: pl.DataFrame, seed: int, threads: int, trees: TreeSettings, advance: Callable[[int], None]
 ) -> SlicesPart:
-    set_name, host_name, supercell = frame.select("set", "host", "supercell").row(0)
-    host = get_host(host_name, supercell)
+    set_name, host = frame["set"][0], host_of(frame)
     split = {name: frame.filter(split=name) for name in ("train", "validation")}
     for name, rows in split.items():
         if rows.is_empty():
@@ -279,7 +276,7 @@ def _train_part(
         advance(1)
     sizes = split["train"]["n_defects"].to_numpy()
     defects_range = int(sizes.min()), int(sizes.max())
-    return SlicesPart(set_name, host_name, supercell, defects_range, vocabulary, models, half_widths)
+    return SlicesPart(set_name, host, defects_range, vocabulary, models, half_widths)
 
 
 def _read_part(values: Mapping[str, Any], folder: Path) -> SlicesPart:
@@ -288,8 +285,7 @@ def _read_part(values: Mapping[str, Any], folder: Path) -> SlicesPart:
     least, most = values["defects_range"]
     bare = SlicesPart(
         set_name=str(values["set"]),
-        host=str(values["host"]),
-        supercell=str(values["supercell"]),
+        host=Host.from_dict(values["host"]),
         defects_range=(int(least), int(most)),
         words=tuple(values["words"]),
         models={},

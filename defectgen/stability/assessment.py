@@ -18,6 +18,7 @@ import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import RELAXATIONS, RELAXED, SAMPLES, NamedCrystal, file_label
+from defectgen.io.documents import JSON_BYTES, parse_json, read_text
 from defectgen.io.structures import parse_cif
 from defectgen.score.potentials.potential import Potential
 from defectgen.score.potentials.relaxation import CONVERGED, CRYSTAL, NOT_CONVERGED, relax
@@ -143,10 +144,10 @@ def read_rows(path: Path, settings: RelaxationSettings) -> dict[str, dict[str, A
     """
     if not path.is_file() or not path.stat().st_size:
         return {}
-    content = path.read_text(encoding="utf-8")
-    whole = content[: content.rfind("\n") + 1]
     try:
-        lines = [json.loads(line) for line in whole.splitlines()]
+        content = read_text(path, JSON_BYTES)
+        whole = content[: content.rfind("\n") + 1]
+        lines = [parse_json(line, str(path)) for line in whole.splitlines()]
         before = lines[0]["settings"] if lines else asdict(settings)
         rows = {row["digest"]: row for row in lines[1:]}
     except (ValueError, KeyError, TypeError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import functools
 import gzip
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import JSON_BYTES, parse_json
 from defectgen.io.files import write_whole
 from defectgen.one_line import OneLine
 from defectgen.stability.thermo import competing_energies
@@ -193,7 +193,7 @@ def _read_entries(path: Path) -> Hull:
     try:
         opened = gzip.open if path.suffix.lower() == ".gz" else open
         with opened(path, "rt", encoding="utf-8") as file:
-            content = json.load(file)
+            content = parse_json(file.read(JSON_BYTES + 1), str(path), finite=False)  # other people's data may be NaN
         entries = [_entry(item) for item in content]
         if not entries:
             raise ValueError("the list is empty")

@@ -102,7 +102,7 @@ def test_a_model_covers_what_its_folder_says(tmp_path: Path) -> None:
     folder.mkdir()
     shutil.copy(shipped(SHIPPED_SURROGATE) / "surrogate.json", folder)
     metadata = json.loads((folder / "surrogate.json").read_text())
-    metadata["parts"] = [part for part in metadata["parts"] if part["host"] == "MoS2"]
+    metadata["parts"] = [part for part in metadata["parts"] if part["host"]["name"] == "MoS2"]
     (folder / "surrogate.json").write_text(json.dumps(metadata))
     assert trained_on(folder) == {"MoS2": 24}
     assert {record.name: record.max_defects for record in known_hosts([folder])} == {

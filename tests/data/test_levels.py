@@ -113,6 +113,50 @@ def test_a_scale_survives_json() -> None:
         LevelScale.from_dict({"set_name": "MoS2"})
 
 
+ONE_SIZE = ["3v_S", "2v_S+Se_S", "v_S+2Se_S", "3Se_S", "v_S+W_Mo+Se_S", "2v_S+W_Mo"] * 4
+
+
+def test_cells_of_one_size_get_no_intercept_as_they_cannot_tell_it_from_their_defects() -> None:
+    frame = rows(ONE_SIZE, "InSe_spin_500").with_columns(pl.col("core_level_raw_ev") + 1.4)  # the pristine vacuum
+    scale = fit_level_scale(frame)
+    assert scale.intercept_ev == 0
+    assert scale.coefficients == pytest.approx({k: SHIFTS_EV[k] for k in ("v_S", "Se_S", "W_Mo")})
+    assert len(scale.covariance_ev2) == 3
+
+
+def test_another_vacuum_is_not_taken_for_a_shift_of_defects() -> None:
+    with pytest.raises(DefectgenError, match="3 independent terms of 4"):
+        fit_level_scale(rows(ONE_SIZE, "MoS2_500"))
+
+
+def test_kinds_that_always_come_together_share_no_coefficients() -> None:
+    scale = fit_level_scale(rows(["v_S+Se_S", "v_S+Se_S+v_Mo", "2v_S+2Se_S", "v_Mo"] * 6))
+    assert scale.unfitted == ("v_S",)
+    assert scale.coefficients["Se_S"] == pytest.approx(SHIFTS_EV["v_S"] + SHIFTS_EV["Se_S"])
+
+
+def test_the_error_of_the_fit_grows_away_from_its_rows() -> None:
+    scale = fit_level_scale(rows(LABELS * 4, noise_ev=0.02))
+    error = scale.fit_error(["v_S"], np.array([[1.0], [2.0], [3.0], [9.0], [18.0]]))
+    assert scale.most_defects == 3
+    assert error[0] == pytest.approx(scale.scatter_ev, rel=0.05)
+    assert error[1] < error[2]
+    assert error[3] > 2.9 * scale.scatter_ev, "beyond the rows of the fit"
+    assert error[4] > 1.2 * error[3]
+
+
+def test_the_zero_is_certain_where_cells_have_their_own_core_level() -> None:
+    frame = rows(LABELS)
+    deep = pl.col("label").str.contains("W_Mo")
+    scale = fit_level_scale(
+        frame.with_columns(core_level_raw_ev=pl.when(deep).then(-110.0).otherwise("core_level_raw_ev"))
+    )
+    assert scale.own_share == 1
+    widths = scale.half_widths(["v_S", "W_Mo"], np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]))
+    assert widths[0] == 0
+    assert widths[1:] == pytest.approx([0.9 * 0.035, 0.9 * 0.07], rel=1e-6)
+
+
 def test_too_few_rows_or_several_sets_are_refused() -> None:
     with pytest.raises(DefectgenError, match="expected more than"):
         fit_level_scale(rows(["v_S"]).with_columns(core_level_raw_ev=pl.lit(-90.0)))
@@ -154,6 +198,23 @@ class TestRealData:
         shift = np.array([scale.shift(Configuration.from_key(host, key)) for key in other["configuration"]])
         error = other["level_shift_ev"].to_numpy() - shift
         assert np.sqrt(np.mean(error**2)) < scatter_ev
+
+    @pytest.mark.parametrize("name", ["MoS2_500", "WSe2_500"])
+    def test_the_error_covers_cells_with_more_defects_than_the_fit_has_seen(
+        self, twodmd: pl.DataFrame, name: str
+    ) -> None:
+        rows_of_set = twodmd.filter(set=name)
+        own = rows_of_set.filter(is_host_orbital(rows_of_set))
+        scale, beyond = fit_level_scale(own.filter(pl.col("n_defects") <= 9)), own.filter(pl.col("n_defects") >= 14)
+        kinds, counts = kind_counts(beyond["label"].to_list())
+        shift = scale.intercept_ev + counts @ np.array([scale.coefficients.get(kind, 0.0) for kind in kinds])
+        found = np.sqrt(np.mean((beyond["level_shift_ev"].to_numpy() - shift) ** 2))
+        assert found < np.sqrt(np.mean(scale.fit_error(kinds, counts) ** 2)) < 3 * found
+
+    def test_indium_selenide_has_no_arbitrary_slope(self, twodmd: pl.DataFrame) -> None:
+        scale = fit_level_scale(twodmd.filter(set="InSe_spin_500"))
+        assert scale.intercept_ev == 0
+        assert len(scale.covariance_ev2) == len(scale.coefficients) == 2
 
     def test_both_alignments_agree_on_mixed_wse2(self, twodmd: pl.DataFrame) -> None:
         """Substitutions leave the band edge where it is, whichever way a row was aligned."""

@@ -2,17 +2,25 @@
 
 import importlib.util
 import json
+import os
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from defectgen.core.crystal import Crystal
+from defectgen.data.mp20 import crystal_of, read_crystals
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.metrics.atom_distances import far_enough
+from defectgen.metrics.charge_balance import smact_valid
 from defectgen.metrics.conditions import meets, spacegroup
 from defectgen.metrics.crystal_matching import groups, known
-from defectgen.metrics.crystal_metrics import measure
+from defectgen.metrics.crystal_metrics import measure, rate
 from defectgen.metrics.definitions import DEFINITIONS, published
 from defectgen.metrics.entries import Crystals, Entry, read_entries
+from defectgen.metrics.fingerprint_store import structure_fingerprints
+from defectgen.metrics.fingerprints import composition_fingerprint, scale_composition
 from defectgen.report.bulk_page import method_rows
 
 has_extra = importlib.util.find_spec("smact") is not None and importlib.util.find_spec("matminer") is not None
@@ -73,6 +81,29 @@ def test_unreadable_and_crowded_crystals_stay_in_the_denominators():
         assert metrics["compositional"] == {"value": None, "of": 4, "why": "needs the extra bulk"}
 
 
+def iron():
+    return Crystal((2.87,) * 3, (90.0,) * 3, ("Fe", "Fe"), ((0.0, 0.0, 0.0), (0.5, 0.5, 0.5)))
+
+
+def counted(metric):
+    """Numerator and denominator of a share."""
+    assert metric["value"] == pytest.approx(metric["n"] / metric["of"])
+    low, high = metric["interval_95"]
+    assert 0 <= low <= metric["value"] <= high <= 1
+    return metric["n"], metric["of"]
+
+
+def test_intervals_of_shares_are_those_of_wilson():
+    """Table 1 of Newcombe, Stat. Med. 17, 857 (1998), doi 10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E."""  # noqa: E501
+    for n, of, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        assert rate(n, of)["interval_95"] == pytest.approx([low, high], abs=5e-5)
+
+
 def coincident():
     return Crystal((4.0,) * 3, (90.0,) * 3, ("Na", "Cl"), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)))
 
@@ -87,11 +118,11 @@ def test_atoms_on_one_place_fail_in_structure_alone(tmp_path):
     found = read_entries([write_samples(tmp_path / "run", rows)])
     crystals = Crystals((Entry("x", coincident()), Entry("y", salt())))
     metrics = measure(found, crystals, crystals, store=None, watch=Silent).metrics
-    assert metrics["raw_parsed"] == {"value": 1.0, "n": 3, "of": 3}
-    assert metrics["raw_structural"] == {"value": 1 / 3, "n": 1, "of": 3}
+    assert counted(metrics["raw_parsed"]) == (3, 3)
+    assert counted(metrics["raw_structural"]) == (1, 3)
     assert metrics["structural_half_radius"]["n"] == 1
     if has_extra:
-        assert metrics["raw_compositional"] == {"value": 1.0, "n": 3, "of": 3}
+        assert counted(metrics["raw_compositional"]) == (3, 3)
         assert metrics["compositional"]["value"] == 1.0
 
 
@@ -107,12 +138,11 @@ def test_a_set_against_itself_and_against_another():
     same = run([Entry("x", crystal) for crystal in crystals], reference=crystals, training=crystals).metrics
     assert same["novel_structure"]["value"] == same["new"]["value"] == same["new_unique"]["value"] == 0.0
     assert same["wasserstein_density"]["value"] == same["wasserstein_elements"]["value"] == 0.0
-    assert same["unique"] == {"value": 2 / 3, "n": 2, "of": 3}
+    assert counted(same["unique"]) == (2, 3)
     assert same["diversity_structure_relative"]["value"] == pytest.approx(1.0)
-    iron = Crystal((2.87,) * 3, (90.0,) * 3, ("Fe", "Fe"), ((0.0, 0.0, 0.0), (0.5, 0.5, 0.5)))
-    other = run([Entry("x", crystal) for crystal in crystals], reference=[iron], training=[iron]).metrics
+    other = run([Entry("x", crystal) for crystal in crystals], reference=[iron()], training=[iron()]).metrics
     assert other["novel_structure"]["value"] == other["new"]["value"] == 1.0
-    assert other["new_unique"] == {"value": 2 / 3, "n": 2, "of": 3}
+    assert counted(other["new_unique"]) == (2, 3)
     assert other["wasserstein_elements"]["value"] == 1.0
     if has_extra:
         assert same["cov_recall"]["value"] == same["cov_precision"]["value"] == 1.0
@@ -120,9 +150,55 @@ def test_a_set_against_itself_and_against_another():
         assert other["cov_recall"]["value"] == other["cov_precision"]["value"] == 0.0
 
 
+def real_crystals(n):
+    """Random crystals of the real MP-20 data."""
+    folder = os.environ.get("DEFECTGEN_MP20")
+    if not folder:
+        pytest.skip("DEFECTGEN_MP20 is not set: tests on the real MP-20 data left out")
+    frame = read_crystals(Path(folder)).frame
+    return [crystal_of(row) for row in frame.sample(n, seed=2).iter_rows(named=True)]
+
+
+@pytest.mark.skipif(not has_extra, reason="the extra bulk is not installed")
+def test_coverage_of_valid_crystals_is_that_of_the_published_code():
+    """Written out for real crystals and broken ones: no fingerprint where invalid, shares of what has one."""
+    from scipy.spatial.distance import cdist
+
+    crystals = real_crystals(24)
+    own, others = crystals[:16], crystals[16:]
+    own[3], own[7] = crowded(), Crystal((4.0,) * 3, (90.0,) * 3, ("Na", "Ne"), ((0.0,) * 3, (0.5,) * 3))
+    metrics = run([Entry(str(i), crystal) for i, crystal in enumerate(own)], reference=others).metrics
+
+    def prints(some):
+        valid = [c for c in some if far_enough(c) and smact_valid(c)]
+        structure = [p for p in structure_fingerprints(valid, None, lambda _: None) if not isinstance(p, str)]
+        assert len(structure) == len(valid)
+        return np.array(structure), scale_composition(np.array([composition_fingerprint(c) for c in valid]))
+
+    (a, b), (c, d) = prints(own), prints(others)
+    assert 8 <= len(a) <= 14
+    structure, composition = cdist(a, c), cdist(b, d)
+    for name, axis, of in (("cov_recall_valid", 0, len(c)), ("cov_precision_valid", 1, len(a))):
+        hits = (structure.min(axis=axis) <= 0.4) & (composition.min(axis=axis) <= 10.0)
+        assert counted(metrics[name]) == (int(hits.sum()), of)
+    assert counted(metrics["cov_precision"])[1] == len(own), "CDVAE divides by all crystals"
+
+
+def test_novelty_is_also_divided_by_that_of_the_reference():
+    kept, others = [salt(), salt(4.2, "Mg", "O")], [salt(4.2, "Mg", "O"), iron()]
+    metrics = run([Entry("x", crystal) for crystal in kept], reference=others, training=[salt()]).metrics
+    assert metrics["novel_structure"]["value"] == 0.0
+    assert metrics["novel_structure_relative"]["value"] == 0.0, "half of the reference is novel in structure"
+    if has_extra:
+        assert metrics["novel"]["value"] == 0.5
+        assert metrics["novel_relative"]["value"] == pytest.approx(0.5)
+    same = run([Entry("x", salt())], reference=[salt()], training=[salt()]).metrics
+    assert same["novel_structure_relative"] == {"value": None, "of": 1, "why": "no crystal of the reference is novel"}
+
+
 def test_nothing_valid_gives_no_figures_but_no_error():
     metrics = run([Entry("b", crowded()), Entry("c", None, "no CIF")], reference=[salt()], training=[salt()]).metrics
-    assert metrics["structural"] == {"value": 0.0, "n": 0, "of": 2}
+    assert counted(metrics["structural"]) == (0, 2)
     assert metrics["novel_structure"]["value"] is None
     assert metrics["wasserstein_density"]["value"] is None
     assert metrics["new_unique"]["value"] == 0.0
@@ -132,7 +208,7 @@ def test_the_pool_is_metastable_where_energies_are_given():
     entries = [Entry("a", salt(), e_above_hull_ev=0.05), Entry("b", salt(4.2, "Mg", "O"), e_above_hull_ev=0.1)]
     crowded_low = Entry("d", crowded(), e_above_hull_ev=-1.0)  # low in energy, and no crystal
     report = run([*entries, Entry("c", salt()), crowded_low], stability_column="e_above_hull_ev")
-    assert report.metrics["metastable"] == {"value": 1 / 4, "n": 1, "of": 4}
+    assert counted(report.metrics["metastable"]) == (1, 4)
     assert report.counts["pool"] == 1
 
 
@@ -142,7 +218,7 @@ def test_a_composition_that_cannot_be_neutral_is_not_metastable():
     entries = [Entry("a", salt(), e_above_hull_ev=0.0), Entry("b", unbalanced, e_above_hull_ev=0.0)]
     report = run(entries, stability_column="e_above_hull_ev")
     assert report.metrics["structural"]["n"] == 2
-    assert report.metrics["metastable"] == {"value": 0.5, "n": 1, "of": 2}
+    assert counted(report.metrics["metastable"]) == (1, 2)
 
 
 def test_conditions():
@@ -167,7 +243,7 @@ def test_conditions_of_another_form_count_as_not_asked():
         assert meets(Entry("x", salt(), conditions={name: value}), name) is None, (name, value)
     entries = [Entry("a", salt(), conditions=strange), Entry("b", salt(), conditions={"spacegroup": 225})]
     report = run(entries, stability_column="e_above_hull")
-    assert report.metrics["hit_spacegroup"] == {"value": 1.0, "n": 1, "of": 1}
+    assert counted(report.metrics["hit_spacegroup"]) == (1, 1)
     assert "hit_formula" not in report.metrics
     for name in strange:
         assert f"1 asked values of {name} cannot be read and count as not asked" in report.notes
@@ -202,7 +278,7 @@ def test_a_generated_folder_is_read_by_its_table(tmp_path):
     assert found.entries[3].conditions == {}
     metrics = measure(found, None, None, store=None, watch=Silent).metrics
     assert (metrics["raw_parsed"]["n"], metrics["raw_parsed"]["of"]) == (3, 4)
-    assert metrics["hit_formula"] == {"value": 1.0, "n": 1, "of": 1}
+    assert counted(metrics["hit_formula"]) == (1, 1)
     assert metrics["crystals_per_hour"]["value"] == 7200
 
 
@@ -250,11 +326,13 @@ def test_published_rows_are_those_of_table_1():
     rows = published()["rows"]
     assert len(rows) == 9
     assert rows["LLaMA-2 70B, T 0.7"] == {
-        "structural": 0.996, "compositional": 0.954, "cov_recall": 0.858, "cov_precision": 0.989,
+        "structural": 0.996, "compositional": 0.954, "cov_recall": None, "cov_precision": None,
+        "cov_recall_valid": 0.858, "cov_precision_valid": 0.989,
         "wasserstein_density": 0.81, "wasserstein_elements": 0.44, "metastable": 0.498, "stable_dft": 0.106,
         "crystals_per_hour": 8774,
     }  # fmt: skip
     assert rows["LM-CH"]["metastable"] is None
+    assert (rows["CDVAE"]["cov_recall"], rows["CDVAE"]["cov_recall_valid"]) == (0.991, None)
 
 
 def test_every_metric_is_defined_and_titles_fit():
@@ -330,7 +408,7 @@ def test_the_command_takes_energies_above_the_hull(tmp_path, monkeypatch, capsys
     words = ["evaluate", "bulk", str(tmp_path / "mine.csv"), "--stability", str(table), "--json"]
     assert main(words) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["metrics"]["metastable"] == {"value": 0.5, "n": 1, "of": 2}
+    assert counted(result["metrics"]["metastable"]) == (1, 2)
     assert main([*words, "--limit", "1"]) == 0, "rows are joined before a sample is taken"
     assert json.loads(capsys.readouterr().out)["metrics"]["metastable"]["of"] == 1
 
@@ -356,7 +434,8 @@ def test_command(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main([*words, "--name", "again", "--compare", str(tmp_path / "m.json"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["metrics"]["structural"] == {"value": 1 / 3, "n": 1, "of": 3}
+    structural = result["metrics"]["structural"]
+    assert (structural["value"], structural["n"], structural["of"]) == (1 / 3, 1, 3)
     assert main([*words, "--compare", str(tmp_path / "mine.csv")]) == 2
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from defectgen.core import Configuration, Host, get_host
+from defectgen.core import Configuration, Host
+from defectgen.core.stored_hosts import host_title, record_hosts
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.decode.generator import Request, Sampling
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
@@ -70,7 +71,7 @@ class DesignMetric:
         Raises:
             UsageError: records of another task, fewer such records than targets, or a host that the scorer
                 does not know.
-            DefectgenError: a surrogate that cannot be loaded.
+            DefectgenError: a surrogate that cannot be loaded, or records that do not say their hosts.
         """
         encoding = manifest["settings"].get("encoding")
         if encoding not in ENCODINGS or not all("configuration" in record for record in validation):
@@ -84,7 +85,8 @@ class DesignMetric:
         rng = np.random.default_rng(seed)
         chosen = [both[k] for k in sorted(rng.choice(len(both), settings.targets, replace=False))]
         task = DefectTask(encoding, cartesian=bool(manifest["settings"].get("cartesian", False)))
-        hosts = tuple(_host(record) for record in chosen)
+        known = record_hosts(manifest)
+        hosts = tuple(known[host_title(record)] for record in chosen)
         levels = tuple(levels_of(record) for record in chosen)
         requests = tuple(
             Request(
@@ -99,7 +101,8 @@ class DesignMetric:
         if scorer is None and settings.scorer == "surrogate":
             scorer = _load_surrogate(settings.surrogate)
         if scorer is not None:  # what it does not know is said before training, not at the first evaluation
-            scorer.score([Configuration.from_key(_host(record), record["configuration"]) for record in chosen])
+            shown = zip(hosts, chosen, strict=True)
+            scorer.score([Configuration.from_key(host, record["configuration"]) for host, record in shown])
         return cls(hosts, levels, requests, task, labels, scorer)
 
     def measure(self, model: Any, tokenizer: Any) -> dict[str, float]:
@@ -173,10 +176,6 @@ def value_levels(
 def distance_ev(found: tuple[float, float], wanted: tuple[float, float]) -> float:
     """|dHOMO| + |dLUMO| in eV."""
     return float(np.abs(np.subtract(found, wanted)).sum())
-
-
-def _host(record: Mapping[str, Any]) -> Host:
-    return get_host(record["host"], record["supercell"])
 
 
 def _load_surrogate(folder: str | None) -> Scorer:

@@ -8,12 +8,15 @@ from pydantic import Field
 
 from defectgen.config import StageConfig
 
+MOST = 100_000_000
+"""Largest count that a run can mean."""
+
 
 class LoraSettings(StageConfig):
     """Low-rank adaptation (Hu et al., ICLR 2022, doi 10.48550/arXiv.2106.09685)."""
 
-    rank: int = Field(default=32, ge=1, description="rank of the update of each weight matrix")
-    alpha: int = Field(default=64, gt=0, description="scale: updates are multiplied by alpha / rank")
+    rank: int = Field(default=32, ge=1, le=4096, description="rank of the update of each weight matrix")
+    alpha: int = Field(default=64, gt=0, le=1_000_000, description="scale: updates are multiplied by alpha / rank")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before the first factor")
     targets: str | list[str] = Field(default="all-linear", description="weight matrices that get an update")
 
@@ -21,8 +24,10 @@ class LoraSettings(StageConfig):
 class DesignMetricSettings(StageConfig):
     """The design metric, measured at every evaluation: how far proposals miss the levels asked for."""
 
-    targets: int = Field(default=0, ge=0, description="validation records whose levels are asked for; 0: not measured")
-    samples: int = Field(default=4, ge=1, description="completions for each of them")
+    targets: int = Field(
+        default=0, ge=0, le=MOST, description="validation records whose levels are asked for; 0: not measured"
+    )
+    samples: int = Field(default=4, ge=1, le=MOST, description="completions for each of them")
     scorer: Literal["labels", "surrogate"] = Field(
         default="labels", description="what values a proposal whose label the records do not hold: nothing, or"
     )
@@ -44,27 +49,36 @@ class FinetuneConfig(StageConfig):
     initial_adapter: str | None = Field(default=None, description="folder of a trained adapter to go on from")
     learning_rate: float = Field(default=1e-4, gt=0, description="peak; falls to 0 along a cosine")
     warmup_share: float = Field(default=0.03, ge=0, lt=1, description="share of steps with rising learning rate")
-    epochs: float = Field(default=1.0, gt=0, description="passes over the training records")
-    max_steps: int | None = Field(default=None, ge=1, description="stop after this many steps instead")
-    batch_size: int = Field(default=24, ge=1, description="records in one forward pass")
+    epochs: float = Field(default=1.0, gt=0, le=1_000_000, description="passes over the training records")
+    max_steps: int | None = Field(default=None, ge=1, le=MOST, description="stop after this many steps instead")
+    batch_size: int = Field(default=24, ge=1, le=MOST, description="records in one forward pass")
     accumulation: int = Field(
-        default=1, ge=1, description="forward passes in one optimizer step, shared out among the processes"
+        default=1, ge=1, le=MOST, description="forward passes in one optimizer step, shared out among the processes"
     )
-    max_length: int = Field(default=256, ge=8, description="longest record in tokens; a longer one is an error")
+    max_length: int = Field(
+        default=256, ge=8, le=MOST, description="longest record in tokens; a longer one is an error"
+    )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         default="auto", description="arithmetic; auto takes bfloat16 where the processor has it"
     )
     gradient_checkpointing: bool = Field(default=False, description="trade time for memory")
     quantization: Literal["none", "4bit"] = Field(default="none", description="of the frozen base (4bit: NVIDIA GPU)")
-    eval_steps: int = Field(default=100, ge=1, description="steps between evaluations on the validation records")
-    eval_records: int = Field(default=480, ge=1, description="validation records, drawn at random, for the loss")
+    eval_steps: int = Field(
+        default=100, ge=1, le=MOST, description="steps between evaluations on the validation records"
+    )
+    eval_records: int = Field(
+        default=480, ge=1, le=MOST, description="validation records, drawn at random, for the loss"
+    )
     design: DesignMetricSettings = DesignMetricSettings()
     preference: PreferenceSettings = PreferenceSettings()
     patience: int | None = Field(
         default=None,
         ge=1,
+        le=MOST,
         description="stop after this many evaluations without a better design metric (validation loss if that is "
         "not measured), and take the best checkpoint",
     )
-    save_steps: int = Field(default=100, ge=1, description="steps between checkpoints")
-    seed: int = Field(default=42, ge=0, description="of the adapter's start, the order of records and the samples")
+    save_steps: int = Field(default=100, ge=1, le=MOST, description="steps between checkpoints")
+    seed: int = Field(
+        default=42, ge=0, lt=2**32, description="of the adapter's start, the order of records and the samples"
+    )

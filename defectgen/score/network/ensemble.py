@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from defectgen.core.configuration import Edit
 from defectgen.core.host import Host, Rule
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import parse_json, require_object
 from defectgen.io.files import write_whole
 from defectgen.score.network.geometry import HostGeometry
 from defectgen.score.network.model import Ensemble, Shape
@@ -112,7 +113,9 @@ class Network:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = json.loads((file.metadata() or {}).get("network", "{}"))
+                metadata = require_object(
+                    parse_json((file.metadata() or {}).get("network", "{}"), str(path)), str(path)
+                )
                 tensors = {key: file.get_tensor(key) for key in list(file.keys())}
         except (OSError, SafetensorError, ValueError) as error:
             raise DefectgenError(f"{path} cannot be read as a network ({error}).") from error

@@ -10,13 +10,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
-from defectgen.core import Configuration, Host, canonicalize
-from defectgen.score.surrogate.features import encode, pair_orbits
+from defectgen.core import Configuration, Host
+from defectgen.core.elements import isovalent
+from defectgen.core.symmetry import site_group
+from defectgen.score.surrogate.features import encode, pair_orbits, two_kinds_table
 
 LONGEST_ANGSTROM = 12.0
 """Neighbours further away are not looked at."""
@@ -30,13 +33,13 @@ FIELD_LENGTHS_ANGSTROM = (1.0, 3.0)
 ISOVALENT_WEIGHT = 0.2
 """How much a substitution by an element of the same group counts as a neighbour, beside any other defect."""
 
-GROUPS = (("Mo", "W"), ("S", "Se"), ("Ga", "In"))
-"""Elements of one group of the periodic table, as far as the hosts' rules exchange them."""
-
 
 def kind_weights(host: Host) -> NDArray[np.float64]:
-    """1 for each kind of defect that breaks bonds or changes the number of electrons, else `ISOVALENT_WEIGHT`."""
-    alike = [any({r.element, r.replacement} <= set(group) for group in GROUPS) for r in host.rules]
+    """1 for each kind of defect that breaks bonds or changes the number of electrons, else `ISOVALENT_WEIGHT`.
+
+    In the order of the host's rules. A trained model stores its own.
+    """
+    alike = [not rule.is_vacancy and isovalent(rule.element, rule.replacement) for rule in host.rules]
     return np.where(alike, ISOVALENT_WEIGHT, 1.0)
 
 
@@ -48,8 +51,9 @@ class Decorations:
         host: the pristine supercell.
         n: number of configurations.
         rows: configuration of each defect, ascending, shape (N,).
-        kinds: kind of each defect as the number of the host's rule, shape (N,).
+        kinds: kind of each defect as the number of the host's rule, ascending within a configuration, shape (N,).
         sites: site of each defect, shape (N,).
+        weights: how much each kind counts as a neighbour, shape (n_kinds,).
     """
 
     host: Host
@@ -57,28 +61,34 @@ class Decorations:
     rows: NDArray[np.int64]
     kinds: NDArray[np.int64]
     sites: NDArray[np.int64]
+    weights: NDArray[np.float64]
 
     @classmethod
-    def of(cls, host: Host, configurations: Sequence[Configuration]) -> Decorations:
-        """Configurations in their order.
+    def of(
+        cls, host: Host, configurations: Sequence[Configuration], weights: NDArray[np.float64] | None = None
+    ) -> Decorations:
+        """Configurations in their order; `weights` are `kind_weights` if none are given.
 
         Raises:
             UsageError: a configuration of another host or supercell, or a defect that the rules do not know.
         """
-        encode(host, configurations)  # refuse before images are looked for
-        encoded = encode(host, canonicalize(configurations))
-        flat = [(row, kind, site) for row, defects in enumerate(encoded) for kind, site in defects]
-        rows, kinds, sites = np.array(flat, dtype=np.int64).reshape(-1, 3).T
-        return cls(host, len(encoded), rows, kinds, sites)
+        by_size: dict[int, tuple[list[int], list[list[tuple[int, int]]]]] = {}
+        for row, defects in enumerate(encode(host, configurations)):
+            rows, members = by_size.setdefault(len(defects), ([], []))
+            rows.append(row)
+            members.append(defects)
+        parts = [np.zeros((3, 0), dtype=np.int64)]
+        for size, (rows, members) in by_size.items():
+            block = np.array(members, dtype=np.int64).reshape(len(rows), size, 2)
+            images = site_group(host).smallest_images(block[:, :, 1], block[:, :, 0])
+            parts.append(np.stack([np.repeat(rows, size), images.codes.ravel(), images.sites.ravel()]))
+        flat = np.concatenate(parts, axis=1)
+        rows, kinds, sites = flat[:, np.lexsort(flat[::-1])]
+        weights = kind_weights(host) if weights is None else weights
+        return cls(host, len(configurations), rows, kinds, sites, weights)
 
     def __len__(self) -> int:
         return self.n
-
-    def take(self, start: int, stop: int) -> Decorations:
-        """The configurations from one number to before another."""
-        chosen = (self.rows >= start) & (self.rows < stop)
-        n = min(stop, self.n) - start
-        return Decorations(self.host, n, self.rows[chosen] - start, self.kinds[chosen], self.sites[chosen])
 
     @cached_property
     def n_kinds(self) -> int:
@@ -103,19 +113,27 @@ class Decorations:
         return distances[distances <= LONGEST_ANGSTROM]
 
     @cached_property
+    def near_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """All ordered pairs of defects of one configuration that are looked at: both defects, and their orbit."""
+        table, n_orbits = pair_orbits(self.host).table, len(self.distances_angstrom)
+        first, second = self._pairs
+        orbit = table[self.sites[first], self.sites[second]]
+        near = (orbit >= 0) & (orbit < n_orbits)
+        return first[near], second[near], orbit[near]
+
+    @cached_property
+    def _pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All ordered pairs of defects of one configuration, each with itself too."""
+        return _pairs_within(self.rows, self.n)
+
+    @cached_property
     def neighbours(self) -> NDArray[np.float32]:
         """Number of neighbours of each defect by kind and orbit, shape (N, n_kinds, n_orbits)."""
-        table, n_orbits = pair_orbits(self.host).table, len(self.distances_angstrom)
-        first = np.searchsorted(self.rows, np.arange(self.n + 1))
-        sizes = np.diff(first)[self.rows]
-        centre = np.repeat(np.arange(len(self.rows)), sizes)
-        start = np.repeat(np.cumsum(sizes) - sizes, sizes)
-        other = np.arange(len(centre)) - start + first[self.rows[centre]]
-        orbit = table[self.sites[centre], self.sites[other]]
-        near = (orbit >= 0) & (orbit < n_orbits)
-        code = (centre[near] * self.n_kinds + self.kinds[other[near]]) * n_orbits + orbit[near]
-        flat = np.bincount(code, minlength=len(self.rows) * self.n_kinds * n_orbits)
-        return flat.reshape(len(self.rows), self.n_kinds, n_orbits).astype(np.float32)
+        n_orbits = len(self.distances_angstrom)
+        first, second, orbit = self.near_pairs
+        found = np.zeros((len(self.rows), self.n_kinds * n_orbits), dtype=np.float32)
+        np.add.at(found.reshape(-1), (first * self.n_kinds + self.kinds[second]) * n_orbits + orbit, np.float32(1))
+        return found.reshape(len(self.rows), self.n_kinds, n_orbits)
 
     @cached_property
     def two_kinds(self) -> list[tuple[int, int]]:
@@ -125,32 +143,23 @@ class Decorations:
     @cached_property
     def pair_counts(self) -> NDArray[np.float64]:
         """Number of pairs of each two kinds in each orbit, shape (n, n_two_kinds, n_orbits)."""
-        total = np.zeros((self.n * self.n_kinds, *self.neighbours.shape[1:]))
-        np.add.at(total, self.rows * self.n_kinds + self.kinds, self.neighbours)
-        by_kind = total.reshape(self.n, self.n_kinds, *self.neighbours.shape[1:])
-        return np.stack([by_kind[:, a, b] / (1 + (a == b)) for a, b in self.two_kinds], axis=1)
+        n_orbits, n_two = len(self.distances_angstrom), len(self.two_kinds)
+        first, second, orbit = self.near_pairs
+        two = two_kinds_table(self.n_kinds)[self.kinds[first], self.kinds[second]]
+        code = (self.rows[first] * n_two + two) * n_orbits + orbit
+        return np.bincount(code, minlength=self.n * n_two * n_orbits).reshape(self.n, n_two, n_orbits) / 2
 
-    def environments(self, decay_angstrom: float, smoothing_angstrom: float, longest_angstrom: float) -> Environments:
+    def environments(self, *chosen: float) -> Environments:
         """The surroundings of each defect as points whose distances tell how different they are.
 
         Args:
-            decay_angstrom: length on which a neighbour's influence decays.
-            smoothing_angstrom: how similar neighbours at similar distances are; 0 keeps orbits apart.
-            longest_angstrom: farthest neighbour.
+            chosen: see `environment_basis`.
         """
-        distances = self.distances_angstrom[self.distances_angstrom <= longest_angstrom]
-        decay = np.exp((distances[0] - distances) / decay_angstrom)
-        if smoothing_angstrom:
-            alike = np.exp(-0.5 * ((distances[:, None] - distances) / smoothing_angstrom) ** 2)
-            values, vectors = np.linalg.eigh(alike * np.outer(decay, decay))
-            kept = values > 1e-6 * values.max()
-            basis = vectors[:, kept] * np.sqrt(values[kept])
-        else:
-            basis = np.diag(decay)
-        weighted = self.neighbours[:, :, : len(distances)] * kind_weights(self.host)[:, None]
-        points = (weighted @ basis).reshape(len(self.rows), self.n_kinds * basis.shape[1])
+        basis = environment_basis(self.host, tuple(self.weights.tolist()), *chosen)
+        counted = np.ascontiguousarray(self.neighbours[:, :, : len(basis) // self.n_kinds], dtype=np.float64)
+        points = counted.reshape(len(self.rows), -1) @ basis
         members = [np.nonzero(self.kinds == kind)[0] for kind in range(self.n_kinds)]
-        return Environments(self.n, tuple((self.rows[m], points[m]) for m in members))
+        return Environments(self.n, tuple((self.rows[m], Points(points[m])) for m in members))
 
     @cached_property
     def pooled(self) -> NDArray[np.float64]:
@@ -159,37 +168,117 @@ class Decorations:
         Counts, shares, and for each two kinds: the influence of one on the other, summed, largest, least,
         squared and averaged over the defects, for each of `FIELD_LENGTHS_ANGSTROM`; the nearest distance.
         """
-        distances = self.distances_angstrom
-        columns = [self.counts, self.sizes[:, None], self.counts / self.sizes[:, None]]
-        for length in FIELD_LENGTHS_ANGSTROM:
-            influence = self.neighbours @ np.exp((distances[0] - distances) / length)
-            for a, b in itertools.product(range(self.n_kinds), repeat=2):
-                columns.append(self._pool(self.kinds == a, influence[:, b]))
+        distances, kinds, n_lengths = self.distances_angstrom, self.n_kinds, len(FIELD_LENGTHS_ANGSTROM)
+        fields = np.exp((distances[0] - distances)[:, None] / np.array(FIELD_LENGTHS_ANGSTROM))
+        influence = (self.neighbours @ fields).transpose(0, 2, 1).reshape(len(self.rows), n_lengths * kinds)
+        statistics = self._pool(influence).reshape(self.n, kinds, n_lengths, kinds, 5).transpose(0, 2, 1, 3, 4)
         exists = self.pair_counts > 0
         nearest = np.where(exists.any(axis=2), distances[exists.argmax(axis=2)], ABSENT_ANGSTROM)
-        return np.hstack([*columns, nearest])
+        shares = self.counts / self.sizes[:, None]
+        return np.hstack([self.counts, self.sizes[:, None], shares, statistics.reshape(self.n, -1), nearest])
 
     @cached_property
     def pooled_weights(self) -> NDArray[np.float64]:
         """How much each pooled feature counts: the product of the weights of its kinds, shape (n_features,)."""
-        weights = kind_weights(self.host)
+        weights = self.weights
         both = [w for a, b in itertools.product(range(self.n_kinds), repeat=2) for w in [weights[a] * weights[b]] * 5]
         nearest = [weights[a] * weights[b] for a, b in self.two_kinds]
         return np.array([*weights, 0.5, *weights, *both * len(FIELD_LENGTHS_ANGSTROM), *nearest])
 
-    def _pool(self, chosen: NDArray[np.bool_], values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum, largest, least, sum of squares and mean over the chosen defects of each row; -1 for none."""
-        result = np.tile([0.0, -1.0, -1.0, 0.0, 0.0], (self.n, 1))
-        rows, values = self.rows[chosen], values[chosen]
-        if len(rows):
-            found, first, number = np.unique(rows, return_index=True, return_counts=True)
+    def _pool(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum, largest, least, sum of squares and mean over the defects of each kind in each row; -1 for none.
+
+        Args:
+            values: of each defect, shape (N, m).
+
+        Returns:
+            Shape (n, n_kinds, m, 5).
+        """
+        result = np.tile([0.0, -1.0, -1.0, 0.0, 0.0], (self.n * self.n_kinds, values.shape[1], 1))
+        found, first, number = np.unique(self.rows * self.n_kinds + self.kinds, return_index=True, return_counts=True)
+        if len(found):
             total = np.add.reduceat(values, first)
             extremes = np.maximum.reduceat(values, first), np.minimum.reduceat(values, first)
-            result[found] = np.stack([total, *extremes, np.add.reduceat(values**2, first), total / number], axis=1)
-        return np.round(result, 9)
+            squares = np.add.reduceat(values**2, first)
+            result[found] = np.stack([total, *extremes, squares, total / number[:, None]], axis=2)
+        return np.round(result, 9).reshape(self.n, self.n_kinds, values.shape[1], 5)
 
 
-@dataclass(frozen=True)
+@lru_cache(maxsize=64)
+def environment_basis(
+    host: Host,
+    weights: tuple[float, ...],
+    decay_angstrom: float,
+    smoothing_angstrom: float,
+    longest_angstrom: float,
+    sharpness: float,
+) -> NDArray[np.float64]:
+    """What takes a defect's numbers of neighbours to its point, see `Decorations.environments`.
+
+    Args:
+        host: the pristine supercell.
+        weights: how much each kind of defect counts as a neighbour.
+        decay_angstrom: length on which a neighbour's influence decays.
+        smoothing_angstrom: how similar neighbours at similar distances are; 0 keeps orbits apart.
+        longest_angstrom: farthest neighbour.
+        sharpness: what squared distances are multiplied with.
+
+    Returns:
+        Shape (n_kinds * n_orbits, n_dimensions), for the orbits up to the longest distance.
+    """
+    distances = pair_orbits(host).distances_angstrom
+    distances = distances[distances <= min(longest_angstrom, LONGEST_ANGSTROM)]
+    decay = np.exp((distances[0] - distances) / decay_angstrom)
+    if smoothing_angstrom:
+        alike = np.exp(-0.5 * ((distances[:, None] - distances) / smoothing_angstrom) ** 2)
+        values, vectors = np.linalg.eigh(alike * np.outer(decay, decay))
+        kept = values > 1e-6 * values.max()
+        basis = vectors[:, kept] * np.sqrt(values[kept])
+    else:
+        basis = np.diag(decay)
+    return np.asarray(np.kron(np.diag(weights), basis) * np.sqrt(sharpness))
+
+
+def _pairs_within(rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All ordered pairs of things with the same row, each with itself too; `rows` ascend, below n."""
+    first = np.searchsorted(rows, np.arange(n + 1))
+    sizes = np.diff(first)[rows]
+    centre = np.repeat(np.arange(len(rows)), sizes)
+    start = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return centre, np.arange(len(centre)) - start + first[rows[centre]]
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Rows of a matrix whose squared distances to others are wanted.
+
+    Attributes:
+        values: shape (n, m).
+    """
+
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def _squares(self) -> NDArray[np.float64]:
+        return np.asarray(np.einsum("ij,ij->i", self.values, self.values)[:, None])
+
+    @cached_property
+    def _left(self) -> NDArray[np.float64]:
+        return np.hstack([2 * self.values, -self._squares, np.ones((len(self.values), 1))])
+
+    @cached_property
+    def _right(self) -> NDArray[np.float64]:
+        return np.ascontiguousarray(np.hstack([self.values, np.ones((len(self.values), 1)), -self._squares]).T)
+
+    def minus_squared_distances(self, other: Points, rows: NDArray[np.int64] | slice) -> NDArray[np.float64]:
+        """Of some rows to all rows of another matrix, to rounding, by one product, shape (rows, len(other))."""
+        return np.asarray(self._left[rows] @ other._right)
+
+
+@dataclass(frozen=True, eq=False)
 class Environments:
     """Surroundings of the defects of n configurations.
 
@@ -199,4 +288,44 @@ class Environments:
     """
 
     n: int
-    by_kind: tuple[tuple[NDArray[np.int64], NDArray[np.float64]], ...]
+    by_kind: tuple[tuple[NDArray[np.int64], Points], ...]
+
+    @cached_property
+    def by_number(self) -> tuple[tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...], ...]:
+        """For each kind, and each number of its defects that occurs: the rows that have so many, and their points.
+
+        The latter are places in `by_kind`, shape (rows, number).
+        """
+        found = []
+        for rows, _ in self.by_kind:
+            which, first, number = np.unique(rows, return_index=True, return_counts=True)
+            alike = [(k, number == k) for k in np.unique(number)]
+            found.append(tuple((which[same], first[same][:, None] + np.arange(k)) for k, same in alike))
+        return tuple(found)
+
+    @cached_property
+    def distinct(self) -> tuple[tuple[csr_array, Points], ...]:
+        """For each kind how often each of its different points is in each row, and these points."""
+        found = []
+        for rows, points in self.by_kind:
+            _, first, number = np.unique(np.round(points.values, 9), axis=0, return_index=True, return_inverse=True)
+            counts = csr_array((np.ones(len(rows)), (rows, number.ravel())), shape=(self.n, len(first)))
+            counts.sum_duplicates()
+            found.append((counts, Points(points.values[first])))
+        return tuple(found)
+
+    def own(self, powers: Sequence[int]) -> NDArray[np.float64]:
+        """Sums of ``exp(-power |x - y|^2)`` over the surroundings x, y of all defects of one kind of each row.
+
+        Returns:
+            Shape (len(powers), n).
+        """
+        total = np.zeros((len(powers), self.n))
+        for (_, points), groups in zip(self.by_kind, self.by_number, strict=True):
+            for rows, places in groups:
+                some = points.values[places]
+                inner = some @ some.transpose(0, 2, 1)
+                squares = np.diagonal(inner, axis1=1, axis2=2)
+                exponents = 2 * inner - squares[:, :, None] - squares[:, None, :]
+                total[:, rows] += [np.exp(power * exponents).sum(axis=(1, 2)) for power in powers]
+        return total

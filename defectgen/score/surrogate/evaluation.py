@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration
 from defectgen.core.properties import COLUMNS, USUAL, unit_suffix
+from defectgen.io.host_tables import host_of
 from defectgen.score.protocol import Scorer, uncertainty_column
 
 CLOSE_EV = 0.02
@@ -39,7 +40,7 @@ def predict_labelled(scorer: Scorer, frame: pl.DataFrame) -> pl.DataFrame:
     parts: list[pl.DataFrame] = []
     for name in frame["set"].unique(maintain_order=True):
         rows = frame.filter(set=name)
-        host = get_host(rows["host"][0], rows["supercell"][0])
+        host = host_of(rows)
         scored = scorer.score([Configuration.from_key(host, key) for key in rows["configuration"]])
         columns = {column: (column, uncertainty_column(column), 1.0) for column in COLUMNS}
         for column in columns.keys() - set(USUAL):

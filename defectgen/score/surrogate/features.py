@@ -115,6 +115,7 @@ def encode(host: Host, configurations: Sequence[Configuration]) -> list[list[tup
         UsageError: a configuration of another host or supercell, or a defect that the rules do not know.
     """
     kinds = {(rule.element, rule.replacement): k for k, rule in enumerate(host.rules)}
+    elements = host.site_elements
     encoded: list[list[tuple[int, int]]] = []
     for item in configurations:
         if item.host is not host and item.host != host:
@@ -122,7 +123,7 @@ def encode(host: Host, configurations: Sequence[Configuration]) -> list[list[tup
                 f"got a configuration of {item.host.name} {item.host.size}, expected {host.name} {host.size}."
             )
         try:
-            encoded.append(sorted((kinds[host.site_element(s), new], s) for s, new in item.edits))
+            encoded.append(sorted([(kinds[elements[s], new], s) for s, new in item.edits]))
         except KeyError as error:
             old, new = error.args[0]
             known = ", ".join(kind_names(host))
@@ -167,6 +168,19 @@ def describe(host: Host, configurations: Sequence[Configuration]) -> Features:
     return Features(counts, listed, symmetry, _join(pairs), _join(triangles))
 
 
+def count_kinds(host: Host, configurations: Sequence[Configuration]) -> NDArray[np.int64]:
+    """Number of defects of each kind, in the order of the host's rules, shape (n, n_kinds).
+
+    Raises:
+        UsageError: see `encode`.
+    """
+    n_kinds = len(host.rules)
+    encoded = encode(host, configurations)
+    flat = [row * n_kinds + kind for row, defects in enumerate(encoded) for kind, _ in defects]
+    counts = np.bincount(np.array(flat, dtype=np.int64), minlength=len(encoded) * n_kinds)
+    return counts.reshape(len(encoded), n_kinds)
+
+
 def histogram(codes: Codes, vocabulary: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:
     """How often each configuration has each code of a sorted vocabulary, shape (n_rows, n_codes)."""
     rows, values = codes
@@ -200,7 +214,8 @@ def _join(parts: list[Codes]) -> Codes:
     return np.concatenate([rows for rows, _ in parts]), np.concatenate([codes for _, codes in parts])
 
 
-def _two_kinds(n_kinds: int) -> NDArray[np.int64]:
+@lru_cache(maxsize=16)
+def two_kinds_table(n_kinds: int) -> NDArray[np.int64]:
     """A number for each two kinds, whichever comes first, shape (n_kinds, n_kinds)."""
     table = np.zeros((n_kinds, n_kinds), dtype=np.int64)
     for number, (i, j) in enumerate(itertools.combinations_with_replacement(range(n_kinds), 2)):
@@ -211,7 +226,7 @@ def _two_kinds(n_kinds: int) -> NDArray[np.int64]:
 def _pair_codes(host: Host, rows: NDArray[np.int64], kind: NDArray[np.int64], site: NDArray[np.int64]) -> Codes:
     orbits = pair_orbits(host)
     i, j = np.triu_indices(kind.shape[1], 1)
-    two = _two_kinds(len(host.rules))[kind[:, i], kind[:, j]]
+    two = two_kinds_table(len(host.rules))[kind[:, i], kind[:, j]]
     codes = two * len(orbits.distances_angstrom) + orbits.table[site[:, i], site[:, j]]
     return np.repeat(rows, len(i)), codes.ravel()
 
@@ -219,7 +234,7 @@ def _pair_codes(host: Host, rows: NDArray[np.int64], kind: NDArray[np.int64], si
 def _list_pairs(host: Host, kind: NDArray[np.int64], site: NDArray[np.int64]) -> NDArray[np.float64]:
     orbits = pair_orbits(host)
     i, j = np.triu_indices(kind.shape[1], 1)
-    two = _two_kinds(len(host.rules))[kind[:, i], kind[:, j]]
+    two = two_kinds_table(len(host.rules))[kind[:, i], kind[:, j]]
     orbit = orbits.table[site[:, i], site[:, j]]
     n_two = len(host.rules) * (len(host.rules) + 1) // 2
     lists = np.full((len(kind), n_two, MAX_LISTED, 2), np.nan)

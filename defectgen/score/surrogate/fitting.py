@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
+from defectgen.score.surrogate.environments import kind_weights
 from defectgen.score.surrogate.gaussian_process import find_weights
 from defectgen.score.surrogate.high_density import ENERGY, DenseModel, DenseModels, TrainingRows, tree_features
 from defectgen.score.surrogate.host_models import learnt_columns
@@ -132,9 +133,10 @@ def fit_dense(
     """
     items = rows.configurations + (() if low is None else low.configurations)
     own = np.arange(len(items)) < len(rows)
-    training = TrainingRows(rows.host, tuple(item.key for item in items), own.astype(np.float64))
+    weights = tuple(kind_weights(rows.host).tolist())
+    training = TrainingRows(rows.host, tuple(item.key for item in items), own.astype(np.float64), weights)
     everything = training.decorations
-    kernels = {form: training.kernels(form, everything, everything) for form in (ENERGY, "")}
+    kernels = {form: training.kernels(training.side(form, everything)) for form in (ENERGY, "")}
     models = {}
     for column in learnt_columns():
         if rows.learnable(column, MIN_TRAIN_ROWS):

@@ -114,7 +114,7 @@ class GaussianProcess(OneLine):
         """Condition on training rows; arguments as in `find_weights`."""
         covariance = np.tensordot(weights.kernels, kernels, axes=1) + prior
         covariance[np.diag_indices(len(target))] += np.array(weights.noise) @ noise
-        return cls(weights, target, cholesky(covariance, lower=True))
+        return cls(weights, target, np.asfortranarray(cholesky(covariance, lower=True)))
 
     @cached_property
     def _pulled(self) -> Array:
@@ -122,21 +122,22 @@ class GaussianProcess(OneLine):
         scaled = (self.target - self.weights.mean) / self.weights.scale
         return np.asarray(cho_solve((self.factor, True), scaled))
 
-    def predict(self, kernels: Array, prior: Array, own: Array, noise: Array) -> tuple[Array, Array]:
+    def predict(self, shared: Array, own: Array, noise: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of new values, each of shape (m,).
 
         Args:
-            kernels: of the new rows and the training rows, shape (k, m, n).
-            prior: likewise, shape (m, n).
-            own: sum of weighted kernels and prior of each new row with itself, shape (m,).
+            shared: sum of weighted kernels and prior of the new rows and the training rows, shape (m, n).
+            own: likewise of each new row with itself, shape (m,).
             noise: patterns of the new rows, shape (p, m).
         """
-        shared = np.tensordot(self.weights.kernels, kernels, axes=1) + prior
-        mean = shared @ self._pulled
-        explained = (solve_triangular(self.factor, shared.T, lower=True) ** 2).sum(axis=0)
+        explained = (solve_triangular(self.factor, shared.T, lower=True, check_finite=False) ** 2).sum(axis=0)
         variance = np.maximum(own - explained, 0.0) + np.array(self.weights.noise) @ noise
         spread = np.sqrt(np.maximum(variance, 1e-12))
-        return mean * self.weights.scale + self.weights.mean, spread * self.weights.scale
+        return self.mean(shared), spread * self.weights.scale
+
+    def mean(self, shared: Array) -> Array:
+        """The mean alone, shape (m,); see `predict`."""
+        return np.asarray(shared @ self._pulled * self.weights.scale + self.weights.mean)
 
     def left_out(self, folds: Sequence[NDArray[np.int64]]) -> tuple[Array, Array]:
         """Mean and standard deviation of the rows of each fold given the others, NaN elsewhere; shape (n,) each."""

@@ -19,7 +19,15 @@ from defectgen.core import Configuration, Host
 from defectgen.one_line import OneLine
 from defectgen.score.surrogate.environments import Decorations
 from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights
-from defectgen.score.surrogate.kernels import LevelScales, energy_kernels, level_kernels
+from defectgen.score.surrogate.kernels import (
+    EnergySide,
+    LevelScales,
+    LevelSide,
+    energy_kernels,
+    level_kernels,
+    own_energy_kernels,
+    own_level_kernels,
+)
 from defectgen.score.trees import predict_trees
 
 if TYPE_CHECKING:
@@ -31,10 +39,7 @@ ENERGY = "formation_energy_ev"
 """The property that is modelled per defect, with `energy_kernels`."""
 
 BATCH = 128
-"""Configurations that are compared with the training rows in one step, to bound the memory."""
-
-OWN_BATCH = 8
-"""Likewise, compared with each other for the variance."""
+"""Configurations whose values are found in one step, to bound the memory."""
 
 PRIOR = 10.0
 """Spread of the linear part of the energy in units of the spread of the training values."""
@@ -71,35 +76,64 @@ class TrainingRows(OneLine):
         host: of all rows.
         keys: their configurations.
         own: 1 for rows of the set itself, 0 for low-density ones, shape (n,).
+        kind_weights: how much each kind of defect counts as a neighbour, in the order of the host's rules.
     """
 
     host: Host
     keys: tuple[str, ...]
     own: Array
+    kind_weights: tuple[float, ...]
+
+    def describe(self, configurations: Sequence[Configuration]) -> Decorations:
+        """Configurations of the host as numbers."""
+        return Decorations.of(self.host, configurations, np.array(self.kind_weights))
 
     @cached_property
     def decorations(self) -> Decorations:
         """The rows as numbers."""
-        return Decorations.of(self.host, [Configuration.from_key(self.host, key) for key in self.keys])
+        return self.describe([Configuration.from_key(self.host, key) for key in self.keys])
 
     @cached_property
     def level_scales(self) -> LevelScales:
         """Units of the level kernels' features."""
         return LevelScales.of(self.decorations)
 
-    def kernels(self, column: str, a: Decorations, b: Decorations) -> Array:
-        """The kernels of a property between some configurations."""
-        return energy_kernels(a, b) if column == ENERGY else level_kernels(a, b, self.level_scales)
+    @cached_property
+    def energy_side(self) -> EnergySide:
+        """The rows as the kernels of the energy take them."""
+        return EnergySide.of(self.decorations)
+
+    @cached_property
+    def level_side(self) -> LevelSide:
+        """The rows as the kernels of the other properties take them."""
+        return LevelSide.of(self.decorations, self.level_scales)
+
+    def side(self, column: str, rows: Decorations) -> EnergySide | LevelSide:
+        """Some configurations as the kernels of a property take them."""
+        return EnergySide.of(rows) if column == ENERGY else LevelSide.of(rows, self.level_scales)
+
+    def kernels(self, side: EnergySide | LevelSide) -> Array:
+        """The kernels of a property between some configurations and all training rows."""
+        if isinstance(side, EnergySide):
+            return energy_kernels(side, self.energy_side)
+        return level_kernels(side, self.level_side)
 
     def prior(self, column: str, a: Decorations, own_a: Array, b: Decorations, own_b: Array) -> Array:
         """The part of a kernel that is always there: linear in the counts for the energy, else a constant."""
         if column != ENERGY:
             return np.ones((len(a), len(b)))
-        first, second = (
-            np.column_stack([x.counts / x.sizes[:, None], 1 / x.sizes, np.ones(len(x)), own / x.sizes, own])
-            for x, own in ((a, own_a), (b, own_b))
-        )
-        return np.asarray(PRIOR**2 * first @ second.T)
+        return np.asarray(PRIOR**2 * self._linear(a, own_a) @ self._linear(b, own_b).T)
+
+    def own_prior(self, column: str, rows: Decorations, own: Array) -> Array:
+        """`prior` of each configuration with itself, shape (n,)."""
+        if column != ENERGY:
+            return np.ones(len(rows))
+        return np.asarray(PRIOR**2 * (self._linear(rows, own) ** 2).sum(axis=1))
+
+    @staticmethod
+    def _linear(rows: Decorations, own: Array) -> Array:
+        sizes = rows.sizes
+        return np.column_stack([rows.counts / sizes[:, None], 1 / sizes, np.ones(len(rows)), own / sizes, own])
 
     def noise(self, rows: Decorations, own: Array) -> Array:
         """Patterns of noise variances: equal, falling with the number of defects, and of low-density rows."""
@@ -135,7 +169,7 @@ class DenseModels(OneLine):
         for column, model in self.models.items():
             form = column == ENERGY
             if form not in shared:
-                shared[form] = self.rows.kernels(column, rows, rows)
+                shared[form] = self.rows.kernels(self.rows.side(column, rows))
             found[column] = self.rows.process(column, model, shared[form])
         return found
 
@@ -155,37 +189,35 @@ class DenseModels(OneLine):
         values, widths = ({column: np.zeros(n) for column in self.models} for _ in range(2))
         for start in range(0, n, BATCH):
             part = slice(start, start + BATCH)
-            batch = Decorations.of(self.rows.host, configurations[part])
+            batch = self.rows.describe(configurations[part])
             for column, value, width in self._score_batch(batch):
                 values[column][part], widths[column][part] = value, width
         return values, widths
 
     def _score_batch(self, batch: Decorations) -> Iterator[tuple[str, Array, Array]]:
         rows, own = self.rows, np.ones(len(batch))
-        shared: dict[bool, tuple[Array, Array]] = {}
-        for column, model in self.models.items():
-            form = column == ENERGY
-            if form not in shared:
-                shared[form] = rows.kernels(column, batch, rows.decorations), self._own_kernels(column, batch)
-            kernels, self_kernels = shared[form]
-            chosen = np.array(model.chosen)
-            prior = rows.prior(column, batch, own, rows.decorations, rows.own)[:, chosen]
-            alone = np.diag(rows.prior(column, batch, own, batch, own)) + np.array(model.weights.kernels) @ self_kernels
-            noise = rows.noise(batch, own)
-            value, spread = self._processes[column].predict(kernels[:, :, chosen], prior, alone, noise)
-            if model.trees is not None:
-                trees = predict_trees(model.trees, tree_features(batch))
-                value = (1 - model.share) * value + model.share * trees
-            size = batch.sizes if column == ENERGY else 1.0
-            yield column, value * size, model.quantile * spread * size
-
-    def _own_kernels(self, column: str, batch: Decorations) -> Array:
-        """Each kernel of each configuration with itself, shape (k, n)."""
-        found = []
-        for start in range(0, len(batch), OWN_BATCH):
-            part = batch.take(start, start + OWN_BATCH)
-            found.append(np.diagonal(self.rows.kernels(column, part, part), axis1=1, axis2=2))
-        return np.concatenate(found, axis=1)
+        noise = rows.noise(batch, own)
+        for columns in ([ENERGY], [column for column in self.models if column != ENERGY]):
+            columns = [column for column in columns if column in self.models]
+            if not columns:
+                continue
+            side = rows.side(columns[0], batch)
+            kernels = rows.kernels(side)
+            alone = own_energy_kernels(side) if isinstance(side, EnergySide) else own_level_kernels(side)
+            weights = np.array([self.models[column].weights.kernels for column in columns])
+            shared = (weights @ kernels.reshape(len(kernels), -1)).reshape(len(columns), *kernels.shape[1:])
+            shared += rows.prior(columns[0], batch, own, rows.decorations, rows.own)
+            variances = weights @ alone + rows.own_prior(columns[0], batch, own)
+            for column, covariance, variance in zip(columns, shared, variances, strict=True):
+                model = self.models[column]
+                if len(model.chosen) < covariance.shape[1]:
+                    covariance = covariance[:, model.chosen]
+                value, spread = self._processes[column].predict(covariance, variance, noise)
+                if model.trees is not None:
+                    trees = predict_trees(model.trees, tree_features(batch))
+                    value = (1 - model.share) * value + model.share * trees
+                size = batch.sizes if column == ENERGY else 1.0
+                yield column, value * size, model.quantile * spread * size
 
     def to_dict(self) -> dict[str, Any]:
         """All but the trees, for JSON; a model's trees are named by its column."""
@@ -201,7 +233,8 @@ class DenseModels(OneLine):
             }
             for column, model in self.models.items()
         }
-        return {"keys": self.rows.keys, "own": self.rows.own.tolist(), "models": models}
+        rows = self.rows
+        return {"keys": rows.keys, "own": rows.own.tolist(), "kind_weights": rows.kind_weights, "models": models}
 
     @classmethod
     def from_dict(cls, host: Host, values: Mapping[str, Any], trees: Mapping[str, CatBoostRegressor]) -> DenseModels:
@@ -218,7 +251,10 @@ class DenseModels(OneLine):
             )
             for column, model in values["models"].items()
         }
-        return cls(TrainingRows(host, tuple(values["keys"]), np.array(values["own"])), models)
+        weights = tuple(float(weight) for weight in values["kind_weights"])
+        if len(weights) != len(host.rules):
+            raise ValueError(f"{len(weights)} kind_weights for {len(host.rules)} kinds of defects")
+        return cls(TrainingRows(host, tuple(values["keys"]), np.array(values["own"]), weights), models)
 
 
 def tree_features(rows: Decorations) -> Array:

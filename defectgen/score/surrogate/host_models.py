@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.core import VACANCY, Configuration, Host, get_host
+from defectgen.core import Configuration, Host
 from defectgen.core.properties import COLUMNS, MAGNETIZATION, unit_suffix
-from defectgen.score.surrogate.features import kind_names
+from defectgen.score.surrogate.features import count_kinds, kind_names
 from defectgen.score.surrogate.high_density import DenseModels
 from defectgen.score.surrogate.low_density import SparseModels
 
@@ -33,13 +32,13 @@ class HostModels:
 
     Attributes:
         set_name: published name of the set it was trained on.
-        host: name of the host.
+        core_host: the pristine supercell, with the rules whose defects the rows hold.
         density: ``low`` or ``high``.
-        supercell: e.g. ``8x8``.
         models: of all properties.
         consistent: whether the gap is LUMO minus HOMO in every training row; predictions then keep that.
         energy_weights_ev: total energy of the cell less its formation energy: for the pristine cell, then
-            for each kind of defect (in the order of the host's rules), in eV.
+            for each kind of defect (in the order of the host's rules), in eV; None where the rows have no total
+            energies, so that the energy per atom is not known.
         labels: number of training rows of each defect label.
         max_counts: most defects of each kind in a training row.
         defects_range: fewest and most defects in a training row.
@@ -48,12 +47,11 @@ class HostModels:
     """
 
     set_name: str
-    host: str
+    core_host: Host
     density: str
-    supercell: str
     models: SparseModels | DenseModels
     consistent: bool
-    energy_weights_ev: tuple[float, ...]
+    energy_weights_ev: tuple[float, ...] | None
     labels: Mapping[str, int]
     max_counts: tuple[int, ...]
     defects_range: tuple[int, int]
@@ -64,10 +62,15 @@ class HostModels:
         rows, size = sum(self.labels.values()), f"{self.host} {self.supercell}"
         return f"HostModels({size}, {self.density} density: {type(self.models).__name__} of {rows} structures)"
 
-    @cached_property
-    def core_host(self) -> Host:
-        """The pristine supercell."""
-        return get_host(self.host, self.supercell)
+    @property
+    def host(self) -> str:
+        """Name of the host."""
+        return self.core_host.name
+
+    @property
+    def supercell(self) -> str:
+        """Size of its supercell, e.g. ``8x8``."""
+        return self.core_host.size
 
     def score(self, configurations: Sequence[Configuration], labels: Sequence[str]) -> tuple[Values, Values]:
         """Values and half-widths of the 90 % intervals of each property, in its unit, each of shape (n,).
@@ -86,11 +89,10 @@ class HostModels:
             values["band_gap_ev"] = np.maximum(values["band_gap_ev"], 0.0)
         if MAGNETIZATION in values:
             values[MAGNETIZATION] = np.maximum(values[MAGNETIZATION], 0.0)
-        if "formation_energy_ev" in values:
-            n_atoms = np.array([item.host.n_sites - n_vacancies(item) for item in configurations], dtype=np.float64)
-            order = [(rule.element, rule.replacement) for rule in self.core_host.rules]
-            kinds = [item.kinds for item in configurations]
-            counts = np.array([[found[kind] for kind in order] for found in kinds]).reshape(-1, len(order))
+        if "formation_energy_ev" in values and self.energy_weights_ev is not None:
+            counts = count_kinds(self.core_host, configurations)
+            vacancies = [rule.is_vacancy for rule in self.core_host.rules]
+            n_atoms = self.core_host.n_sites - counts[:, vacancies].sum(axis=1)
             reference = self.energy_weights_ev[0] + counts @ np.array(self.energy_weights_ev[1:])
             values[PER_ATOM] = (values["formation_energy_ev"] + reference) / n_atoms
             widths[PER_ATOM] = widths["formation_energy_ev"] / n_atoms
@@ -109,9 +111,8 @@ class HostModels:
         """All but the trees, for JSON."""
         return {
             "set": self.set_name,
-            "host": self.host,
+            "host": self.core_host.to_dict(),
             "density": self.density,
-            "supercell": self.supercell,
             "kinds": kind_names(self.core_host),
             "consistent": self.consistent,
             "energy_weights_ev": self.energy_weights_ev,
@@ -126,16 +127,16 @@ class HostModels:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], trees: Mapping[str, CatBoostRegressor]) -> HostModels:
         """The inverse of `to_dict`; `trees` by column."""
-        host = get_host(values["host"], values["supercell"])
+        host = Host.from_dict(values["host"])
+        weights = values["energy_weights_ev"]
         form = SparseModels if values["density"] == "low" else DenseModels
         return cls(
             set_name=values["set"],
-            host=values["host"],
+            core_host=host,
             density=values["density"],
-            supercell=values["supercell"],
             models=form.from_dict(host, values["models"], trees),
             consistent=values["consistent"],
-            energy_weights_ev=tuple(values["energy_weights_ev"]),
+            energy_weights_ev=None if weights is None else tuple(weights),
             labels=values["labels"],
             max_counts=tuple(values["max_counts"]),
             defects_range=(values["defects_range"][0], values["defects_range"][1]),
@@ -166,8 +167,3 @@ def file_name(host: str, density: str, column: str) -> str:
     """The file that holds the trees of a property."""
     name = column.removesuffix("_ev") if unit_suffix(column) == "ev" else column
     return f"{host}-{density}-{name.replace('_', '-')}.cbm"
-
-
-def n_vacancies(configuration: Configuration) -> int:
-    """How many sites are empty."""
-    return sum(species == VACANCY for _, species in configuration.edits)

@@ -3,77 +3,184 @@
 `energy_kernels` are sums over the defects of both cells, so that energies are sums of contributions of defects,
 of pairs and of surroundings, and depend smoothly on the composition (charge goes from donors to acceptors
 wherever they are). `level_kernels` compare cells as wholes, as band edges and gaps do not add up.
+
+Both take what `EnergySide` and `LevelSide` have prepared of each side: the training rows are prepared once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.score.surrogate.environments import Decorations, Environments, kind_weights
+from defectgen.score.surrogate.environments import Decorations, Environments, Points
 
 Array = NDArray[np.float64]
+
+N_ENERGY_KERNELS = 10
+N_LEVEL_KERNELS = 16
 
 LEVEL_PAIRS_ANGSTROM = 8.0
 """Longest pair that `level_kernels` look at."""
 
+NEAR = 3.0, 0.0, 4.5, 0.5
+WIDE = 4.0, 0.7, 9.0, 0.1
+LEVEL_SURROUNDINGS = 3.0, 0.7, 7.0, 0.1
+"""Surroundings in energies, and in levels, as `environment_basis` takes them."""
 
-def squared_distances(a: Array, b: Array) -> Array:
-    """Between all rows of two matrices, shape (len(a), len(b))."""
-    return np.asarray(np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0.0))
+LEVEL_POWERS = 1, 5
+"""Powers of the Gaussian between the surroundings of two defects, in the kernels of levels."""
+
+BLOCK = 32
+"""Configurations that are compared with the others in one step, and..."""
+
+BLOCK_NUMBERS = 2**17
+"""...pairs of surroundings: so many numbers stay in a core's cache."""
+
+SHORT, LONG, SMOOTHING = 2.0, 5.0, 3.0
+"""Lengths on which the influence of pairs decays, and how far apart pairs that are alike may be, in angstrom."""
 
 
-def gaussian(a: Array, b: Array, length: float) -> Array:
-    """``exp(-|a - b|^2 / 2 length^2)`` for all rows of two matrices, shape (len(a), len(b))."""
-    return np.asarray(np.exp(squared_distances(a, b) / (-2 * length**2)))
+def gaussian(distances: Array, length: float, out: Array) -> None:
+    """``exp(-d^2 / 2 length^2)`` from the negative squared distances, written to `out`."""
+    np.exp(np.multiply(distances, 0.5 / length**2, out=out), out=out)
 
 
-def environment_kernel(a: Environments, b: Environments, sharpness: float) -> Array:
-    """Sum of ``exp(-sharpness |x - y|^2)`` over the surroundings of all defects of one kind, shape (a.n, b.n)."""
-    total = np.zeros((a.n, b.n))
-    for (rows_a, points_a), (rows_b, points_b) in zip(a.by_kind, b.by_kind, strict=True):
-        if not len(rows_a) or not len(rows_b):
+def environment_kernels(a: Environments, b: Environments, powers: Sequence[int], out: Array) -> None:
+    """Sums of ``exp(-power |x - y|^2)`` over the surroundings x, y of all defects of one kind.
+
+    Args:
+        a: some configurations.
+        b: the others, whose `distinct` surroundings are kept.
+        powers: of each kernel, small numbers.
+        out: where each kernel is written to, shape (len(powers), a.n, b.n).
+    """
+    out[...] = 0.0
+    for (_, points_a), groups, (counts, points_b) in zip(a.by_kind, a.by_number, b.distinct, strict=True):
+        if not len(points_a) or not len(points_b):
             continue
-        each = np.exp(-sharpness * squared_distances(points_a, points_b))
-        found_a, first_a = np.unique(rows_a, return_index=True)
-        found_b, first_b = np.unique(rows_b, return_index=True)
-        total[np.ix_(found_a, found_b)] += np.add.reduceat(np.add.reduceat(each, first_a, axis=0), first_b, axis=1)
-    return total
+        sums = np.zeros((len(powers), a.n, len(points_b)))
+        for rows, places in groups:
+            number = places.shape[1]
+            step = max(1, BLOCK_NUMBERS // (number * len(points_b)))
+            for start in range(0, len(rows), step):
+                part = slice(start, start + step)
+                each = points_a.minus_squared_distances(points_b, places[part].ravel())
+                np.exp(each, out=each)
+                for power, total in zip(powers, sums, strict=True):
+                    raised = each if power == 1 else _power(each, power)
+                    total[rows[part]] = raised.reshape(-1, number, len(points_b)).sum(axis=1)
+        for total, kernel in zip(sums, out, strict=True):
+            kernel += (counts @ total.T).T
 
 
-def energy_kernels(a: Decorations, b: Decorations) -> Array:
-    """For energies per defect, shape (10, len(a), len(b))."""
-    distances = a.distances_angstrom
-    shares = a.counts / a.sizes[:, None], b.counts / b.sizes[:, None]
-    alike_shares = gaussian(*shares, 0.5)
+def _power(values: Array, power: int) -> Array:
+    """A small power by multiplications, which are faster than another exponential."""
+    result, square = None, values
+    while power:
+        if power & 1:
+            result = square if result is None else result * square
+        power >>= 1
+        if power:
+            square = square * square
+    assert result is not None
+    return result
 
-    def pairs(decay: float, smoothing: float) -> Array:
-        weights = np.exp((distances[0] - distances) / decay)
-        first, second = a.pair_counts * weights, b.pair_counts * weights
-        if smoothing:
-            first = first @ np.exp(-0.5 * ((distances[:, None] - distances) / smoothing) ** 2)
-        return np.asarray(first.reshape(len(a), -1) @ second.reshape(len(b), -1).T)
 
-    def surroundings(decay: float, smoothing: float, longest: float, sharpness: float) -> Array:
-        chosen = decay, smoothing, longest
-        return environment_kernel(a.environments(*chosen), b.environments(*chosen), sharpness)
+@dataclass(frozen=True, eq=False)
+class EnergySide:
+    """What `energy_kernels` need of n configurations.
 
-    smooth, near = pairs(2.0, 3.0), surroundings(3.0, 0.0, 4.5, 0.5)
-    composition = gaussian(a.counts, b.counts, 6.0) * np.sqrt(np.outer(a.sizes, b.sizes))
-    both = np.outer(a.sizes, b.sizes)
+    Attributes:
+        n: number of configurations.
+        counts: number of defects of each kind, shape (n, n_kinds).
+        composition: the same, as points.
+        shares: of the kinds in the defects, as points.
+        sizes: number of defects, shape (n,).
+        pairs: numbers of pairs, near ones counting more, shape (n, m).
+        smooth: the same, pairs of similar length being alike, with a short range, shape (n, k).
+        long: likewise, with a long range, shape (n, k).
+        near: surroundings, as the next one.
+        wide: those of a longer range.
+    """
+
+    n: int
+    counts: Array
+    composition: Points
+    shares: Points
+    sizes: Array
+    pairs: Array
+    smooth: Array
+    long: Array
+    near: Environments
+    wide: Environments
+
+    @classmethod
+    def of(cls, rows: Decorations) -> EnergySide:
+        """Of some configurations."""
+        distances = rows.distances_angstrom
+        short, long = (np.exp((distances[0] - distances) / decay) for decay in (SHORT, LONG))
+        alike = np.exp(-0.5 * ((distances[:, None] - distances) / SMOOTHING) ** 2)
+        values, vectors = np.linalg.eigh(alike)
+        kept = values > 1e-14 * values.max()
+        root = vectors[:, kept] * np.sqrt(values[kept])
+        flat = len(rows), -1
+        pairs = rows.pair_counts * short
+        return cls(
+            len(rows),
+            rows.counts,
+            Points(rows.counts),
+            Points(rows.counts / rows.sizes[:, None]),
+            rows.sizes,
+            pairs.reshape(flat),
+            (pairs @ root).reshape(flat),
+            ((rows.pair_counts * long) @ root).reshape(flat),
+            rows.environments(*NEAR),
+            rows.environments(*WIDE),
+        )
+
+
+def energy_kernels(a: EnergySide, b: EnergySide) -> Array:
+    """For energies per defect, shape (10, a.n, b.n)."""
+    out = np.empty((N_ENERGY_KERNELS, a.n, b.n))
+    environment_kernels(a.near, b.near, (1,), out[6:7])
+    environment_kernels(a.wide, b.wide, (1,), out[7:8])
+    for start in range(0, a.n, BLOCK):
+        rows = slice(start, start + BLOCK)
+        block, both = out[:, rows], np.outer(a.sizes[rows], b.sizes)
+        shares = a.shares.minus_squared_distances(b.shares, rows)
+        block[0] = a.counts[rows] @ b.counts.T
+        block[1] = a.pairs[rows] @ b.pairs.T
+        block[2] = a.smooth[rows] @ b.smooth.T
+        block[3] = a.long[rows] @ b.long.T
+        gaussian(a.composition.minus_squared_distances(b.composition, rows), 6.0, block[4])
+        block[4] *= np.sqrt(both)
+        gaussian(shares, 1.0, block[5])
+        block[5] *= both
+        gaussian(shares, 0.5, block[9])
+        np.multiply(block[2], block[9], out=block[8])
+        block[9] *= block[6]
+        block /= both
+    return out
+
+
+def own_energy_kernels(a: EnergySide) -> Array:
+    """`energy_kernels` of each configuration with itself, shape (10, a.n)."""
+    smooth, both = (a.smooth**2).sum(axis=1), a.sizes**2
+    (near,), (wide,) = a.near.own((1,)), a.wide.own((1,))
     kernels = [
-        a.counts @ b.counts.T,
-        pairs(2.0, 0.0),
+        (a.counts**2).sum(axis=1),
+        (a.pairs**2).sum(axis=1),
         smooth,
-        pairs(5.0, 3.0),
-        composition,
-        gaussian(*shares, 1.0) * both,
+        (a.long**2).sum(axis=1),
+        a.sizes,
+        both,
         near,
-        surroundings(4.0, 0.7, 9.0, 0.1),
-        smooth * alike_shares,
-        near * alike_shares,
+        wide,
+        smooth,
+        near,
     ]
     return np.stack(kernels) / both
 
@@ -97,13 +204,14 @@ class LevelScales:
     @classmethod
     def of(cls, rows: Decorations) -> LevelScales:
         """From training rows."""
-        medians = [max(float(np.median(squared_distances(x, x))), 1e-9) for x in _pair_features(rows)]
+        points = [Points(values) for values in _pair_features(rows)]
+        medians = [max(float(np.median(-x.minus_squared_distances(x, slice(None)))), 1e-9) for x in points]
         return cls(rows.pooled.mean(axis=0), rows.pooled.std(axis=0) + 1e-9, *medians)
 
 
 def _pair_features(rows: Decorations) -> tuple[Array, Array]:
     """Which pairs are present, and the logarithms of their numbers; near ones count more."""
-    weights = kind_weights(rows.host)
+    weights = rows.weights
     distances = rows.distances_angstrom[rows.distances_angstrom <= LEVEL_PAIRS_ANGSTROM]
     both = np.array([weights[i] * weights[j] for i, j in rows.two_kinds])
     scale = np.outer(both, np.exp(-distances / 3.0))
@@ -112,36 +220,78 @@ def _pair_features(rows: Decorations) -> tuple[Array, Array]:
     return (np.minimum(counts, 1) * scale).reshape(flat), (np.log1p(counts) * scale).reshape(flat)
 
 
-def level_kernels(a: Decorations, b: Decorations, scales: LevelScales) -> Array:
-    """For levels, gaps and moments, shape (16, len(a), len(b))."""
-    weights = kind_weights(a.host)
-    has = np.exp(((a.counts > 0)[:, None] != (b.counts > 0)[None]) @ weights / -0.5)
-    pooled_weights = a.pooled_weights / np.linalg.norm(a.pooled_weights)
-    pooled = [(x.pooled - scales.mean) / scales.spread * pooled_weights for x in (a, b)]
-    present, number = zip(_pair_features(a), _pair_features(b), strict=True)
-    unit = np.sqrt(scales.present), np.sqrt(scales.number)
-    shares = a.counts / a.sizes[:, None] * weights, b.counts / b.sizes[:, None] * weights
-    chosen = 3.0, 0.7, 7.0
-    around = a.environments(*chosen), b.environments(*chosen)
-    fine = gaussian(pooled[0], pooled[1], 0.4)
-    coarse = gaussian(pooled[0], pooled[1], 3.0)
-    return np.stack(
-        [
-            has,
-            gaussian(a.counts * weights, b.counts * weights, 0.7),
-            gaussian(a.counts * weights, b.counts * weights, 2.5),
-            gaussian(np.log1p(a.counts) * weights, np.log1p(b.counts) * weights, 0.5),
-            gaussian(*shares, 0.5),
-            fine,
-            gaussian(pooled[0], pooled[1], 1.0),
-            coarse,
-            gaussian(*present, 0.3 * unit[0]),
-            gaussian(*present, 1.0 * unit[0]),
-            gaussian(*number, 0.3 * unit[1]),
-            gaussian(*number, 1.0 * unit[1]),
-            environment_kernel(*around, 0.1),
-            environment_kernel(*around, 0.5),
-            fine * has,
-            coarse * has,
-        ]
-    )
+@dataclass(frozen=True, eq=False)
+class LevelSide:
+    """What `level_kernels` need of n configurations; all but the last as points.
+
+    Attributes:
+        n: number of configurations.
+        has: which kinds there are.
+        counts: number of defects of each kind.
+        logs: logarithms of these numbers.
+        shares: of the kinds in the defects.
+        pooled: the pooled features in units of their spread.
+        present: which pairs there are, in units of the median distance, as the next one.
+        number: how many pairs.
+        around: surroundings.
+    """
+
+    n: int
+    has: Points
+    counts: Points
+    logs: Points
+    shares: Points
+    pooled: Points
+    present: Points
+    number: Points
+    around: Environments
+
+    @classmethod
+    def of(cls, rows: Decorations, scales: LevelScales) -> LevelSide:
+        """Of some configurations."""
+        weights = rows.weights
+        pooled_weights = rows.pooled_weights / np.linalg.norm(rows.pooled_weights)
+        present, number = _pair_features(rows)
+        return cls(
+            len(rows),
+            Points(np.where(rows.counts > 0, np.sqrt(weights), 0.0)),
+            Points(rows.counts * weights),
+            Points(np.log1p(rows.counts) * weights),
+            Points(rows.counts / rows.sizes[:, None] * weights),
+            Points((rows.pooled - scales.mean) / scales.spread * pooled_weights),
+            Points(present / np.sqrt(scales.present)),
+            Points(number / np.sqrt(scales.number)),
+            rows.environments(*LEVEL_SURROUNDINGS),
+        )
+
+
+def level_kernels(a: LevelSide, b: LevelSide) -> Array:
+    """For levels, gaps and moments, shape (16, a.n, b.n)."""
+    out = np.empty((N_LEVEL_KERNELS, a.n, b.n))
+    environment_kernels(a.around, b.around, LEVEL_POWERS, out[12:14])
+    for start in range(0, a.n, BLOCK):
+        rows = slice(start, start + BLOCK)
+        block = out[:, rows]
+        counts = a.counts.minus_squared_distances(b.counts, rows)
+        pooled = a.pooled.minus_squared_distances(b.pooled, rows)
+        gaussian(a.has.minus_squared_distances(b.has, rows), 0.5, block[0])
+        gaussian(counts, 0.7, block[1])
+        gaussian(counts, 2.5, block[2])
+        gaussian(a.logs.minus_squared_distances(b.logs, rows), 0.5, block[3])
+        gaussian(a.shares.minus_squared_distances(b.shares, rows), 0.5, block[4])
+        for kernel, length in zip(block[5:8], (0.4, 1.0, 3.0), strict=True):
+            gaussian(pooled, length, kernel)
+        for kernels, points, others in ((block[8:10], a.present, b.present), (block[10:12], a.number, b.number)):
+            distances = points.minus_squared_distances(others, rows)
+            gaussian(distances, 0.3, kernels[0])
+            gaussian(distances, 1.0, kernels[1])
+        np.multiply(block[5], block[0], out=block[14])
+        np.multiply(block[7], block[0], out=block[15])
+    return out
+
+
+def own_level_kernels(a: LevelSide) -> Array:
+    """`level_kernels` of each configuration with itself, shape (16, a.n)."""
+    out = np.ones((N_LEVEL_KERNELS, a.n))
+    out[12:14] = a.around.own(LEVEL_POWERS)
+    return out

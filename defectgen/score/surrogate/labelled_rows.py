@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration, Host, get_host
+from defectgen.core import Configuration, Host
+from defectgen.io.host_tables import host_of
 from defectgen.one_line import OneLine
 from defectgen.score.surrogate.features import Features, describe
 from defectgen.score.surrogate.host_models import learnt_columns
@@ -37,8 +38,8 @@ class LabelledRows(OneLine):
 
     @classmethod
     def of(cls, frame: pl.DataFrame) -> LabelledRows:
-        """Rows of one set, in their order."""
-        host = get_host(frame["host"][0], frame["supercell"][0])
+        """Rows of one set, in their order, with the host that they carry."""
+        host = host_of(frame)
         items = tuple(Configuration.from_key(host, key) for key in frame["configuration"])
         values = {column: np.full(len(items), np.nan) for column in (*learnt_columns(), *ENERGIES)}
         for column in values.keys() & set(frame.columns):

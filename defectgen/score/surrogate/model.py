@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from defectgen.core import Configuration, host_names, parse_label
+from defectgen.core import Configuration, parse_label
 from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.models import SHIPPED_SURROGATE, shipped
@@ -24,7 +25,7 @@ from defectgen.score.trees import load_trees
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 METADATA = "surrogate.json"
 SEEN = "seen.txt"
 DENSITIES = ("low", "high")
@@ -40,7 +41,8 @@ def trained_defects(folder: Path) -> dict[str, int]:
     most: dict[str, int] = {}
     try:
         for part in read_metadata(folder / METADATA, FORMAT_VERSION, "surrogate", ADVICE)["parts"]:
-            most[part["host"]] = max(int(part["defects_range"][1]), most.get(part["host"], 0))
+            name = part["host"]["name"]
+            most[name] = max(int(part["defects_range"][1]), most.get(name, 0))
     except (LookupError, TypeError, ValueError) as error:
         raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
     return most
@@ -54,16 +56,23 @@ def digest(host: str, key: str) -> str:
 @cache
 def _is_within(label: str, labels: tuple[str, ...]) -> bool:
     """Whether one of the labels holds all the defects of the first."""
-    return any(parse_label(label) <= parse_label(other) for other in labels)
+    defects = parse_label(label)
+    return any(defects <= other for other in _parsed(labels))
+
+
+@cache
+def _parsed(labels: tuple[str, ...]) -> tuple[Counter[tuple[str, str]], ...]:
+    return tuple(parse_label(label) for label in labels)
 
 
 def _trees(folder: Path, part: Mapping[str, Any]) -> dict[str, CatBoostRegressor]:
     """The trees of a part by column."""
     models = part["models"]["models"]
     wanted = [column for column, model in models.items() if model["trees"]]
-    if part["density"] not in DENSITIES or part["host"] not in host_names():
-        raise ValueError(f"no such part: {part['host']} {part['density']}")
-    return {column: load_trees(folder / file_name(part["host"], part["density"], column)) for column in wanted}
+    host = str(part["host"]["name"])
+    if part["density"] not in DENSITIES or Path(host).name != host:
+        raise ValueError(f"no such part: {host} {part['density']}")
+    return {column: load_trees(folder / file_name(host, part["density"], column)) for column in wanted}
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ TITLES = {PER_SITE: "E_form per site", MAGNETIZATION: "magnetization"}
 
 def model_card(metadata: Mapping[str, Any]) -> str:
     """The card in Markdown, from the metadata of `defectgen.score.surrogate.training.train_surrogate`."""
-    sets = ", ".join(f"{part['set']} ({part['host']} {part['supercell']})" for part in metadata["parts"])
+    sets = ", ".join(f"{part['set']} ({_cell(part['host'])})" for part in metadata["parts"])
     lines = [
         "# Surrogate for defects in 2D materials",
         "",
@@ -91,3 +91,8 @@ def _number(value: float | None) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
+
+
+def _cell(record: Mapping[str, Any]) -> str:
+    """Name and supercell of a host's record, e.g. ``MoS2 8x8``."""
+    return f"{record['name']} {'x'.join(str(n) for n in record['supercell'])}"

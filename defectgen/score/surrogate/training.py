@@ -196,19 +196,19 @@ def _assemble(
     frame: pl.DataFrame, train: LabelledRows, models: SparseModels | DenseModels, scale: Mapping[str, Any] | None
 ) -> HostModels:
     """A part with models fitted on some rows."""
-    name, host, density, supercell = frame.select("set", "host", "density", "supercell").row(0)
+    name, density = frame.select("set", "density").row(0)
     reference = train.values["energy_ev"] - train.values["formation_energy_ev"]
     counts = np.hstack([np.ones((len(train), 1)), train.counts])
     known = ~np.isnan(reference)
+    weights = tuple(np.linalg.lstsq(counts[known], reference[known], rcond=None)[0].tolist()) if known.any() else None
     sizes = train.counts.sum(axis=1)
     return HostModels(
         set_name=name,
-        host=host,
+        core_host=train.host,
         density=density,
-        supercell=supercell,
         models=models,
         consistent=_consistent(train),
-        energy_weights_ev=tuple(np.linalg.lstsq(counts[known], reference[known], rcond=None)[0].tolist()),
+        energy_weights_ev=weights,
         labels=dict(sorted(Counter(item.label for item in train.configurations).items())),
         max_counts=tuple(int(n) for n in train.counts.max(axis=0)),
         defects_range=(int(sizes.min()), int(sizes.max())),

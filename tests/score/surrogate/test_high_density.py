@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from scipy.linalg import eigvalsh
 from synthetic import distinct_configurations, random_configuration, write_set
 
-from defectgen.core import Configuration, Host, get_host, host_names
+from defectgen.core import Configuration, Host, Rule, get_host, host_names
 from defectgen.core.properties import MAGNETIZATION
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
@@ -21,8 +22,16 @@ from defectgen.score.surrogate.environments import Decorations, kind_weights
 from defectgen.score.surrogate.evaluation import PER_SITE, evaluate, metrics
 from defectgen.score.surrogate.features import describe, histogram, pair_orbits
 from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights, find_weights
-from defectgen.score.surrogate.high_density import ENERGY, DenseModels, tree_features
-from defectgen.score.surrogate.kernels import LevelScales, energy_kernels, level_kernels
+from defectgen.score.surrogate.high_density import ENERGY, DenseModels, TrainingRows, tree_features
+from defectgen.score.surrogate.kernels import (
+    EnergySide,
+    LevelScales,
+    LevelSide,
+    energy_kernels,
+    level_kernels,
+    own_energy_kernels,
+    own_level_kernels,
+)
 from defectgen.score.surrogate.training import fit_surrogate, train_surrogate
 from defectgen.score.trees import TreeSettings
 
@@ -57,7 +66,6 @@ def test_pooled_features_are_those_of_each_configuration_alone(mos2: Host) -> No
     rows = Decorations.of(mos2, items)
     alone = np.concatenate([Decorations.of(mos2, [item]).pooled for item in items])
     assert rows.pooled == pytest.approx(alone)
-    assert rows.take(2, 5).pooled == pytest.approx(alone[2:5])
     assert rows.pooled.shape[1] == len(rows.pooled_weights)
     assert tree_features(rows).shape[1] < rows.pooled.shape[1], "isovalent neighbours are not shown to the trees"
 
@@ -65,16 +73,36 @@ def test_pooled_features_are_those_of_each_configuration_alone(mos2: Host) -> No
 def test_only_substitutions_within_a_group_count_less() -> None:
     assert (kind_weights(get_host("MoS2")) < 1).tolist() == [True, False, True, False]
     assert (kind_weights(get_host("BN")) == 1).all()
-    assert (kind_weights(get_host("P")) == 1).all()
+    assert (kind_weights(get_host("P")) < 1).tolist() == [True, False]
+    tellurium = replace(get_host("WSe2"), rules=(Rule("Se", "Te"), Rule("Se", "As"), Rule("W", "Cr"), Rule("W", "VAC")))
+    assert (kind_weights(tellurium) < 1).tolist() == [True, False, True, False]
+
+
+def test_a_trained_model_keeps_the_weights_that_it_was_trained_with() -> None:
+    parts = {part.host: part.models for part in Surrogate.load().parts if isinstance(part.models, DenseModels)}
+    assert parts["P"].rows.kind_weights == (1.0, 1.0), "trained when nitrogen did not count as isovalent"
+    assert parts["P"].rows.decorations.weights.tolist() == [1.0, 1.0]
+    assert parts["MoS2"].rows.kind_weights == (0.2, 1.0, 0.2, 1.0)
+    item = Configuration.from_key(get_host("P"), "N@A00+N@A02+VAC@C31")
+    today = TrainingRows(get_host("P"), (item.key,), np.ones(1), tuple(kind_weights(get_host("P"))))
+    shown = [tree_features(rows.describe([item])).shape[1] for rows in (parts["P"].rows, today)]
+    assert shown == [5 + 4 * 10 + 3, 5 + 10 + 1], "pairs with nitrogen are shown to the trees only of the shipped model"
+    with pytest.raises(ValueError, match="3 kind_weights for 2 kinds"):
+        DenseModels.from_dict(get_host("P"), {**parts["P"].to_dict(), "kind_weights": [1, 1, 1], "models": {}}, {})
 
 
 @pytest.mark.parametrize("name", ["MoS2", "P"])
 def test_kernels_are_symmetric_and_positive(name: str) -> None:
     host = get_host(name)
     rows = Decorations.of(host, some(host, 25))
-    for kernels in (energy_kernels(rows, rows), level_kernels(rows, rows, LevelScales.of(rows))):
-        for kernel in kernels:
+    energy, level = EnergySide.of(rows), LevelSide.of(rows, LevelScales.of(rows))
+    for kernels, own in (
+        (energy_kernels(energy, energy), own_energy_kernels(energy)),
+        (level_kernels(level, level), own_level_kernels(level)),
+    ):
+        for kernel, alone in zip(kernels, own, strict=True):
             assert kernel == pytest.approx(kernel.T)
+            assert np.diagonal(kernel) == pytest.approx(alone)
             assert eigvalsh(kernel)[0] > -1e-8 * np.trace(kernel)
 
 
@@ -102,7 +130,7 @@ def test_left_out_rows_are_predicted_as_by_a_process_without_them() -> None:
     pick, cross = np.ix_(rest, rest), np.ix_(out, rest)
     fewer = GaussianProcess.given(weights, kernels[:, *pick], noise[:, rest], prior[pick], y[rest])
     own = np.full(len(out), sum(weights.kernels) + 1)
-    expected = fewer.predict(kernels[:, *cross], prior[cross], own, noise[:, out])
+    expected = fewer.predict(np.tensordot(weights.kernels, kernels[:, *cross], 1) + 1, own, noise[:, out])
     assert mean[out] == pytest.approx(expected[0])
     assert spread[out] == pytest.approx(expected[1])
     assert np.isnan(mean[rest]).all()
@@ -114,7 +142,8 @@ def test_a_process_is_unsure_far_away() -> None:
     process = GaussianProcess.given(weights, kernels, noise, prior, y)
     far = np.array([0.0, 9.0])
     cross = np.stack([np.exp(-0.5 * (far[:, None] - x) ** 2 / length**2) for length in (0.05, 0.7, 20.0)])
-    _, spread = process.predict(cross, np.ones((2, 60)), np.full(2, sum(weights.kernels) + 1), np.ones((1, 2)))
+    shared = np.tensordot(weights.kernels, cross, 1) + 1
+    _, spread = process.predict(shared, np.full(2, sum(weights.kernels) + 1), np.ones((1, 2)))
     assert spread[1] > 3 * spread[0]
     assert Weights.from_dict(json.loads(json.dumps(vars(weights)))) == weights
 

@@ -1,0 +1,49 @@
+"""`defectgen doctor`: what this installation has, what it lacks, and the command for it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+import typer
+
+from defectgen_cli.options import JsonOption
+from defectgen_cli.output import emit
+
+if TYPE_CHECKING:
+    from defectgen.installation import Finding
+
+WIDTH = 80
+MARKS = {"ok": "ok", "missing": "-", "broken": "BAD"}
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what is installed, which models, data, GPU and DFT codes there are.
+
+    For whatever is missing, the way to get it. Returns 1 if something that the main commands need is missing or broken.
+    """
+    from defectgen.installation import examine
+
+    findings = list(examine())
+    bad = [item for item in findings if item.needed and item.state != "ok"]
+    summary = f"{len(bad)} of what is needed: missing or broken" if bad else "Everything that is needed is there."
+    emit({"findings": [asdict(item) for item in findings], "healthy": not bad}, as_json, _text(findings, summary))
+    if bad:
+        raise typer.Exit(1)
+
+
+def _text(findings: list[Finding], summary: str) -> str:
+    """A line a finding, at most 80 columns; what to do stands below it."""
+    lines: list[str] = []
+    group = ""
+    width = max(len(item.name) for item in findings)
+    for item in findings:
+        if item.group != group:
+            group = item.group
+            lines += ["", group] if lines else [group]
+        start = f"  {MARKS[item.state]:<3} {item.name:<{width}}  "
+        lines += wrap(item.text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start)) or [start.rstrip()]
+        if item.advice:
+            lines += wrap(item.advice, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join([*lines, "", summary])

@@ -1,0 +1,65 @@
+"""What is there, what is not, and the way to get it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from defectgen import installation
+from defectgen_cli.app import main
+
+
+def findings(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[str, object]]]:
+    code = main(["doctor", "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["healthy"] is (code == 0)
+    return code, {f"{item['group']}/{item['name']}": item for item in result["findings"]}
+
+
+def test_what_the_tests_need_is_there(own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = findings(capsys)
+    assert code == 0
+    assert found["packages/torch"]["state"] == "ok"
+    assert "MoS2" in str(found["models/surrogate"]["text"])
+    assert found["data sets/2dmd"]["state"] == "missing"
+    assert str(found["data sets/2dmd"]["advice"]).startswith("defectgen fetch 2dmd")
+    assert str(own_cache) in str(found["system/cache"]["text"])
+
+
+def test_every_thing_that_is_not_there_has_its_advice(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_cache.name
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(installation, "version", missing)
+    monkeypatch.setenv("DEFECTGEN_2DMD", "/no/such/folder")
+    found = list(installation.examine())
+    lacking = [item for item in found if item.state != "ok"]
+    assert {item.name for item in lacking} >= {"torch", "m3gnet", "GPAW", "VASP", "smollm2-135m", "DEFECTGEN_2DMD"}
+    assert all(item.advice for item in lacking)
+    assert not any(item.advice for item in found if item.state == "ok")
+
+
+def missing(package: str) -> str:
+    raise installation.PackageNotFoundError(package)
+
+
+def test_a_damaged_model_is_named_and_the_code_is_1(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert own_cache.name
+    monkeypatch.setattr(installation, "shipped", lambda name: tmp_path / name)
+    code, found = findings(capsys)
+    assert code == 1
+    assert found["models/surrogate"]["state"] == "broken"
+    assert main(["doctor"]) == 1
+    assert "BAD surrogate" in capsys.readouterr().out
+
+
+def test_the_page_fits_80_columns(own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert own_cache.name
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    paths = [line for line in lines if len(line) > 80]
+    assert all("/" in line for line in paths), "a path is not broken"
+    assert lines[-1] == "Everything that is needed is there."
