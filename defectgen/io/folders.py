@@ -16,7 +16,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.documents import read_object
 from defectgen.io.files import file_hash
 from defectgen.io.locks import LOCK, WORKPLACE, Held, Workplace, held, holding, remove_empty
 
@@ -95,9 +94,9 @@ def own_files(folder: Path, manifest: str = MANIFEST) -> dict[str, str]:
     The manifest's ``files`` map a path to its checksum, or to something with a ``sha256``.
     """
     try:
-        files = read_object(folder / manifest)["files"]
+        files = json.loads((folder / manifest).read_bytes())["files"]
         found = {str(name): entry if isinstance(entry, str) else str(entry["sha256"]) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     return {name: digest for name, digest in found.items() if _is_inside(name)}
 
@@ -210,7 +209,8 @@ def _move_in(folder: Path, work: Path, plan: _Plan) -> None:
         for source, target in reversed(moves):
             _move_back(target, source)
         _remove_empty_parents(folder, plan.new)
-        (work / _PLAN).unlink()
+        if not _files(work / _OLD):  # else a process before this one was killed: its files must not be lost
+            (work / _PLAN).unlink()
         raise
     (work / _PLAN).unlink()
     _remove_empty_parents(folder, [*plan.old, *plan.new])
