@@ -24,8 +24,10 @@ from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
 from defectgen_cli.hosts import hosts
+from defectgen_cli.inputs import inputs
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import EXIT_INTERRUPTED, say
+from defectgen_cli.results import results
 from defectgen_cli.score import score
 from defectgen_cli.shrink import shrink
 from defectgen_cli.slices import slices
@@ -51,6 +53,8 @@ app.command("finetune")(finetune)
 app.command("feedback")(feedback)
 app.command("generate")(generate)
 app.command("score")(score)
+app.command("inputs")(inputs)
+app.command("results")(results)
 app.command("shrink")(shrink)
 app.command("slices")(slices)
 app.command("stability")(stability)
@@ -85,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; those of the process by default.
 
     Returns:
-        The exit code: 0 done, 1 failure, 2 wrong call, 130 interrupted.
+        The exit code: 0 done, 1 failure, 2 wrong call, 3 less than was asked for, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words

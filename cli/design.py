@@ -18,7 +18,7 @@ from defectgen_cli.design_options import (
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.design.candidates import DesignRun
@@ -33,6 +33,9 @@ def design(
     drawing: DrawingOptions,
     models: ModelOptions,
     relaxing: RelaxOptions,
+    proposer: Annotated[
+        str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, llm [what suits the wish].")
+    ] = "",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results [designs/HOST].")
     ] = None,
@@ -44,8 +47,9 @@ def design(
 ) -> None:
     """Design defect structures with wanted levels.
 
-    The language model fills in vacancies and substitutions, random structures are added (--search),
-    duplicates by symmetry are removed, the surrogate predicts every property, and candidates are ranked by
+    Labelled structures are looked up, every symmetry-distinct one is looked at where they can be listed (up to
+    three defects, or what the limits leave); random structures, and where the models know no such cells the
+    language model, add to it. The surrogate predicts every property, and candidates are ranked by
     their distance to the target (sum of absolute deviations, eV) that is to be expected with the
     uncertainty of the prediction. HOMO, LUMO and
     Fermi level are in eV relative to the valence band maximum of the pristine host unless --reference raw
@@ -54,15 +58,21 @@ def design(
     their cell; ranks do not change.
     """
     started = time.monotonic()
-    from defectgen.core import get_host
     from defectgen.design.pipeline import relax_top
     from defectgen.design.run import DesignRequest, load_relaxer, prepare_design
+    from defectgen.io.host_files import find_host
     from defectgen.io.writers import writer_of
     from defectgen.report import claimed_run
 
-    crystal = get_host(host)
+    crystal = find_host(host)
     request = DesignRequest(
-        crystal, wanted.read(), ranking.ranking(), limits.limits(), drawing.drawing(), models.models()
+        crystal,
+        wanted.read(),
+        ranking.ranking(),
+        limits.limits(),
+        drawing.drawing(),
+        models.models(),
+        proposer.strip() or None,
     )
     more = tuple(name.strip() for name in formats.split(",") if name.strip())
     for name in more:
@@ -77,7 +87,7 @@ def design(
         prepared = prepare_design(request)
         for line in prepared.warnings:
             say(f"warning: {line}")
-        with progress(f"generating for {crystal.name}", prepared.n_proposals, "structures") as advance:
+        with progress(f"looking at {crystal.name}", None, "structures") as advance:
             run = prepared.run(advance)
         if not run.candidates:
             say(
@@ -85,7 +95,7 @@ def design(
                 if not run.complete
                 else "no candidates."
             )
-            raise typer.Exit(130 if not run.complete else 1)
+            raise typer.Exit(EXIT_INTERRUPTED if not run.complete else 1)
         run.write(folder, more, overwrite=overwrite)
         if relaxer is not None and run.complete:
             total = sum(min(relaxing.relax_top, len(run.of(target))) for target in run.targets)
@@ -97,7 +107,10 @@ def design(
         _show(run, folder, time.monotonic() - started, as_json)
         if not run.complete:
             say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
-            raise typer.Exit(130)
+            raise typer.Exit(EXIT_INTERRUPTED)
+        if short := [target for target in run.targets if len(run.of(target)) < ranking.n]:
+            found = f"{len(run.of(short[0]))} of {ranking.n} structures for target {short[0].id}"
+            end_partial(f"only {found}{f', and too few for {len(short) - 1} others' if len(short) > 1 else ''}.")
 
 
 def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
@@ -109,5 +122,5 @@ def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
         return
     render_table(run)
     zero = f"; levels in eV relative to the valence band maximum of pristine {run.host.name}"
-    typer.echo(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
-    typer.echo(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")
+    show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
+    show(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")

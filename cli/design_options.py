@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from defectgen_cli.options import M3GNetOption, SeedOption, SurrogateOption
+from defectgen_cli.options import AllowDownloadOption, M3GNetOption, SeedOption, SurrogateOption
 
 if TYPE_CHECKING:
     from defectgen.design.candidates import Target
-    from defectgen.design.engine import Drawing, Limits, Models
+    from defectgen.design.engine import Drawing, Models
+    from defectgen.design.limits import Limits
     from defectgen.design.run import Ranking
 
 LEVEL_HELP = "eV relative to the pristine VBM"
@@ -74,7 +75,7 @@ class LimitOptions:
 
     def limits(self) -> Limits:
         """For the library."""
-        from defectgen.design.engine import Limits
+        from defectgen.design.limits import Limits
 
         kinds = tuple(kind.strip() for kind in (self.kinds or "").split(",") if kind.strip())
         return Limits(self.min_defects, self.max_defects, kinds)
@@ -95,12 +96,21 @@ class RankingOptions:
         int | None, typer.Option(min=1, help="Structures to generate for each target before ranking [16 n].")
     ] = None
     search: Annotated[
-        int, typer.Option(min=0, help="Random structures to rank beside those of the language model.")
-    ] = 1000
+        int | None,
+        typer.Option(min=0, help="Random structures beside what can be listed [400; 1000 without a list]."),
+    ] = None
+    diversity: Annotated[
+        bool, typer.Option("--diversity/--all", help="One row for structures that are alike, or each its own.")
+    ] = True
+    novel: Annotated[bool, typer.Option("--novel", help="Only structures without a label, and not trained on.")] = False
+    budget: Annotated[
+        str, typer.Option(metavar="TIME|N", help="How long to look for each target: 30s, 5m, or structures.")
+    ] = ""
     seed: SeedOption = 0
 
     def ranking(self) -> Ranking:
         """For the library."""
+        from defectgen.design.proposers import ENDLESS, parse_budget
         from defectgen.design.run import Ranking
 
         return Ranking(
@@ -110,6 +120,9 @@ class RankingOptions:
             self.rank_by,  # type: ignore[arg-type]
             self.reference,
             self.seed,
+            self.diversity,
+            self.novel,
+            parse_budget(self.budget) if self.budget else ENDLESS,
         )
 
 
@@ -141,12 +154,13 @@ class ModelOptions:
     )
     engine: EngineOption = "transformers"
     surrogate: SurrogateOption = None
+    allow_download: AllowDownloadOption = False
 
     def models(self) -> Models:
         """For the library."""
         from defectgen.design.engine import Models
 
-        return Models(self.model, self.surrogate, self.engine)
+        return Models(self.model, self.surrogate, self.engine, self.allow_download)
 
 
 @dataclass(frozen=True)
@@ -159,12 +173,13 @@ class ManyModelOptions:
     ] = None
     engine: EngineOption = "transformers"
     surrogate: SurrogateOption = None
+    allow_download: AllowDownloadOption = False
 
     def models(self) -> Models:
         """For the library, without the adapters."""
         from defectgen.design.engine import Models
 
-        return Models(None, self.surrogate, self.engine)
+        return Models(None, self.surrogate, self.engine, self.allow_download)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import typer
 
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, SeedOption, SupercellOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.core.selection import Selection
@@ -112,7 +112,7 @@ def enumerate_(
     if output is not None:
         if output.suffix.lower() not in (".parquet", ".csv"):
             raise UsageError(f"got {output.name!r}, expected a name that ends in .parquet or .csv.")
-        refuse_existing(output, overwrite)  # before all else
+        refuse_existing(output, overwrite)
     if count:
         if output is not None or cif_dir is not None or sample is not None:
             raise UsageError("--count only counts.", "Leave out -o, --cif-dir and --sample, or --count.")
@@ -133,7 +133,7 @@ def enumerate_(
         rows = numbered(rows, folder)
         if output is None and folder is None and not as_json:
             for row in rows:
-                print(f"{row.defect_class}\t{row.configuration.key}")
+                show(f"{row.defect_class}\t{row.configuration.key}")
             return
         frames = [to_frame([])]
         with progress("structures", expected, "structures") as advance:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from defectgen_cli.options import JsonOption, SeedOption
+from defectgen_cli.options import AllowDownloadOption, JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say
 
 
@@ -23,6 +23,7 @@ def ipt(
     structures: Annotated[int, typer.Option(min=1, help="Held-out structures: test part; bulk: not trained on.")] = 50,
     images: Annotated[int, typer.Option(min=2, help="Images of each: of the host's symmetry, or translations.")] = 20,
     seed: SeedOption = 0,
+    allow_download: AllowDownloadOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Increase of perplexity over the images of held-out structures (IPT of Gruver et al.); 0 is invariance.
@@ -38,11 +39,14 @@ def ipt(
     from defectgen.data.sources import read_dataset
     from defectgen.design.engine import task_of
     from defectgen.llm.adapter import read_adapter, training_configurations
+    from defectgen.llm.base import hub_note
     from defectgen.llm.image_texts import crystal_images, defect_images, image_dependence, trained_sets
     from defectgen.models import SHIPPED_ADAPTER, shipped
 
     folder = model or shipped(SHIPPED_ADAPTER)
     card = read_adapter(folder)
+    if note := hub_note(card.base_model):
+        say(f"warning: {note}.")
     rng = np.random.default_rng(seed)
     if card.encoding == "bulk":
         trained = training_configurations(folder).get("bulk", frozenset())
@@ -53,7 +57,7 @@ def ipt(
         shown = defect_images(read_dataset(path, trained_sets(card)), card, task_of(card), structures, images, rng)
     say("loading the model ...")
     with progress("images", len(shown) * images, "images") as advance:
-        result = image_dependence(folder, shown, advance)
+        result = image_dependence(folder, shown, advance, allow_download=allow_download)
     emit(
         {"model": folder, "seed": seed, **asdict(result)},
         as_json,

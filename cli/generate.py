@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import JsonOption, SeedOption
-from defectgen_cli.output import EXIT_INTERRUPTED, emit, progress, say
+from defectgen_cli.options import AllowDownloadOption, JsonOption, SeedOption
+from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, say
 
 if TYPE_CHECKING:
     from defectgen.generate.sampling import CrystalRun
@@ -77,6 +77,7 @@ class DecodingOptions:
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crystals decoded at once.")] = 64
     free: Annotated[bool, typer.Option("--free", help="Decode without the grammar, for comparison.")] = False
     engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="transformers or vllm.")] = "transformers"
+    allow_download: AllowDownloadOption = False
     max_draws: Annotated[
         int | None, typer.Option("--max-draws", min=1, help="Give up after so many draws [10 for each crystal].")
     ] = None
@@ -112,6 +113,7 @@ def generate(
     from defectgen.generate.request import CrystalRequest, bulk_card, open_draw, trained_elements
     from defectgen.generate.sample_folder import claimed_samples
     from defectgen.generate.sampling import sample_crystals, write_samples
+    from defectgen.llm.base import hub_note
 
     named = (
         dict.fromkeys(word.strip() for word in crystals.elements.split(",")) if crystals.elements is not None else ()
@@ -129,9 +131,12 @@ def generate(
         neutral=crystals.neutral,
         free=decoding.free,
         engine=decoding.engine,
+        allow_download=decoding.allow_download,
     )
     with claimed_samples(output):
         card = bulk_card(model)
+        if card is not None and (note := hub_note(card.base_model)):
+            say(f"warning: {note}.")
         job = request.job(card)
         say(f"loading {model} ...")
         from defectgen.llm.decode.generator import Sampling
@@ -166,7 +171,8 @@ def generate(
             say(f"interrupted: what was drawn so far is in {output}")
             raise typer.Exit(EXIT_INTERRUPTED)
         if run.n_valid < n:
-            say(f"warning: only {run.n_valid} of {n} crystals are valid after {len(run.samples)} draws.")
+            missing = f"only {run.n_valid} of {n} crystals are valid after {len(run.samples)} draws."
+            end_partial(missing, some=run.n_valid > 0)
 
 
 def _report(run: CrystalRun, manifest: dict[str, Any], output: Path, untrained: str, as_json: bool) -> None:

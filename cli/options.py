@@ -37,4 +37,7 @@ SurrogateOption = Annotated[
 SupercellOption = Annotated[
     str | None, typer.Option("--supercell", metavar="NxM", help="Repetitions in the plane [as in 2DMD].")
 ]
+AllowDownloadOption = Annotated[
+    bool, typer.Option("--allow-download", help="Get the base model that an adapter names from the model hub.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]

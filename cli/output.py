@@ -9,7 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import typer
+
+from defectgen.one_line import CONTROL, printable
+
+EXIT_PARTIAL = 3
+"""Exit code of a run that wrote less than was asked for; what is missing is named."""
 
 EXIT_INTERRUPTED = 130
 """Exit code of a run that Ctrl-C or SIGTERM ended."""
@@ -22,16 +29,28 @@ FORETELL_FROM = 0.05
 
 
 def say(text: str) -> None:
-    """Print one message on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print one message on stderr, without control characters: file names and contents may hold any."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Print a line of a result on stdout, without control characters."""
+    print(printable(text))
+
+
+def end_partial(missing: str, *, some: bool = True) -> NoReturn:
+    """Name what is missing from a result, and end with `EXIT_PARTIAL`, or with 1 if all of it is missing."""
+    say(f"warning: {missing}")
+    raise typer.Exit(EXIT_PARTIAL if some else 1)
 
 
 def emit(result: Mapping[str, Any], as_json: bool, text: str = "") -> None:
     """Print a command's result on stdout: one JSON document, or `text` for people."""
     if as_json:
-        print(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False)
+        print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # JSON's own way to write them
     elif text:
-        print(text)
+        show(text)
 
 
 def write(path: Path | None, what: str, text: Callable[[], str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import JsonOption, M3GNetOption, SurrogateOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, end_partial, progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +24,8 @@ def score(
         typer.Option("--scorer", metavar="NAME[,NAME]", help="Some of surrogate, m3gnet, chgnet, slices-catboost."),
     ] = "surrogate",
     host: Annotated[
-        str | None, typer.Option("--host", metavar="NAME", help="Host of all files [each its own].")
+        str | None,
+        typer.Option("--host", metavar="NAME|DIR", help="Host of all files, or a folder with it [each its own]."),
     ] = None,
     surrogate: SurrogateOption = None,
     m3gnet: M3GNetOption = None,
@@ -35,16 +36,20 @@ def score(
 ) -> None:
     """Name the defects in structure files and predict properties.
 
-    Each file is matched to the known hosts' pristine supercells with the same axes; it may be relaxed,
-    shifted or have another vacuum. The surrogate needs a decoration of a host that it was trained on; a
+    Each file is matched to the known hosts, in any supercell; the layer may be relaxed, strained by a few
+    per cent, shifted, turned, lie across any axis, and have another vacuum. The surrogate needs a
+    decoration of a host that it was trained on, in the supercell that it was trained on; a
     potential (m3gnet, chgnet) takes any atoms as they are. Columns valid, reasons and novel judge the
     structure, note says what has no score and why. Levels are in eV relative to the valence band
-    maximum of the pristine host. The exit code is 1 if nothing could be scored.
+    maximum of the pristine host. The exit code is 3 if some have no score, and
+    1 if none has.
     """
-    from defectgen.core import get_host, host_names
+    from defectgen.core.hosts import HOSTS
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
     from defectgen.io.files import claimed_files, write_whole
+    from defectgen.io.host_files import find_host, stored_hosts
+    from defectgen.io.tables import write_csv
     from defectgen.llm.adapter import training_configurations
     from defectgen.models import SHIPPED_ADAPTER, shipped
     from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
@@ -56,9 +61,10 @@ def score(
         raise UsageError(f"got -o {output}, expected a file that ends in .csv.")
     with claimed_files(output):
         paths = sample_files(files)
-        hosts = [get_host(name) for name in ([host] if host else host_names())]
         options = ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet)
         scorers = {name: load_scorer(name, options) for name in names}
+        carried = list(stored_hosts(surrogate).values()) if surrogate is not None and "surrogate" in names else []
+        hosts = [find_host(host)] if host else [*carried, *HOSTS.values()]
         samples = []
         with progress("reading", len(paths), "files") as advance:
             for path in paths:
@@ -66,11 +72,11 @@ def score(
                 advance(1)
         found = structure_table(samples, scorers, training_configurations(shipped(SHIPPED_ADAPTER)), progress)
         if output is not None:
-            write_whole(output, lambda part: found.frame.write_csv(part, float_precision=6))
+            write_whole(output, lambda part: write_csv(found.frame, part, float_precision=6))
     found.require_scored()
     emit({"structures": found.frame.to_dicts(), "output": output}, as_json, _text(found.frame, names))
     if missing := found.frame.height - found.n_scored:
-        say(f"warning: {missing} of {found.frame.height} structures have no score; see their note.")
+        end_partial(f"{missing} of {found.frame.height} structures have no score; see their note.")
 
 
 def _interval(half_width: float | None) -> str:
@@ -85,7 +91,7 @@ def _text(table: pl.DataFrame, names: Sequence[str]) -> str:
     prefixes = [(f"{name}_", f"{name} ") for name in names] if len(names) > 1 else [("", "")]
     lines = []
     for row in table.iter_rows(named=True):
-        what = f"{row['label']} in {row['host']}" if row["host"] else row["formula"] or "not read"
+        what = f"{row['label']} in {row['host']} {row['supercell']}" if row["host"] else row["formula"] or "not read"
         values = [
             f"{shown}{p.title} {row[prefix + p.column]:.3f}{_interval(row.get(prefix + uncertainty_column(p.column)))}"
             for prefix, shown in prefixes
@@ -95,6 +101,8 @@ def _text(table: pl.DataFrame, names: Sequence[str]) -> str:
         parts = [what, f"{', '.join(values)} eV" if values else "no score"]
         if row["reasons"] and row["formula"]:
             parts.append(f"not valid: {row['reasons']}")
+        if row["transformation"]:
+            parts.append(f"read so: {row['transformation']}")
         if row["note"]:
             parts.append(row["note"])
         lines.append(f"{row['file']}: {'; '.join(parts)}")

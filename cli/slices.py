@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import JsonOption
-from defectgen_cli.output import emit, say
+from defectgen_cli.output import emit, end_partial, say
 
 if TYPE_CHECKING:
     from defectgen.slices.structure_files import Outcome
@@ -65,9 +65,13 @@ def slices(
 
 
 def _report(found: Outcome, key: str, as_json: bool, lines: list[str]) -> None:
-    """Print what went well; end with an error if something failed."""
-    if found.made:
-        emit({key: found.made, "problems": found.problems}, as_json, "\n".join(lines))
-    for line in found.problems[1:]:
+    """Print what went well; end with an error if nothing did, and say what did not."""
+    if not found.made:
+        for line in found.problems[1:]:
+            say(f"error: {line}")
+        found.require_all()
+    emit({key: found.made, "problems": found.problems}, as_json, "\n".join(lines))
+    for line in found.problems:
         say(f"error: {line}")
-    found.require_all()
+    if found.problems:
+        end_partial(f"{len(found.problems)} of {found.n_items} failed.")

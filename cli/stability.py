@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import JsonOption, M3GNetOption, SeedOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, end_partial, progress, say
 
 if TYPE_CHECKING:
     from defectgen.io.crystal_files import NamedCrystal
@@ -48,7 +48,8 @@ def stability(
     entries as JSON; a CSV with formula and formation_energy_per_atom (as MP-20), energy_per_atom or
     energy; or mp, with the key of MP_API_KEY. The folder gets stability.csv, relaxed/*.cif, VASP inputs
     of the metastable crystals in vasp/ (without POTCAR contents) and manifest.json; it is new, empty, or
-    one of an earlier run, which goes on.
+    one of an earlier run, which goes on. The exit code is 3 if crystals that the generator did not refuse
+    have no energy above the hull.
     """
     from defectgen.stability.assessment import RelaxationSettings, check_folder
     from defectgen.stability.study import open_hull, open_potential, read_all, run_study
@@ -67,6 +68,9 @@ def stability(
         say(f"warning: {line}")
     study.require_judged()
     emit({**study.manifest, "output": output}, as_json, _text(study, output))
+    counts = study.counts
+    if missing := counts["crystals"] - counts["refused"] - counts["judged"]:
+        end_partial(f"{missing} of {counts['crystals']} crystals have no energy above the hull; see the table.")
 
 
 def template(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from defectgen.design.candidates import DesignRun as DesignRun
     from defectgen.design.candidates import Target as Target
     from defectgen.design.run import design as design
+    from defectgen.dft.inputs import dft_inputs as dft_inputs
+    from defectgen.dft.results import dft_results as dft_results
     from defectgen.errors import DefectgenError as DefectgenError
     from defectgen.errors import UsageError as UsageError
     from defectgen.library import enumerate_configurations as enumerate
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from defectgen.library import read_host as read_host
     from defectgen.library import read_structure as read_structure
     from defectgen.library import score as score
+    from defectgen.library import train_surrogate as train_surrogate
 
 __version__ = "0.1.0"
 
@@ -44,6 +47,8 @@ __all__ = [
     "UsageError",
     "__version__",
     "design",
+    "dft_inputs",
+    "dft_results",
     "enumerate",
     "host",
     "hosts",
@@ -51,6 +56,7 @@ __all__ = [
     "read_host",
     "read_structure",
     "score",
+    "train_surrogate",
 ]
 
 _HOME = {
@@ -64,6 +70,8 @@ _HOME = {
     "Target": "defectgen.design.candidates",
     "UsageError": "defectgen.errors",
     "design": "",
+    "dft_inputs": "defectgen.dft.inputs",
+    "dft_results": "defectgen.dft.results",
     "enumerate": "defectgen.library:enumerate_configurations",
     "host": "defectgen.library",
     "hosts": "defectgen.library",
@@ -71,6 +79,7 @@ _HOME = {
     "read_host": "defectgen.library",
     "read_structure": "defectgen.library",
     "score": "",
+    "train_surrogate": "defectgen.library",
 }
 """Where each public name lives; an empty text stands for the package of that name, which can be called."""
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.documents import DocumentError, parse_yaml, printable, read_yaml, shown
+from defectgen.io.documents import DocumentError, parse_yaml, read_yaml
+from defectgen.one_line import printable, shown
 
 
 class StageConfig(BaseModel):

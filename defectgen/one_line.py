@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 SHOWN_CHARACTERS = 60
 """Longest text of a field that is shown as it is."""
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What moves the cursor, changes colours or turns the direction of writing; tab and line feed are not among it."""
+
+
+def printable(text: str) -> str:
+    """A text without control characters, as it may be shown in a terminal."""
+    return CONTROL.sub("", text)
+
+
+def shown(value: object, width: int = SHOWN_CHARACTERS) -> str:
+    """A value of a file as one short line for a message."""
+    text = " ".join(printable(repr(value)).split())
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 class OneLine:

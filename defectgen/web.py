@@ -6,6 +6,7 @@ that is not needed for two routes.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ BACKOFF_S = 0.5
 """Wait before the second attempt; it doubles with every further one."""
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 TIMEOUT_S = 120.0
+LARGEST_ANSWER = 300_000_000
+"""Bytes of one page; a page of 500 documents has some millions."""
 
 KEY_VARIABLE = "MP_API_KEY"
 """Environment variable with the user's key, the one that mp-api reads; the key is never written anywhere."""
@@ -103,28 +106,20 @@ class MaterialsProject:
         for attempt in range(ATTEMPTS):
             wait_before(attempt)
             try:
-                answer = httpx.get(
-                    f"{self.url}/{route}/",
-                    params=texts,
-                    headers={"X-API-KEY": self.key},
-                    timeout=TIMEOUT_S,
-                    follow_redirects=True,
-                )
+                status, content = self._get(route, texts)
             except httpx.HTTPError as error:
                 problem = " ".join(str(error).split()) or type(error).__name__
                 continue
-            if answer.status_code in (401, 403):
+            if status in (401, 403):
                 raise KeyRefusedError(
                     f"the Materials Project does not accept the key in {KEY_VARIABLE}.", "Check the key."
                 )
-            if answer.status_code in TRANSIENT_STATUS:
-                problem = f"status {answer.status_code}"
+            if status in TRANSIENT_STATUS:
+                problem = f"status {status}"
                 continue
-            if answer.status_code != httpx.codes.OK:
-                raise DefectgenError(
-                    f"the Materials Project answered {answer.status_code} at {self.url}.", "Try later."
-                )
-            return self._read(answer)
+            if status != httpx.codes.OK:
+                raise DefectgenError(f"the Materials Project answered {status} at {self.url}.", "Try later.")
+            return self._read(content)
         raise DefectgenError(
             f"the Materials Project gave nothing at {self.url} in {ATTEMPTS} attempts ({problem:.100}).",
             "Check the connection, and run the same command again.",
@@ -134,12 +129,33 @@ class MaterialsProject:
         """The error of an answer of another form."""
         return DefectgenError(f"the answer of {self.url} is not the Materials Project's.", f"Check {URL_VARIABLE}.")
 
-    def _read(self, answer: Any) -> Page:
+    def _get(self, route: str, query: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and content of one answer, which is not read beyond `LARGEST_ANSWER`."""
+        import httpx
+
+        content = bytearray()
+        with httpx.stream(
+            "GET",
+            f"{self.url}/{route}/",
+            params=dict(query),
+            headers={"X-API-KEY": self.key},
+            timeout=TIMEOUT_S,
+            follow_redirects=True,
+        ) as answer:
+            for chunk in answer.iter_bytes():
+                content += chunk
+                if len(content) > LARGEST_ANSWER:
+                    raise DefectgenError(
+                        f"{self.url} sends more than {LARGEST_ANSWER} bytes.", f"Check {URL_VARIABLE}."
+                    )
+            return answer.status_code, bytes(content)
+
+    def _read(self, answer: bytes) -> Page:
         try:
-            content = answer.json()
+            content = json.loads(answer)
             documents, total = content["data"], int(content["meta"]["total_doc"])
             if all(isinstance(document, dict) for document in documents):
                 return Page(documents, total, str(content["meta"].get("db_version", "of unknown version")))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
         raise self.foreign()

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from stamped import stamp_records
 from synthetic import distinct_configurations
 from tiny_model import save_tiny_llama
 
@@ -94,6 +95,7 @@ def write_records(encoding: str, folder: Path) -> Path:
     configurations = distinct_configurations(get_host("MoS2", (3, 3)), 8, 1, (1, 2, 3))
     records = [record(encoding, configuration) for configuration in configurations]
     for part, rows in (("train", records[:6]), ("validation", records[6:]), ("test", [])):
+        rows = [{**row, "split": part} for row in rows]
         (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     manifest = {
         "prompt_version": get_encoding(encoding).version,
@@ -105,7 +107,7 @@ def write_records(encoding: str, folder: Path) -> Path:
         "covered_ev": {"MoS2": {}},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
+    return stamp_records(folder)
 
 
 def test_the_documented_configurations_are_there() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from defectgen.config import config_name, find_config, load_config, package_folder
+from defectgen.dft.settings import DftSettings
 from defectgen.errors import UsageError
 from defectgen.llm.train.finetune_config import FinetuneConfig
 
@@ -14,7 +15,7 @@ FILES = sorted(package_folder("defectgen_configs").glob("*/*.yaml"))
 
 
 def test_the_groups_are_those_of_the_tasks() -> None:
-    assert {path.parent.name for path in FILES} == {"bulk", "defect"}
+    assert {path.parent.name for path in FILES} == {"bulk", "defect", "dft"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -22,7 +23,10 @@ def test_a_configuration_is_found_by_its_name_and_loads(path: Path) -> None:
     name = f"{path.parent.name}/{path.stem}"
     assert find_config(name, "defect") == path
     assert config_name(path) == name
-    assert load_config(FinetuneConfig, path).base_model
+    if path.parent.name == "dft":
+        assert load_config(DftSettings, path).description
+    else:
+        assert load_config(FinetuneConfig, path).base_model
 
 
 @pytest.mark.parametrize(("size", "records_per_step", "epochs"), [("7b", 256, 65), ("13b", 256, 44), ("70b", 32, 21)])

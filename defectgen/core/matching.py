@@ -1,7 +1,14 @@
-"""From a structure file back to a configuration: which site of the host does each atom sit on."""
+"""From a structure file back to a configuration: which site of the host does each atom sit on.
+
+A file may name the axes of the layer in another order, turn it over, choose another origin or another cell of the same
+lattice, or write the elements on each other's sites of a lattice that is symmetric without them: of all ways to lay
+the atoms on the host the one counts that changes the fewest sites.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,132 +17,159 @@ from numpy.typing import NDArray
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY, Host
 from defectgen.core.hosts import get_host, host_names
-from defectgen.errors import DefectgenError, UsageError
+from defectgen.core.placing import (
+    EXACT_ANGSTROM,
+    SITE_TOLERANCE_ANGSTROM,
+    Placing,
+    best_placing,
+    metric,
+    orientations,
+    symmetries,
+)
+from defectgen.core.slab import NotADecorationError, Slab
+from defectgen.core.supercells import determinant, inverse, supercells
+from defectgen.errors import UsageError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-SITE_TOLERANCE_ANGSTROM = 0.8
-"""Farthest that an atom may lie from its site: relaxation moves atoms by up to about 0.5 angstrom."""
-
-EXACT_ANGSTROM = 0.01
-"""A match as close as this needs no comparison with others; an unrelaxed structure without a shift has it."""
-
-CELL_TOLERANCE = 0.02
-"""Largest relative difference of the in-plane cell, and of the cosine of its angle."""
+SHOWN_STRAIN = 0.005
+"""Strain that is worth a word."""
 
 
-class NotADecorationError(DefectgenError):
-    """A structure that cannot be read as a decoration of the host; the message says why."""
+@dataclass(frozen=True)
+class Match:
+    """A structure laid on a host.
+
+    Attributes:
+        configuration: what it shows.
+        sites: site of each atom, shape (n_atoms,).
+        axes: the host's a, b, c in terms of the structure's, e.g. ``("b", "-a-b", "c")``.
+        mirrored: whether it is the mirror image of the host that fits.
+        moved_angstrom: how far the origin is moved in the plane.
+        strain: relative difference of the lengths of a and b from the host's.
+        distance_angstrom: farthest that an atom lies from its site.
+    """
+
+    configuration: Configuration
+    sites: NDArray[np.int64]
+    axes: tuple[str, str, str]
+    mirrored: bool
+    moved_angstrom: float
+    strain: tuple[float, float]
+    distance_angstrom: float
+
+    @property
+    def transformation(self) -> str:
+        """How the structure differs from the host as the host is written; empty if it does not."""
+        parts = []
+        if self.axes != ("a", "b", "c"):
+            parts.append(f"a, b, c of the host are {', '.join(self.axes)} of the file")
+        if self.mirrored:
+            parts.append("mirrored")
+        if self.moved_angstrom > EXACT_ANGSTROM:
+            parts.append(f"origin moved by {self.moved_angstrom:.2f} angstrom in the plane")
+        if max(map(abs, self.strain)) > SHOWN_STRAIN:
+            parts.append(f"strained by {100 * self.strain[0]:+.1f} % along a, {100 * self.strain[1]:+.1f} % along b")
+        return "; ".join(parts)
 
 
-def match_sites(
+def match_structure(host: Host, structure: Structure, tolerance_angstrom: float = SITE_TOLERANCE_ANGSTROM) -> Match:
+    """A pymatgen structure laid on a host.
+
+    Raises:
+        NotADecorationError: see `match_atoms`; also a site with partial occupancy.
+    """
+    lattice, species, frac_coords = _atoms(structure)
+    return match_atoms(host, lattice, species, frac_coords, tolerance_angstrom)
+
+
+def match_atoms(
     host: Host,
     lattice: NDArray[np.float64],
+    species: Sequence[str],
     frac_coords: NDArray[np.float64],
     tolerance_angstrom: float = SITE_TOLERANCE_ANGSTROM,
-) -> NDArray[np.int64]:
-    """The host site of each atom.
+) -> Match:
+    """Atoms laid on a host so that the fewest sites are changed.
 
-    The layer may lie anywhere along the normal and in any vacuum, and the whole layer may be
-    shifted; the in-plane cell must be the host's.
+    The layer may lie across any axis, anywhere along it and in any vacuum, be turned, turned over and shifted; its
+    lattice in the plane must be the host's supercell's.
 
     Args:
         host: the pristine supercell.
         lattice: rows a, b, c of the structure in angstrom, shape (3, 3).
+        species: element of each atom.
         frac_coords: shape (n_atoms, 3).
         tolerance_angstrom: farthest allowed distance of an atom from its site.
-
-    Returns:
-        Site of each atom, shape (n_atoms,).
 
     Raises:
         NotADecorationError: another cell, an atom away from all sites, or two atoms on one site.
     """
-    if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
-        raise NotADecorationError("cell or coordinates are not finite numbers.")
-    _check_cell(host, lattice)
-    if not len(frac_coords):
-        raise NotADecorationError("the structure has no atoms.")
-    if len(frac_coords) > host.n_sites:
-        raise NotADecorationError(
-            f"got {len(frac_coords)} atoms, expected at most {host.n_sites} in {host.name} {host.size}."
-        )
-    cells = np.array([*host.supercell, 1.0])
-    height = float(np.linalg.norm(lattice[2]))
-    position = frac_coords * cells
-    position[:, 2] = frac_coords[:, 2] * height
-    basis = np.asarray(host.frac_coords).copy()
-    basis[:, 2] *= host.lattice[2][2]
-    metric = np.asarray(host.lattice) * np.array([[1.0], [1.0], [1.0 / host.lattice[2][2]]])
-    best: tuple[tuple[float, float], NDArray[np.int64], NDArray[np.float64]] | None = None  # exists after one round
-    for origin in (None, *basis):
-        if best is not None and max(best[0]) < EXACT_ANGSTROM:
+    return _match(host, Slab.of(lattice, frac_coords), np.array(species), tolerance_angstrom)
+
+
+def recognize(structure: Structure, hosts: Sequence[Host]) -> Match:
+    """A structure laid on that of some hosts of which it changes the fewest sites, in any supercell of it.
+
+    Raises:
+        NotADecorationError: it decorates none of them, or is another compound; says why, as the end of "it ".
+    """
+    lattice, species, frac_coords = _atoms(structure)
+    symbols = set(species)
+    like = [host for host in hosts if symbols.issuperset(host.elements)] if len(hosts) > 1 else list(hosts)
+    if not like:
+        formula, names = structure.composition.reduced_formula, ", ".join(host.name for host in hosts)
+        raise NotADecorationError(f"is no decoration of a known host ({names}): {formula} is another compound.")
+    try:
+        slab = Slab.of(lattice, frac_coords)
+    except NotADecorationError as error:
+        raise NotADecorationError(f"is no decoration of {like[0].name} {like[0].size}: {error}") from error
+    elements = np.array(species)
+    reasons: dict[Host, str] = {}
+    found: list[Match] = []
+    for host in like:
+        for cell in _cells(host, slab):
+            try:
+                match = _match(cell, slab, elements, SITE_TOLERANCE_ANGSTROM)
+            except NotADecorationError as error:
+                reasons.setdefault(host, str(error))
+                continue
+            if problem := _another_compound(structure, match.configuration):
+                reasons[host] = problem
+                continue
+            found.append(match)
             break
-        shift = np.zeros(3) if origin is None else origin - position[0]
-        shift[:2] -= np.rint(shift[:2])  # whole cells are no shift: sites keep their numbers
-        for _ in range(1 if origin is None else 2):
-            sites, offset = _nearest_sites(host, position + shift, basis, metric, height)
-            shift = shift - offset.mean(axis=0)
-        distance = np.linalg.norm((offset - offset.mean(axis=0)) @ metric, axis=1)
-        order = round(float(distance.max()), 2), round(float(np.abs(shift[:2]).max()), 2)
-        if best is None or order < best[0]:
-            best = order, sites, distance
-    assert best is not None
-    _, sites, distance = best
-    if distance.max() > tolerance_angstrom:
-        raise NotADecorationError(
-            f"atom {int(distance.argmax())} lies {distance.max():.2f} angstrom from the nearest site of {host.name} "
-            f"{host.size}, expected at most {tolerance_angstrom:g}."
-        )
-    occupied, counts = np.unique(sites, return_counts=True)
-    if counts.max() > 1:
-        raise NotADecorationError(
-            f"two atoms sit on site {host.site_name(int(occupied[counts.argmax()]))} of {host.name}."
-        )
-    return sites
+    if found:
+        return min(found, key=lambda match: match.configuration.n_defects)
+    nearest = max(like, key=lambda host: (sum(symbol in host.elements for symbol in species), -like.index(host)))
+    if nearest not in reasons:
+        reasons[nearest] = _cell_problem(nearest, slab)
+    raise NotADecorationError(f"is no decoration of {nearest.name} {nearest.size}: {reasons[nearest]}")
 
 
-def _check_cell(host: Host, lattice: NDArray[np.float64]) -> None:
-    def plane(rows: NDArray[np.float64]) -> tuple[float, float, float]:
-        a, b = np.linalg.norm(rows[0]), np.linalg.norm(rows[1])
-        return float(a), float(b), float(rows[0] @ rows[1] / (a * b))
+def known_configuration(structure: Structure, host: Host | None = None) -> Configuration:
+    """The configuration of a pymatgen structure, in a given host or any supercell of the known ones.
 
-    got, expected = plane(lattice), plane(host.supercell_lattice)
-    tilt = max(abs(float(lattice[k] @ lattice[2])) / np.linalg.norm(lattice[k]) for k in (0, 1))
-    if (
-        abs(got[0] / expected[0] - 1) > CELL_TOLERANCE
-        or abs(got[1] / expected[1] - 1) > CELL_TOLERANCE
-        or abs(got[2] - expected[2]) > CELL_TOLERANCE
-    ):
-        raise NotADecorationError(
-            f"the in-plane cell is {got[0]:.2f} x {got[1]:.2f} angstrom, {np.degrees(np.arccos(got[2])):.1f} degrees; "
-            f"expected {expected[0]:.2f} x {expected[1]:.2f}, {np.degrees(np.arccos(expected[2])):.1f} for "
-            f"{host.name} {host.size}."
-        )
-    if tilt > CELL_TOLERANCE * float(np.linalg.norm(lattice[2])):
-        raise NotADecorationError("the third cell vector is not the normal of the layer.")
-
-
-def _nearest_sites(
-    host: Host,
-    position: NDArray[np.float64],
-    basis: NDArray[np.float64],
-    metric: NDArray[np.float64],
-    height: float,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Nearest site of each position (cells along a and b, angstrom along the normal), and the offset to it."""
-    difference = position[:, None, :] - basis[None, :, :]
-    cell = np.rint(difference[:, :, :2]).astype(np.int64)
-    offset = difference.copy()
-    offset[:, :, :2] -= cell
-    offset[:, :, 2] -= height * np.rint(difference[:, :, 2] / height)
-    nearest = np.linalg.norm(offset @ metric, axis=2).argmin(axis=1)
-    atoms = np.arange(len(position))
-    n_a, n_b = host.supercell
-    chosen = cell[atoms, nearest]
-    sites = (nearest * n_a + chosen[:, 0] % n_a) * n_b + chosen[:, 1] % n_b
-    return sites, offset[atoms, nearest]
+    Raises:
+        NotADecorationError: it decorates none of them; says why of the host with most of its elements.
+        UsageError: what is no structure or no host.
+    """
+    if not all(hasattr(structure, name) for name in ("lattice", "frac_coords", "is_ordered")):
+        got = f"{type(structure).__name__} {structure!r:.40}"
+        raise UsageError(f"got {got}, expected a pymatgen Structure.", "Read a file with defectgen.read_structure.")
+    if host is not None and not isinstance(host, Host):
+        got = f"{type(host).__name__} {host!r:.40}"
+        raise UsageError(f"got {got} as host, expected a Host.", 'Use defectgen.host("MoS2").')
+    if host is None:
+        try:
+            return recognize(structure, [get_host(name) for name in host_names()]).configuration
+        except NotADecorationError as error:
+            raise NotADecorationError(f"the structure {error}") from error
+    try:
+        return match_structure(host, structure).configuration
+    except NotADecorationError as error:
+        raise NotADecorationError(f"no decoration of {host.name} {host.size}: {error}") from error
 
 
 def configuration_from_atoms(
@@ -148,12 +182,9 @@ def configuration_from_atoms(
     """The configuration that a cell, its elements and fractional coordinates show.
 
     Raises:
-        NotADecorationError: see `match_sites`.
+        NotADecorationError: see `match_atoms`.
     """
-    sites = match_sites(host, lattice, frac_coords, tolerance_angstrom)
-    found = dict(zip(sites.tolist(), species, strict=True))
-    changed = {site: found.get(site, VACANCY) for site, element in host.sites() if found.get(site) != element}
-    return Configuration.of(host, changed)
+    return match_atoms(host, lattice, species, frac_coords, tolerance_angstrom).configuration
 
 
 def configuration_from_structure(
@@ -162,35 +193,106 @@ def configuration_from_structure(
     """The configuration of a pymatgen structure.
 
     Raises:
-        NotADecorationError: see `match_sites`; also a site with partial occupancy.
+        NotADecorationError: see `match_structure`.
     """
-    if not structure.is_ordered:
-        raise NotADecorationError("the structure has partially occupied sites, expected one element a site.")
-    species = [site.specie.symbol for site in structure]
-    lattice = np.asarray(structure.lattice.matrix)
-    return configuration_from_atoms(host, lattice, species, np.asarray(structure.frac_coords), tolerance_angstrom)
+    return match_structure(host, structure, tolerance_angstrom).configuration
 
 
-def known_configuration(structure: Structure, host: Host | None = None) -> Configuration:
-    """The configuration of a pymatgen structure, in a given host or the first built-in one that fits.
+def _atoms(structure: Structure) -> tuple[NDArray[np.float64], list[str], NDArray[np.float64]]:
+    try:
+        species = [site.specie.symbol for site in structure]
+    except AttributeError as error:  # of a site with several species
+        raise NotADecorationError("the structure has partially occupied sites, expected one element a site.") from error
+    return np.asarray(structure.lattice.matrix), species, np.asarray(structure.frac_coords)
 
-    Raises:
-        NotADecorationError: it decorates none of them; says why of the host with most of its elements.
-        UsageError: what is no structure or no host.
-    """
-    if not all(hasattr(structure, name) for name in ("lattice", "frac_coords", "is_ordered")):
-        got = f"{type(structure).__name__} {structure!r:.40}"
-        raise UsageError(f"got {got}, expected a pymatgen Structure.", "Read a file with defectgen.read_structure.")
-    if host is not None and not isinstance(host, Host):
-        got = f"{type(host).__name__} {host!r:.40}"
-        raise UsageError(f"got {got} as host, expected a Host.", 'Use defectgen.host("MoS2").')
-    hosts = [host] if host is not None else [get_host(name) for name in host_names()]
-    reasons: dict[Host, NotADecorationError] = {}
-    for candidate in hosts:
-        try:
-            return configuration_from_structure(candidate, structure)
-        except NotADecorationError as error:
-            reasons[candidate] = error
-    symbols = [str(species) for species in structure.composition.elements]
-    nearest = max(hosts, key=lambda each: sum(symbol in each.elements for symbol in symbols))
-    raise NotADecorationError(f"no decoration of {nearest.name} {nearest.size}: {reasons[nearest]}")
+
+def _cells(host: Host, slab: Slab) -> Iterator[Host]:
+    """The supercells of a host that the cell of a layer may be, the host's own first."""
+    own = next(orientations(host, slab.plane), None) is not None
+    if own:
+        yield host
+    for cell in supercells(host, slab.plane, len(slab.frac)):
+        if not (own and cell == host):
+            yield cell
+
+
+def _another_compound(structure: Structure, configuration: Configuration) -> str:
+    """Why a decoration of which little of the host is left is none; empty if most is left."""
+    host = configuration.host
+    for element in host.elements:
+        lost: dict[str, int] = {}
+        for site, species in configuration.edits:
+            if host.site_element(site) == element:
+                lost[species] = lost.get(species, 0) + 1
+        n_sites = host.site_elements.count(element)
+        if 2 * sum(lost.values()) >= n_sites and host.n_sites > 2 * host.n_basis:
+            most = max(sorted(lost), key=lambda species: lost[species])
+            held = "are empty" if most == VACANCY else f"hold {most}"
+            return (
+                f"{structure.composition.reduced_formula} is another compound, "
+                f"{lost[most]} of {n_sites} sites of {element} {held}."
+            )
+    return ""
+
+
+def _match(host: Host, slab: Slab, species: NDArray[np.str_], tolerance: float) -> Match:
+    if len(species) > host.n_sites:
+        raise NotADecorationError(
+            f"got {len(species)} atoms, expected at most {host.n_sites} in {host.name} {host.size}."
+        )
+    best = best_placing(host, slab, species, tolerance)
+    if best is None:
+        raise NotADecorationError(_cell_problem(host, slab))
+    if not best.is_valid(tolerance):
+        raise NotADecorationError(_placing_problem(host, best, tolerance))
+    return _as_match(host, slab, species, best)
+
+
+def _as_match(host: Host, slab: Slab, species: NDArray[np.str_], placing: Placing) -> Match:
+    found = dict(zip(placing.sites.tolist(), species.tolist(), strict=True))
+    changed = {site: found.get(site, VACANCY) for site, element in host.sites() if found.get(site) != element}
+    back = inverse(placing.matrix)
+    names = ["abc"[axis] for axis in slab.axes]
+    up = placing.sign * (1 if slab.upright else -1)
+    ours = np.linalg.norm(np.array(back) @ slab.plane, axis=1)
+    theirs = np.linalg.norm(np.array(host.supercell_lattice)[:2], axis=1)
+    strain = (ours / theirs - 1).tolist()
+    return Match(
+        configuration=Configuration.of(host, changed),
+        sites=placing.sites,
+        axes=(_sum(back[0], names), _sum(back[1], names), f"{'-' if up < 0 else ''}{names[2]}"),
+        mirrored=determinant(placing.matrix) * placing.sign < 0
+        and all(determinant(turn) * over > 0 for turn, over in symmetries(host)),
+        moved_angstrom=float(np.linalg.norm(placing.shift[:2] @ metric(host)[:2, :2])),
+        strain=(strain[0], strain[1]),
+        distance_angstrom=float(placing.distance.max()),
+    )
+
+
+def _sum(row: tuple[int, int], names: Sequence[str]) -> str:
+    """A sum of two vectors as text, e.g. ``a+2b``."""
+    text = ""
+    for number, name in zip(row, names, strict=False):
+        if number:
+            text += f"{'-' if number < 0 else '+'}{abs(number) if abs(number) > 1 else ''}{name}"
+    return text.removeprefix("+")
+
+
+def _cell_problem(host: Host, slab: Slab) -> str:
+    def plane(rows: NDArray[np.float64]) -> str:
+        a, b = np.linalg.norm(rows, axis=1)
+        return f"{a:.2f} x {b:.2f} angstrom, {np.degrees(np.arccos(rows[0] @ rows[1] / (a * b))):.1f} degrees"
+
+    expected = plane(np.array(host.supercell_lattice)[:2])
+    return f"the in-plane cell is {plane(slab.plane)}; expected {expected} for {host.name} {host.size}."
+
+
+def _placing_problem(host: Host, placing: Placing, tolerance: float) -> str:
+    distance = placing.distance
+    if distance.max() > tolerance:
+        return (
+            f"atom {int(distance.argmax())} lies {distance.max():.2f} angstrom from the nearest site of {host.name} "
+            f"{host.size}, expected at most {tolerance:g}."
+        )
+    occupied, counts = np.unique(placing.sites, return_counts=True)
+    return f"two atoms sit on site {host.site_name(int(occupied[counts.argmax()]))} of {host.name}."

@@ -81,6 +81,21 @@ def n_operations(host: Host, symprec_angstrom: float = SYMPREC_ANGSTROM) -> int:
     return 0 if symmetry is None else len(symmetry["rotations"])
 
 
+@lru_cache(maxsize=64)
+def rotations_in_layer(host: Host) -> NDArray[np.int32]:
+    """The rotations of the unit cell's symmetry that keep the layer in its plane, each once, shape (n, 3, 3).
+
+    They act on columns of fractional coordinates of the unit cell.
+    """
+    import spglib
+
+    numbers = [host.elements.index(element) + 1 for element in host.species]
+    symmetry = spglib.get_symmetry((host.lattice, host.frac_coords, numbers), symprec=SYMPREC_ANGSTROM)
+    rotations = np.eye(3, dtype=np.int32)[None] if symmetry is None else np.unique(symmetry["rotations"], axis=0)
+    kept = ~rotations[:, :2, 2].any(axis=1) & ~rotations[:, 2, :2].any(axis=1)
+    return np.asarray(rotations[kept])
+
+
 def _permutations_of_supercell(host: Host) -> NDArray[np.int32]:
     """The same from the operations of the whole supercell, for a unit cell that is not primitive."""
     import spglib

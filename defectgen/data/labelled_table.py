@@ -12,6 +12,7 @@ from defectgen import __version__
 from defectgen.data.cards import Card
 from defectgen.errors import UsageError
 from defectgen.io.files import refuse_existing, write_text, write_whole
+from defectgen.io.tables import write_csv
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -75,7 +76,7 @@ def write_table(frame: pl.DataFrame, path: Path, card: Card, *, overwrite: bool 
         write_whole(path, lambda part: frame.write_parquet(part, metadata=keys))
         return [path]
     write_text(sidecar(path), _csv_metadata(path.name, frame, about))
-    write_whole(path, frame.write_csv)
+    write_whole(path, lambda part: write_csv(frame, part))
     return [path, sidecar(path)]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from defectgen.data.cards import FromMaterialsProject
 from defectgen.errors import DefectgenError
 from defectgen.io.files import write_whole
+from defectgen.io.tables import safe_cell
 from defectgen.watch import Watch
 from defectgen.web import MaterialsProject
 
@@ -89,7 +90,8 @@ def _write_page(path: Path, documents: list[dict[str, Any]]) -> None:
             writer = csv.writer(stream, lineterminator="\n")
             for document in documents:
                 symmetry = document.get("symmetry") or {}
-                labels = [document.get(field) for field in FIELDS.values()]
+                found = (document.get(field) for field in FIELDS.values())
+                labels = [safe_cell(value) if isinstance(value, str) else value for value in found]
                 writer.writerow([*labels, symmetry.get("number"), _cif(document)])
 
     write_whole(path, write)

@@ -26,7 +26,8 @@ from defectgen.core import (
     configuration_from_atoms,
 )
 from defectgen.core.hosts import BUILT_IN
-from defectgen.data.levels import LevelScale, align_levels, reference_scale, scale_of
+from defectgen.core.level_scale import LevelScale
+from defectgen.data.levels import align_levels, reference_scale, scale_of
 from defectgen.data.table_cache import cached_table
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, atoms_from_cif

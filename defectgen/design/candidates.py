@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.core.names import short_text
 from defectgen.core.properties import BY_COLUMN, COLUMNS
-from defectgen.tasks.numbers import format_number
+from defectgen.design.wishes import Wish
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,38 +31,40 @@ RAW = "raw"
 """`DesignRun.reference` when levels are as the DFT code wrote them."""
 
 
-Z_90 = 1.6449
-"""Half-width of the interval that holds nine tenths of a normal distribution, in standard deviations."""
-
-
-def _mean_distance(away: float, spread: float) -> float:
-    """Mean of ``|x|`` for x normal around `away` (folded normal, doi 10.1080/00401706.1961.10489974)."""
-    if spread <= 0:
-        return away
-    ratio = away / (spread * math.sqrt(2))
-    return spread * math.sqrt(2 / math.pi) * math.exp(-(ratio**2)) + away * math.erf(ratio)
-
-
 @dataclass(frozen=True, repr=False)
 class Target:
     """Property values asked for.
 
     Attributes:
         id: short name of the target, e.g. ``1`` or a line of the user's table.
-        values: (column, value) pairs in the order asked for; columns of `core.properties`, eV, on
-            the scale that the run's `reference` names.
+        values: (column, value) pairs in the order asked for; columns of `core.properties`, each in its unit, on
+            the scale that the run's `reference` names. For a range or a goal the value that stands for it.
+        wishes: the same in full, see `Wish`; by default the values.
+        notes: (column, text) pairs of the user's table that say nothing to a model.
     """
 
     id: str
     values: tuple[tuple[str, float], ...]
+    wishes: tuple[Wish, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         columns = [column for column, _ in self.values]
         if not columns or len(set(columns)) < len(columns) or not set(columns) <= set(COLUMNS):
             raise ValueError(f"got target properties {columns}, expected one or more of {list(COLUMNS)}, each once")
-        for column, value in self.values:
-            if not math.isfinite(value):
-                raise ValueError(f"got {column}={value}, expected a finite number of eV")
+        if not self.wishes:
+            for column, value in self.values:
+                if not math.isfinite(value):
+                    raise ValueError(f"got {column}={value}, expected a finite number of eV")
+            object.__setattr__(self, "wishes", tuple(Wish.value(column, value) for column, value in self.values))
+        if [wish.column for wish in self.wishes] != columns:
+            raise ValueError(f"got wishes for {[wish.column for wish in self.wishes]}, expected them for {columns}")
+
+    @classmethod
+    def of(cls, identity: str, wishes: Sequence[Wish], notes: Sequence[tuple[str, str]] = ()) -> Target:
+        """A target from wishes, which are put into the order of the columns."""
+        ordered = sorted(wishes, key=lambda wish: list(COLUMNS).index(wish.column))
+        return cls(identity, tuple((wish.column, wish.point) for wish in ordered), tuple(ordered), tuple(notes))
 
     def __repr__(self) -> str:
         return f"Target({self.id!r}, {self.text})"
@@ -67,7 +72,7 @@ class Target:
     @property
     def text(self) -> str:
         """The target in one line, e.g. ``homo_ev=0.050 lumo_ev=1.150``."""
-        return " ".join(f"{column}={format_number(value, BY_COLUMN[column].decimals)}" for column, value in self.values)
+        return " ".join(f"{wish.column}={wish.text}" for wish in self.wishes)
 
     def distance_ev(self, predicted: Mapping[str, float]) -> float:
         """Sum of absolute deviations over the target's properties, in eV.
@@ -75,7 +80,27 @@ class Target:
         Raises:
             KeyError: `predicted` lacks one of them.
         """
-        return sum(abs(predicted[c] - value) * BY_COLUMN[c].weight_ev for c, value in self.values)
+        return sum(float(wish.distance_ev(predicted[wish.column])) for wish in self.wishes)
+
+    def distances_ev(self, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """`distance_ev` of n structures at once, shape (n,); NaN where a value is NaN.
+
+        Args:
+            values: by column, each of shape (n,), in the property's unit.
+        """
+        return np.asarray(sum(wish.distance_ev(values[wish.column]) for wish in self.wishes), dtype=np.float64)
+
+    def expected_ev(
+        self, values: Mapping[str, NDArray[np.float64]], half_widths: Mapping[str, NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """Mean distance of n structures with the uncertainty of the predictions counted, shape (n,), in eV.
+
+        Args:
+            values: by column, each of shape (n,), in the property's unit.
+            half_widths: of the 90 % intervals, likewise; 0 for a value that is known, NaN for one without interval.
+        """
+        found = [wish.expected_ev(values[wish.column], half_widths[wish.column]) for wish in self.wishes]
+        return np.asarray(sum(found), dtype=np.float64)
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,6 +116,9 @@ class Candidate:
         distance_ev: sum of ``|predicted - target|`` over the target's properties, in eV.
         novel: whether the configuration is not in the model's training data, up to symmetry.
         relaxation: what a potential made of its atoms, if it was asked.
+        origin: names of the proposers that it came from.
+        dft: labels of the structure by column, where there are any.
+        similar: structures like it that are left out: of the same label, with predictions within its intervals.
     """
 
     rank: int
@@ -101,6 +129,9 @@ class Candidate:
     distance_ev: float
     novel: bool
     relaxation: Relaxation | None = None
+    origin: tuple[str, ...] = ()
+    dft: Mapping[str, float] = field(default_factory=dict)
+    similar: int = 0
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -124,23 +155,52 @@ class Candidate:
 
     @property
     def expected_ev(self) -> float:
-        """Distance to be expected, in eV: the mean of ``|value - target|``, summed over the target's properties.
+        """Distance to be expected, in eV: see `Target.expected_ev`; infinite where a value has no interval.
 
-        Values are taken as normal around the predicted ones, with nine tenths inside the interval; infinite
-        where one has no interval.
+        A DFT value counts in place of the predicted one, without uncertainty.
         """
         total = 0.0
-        for column, wanted in self.target.values:
-            if column not in self.uncertainty:
-                return math.inf
-            spread, away = self.uncertainty[column] / Z_90, abs(self.predicted[column] - wanted)
-            total += _mean_distance(away, spread) * BY_COLUMN[column].weight_ev
+        for wish in self.target.wishes:
+            known = self.dft.get(wish.column)
+            width = 0.0 if known is not None else self.uncertainty.get(wish.column, math.nan)
+            total += float(wish.expected_ev(self.predicted[wish.column] if known is None else known, width))
         return total
+
+    @property
+    def best_values(self) -> dict[str, float]:
+        """Each property by DFT where there is a value, else as predicted."""
+        return {**self.predicted, **self.dft}
+
+    @property
+    def best_distance_ev(self) -> float:
+        """Distance to the target by the best values, in eV."""
+        return self.target.distance_ev(self.best_values)
 
     def deviation(self, column: str) -> float | None:
         """Predicted minus target in the unit of the property, or None for a property that was not asked for."""
         asked = dict(self.target.values)
         return self.predicted[column] - asked[column] if column in asked else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a finished run knows of one target.
+
+    Attributes:
+        target_id: of the target.
+        text: one line for people.
+        nearest_ev: least distance that was found, by DFT where there is a label, else predicted; None for none.
+        is_reached: whether the nearest structure has what is wanted, as far as its intervals tell.
+        looked_at: number of structures that were compared.
+        is_proof: whether these are all that the wish allows.
+    """
+
+    target_id: str
+    text: str
+    nearest_ev: float | None
+    is_reached: bool
+    looked_at: int
+    is_proof: bool
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,6 +215,7 @@ class DesignRun:
         warnings: what the reader has to know before using the candidates, one line each.
         complete: False if the run was interrupted.
         targets: all targets asked for, also those without a candidate; those of the candidates if empty.
+        verdicts: what is known of each target, in their order; empty for an interrupted run.
     """
 
     host: Host
@@ -164,6 +225,7 @@ class DesignRun:
     warnings: tuple[str, ...] = ()
     complete: bool = True
     targets: tuple[Target, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
     def __post_init__(self) -> None:
         if self.reference not in (PRISTINE_VBM, RAW):
@@ -244,11 +306,15 @@ class DesignRun:
                     "label": candidate.configuration.label,
                     "configuration": candidate.configuration.key,
                     "distance_ev": candidate.distance_ev,
+                    "expected_distance_ev": candidate.expected_ev,
+                    "origin": list(candidate.origin),
                     "novel": candidate.novel,
                     **candidate.predicted,
+                    **{f"dft_{column}": value for column, value in candidate.dft.items()},
                 }
                 for candidate in best
             ],
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "settings": dict(self.settings),
             "warnings": list(self.warnings),
         }

@@ -11,18 +11,18 @@ import numpy as np
 
 from defectgen import __version__
 from defectgen.core import Configuration, Host
+from defectgen.core.level_scale import LevelScale
 from defectgen.core.properties import BY_COLUMN
-from defectgen.data.levels import LevelScale
-from defectgen.design.pipeline import RawReference
-from defectgen.design.proposers import ModelProposer
+from defectgen.design.limits import Limits, Space
+from defectgen.design.model_proposer import ModelProposer
+from defectgen.design.raw_reference import RawReference
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import WEIGHTS, AdapterCard, read_adapter, training_configurations
-from defectgen.llm.base import base_model_path
+from defectgen.llm.base import base_model_path, hub_note
 from defectgen.llm.decode.generator import Sampling
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate.model import METADATA
 from defectgen.tasks.defect.defect_task import DefectTask
-from defectgen.tasks.defect.encodings import KINDS
 
 if TYPE_CHECKING:
     from defectgen.llm.decode.generator import Generator
@@ -30,33 +30,6 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Proposals that the language model draws together."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Which defects may be proposed.
-
-    Attributes:
-        min_defects: fewest defects in a cell.
-        max_defects: most; None for as many as the model saw in the host.
-        kinds: kinds of defects, some of ``vacancy`` and ``substitution``; empty for any.
-    """
-
-    min_defects: int = 1
-    max_defects: int | None = None
-    kinds: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not set(self.kinds) <= set(KINDS):
-            got = ",".join(self.kinds)
-            raise UsageError(f"got kinds {got!r}, expected vacancy, substitution or both.")
-        object.__setattr__(self, "kinds", tuple(kind for kind in KINDS if kind in self.kinds))
-        if self.min_defects < 1 or (self.max_defects is not None and self.max_defects < self.min_defects):
-            raise UsageError(
-                f"got at least {self.min_defects} and at most {self.max_defects} defects, expected 1 or more and no "
-                "fewer at most.",
-                "Change --min-defects and --max-defects (min_defects=, max_defects=).",
-            )
 
 
 @dataclass(frozen=True)
@@ -82,11 +55,13 @@ class Models:
         adapter: folder of a trained adapter; None for the shipped one.
         surrogate: folder of a trained surrogate; None for the shipped one.
         engine: what runs the language model: ``transformers`` or ``vllm``.
+        allow_download: get the base model that the adapter names from the hub, if it is not on this machine.
     """
 
     adapter: Path | None = None
     surrogate: Path | None = None
     engine: str = "transformers"
+    allow_download: bool = False
 
 
 SHIPPED = Models()
@@ -122,41 +97,42 @@ class Engine:
         model, surrogate = self.facts.get("model"), self.facts.get("surrogate")
         return f"Engine({self.host.name} {self.host.size}: model {model}, surrogate {surrogate})"
 
-    def raw_reference(self) -> RawReference:
-        """Conversion to the zero of the data's own cells, low or high density as the numbers of defects are.
 
-        Raises:
-            UsageError: no training structure tells that zero, or the numbers of defects have several.
-        """
-        parts = {part.density: part for part in self.scorer.parts if part.host == self.host.name}
-        least, most = self.proposer.min_defects, self.proposer.max_defects
-        limit = parts["low"].defects_range[1] if "low" in parts else 0
-        if least <= limit < most:
-            raise UsageError(
-                f"cells of {self.host.name} with up to {limit} and with more defects have other zeros of their own.",
-                f"Give --max-defects {limit} or --min-defects {limit + 1}, or leave --reference out.",
-            )
-        part = parts.get("low" if most <= limit else "high")
-        if part is None or part.level_scale is None:
-            raise UsageError(f"the surrogate has no raw scale for {self.host.name}.", "Leave --reference out.")
-        scale = LevelScale.from_dict(part.level_scale)
-        known = [Configuration.from_key(self.host, key) for key in sorted(self.known)]
-        shifts = [scale.shift(c) for c in known if least <= c.n_defects <= most]
-        if not shifts:
-            raise UsageError(
-                f"the training data of {self.host.name} has no cells with {least} to {most} defects, so that their raw "
-                "zero is not known.",
-                "Widen --min-defects and --max-defects, or leave --reference out.",
-            )
-        return RawReference(scale, float(np.mean(shifts)))
+def raw_reference(host: Host, scorer: Surrogate, known: frozenset[str], least: int, most: int) -> RawReference:
+    """Conversion to the zero of the data's own cells, low or high density as the numbers of defects are.
 
-    def coverage(self, raw: RawReference | None = None) -> dict[str, list[float]]:
-        """Ranges that the model was trained on in eV, on the raw scale if one is given."""
-        covered = self.card.covered_ev[self.host.name]
-        if raw is None:
-            return covered
-        offset = raw.scale.e_vbm_ev + raw.mean_shift_ev
-        return {c: [v + offset for v in r] if BY_COLUMN[c].is_level else r for c, r in covered.items()}
+    Raises:
+        UsageError: no training structure tells that zero, or the numbers of defects have several.
+    """
+    parts = {part.density: part for part in scorer.parts if part.host == host.name}
+    limit = parts["low"].defects_range[1] if "low" in parts else 0
+    if least <= limit < most:
+        raise UsageError(
+            f"cells of {host.name} with up to {limit} and with more defects have other zeros of their own.",
+            f"Give --max-defects {limit} or --min-defects {limit + 1}, or leave --reference out.",
+        )
+    part = parts.get("low" if most <= limit else "high")
+    if part is None or part.level_scale is None:
+        raise UsageError(f"the surrogate has no raw scale for {host.name}.", "Leave --reference out.")
+    scale = LevelScale.from_dict(part.level_scale)
+    trained = [Configuration.from_key(host, key) for key in sorted(known)]
+    shifts = [scale.shift(c) for c in trained if least <= c.n_defects <= most]
+    if not shifts:
+        raise UsageError(
+            f"the training data of {host.name} has no cells with {least} to {most} defects, so that their raw "
+            "zero is not known.",
+            "Widen --min-defects and --max-defects, or leave --reference out.",
+        )
+    return RawReference(scale, float(np.mean(shifts)))
+
+
+def coverage(card: AdapterCard, host: Host, raw: RawReference | None = None) -> dict[str, list[float]]:
+    """Ranges of the training data in eV, on the raw scale if one is given; empty for a host without."""
+    covered: dict[str, list[float]] = card.covered_ev.get(host.name, {})
+    if raw is None:
+        return covered
+    offset = raw.scale.e_vbm_ev + raw.mean_shift_ev
+    return {c: [v + offset for v in r] if BY_COLUMN[c].is_level else r for c, r in covered.items()}
 
 
 def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = None, drawing: Drawing = USUAL) -> Engine:
@@ -179,13 +155,10 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     scorer = load_surrogate(models.surrogate or shipped(SHIPPED_SURROGATE))
     if host.name not in scorer.hosts:
         raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
-    _check_cell(host, scorer, card)
-    least, kinds = limits.min_defects, limits.kinds
-    if least > host.n_sites:
-        sites = f"{host.n_sites}, the sites of {host.name} {host.size}"
-        raise UsageError(f"got --min-defects {least}, expected at most {sites}.")
+    check_cell(host, scorer, card)
     trained = card.max_defects[host.name]
-    most = limits.max_defects or max(trained, least)
+    space = Space.of(host, limits, trained)
+    least, most, kinds = space.least, space.most, limits.kinds
     warnings: tuple[str, ...] = ()
     if most > trained:
         warnings = (f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.",)
@@ -196,7 +169,15 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     except ValueError as error:
         raise UsageError(f"{least} to {most} defects: {error}.") from error
     sampling = Sampling(drawing.temperature, drawing.top_p, drawing.guidance, batch_size=BATCH)
-    generator = _load_generator(models.engine, adapter, base_model_path(card.base_model), _changed(adapter / WEIGHTS))
+    if note := hub_note(card.base_model):
+        warnings = (*warnings, f"{note}.")
+    generator = _load_generator(
+        models.engine,
+        adapter,
+        base_model_path(card.base_model),
+        _changed(adapter / WEIGHTS),
+        allow_download=models.allow_download,
+    )
     facts: dict[str, object] = {
         "defectgen": __version__,
         "model": adapter.name if models.adapter is None else str(adapter),
@@ -213,11 +194,12 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
         "top_p": drawing.top_p,
         "guidance": drawing.guidance,
     }
-    proposer = ModelProposer(generator, task, least, most, kinds, sampling)
+    only = space if limits.beyond_kinds else None
+    proposer = ModelProposer(generator, task, least, most, kinds, sampling, only, frozenset(card.covered_ev[host.name]))
     return Engine(host, card, proposer, scorer, known, facts, warnings)
 
 
-def _check_cell(host: Host, scorer: Surrogate, card: AdapterCard) -> None:
+def check_cell(host: Host, scorer: Surrogate, card: AdapterCard) -> None:
     """Refuse a host that has the name of one that was trained on, but another cell or other sites.
 
     Raises:
@@ -260,7 +242,9 @@ def _load_surrogate(folder: Path, _changed: int) -> Surrogate:
 
 
 @lru_cache(maxsize=1)
-def _load_generator(engine: str, adapter: Path, _base: str, _changed: int) -> Generator:
+def _load_generator(
+    engine: str, adapter: Path, _base: str, _changed: int, *, allow_download: bool = False
+) -> Generator:
     from defectgen.llm.decode.engines import load_generator
 
-    return load_generator(engine, adapter)[0]
+    return load_generator(engine, adapter, allow_download=allow_download)[0]

@@ -13,8 +13,8 @@ import polars as pl
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.design.candidates import Target
-from defectgen.design.pipeline import rank
 from defectgen.design.proposers import Ask, Proposer
+from defectgen.design.ranking import rank
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError
 from defectgen.one_line import OneLine
@@ -97,7 +97,8 @@ def evaluate_proposer(
         proposed += 1
         progress(1)
         if proposal.configuration is not None:
-            found[proposal.ask].append(proposal.configuration)
+            for own in found if proposal.ask is None else [found[proposal.ask]]:
+                own.append(proposal.configuration)
     seconds = time.monotonic() - started
     samples = pl.concat(
         judge(target, configurations, scorer, training, labels)

@@ -22,6 +22,7 @@ from defectgen.data.record_files import write_records
 from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import parse_json, read_object, require_object
 from defectgen.io.files import write_text
 from defectgen.io.folders import MANIFEST, claimed, contents
 from defectgen.llm.train.design_metric import distance_ev, labels_of, levels_of, structure_of, value_levels
@@ -125,7 +126,8 @@ def judge_proposals(
             for proposal in proposer.propose(host, asks):
                 made = proposal.configuration
                 if made is not None and (host.name, host.size, made.key) not in hidden:
-                    found[proposal.ask][made.key] = made
+                    for own in found if proposal.ask is None else [found[proposal.ask]]:
+                        own[made.key] = made
             distinct = {key: configuration for made in found for key, configuration in made.items()}
             values = dict(zip(distinct, value_levels(list(distinct.values()), labels, scorer), strict=True))
             yield [
@@ -210,7 +212,7 @@ def write_feedback(
         DefectgenError: no fitting training records, or another run has the folder.
     """
     with claimed(output):
-        manifest = json.loads((records / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_object(records / MANIFEST)
         hosts = record_hosts(manifest)
         header = {
             "settings": manifest["settings"]
@@ -273,7 +275,7 @@ def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: b
         raise UsageError(f"{output} holds other files.", "Choose another folder.")
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     whole = [line for line in lines if line.endswith("\n")]
-    if whole and json.loads(whole[0]) != header:
+    if whole and parse_json(whole[0], str(path)) != header:
         if not overwrite:
             raise UsageError(
                 f"{output} holds proposals made with other settings.", "Choose another folder or add --overwrite."
@@ -281,4 +283,16 @@ def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: b
         whole = []
     if not whole or len(whole) < len(lines):
         write_text(path, "".join(whole or [json.dumps(header) + "\n"]))
-    return [JudgedProposals(**json.loads(line)) for line in whole[1:]]
+    return [_judged(line, path) for line in whole[1:]]
+
+
+def _judged(line: str, path: Path) -> JudgedProposals:
+    """What an earlier run wrote on one line.
+
+    Raises:
+        DefectgenError: something else.
+    """
+    try:
+        return JudgedProposals(**require_object(parse_json(line, str(path)), str(path)))
+    except TypeError as error:
+        raise DefectgenError(f"{path} holds no proposals ({error}).", "Choose another folder.") from error

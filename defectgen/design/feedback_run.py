@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from defectgen.core.stored_hosts import host_title, record_hosts
-from defectgen.design.engine import Drawing, Limits, Models, load_engine, load_surrogate, task_of
+from defectgen.design.engine import Drawing, Models, load_engine, load_surrogate, task_of
 from defectgen.design.feedback import FeedbackSettings, choose_targets, write_feedback
+from defectgen.design.limits import Limits
 from defectgen.design.proposers import Proposer
 from defectgen.errors import UsageError
 from defectgen.io.files import file_hash
 from defectgen.io.folders import claimed
 from defectgen.llm.adapter import WEIGHTS, read_adapter
-from defectgen.llm.train.dataset import read_records
-from defectgen.llm.train.finetune import read_manifest
+from defectgen.llm.train.record_folder import read_manifest, read_parts
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.protocol import Scorer
 from defectgen.score.surrogate.model import METADATA
@@ -65,8 +65,8 @@ def feedback_of_model(
     if "feedback" in manifest["settings"]:
         raise UsageError(f"{data} holds pairs of proposals.", "Give the records of build-data that they came from.")
     with claimed(output):
-        training = read_records(data / "train.jsonl")
-        held_back = [record for part in ("validation", "test") for record in read_records(data / f"{part}.jsonl")]
+        parts = read_parts(data, manifest)
+        training, held_back = parts["train"], [*parts["validation"], *parts["test"]]
         settings = replace(settings, sets=_chosen_sets(settings.sets, training, data))
         say("loading the models ...")
         judge = models.surrogate or shipped(SHIPPED_SURROGATE)

@@ -12,7 +12,7 @@ import polars as pl
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import SETS
-from defectgen.design.engine import USUAL, Drawing, Limits, Models, load_engine
+from defectgen.design.engine import USUAL, Drawing, Models, load_engine
 from defectgen.design.evaluate import (
     ProposerEvaluation,
     evaluate_pool,
@@ -20,6 +20,7 @@ from defectgen.design.evaluate import (
     held_out_targets,
     nearest_labelled,
 )
+from defectgen.design.limits import Limits
 from defectgen.design.proposers import Ask, Proposer, RandomProposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import UsageError

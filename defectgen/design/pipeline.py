@@ -1,33 +1,35 @@
-"""From targets to ranked candidates: propose, deduplicate, predict, rank."""
+"""From targets to ranked candidates: propose, predict, keep the best of each target."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
-
-import numpy as np
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
-from defectgen.core.properties import BY_COLUMN, COLUMNS
-from defectgen.data.levels import LevelScale
-from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target
-from defectgen.design.proposers import Ask, Proposer
+from defectgen.design.candidates import PRISTINE_VBM, RAW, DesignRun, Target, Verdict
+from defectgen.design.proposers import Ask, Proposal, Proposer
+from defectgen.design.ranking import NO_LABELS, Labels, RankBy, Shortlist, score_batch
+from defectgen.design.raw_reference import RawReference
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.potentials.relaxation import Relaxation
-from defectgen.score.protocol import Scorer, uncertainty_column
+from defectgen.score.protocol import Scorer
 
 SINGLE_SHARE = 0.25
 """Share of a target's proposals that ask for one of its properties alone."""
 
-RankBy = Literal["expected", "distance"]
-
 MAX_ROUNDS = 4
 """Rounds of proposals for a target that has too few distinct ones."""
+
+BATCH = 4096
+"""Structures that are scored together."""
+
+KEPT_PER_CANDIDATE = 16
+KEPT = 512
+"""Structures that a target keeps before the like are put together: so many a candidate, and no fewer than so many."""
 
 
 @dataclass(frozen=True)
@@ -38,39 +40,22 @@ class DesignSettings:
         n: candidates to return for each target.
         samples: proposals to draw for each target before ranking.
         seed: of all draws.
-        rank_by: what decides the order, see `rank`.
+        rank_by: what decides the order, see `defectgen.design.ranking.Shortlist`.
+        diverse: whether a candidate stands for those like it.
+        novel: whether structures that are known are left out.
     """
 
     n: int = 16
     samples: int = 256
     seed: int = 0
     rank_by: RankBy = "expected"
+    diverse: bool = False
+    novel: bool = False
 
-
-@dataclass(frozen=True)
-class RawReference:
-    """Conversion between a data set's own zero and the pristine host's valence band maximum.
-
-    Attributes:
-        scale: level scale of the set whose zero is meant.
-        mean_shift_ev: mean shift over the training structures, for a target whose structure is not known yet.
-    """
-
-    scale: LevelScale
-    mean_shift_ev: float
-
-    def to_vbm(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Wanted raw levels on the scale of the pristine host's VBM, in eV."""
-        shift = self.scale.e_vbm_ev + self.mean_shift_ev
-        return {c: v - shift if BY_COLUMN[c].is_level else v for c, v in values.items()}
-
-    def to_raw(self, values: Mapping[str, float], configuration: Configuration) -> dict[str, float]:
-        """Predicted values with levels on the zero of the configuration's own cell, in eV."""
-        return {c: self.scale.to_raw(v, configuration) if BY_COLUMN[c].is_level else v for c, v in values.items()}
-
-    def widen(self, column: str, half_width_ev: float) -> float:
-        """Half-width of the 90 % interval of a raw level, with the scatter of the zero's fitted shift added."""
-        return math.hypot(half_width_ev, 1.645 * self.scale.scatter_ev) if BY_COLUMN[column].is_level else half_width_ev
+    @property
+    def kept(self) -> int:
+        """Structures that each target keeps."""
+        return max(KEPT, KEPT_PER_CANDIDATE * self.n) if self.diverse else self.n
 
 
 @dataclass
@@ -81,19 +66,164 @@ class Tally:
     valid: int = 0
     distinct: int = 0
     seconds: float = 0.0
+    by_origin: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One proposer of a run.
+
+    Attributes:
+        name: shown as the origin of candidates.
+        make: makes the proposer when its turn comes; it may be costly.
+        repeats: whether asking again gives other proposals.
+        gains: tells whether a target has a use for it; None for always.
+        is_optional: whether the run goes on with a warning if it cannot be made.
+    """
+
+    name: str
+    make: Callable[[], Proposer]
+    repeats: bool = True
+    gains: Callable[[Search, Target], bool] | None = None
+    is_optional: bool = False
+
+
+class Search:
+    """The shortlists of all targets while proposers run one after the other."""
+
+    def __init__(
+        self,
+        host: Host,
+        targets: Sequence[Target],
+        scorer: Scorer,
+        settings: DesignSettings,
+        *,
+        known: Collection[str] = (),
+        labels: Labels = NO_LABELS,
+        raw: RawReference | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Empty shortlists; see `design` for the arguments."""
+        self.host, self.targets, self.scorer, self.settings = host, targets, scorer, settings
+        self.known, self.labels, self.raw, self.progress = known, labels, raw, progress
+        self.shortlists = {t.id: Shortlist(t, settings.kept, settings.rank_by) for t in targets}
+        self.tally = Tally()
+        self._seen: dict[str, set[int]] = {target.id: set() for target in targets}
+        self._everyone: set[int] = set()
+        self.notes: list[str] = []
+
+    def run(self, stage: Stage) -> None:
+        """Let one proposer propose to the targets that have a use for it."""
+        started = time.monotonic()
+        wanting = [target for target in self.targets if stage.gains is None or stage.gains(self, target)]
+        proposer = self._make(stage) if wanting else None
+        try:
+            for number in range(MAX_ROUNDS if stage.repeats else 1):
+                if number:
+                    wanting = [t for t in wanting if self.n_distinct(t) < self.settings.n]
+                if proposer is None or not wanting:
+                    break
+                asks = [(t, ask) for t in wanting for ask in self._asks(t, number)]
+                tell = self.progress if number == 0 else lambda _: None
+                for batch in _batches(proposer.propose(self.host, [ask for _, ask in asks]), tell):
+                    self._take(stage.name, batch, [target for target, _ in asks], wanting)
+        finally:
+            self.tally.seconds += time.monotonic() - started
+
+    def _make(self, stage: Stage) -> Proposer | None:
+        try:
+            return stage.make()
+        except DefectgenError as error:
+            if not stage.is_optional or isinstance(error, UsageError):
+                raise
+            self.notes.append(f"went without the proposer {stage.name}: {error}")
+            return None
+
+    def n_distinct(self, target: Target) -> int:
+        """How many distinct structures were offered to a target."""
+        return len(self._seen[target.id] | self._everyone)
+
+    def _take(self, name: str, batch: Sequence[Proposal], asked: Sequence[Target], wanting: Sequence[Target]) -> None:
+        """Score the new ones of a batch and offer them."""
+        self.tally.proposed += len(batch)
+        self.tally.by_origin[name] += len(batch)
+        items: dict[str, Configuration] = {}
+        shared: list[int] = []
+        own: dict[str, list[int]] = {}
+        place: dict[str, int] = {}
+        for proposal in batch:
+            if proposal.configuration is None:
+                continue
+            self.tally.valid += 1
+            key = proposal.configuration.key
+            if self.settings.novel and (key in self.known or key in self.labels):
+                continue
+            if key not in items:
+                place[key] = len(items)
+                items[key] = proposal.configuration
+            if proposal.ask is None:
+                shared.append(place[key])
+                self._everyone.add(hash(key))
+            else:
+                own.setdefault(asked[proposal.ask].id, []).append(place[key])
+                self._seen[asked[proposal.ask].id].add(hash(key))
+        if not items:
+            return
+        scored = score_batch(list(items.values()), self.scorer, self.labels, self.raw)
+        for target in wanting:
+            rows = list(dict.fromkeys([*shared, *own.get(target.id, ())]))
+            if rows:
+                self.shortlists[target.id].offer(scored, name, rows)
+
+    def _asks(self, target: Target, number: int) -> list[Ask]:
+        """What is asked of a proposer for one target in one round.
+
+        A share of the proposals is for each wanted property alone: where no structure has all of them at
+        once, these reach the nearest compromise, which the joint wish can miss.
+        """
+        objective = self.raw.target_to_vbm(target) if self.raw else target
+        wanted, settings = dict(objective.values), self.settings
+        alone = [{column: value} for column, value in wanted.items()] if len(wanted) > 1 else []
+        each = int(settings.samples * SINGLE_SHARE) // max(len(alone), 1) if alone else 0
+        sizes = [(wanted, settings.samples - each * len(alone)), *((values, each) for values in alone)]
+        return [
+            Ask(values, size, seed_for(settings.seed, target.id, number, part), part == 0, None if part else objective)
+            for part, (values, size) in enumerate(sizes)
+            if size
+        ]
+
+
+def _batches(proposals: Iterator[Proposal], progress: Callable[[int], None]) -> Iterator[list[Proposal]]:
+    """Lists of proposals; what there was before an interruption comes before it."""
+    some: list[Proposal] = []
+    try:
+        for proposal in proposals:
+            some.append(proposal)
+            progress(1)
+            if len(some) == BATCH:
+                yield some
+                some = []
+    except KeyboardInterrupt:
+        if some:
+            yield some
+        raise
+    if some:
+        yield some
 
 
 def design(
     host: Host,
     targets: Sequence[Target],
-    proposer: Proposer,
+    stages: Proposer | Sequence[Stage],
     scorer: Scorer,
     known: Collection[str],
     settings: DesignSettings,
     *,
+    labels: Labels = NO_LABELS,
     raw: RawReference | None = None,
     warnings: Sequence[str] = (),
     extra: Mapping[str, object] | None = None,
+    conclude: Callable[[Search], Sequence[Verdict]] = lambda _: (),
     progress: Callable[[int], None] = lambda _: None,
 ) -> DesignRun:
     """Ranked, symmetry-distinct candidates for each target.
@@ -101,40 +231,54 @@ def design(
     Args:
         host: what is decorated.
         targets: on the scale that `raw` decides.
-        proposer: where configurations come from.
+        stages: where configurations come from, one after the other.
         scorer: predicts the properties.
-        known: canonical keys of the training structures; all others are novel.
+        known: canonical keys of the training structures; all others without a label are novel.
         settings: see `DesignSettings`.
+        labels: of DFT, by canonical key, relative to the pristine host's VBM.
         raw: given if levels of targets and results refer to the data's own zero.
         warnings: shown with the result.
         extra: settings to report besides those of this function.
+        conclude: what there is to say of each target after a finished search.
         progress: called with the number of new proposals.
 
     Returns:
         The run; after Ctrl-C what was there by then, with ``complete=False``.
     """
-    proposals, tally, complete = collect(host, targets, proposer, settings, raw=raw, progress=progress)
-    ranked: list[Candidate] = []
-    notes = list(warnings)
+    found = Search(
+        host, targets, scorer, settings, known=known, labels=labels, raw=raw, progress=progress,
+    )  # fmt: skip
+    complete = True
+    try:
+        for stage in [stages_of(stages)] if not isinstance(stages, Sequence) else stages:
+            found.run(stage)
+    except KeyboardInterrupt:
+        complete = False
+    ranked = [c for t in targets for c in found.shortlists[t.id].candidates(settings.n, known, settings.diverse)]
+    verdicts = tuple(conclude(found)) if complete else ()
+    notes = [*warnings, *found.notes]
     for target in targets:
-        candidates = rank(target, proposals[target.id], scorer, known, raw, by=settings.rank_by)
-        if complete and len(candidates) < settings.n:
-            notes.append(f"target {target.id}: {len(candidates)} distinct candidates found, {settings.n} asked for.")
-        ranked += candidates[: settings.n]
+        number = sum(candidate.target is target for candidate in ranked)
+        if complete and number < settings.n:
+            notes.append(f"target {target.id}: {number} distinct candidates found, {settings.n} asked for.")
     beyond = sum(not candidate.uncertainty for candidate in ranked)
     if beyond:
         notes.append(
             f"{beyond} of {len(ranked)} candidates are unlike anything that the surrogate was trained on: "
             "their values are extrapolated and have no interval."
         )
+    tally = found.tally
     facts = {
         "n": settings.n,
         "samples_per_target": settings.samples,
         "rank_by": settings.rank_by,
+        "diverse": settings.diverse,
+        "novel_only": settings.novel,
         "seed": settings.seed,
         "proposed": tally.proposed,
+        "proposed_by": dict(tally.by_origin),
         "valid": tally.valid,
-        "distinct": tally.distinct,
+        "distinct": sum(found.n_distinct(target) for target in targets),
         "generation_seconds": round(tally.seconds, 2),
     }
     return DesignRun(
@@ -145,7 +289,13 @@ def design(
         warnings=tuple(notes),
         complete=complete,
         targets=tuple(targets),
+        verdicts=verdicts,
     )
+
+
+def stages_of(proposer: Proposer) -> Stage:
+    """One proposer that is there already as a stage."""
+    return Stage(type(proposer).__name__, lambda: proposer)
 
 
 def relax_top(
@@ -188,102 +338,3 @@ def relax_top(
     by = sorted({result.potential for result in found.values()})
     settings = {**run.settings, "relaxed": len(found), "relaxed_by": ", ".join(by) or None}
     return replace(run, candidates=candidates, settings=settings, complete=complete, warnings=tuple(notes))
-
-
-def collect(
-    host: Host,
-    targets: Sequence[Target],
-    proposer: Proposer,
-    settings: DesignSettings,
-    *,
-    raw: RawReference | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-) -> tuple[dict[str, dict[str, Configuration]], Tally, bool]:
-    """Distinct proposals for each target id by canonical key, counts, and whether nothing interrupted it."""
-    found: dict[str, dict[str, Configuration]] = {target.id: {} for target in targets}
-    tally = Tally()
-    started = time.monotonic()
-    complete = True
-    try:
-        for number in range(MAX_ROUNDS):
-            wanting = [t for t in targets if number == 0 or len(found[t.id]) < settings.n]
-            asks = [(target.id, ask) for target in wanting for ask in _asks(target, number, settings, raw)]
-            for proposal in proposer.propose(host, [ask for _, ask in asks]) if asks else ():
-                tally.proposed += 1
-                if proposal.configuration is not None:
-                    tally.valid += 1
-                    found[asks[proposal.ask][0]].setdefault(proposal.configuration.key, proposal.configuration)
-                if number == 0:
-                    progress(1)
-    except KeyboardInterrupt:
-        complete = False
-    tally.distinct = sum(len(configurations) for configurations in found.values())
-    tally.seconds = time.monotonic() - started
-    return found, tally, complete
-
-
-def _asks(target: Target, number: int, settings: DesignSettings, raw: RawReference | None) -> list[Ask]:
-    """What is asked of the proposer for one target in one round.
-
-    A share of the proposals is for each wanted property alone: where no structure has all of them at
-    once, these reach the nearest compromise, which the joint wish can miss.
-    """
-    wanted = raw.to_vbm(dict(target.values)) if raw else dict(target.values)
-    alone = [{column: value} for column, value in wanted.items()] if len(wanted) > 1 else []
-    each = int(settings.samples * SINGLE_SHARE) // max(len(alone), 1) if alone else 0
-    sizes = [(wanted, settings.samples - each * len(alone)), *((values, each) for values in alone)]
-    return [
-        Ask(values, size, seed_for(settings.seed, target.id, number, part), whole=part == 0)
-        for part, (values, size) in enumerate(sizes)
-        if size
-    ]
-
-
-def rank(
-    target: Target,
-    configurations: Mapping[str, Configuration],
-    scorer: Scorer,
-    known: Collection[str],
-    raw: RawReference | None = None,
-    *,
-    by: RankBy = "expected",
-) -> list[Candidate]:
-    """Candidates of one target, best first; ties in the order of their keys.
-
-    Args:
-        target: what is wanted.
-        configurations: by canonical key.
-        scorer: predicts the properties.
-        known: canonical keys that are not novel.
-        raw: given if the target is on the data's own zero.
-        by: ``distance`` of the predicted values, or the ``expected`` distance, which counts their
-            uncertainty too: of two equally near structures the better known one comes first.
-    """
-    keys = sorted(configurations)
-    if not keys:
-        return []
-    scores = scorer.score([configurations[key] for key in keys])
-    if scores.height != len(keys):
-        raise DefectgenError(f"the scorer returned {scores.height} rows for {len(keys)} configurations.")
-    found = []
-    for key, row in zip(keys, scores.iter_rows(named=True), strict=True):
-        predicted = {column: float(row[column]) for column in COLUMNS if row.get(column) is not None}
-        if raw:
-            predicted = raw.to_raw(predicted, configurations[key])
-        missing = [BY_COLUMN[column].title for column, _ in target.values if column not in predicted]
-        if missing:
-            raise UsageError(
-                f"the scorer has no {missing[0]} for {configurations[key].label}.", "Leave that target out."
-            )
-        uncertainty = {
-            column: float(row[uncertainty_column(column)])
-            for column in predicted
-            if row.get(uncertainty_column(column)) is not None and row.get("in_domain", True)
-        }
-        if raw:
-            uncertainty = {column: raw.widen(column, width) for column, width in uncertainty.items()}
-        distance = target.distance_ev(predicted)
-        distance = distance if np.isfinite(distance) else np.inf
-        found.append(Candidate(1, target, configurations[key], predicted, uncertainty, distance, key not in known))
-    found.sort(key=lambda c: (c.expected_ev if by == "expected" else 0.0, c.distance_ev, c.configuration.key))
-    return [replace(candidate, rank=place) for place, candidate in enumerate(found, 1)]

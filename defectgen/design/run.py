@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING
 
 from defectgen import __version__
 from defectgen.core import Configuration, Host, get_host
+from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import RAW, DesignRun, Target
-from defectgen.design.engine import SHIPPED, USUAL, Drawing, Limits, Models, load_engine, load_surrogate
-from defectgen.design.pipeline import DesignSettings, RankBy, RawReference
+from defectgen.design.engine import (
+    SHIPPED,
+    USUAL,
+    Drawing,
+    Models,
+    check_cell,
+    coverage,
+    load_surrogate,
+    raw_reference,
+)
+from defectgen.design.limits import Limits
+from defectgen.design.mix import LLM, Mix, default_mix, named_mix, verdicts
+from defectgen.design.pipeline import DesignSettings, stages_of
 from defectgen.design.pipeline import design as propose_and_rank
-from defectgen.design.proposers import PROPOSERS, Proposer, ProposerOptions, RandomProposer, WithSearch, make_proposer
-from defectgen.design.seeds import seed_for
+from defectgen.design.proposers import ENDLESS, PROPOSERS, Budget, Proposer, ProposerOptions
+from defectgen.design.ranking import Labels, RankBy
+from defectgen.design.raw_reference import RawReference
 from defectgen.design.targets import coverage_warnings, read_targets, single_target, wanted_values
 from defectgen.errors import UsageError
-from defectgen.llm.adapter import training_configurations
+from defectgen.llm.adapter import AdapterCard, read_adapter, training_configurations
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
@@ -38,23 +51,30 @@ class Ranking:
     Attributes:
         n: candidates to return for each target.
         samples: structures that the language model proposes for each target; None for 16 `n`.
-        search: random structures that are ranked beside those.
+        search: random structures that compete where not every structure can be listed; None for 1,000, or 400 beside
+            a listing.
         rank_by: ``expected`` distance to the target, uncertainty counted, or ``distance`` of the predicted values.
         reference: the zero of all levels: ``vbm`` of the pristine host, or ``raw``, of the data's own cells.
         seed: of all draws.
+        diverse: whether a candidate stands for those like it, so that `n` candidates are `n` choices.
+        novel: whether only structures without a label, and outside the training data, are wanted.
+        budget: how long proposers may look for each target.
     """
 
     n: int = 16
     samples: int | None = None
-    search: int = 1000
+    search: int | None = None
     rank_by: RankBy = "expected"
     reference: str = VBM
     seed: int = 0
+    diverse: bool = True
+    novel: bool = False
+    budget: Budget = ENDLESS
 
     def __post_init__(self) -> None:
         for name, least in (("n", 1), ("samples", 1), ("search", 0), ("seed", 0)):
             value = getattr(self, name)
-            if value is None and name == "samples":
+            if value is None and name in ("samples", "search"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(f"got {name}={value!r}, expected a whole number of {least} or more.")
@@ -66,7 +86,8 @@ class Ranking:
     @property
     def settings(self) -> DesignSettings:
         """For `defectgen.design.pipeline`."""
-        return DesignSettings(self.n, self.samples or PROPOSALS_PER_CANDIDATE * self.n, self.seed, self.rank_by)
+        samples = self.samples or PROPOSALS_PER_CANDIDATE * self.n
+        return DesignSettings(self.n, samples, self.seed, self.rank_by, self.diverse, self.novel)
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,9 +101,10 @@ class DesignRequest(OneLine):
         limits: which defects may be proposed.
         drawing: how the language model draws.
         models: what proposes and predicts.
-        proposer: proposes in place of the language model and the search, itself or its name in
-            `defectgen.design.proposers.PROPOSERS`; None for these.
+        proposer: proposes in place of the usual mix: itself, or names in `defectgen.design.proposers.PROPOSERS` with
+            commas between them; None for the mix.
         scorer: predicts in place of the surrogate; None for that one.
+        labels: DFT values by canonical key, then by column, in place of the known ones; None for these.
     """
 
     host: Host
@@ -93,6 +115,7 @@ class DesignRequest(OneLine):
     models: Models = SHIPPED
     proposer: Proposer | str | None = None
     scorer: Scorer | None = None
+    labels: Labels | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.host, Host):
@@ -102,14 +125,31 @@ class DesignRequest(OneLine):
             )
         if not self.targets or not all(isinstance(target, Target) for target in self.targets):
             raise UsageError(f"got targets {self.targets!r:.80}, expected one or more of type Target.")
-        if isinstance(self.proposer, str):
-            PROPOSERS.find(self.proposer)
+        for name in self.names:
+            PROPOSERS.find(name)
         proposer = None if isinstance(self.proposer, str) else self.proposer
         for name, value, method in (("proposer", proposer, "propose"), ("scorer", self.scorer, "score")):
             if value is not None and not callable(getattr(value, method, None)):
                 raise UsageError(
                     f"got {type(value).__name__} {value!r:.40} as {name}, expected an object with a method {method}."
                 )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The proposers that were named."""
+        given = self.proposer if isinstance(self.proposer, str) else ""
+        return tuple(name.strip() for name in given.split(",") if name.strip())
+
+    @property
+    def asks_for_llm(self) -> bool:
+        """Whether options were given that say something to the language model only."""
+        models = self.models
+        return (
+            models.adapter is not None
+            or models.engine != SHIPPED.engine
+            or self.drawing != USUAL
+            or self.ranking.samples is not None
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,28 +158,23 @@ class PreparedDesign(OneLine):
 
     Attributes:
         request: what is wanted.
-        proposer: where configurations come from.
+        mix: where configurations come from.
         scorer: predicts their properties.
-        known: canonical keys of the training structures; all others are novel.
+        known: canonical keys of the training structures.
+        labels: DFT values by canonical key.
         raw: conversion to the data's own zero, if that is asked for.
         warnings: what a reader has to know before the run, a line each.
         facts: what to report of models and draws.
     """
 
     request: DesignRequest
-    proposer: Proposer
+    mix: Mix
     scorer: Scorer
     known: frozenset[str]
+    labels: Labels
     raw: RawReference | None = None
     warnings: tuple[str, ...] = ()
     facts: dict[str, object] = field(default_factory=dict)
-
-    @property
-    def n_proposals(self) -> int:
-        """Structures that will be proposed in the first round, for a progress bar."""
-        ranking = self.request.ranking
-        search = ranking.search if isinstance(self.proposer, WithSearch) else 0
-        return len(self.request.targets) * (ranking.settings.samples + search)
 
     def run(self, progress: Callable[[int], None] = lambda _: None) -> DesignRun:
         """Propose, predict and rank; after Ctrl-C what was there by then, with ``complete=False``.
@@ -150,13 +185,15 @@ class PreparedDesign(OneLine):
         return propose_and_rank(
             self.request.host,
             self.request.targets,
-            self.proposer,
+            self.mix.stages,
             self.scorer,
             self.known,
             self.request.ranking.settings,
+            labels=self.labels,
             raw=self.raw,
             warnings=self.warnings,
             extra=self.facts,
+            conclude=lambda search: verdicts(search, self.mix),
             progress=progress,
         )
 
@@ -168,36 +205,111 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
         UsageError: models that were not trained for the host, or a number that is out of range.
         DefectgenError: a model that is missing or damaged.
     """
-    host, limits, ranking = request.host, request.limits, request.ranking
-    if request.proposer is not None:
-        return _prepare_own(request, request.proposer)
-    engine = load_engine(host, request.models, limits, request.drawing)
-    raw = engine.raw_reference() if ranking.reference == RAW else None
-    search = RandomProposer(engine.proposer.max_defects, limits.min_defects, limits.kinds)
-    proposer = WithSearch(engine.proposer, search, ranking.search, seed_for(ranking.seed, host.name, "search"))
-    warnings = (*engine.warnings, *coverage_warnings(host.name, request.targets, engine.coverage(raw)))
-    facts = {**engine.facts, "search": ranking.search}
-    if request.scorer is not None:
-        facts["surrogate"] = type(request.scorer).__name__
-    return PreparedDesign(request, proposer, request.scorer or engine.scorer, engine.known, raw, warnings, facts)
+    host, models, ranking = request.host, request.models, request.ranking
+    adapter = models.adapter or shipped(SHIPPED_ADAPTER)
+    card = read_adapter(adapter)
+    if card.encoding == "bulk":
+        raise UsageError(f"the model in {adapter.name} makes bulk crystals, not defects.", "Use: defectgen generate")
+    scorer = request.scorer or _surrogate_for(request, card)
+    known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
+    trained = card.max_defects.get(host.name) if known else None
+    labels = request.labels
+    if labels is None:
+        labels = {} if request.scorer else labels_of(host)
+    options = ProposerOptions(
+        host, request.limits, request.drawing, models, trained, scorer, ranking.budget, ranking.search,
+        labels={} if ranking.novel else labels, seed=ranking.seed,
+    )  # fmt: skip
+    warnings: list[str] = []
+    if request.names:
+        mix = named_mix(request.names, options)
+    elif request.proposer is not None:
+        assert not isinstance(request.proposer, str)
+        mix = Mix((stages_of(request.proposer),))
+    else:
+        knows = host.name in card.hosts
+        if request.asks_for_llm or knows:
+            _check_llm(card, host, adapter.name)
+        mix = default_mix(options, llm=knows, llm_is_asked_for=request.asks_for_llm)
+        if trained is not None and options.space.most > trained:
+            most = options.space.most
+            warnings.append(f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.")
+    raw = _raw_reference(request, scorer, known, options) if ranking.reference == RAW else None
+    if not (request.scorer or (isinstance(request.proposer, str) and not request.names)):
+        warnings += coverage_warnings(host.name, request.targets, coverage(card, host, raw)) if trained else []
+    return PreparedDesign(
+        request, mix, scorer, known, labels, raw, tuple(warnings), _facts(request, card, adapter, mix)
+    )
 
 
-def _prepare_own(request: DesignRequest, given: Proposer | str) -> PreparedDesign:
-    """With a proposer of the user's in place of the language model, which is not loaded."""
-    host, models = request.host, request.models
-    if request.ranking.reference == RAW:
+def _surrogate_for(request: DesignRequest, card: AdapterCard) -> Scorer:
+    """The surrogate of the request, if it knows the host.
+
+    Raises:
+        UsageError: it was not trained on it, or on another cell.
+    """
+    scorer = load_surrogate(request.models.surrogate or shipped(SHIPPED_SURROGATE))
+    host = request.host
+    if host.name not in scorer.hosts:
+        raise UsageError(
+            f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.",
+            f"Train one on {host.name} (surrogate train) and give it with --surrogate, or a scorer in Python.",
+        )
+    check_cell(host, scorer, card)
+    return scorer
+
+
+def _check_llm(card: AdapterCard, host: Host, name: str) -> None:
+    """Refuse a language model that does not know the host."""
+    if host.name not in card.hosts:
+        raise UsageError(
+            f"the model in {name} was trained on {', '.join(card.hosts)}, not on {host.name}.",
+            f"Train one on {host.name} (build-data --sets, finetune) and give it with --model.",
+        )
+
+
+def _raw_reference(
+    request: DesignRequest, scorer: Scorer, known: frozenset[str], options: ProposerOptions
+) -> RawReference:
+    from defectgen.score.surrogate import Surrogate
+
+    if not isinstance(scorer, Surrogate):
+        raise UsageError("got reference 'raw' and a scorer of your own, whose cells have no raw zero.")
+    if request.proposer is not None and not request.names:
         raise UsageError("got reference 'raw' and a proposer of your own, whose cells have no raw zero.")
-    options = ProposerOptions(host, request.limits, request.drawing, models)
-    proposer = make_proposer(given, options) if isinstance(given, str) else given
-    scorer = request.scorer or load_surrogate(models.surrogate or shipped(SHIPPED_SURROGATE))
-    known = training_configurations(models.adapter or shipped(SHIPPED_ADAPTER))
+    return raw_reference(request.host, scorer, known, options.space.least, options.space.most)
+
+
+def _facts(request: DesignRequest, card: AdapterCard, adapter: Path, mix: Mix) -> dict[str, object]:
+    """What to report of models and draws."""
+    host, models, limits = request.host, request.models, request.limits
     facts: dict[str, object] = {
         "defectgen": __version__,
-        "proposer": given if isinstance(given, str) else type(given).__name__,
-        "surrogate": type(scorer).__name__,
         "supercell": host.size,
+        "proposers": ", ".join(stage.name for stage in mix.stages),
+        "surrogate": type(request.scorer).__name__ if request.scorer else str(models.surrogate or SHIPPED_SURROGATE),
+        **limits.facts,
     }
-    return PreparedDesign(request, proposer, scorer, known.get(f"{host.name} {host.size}", frozenset()), facts=facts)
+    if mix.space is not None:
+        facts |= {"min_defects": mix.space.least, "max_defects": mix.space.most}
+        facts["kinds"] = ", ".join(limits.kinds) or "any"
+        facts["search"] = request.ranking.search
+        facts["budget"] = request.ranking.budget.text or None
+    if mix.listing is not None:
+        facts["listed"] = mix.listing.count
+        facts["listed_up_to_defects"] = mix.listing.most
+    if any(stage.name == LLM for stage in mix.stages):
+        facts |= {
+            "model": adapter.name if models.adapter is None else str(adapter),
+            "base_model": card.base_model,
+            "engine": models.engine,
+            "encoding": card.encoding,
+            "prompt_version": card.prompt_version,
+            "temperature": request.drawing.temperature,
+            "top_p": request.drawing.top_p,
+            "guidance": request.drawing.guidance,
+        }
+    return facts
 
 
 def design(
@@ -219,8 +331,10 @@ def design(
 ) -> DesignRun:
     """Defect structures with wanted properties, best first, as ``defectgen design`` makes them.
 
-    The language model proposes, random structures are added, duplicates by symmetry are removed, the surrogate predicts
-    every property, and the candidates of each target come out sorted by the distance to it that is to be expected.
+    Labelled structures are looked up, and every symmetry-distinct structure is looked at where they can be listed (up
+    to three defects, or what the limits leave); random structures and the language model add to it where there are
+    more. The surrogate predicts every property, and the candidates of each target come out sorted by the distance to it
+    that is to be expected.
 
     Args:
         host: what is decorated, or the name of a built-in host.
@@ -233,8 +347,8 @@ def design(
         ranking: the zero of levels, how many compete, what decides; its `n` and `seed` take the place of those here.
         drawing: how the language model draws.
         models: other models than the shipped ones.
-        proposer: proposes in place of the language model and the random structures: an object, or the name of a
-            registered one (``model``, ``random``).
+        proposer: proposes in place of that mix: an object, or names of registered ones (``known``,
+            ``exhaustive``, ``random``, ``llm``) with commas between them.
         scorer: predicts in place of the surrogate.
         progress: called with the number of new proposals.
         wanted: values in eV by property: ``homo``, ``lumo``, ``band_gap``, ``formation_energy``, ``fermi_level``,

@@ -141,14 +141,16 @@ def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[s
     """
     warnings = []
     for target in targets:
-        for column, value in target.values:
-            title, unit = BY_COLUMN[column].title, BY_COLUMN[column].unit
-            if column not in covered:
-                warnings.append(f"target {target.id}: the model was not trained on {title} of {host}.")
-            elif not covered[column][0] <= value <= covered[column][1]:
-                low, high = covered[column]
+        for wish in target.wishes:
+            item = BY_COLUMN[wish.column]
+            if wish.column not in covered:
+                warnings.append(f"target {target.id}: the model was not trained on {item.title} of {host}.")
+                continue
+            low, high = covered[wish.column]
+            if not wish.towards and not (wish.high >= low and wish.low <= high):
+                shown = f"{wish.low:.3f}" if wish.low == wish.high else wish.text
                 warnings.append(
-                    f"target {target.id}: {title} {value:.3f} {unit} is outside what the data of {host} covers "
-                    f"({low:.3f} to {high:.3f} {unit}); expect the nearest that there is."
+                    f"target {target.id}: {item.title} {shown} {item.unit} is outside what the data of {host} covers "
+                    f"({low:.3f} to {high:.3f} {item.unit}); expect the nearest that there is."
                 )
     return tuple(warnings)

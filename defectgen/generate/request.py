@@ -49,6 +49,7 @@ class CrystalRequest:
         neutral: refuse compositions that cannot be neutral in charge.
         free: decode without the grammar.
         engine: that runs the model.
+        allow_download: get the base model that an adapter names from the hub, if it is not on this machine.
 
     Raises:
         UsageError: parts that do not go together.
@@ -66,6 +67,7 @@ class CrystalRequest:
     neutral: bool = False
     free: bool = False
     engine: str = "transformers"
+    allow_download: bool = False
 
     def __post_init__(self) -> None:
         if self.infill is None and (self.mask is not None or self.any_element):
@@ -191,7 +193,7 @@ def open_draw(
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}.", f"Expected one of: {', '.join(ENGINES)}.")
     if card is not None:
-        generator, _ = load_generator(engine, Path(model))
+        generator, _ = load_generator(engine, Path(model), allow_download=request.allow_download)
     elif engine == "transformers":
         base, tokenizer, _ = load_base(model)
         generator = TransformersGenerator(base, tokenizer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from defectgen.errors import DefectgenError
+from defectgen.one_line import printable, shown
 
 JSON_BYTES = 500_000_000
 """Largest JSON document that is read: the list of training configurations of a large run."""
@@ -27,9 +27,6 @@ YAML_ITEMS = 100_000
 
 WHOLE_DIGITS = 40
 """Most digits of a whole number."""
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""What moves the cursor, changes colours or turns the direction of writing; tab and line feed are not among it."""
 
 
 class DocumentError(DefectgenError, ValueError):
@@ -49,17 +46,6 @@ class _RefusedError(ValueError):
 
 
 _TOO_DEEP = f"nested deeper than {DEPTH} levels"
-
-
-def printable(text: str) -> str:
-    """A text without control characters, as it may be shown in a terminal."""
-    return CONTROL.sub("", text)
-
-
-def shown(value: object, width: int = 60) -> str:
-    """A value of a file as one short line for a message."""
-    text = " ".join(printable(repr(value)).split())
-    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def read_text(path: Path, limit: int) -> str:

@@ -19,7 +19,8 @@ import numpy as np
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
-from defectgen.core.matching import NotADecorationError, configuration_from_structure
+from defectgen.core.matching import configuration_from_structure
+from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_positions
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from defectgen.core import Host
 from defectgen.core.properties import COLUMNS
 from defectgen.core.stored_hosts import read_hosts
 from defectgen.errors import DefectgenError
+from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.folders import write_folder
+from defectgen.io.stamps import check_stamps, stamps
+from defectgen.one_line import shown
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
 from defectgen.tasks.defect.encodings import ENCODINGS
 
@@ -24,8 +29,10 @@ WEIGHTS = "adapter_model.safetensors"
 LORA_CONFIG = "adapter_config.json"
 MODEL_CARD = "README.md"
 TRAINING_CONFIGURATIONS = "training_configurations.json"
-FILES = (WEIGHTS, LORA_CONFIG, MODEL_CARD, TRAINING_CONFIGURATIONS)
-"""Beside the card."""
+CHECKED = (WEIGHTS, LORA_CONFIG, TRAINING_CONFIGURATIONS)
+"""The files whose checksums stand in the card."""
+
+AGAIN = "Get the adapter again, or train it anew with `defectgen finetune`."
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,6 +49,7 @@ class AdapterCard:
         data: manifest of the records, without file list; of bulk crystals with ``max_atoms``, ``elements`` and
             ``covered`` (range of each label) of the training part.
         training: configuration and figures of the run.
+        files: size and checksum of the files in the folder, see `CHECKED`; none in a card that is not written yet.
         host_records: `Host.to_dict` of each host by name and size, e.g. ``MoS2 8x8``; empty in an adapter that
             an earlier version wrote: the surrogate's host of the name stands for it then.
     """
@@ -54,6 +62,7 @@ class AdapterCard:
     covered_ev: dict[str, dict[str, list[float]]]
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
     host_records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -82,9 +91,10 @@ class AdapterCard:
         return tuple(read_hosts(self.host_records).values())
 
     def write(self, folder: Path) -> None:
-        """Write the card for programs, and the model card for people."""
+        """Write the card for programs, with the checksums of what is there, and the model card for people."""
         (folder / MODEL_CARD).write_text(self.markdown(), encoding="utf-8")
-        (folder / METADATA).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        values = asdict(self) | {"files": stamps(folder, CHECKED)}
+        (folder / METADATA).write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def markdown(self) -> str:
         """The model card in Markdown."""
@@ -256,10 +266,9 @@ def read_adapter(folder: Path) -> AdapterCard:
     if not path.is_file() or not (folder / WEIGHTS).is_file():
         raise DefectgenError(f"{folder} is no trained adapter.", f"Expected a folder with {WEIGHTS} and {METADATA}.")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        card = AdapterCard(**values | {"hosts": tuple(values["hosts"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise DefectgenError(f"{path}: not an adapter card ({error}).") from error
+        card = _card(read_object(path))
+    except DocumentError as error:
+        raise DefectgenError(f"{path}: not an adapter card ({error.reason}).", AGAIN) from error
     installed = installed_prompt_version(card.encoding)
     if card.prompt_version != installed:
         raise DefectgenError(
@@ -267,6 +276,40 @@ def read_adapter(folder: Path) -> AdapterCard:
             "Train it again with `defectgen finetune`, or install the version that made it.",
         )
     return card
+
+
+def _card(values: dict[str, Any]) -> AdapterCard:
+    """A card from its values.
+
+    Raises:
+        DocumentError: a key that is missing or unknown, or a value of another kind.
+    """
+    known = [item.name for item in fields(AdapterCard)]
+    if unknown := sorted(set(values) - set(known)):
+        raise DocumentError("the card", f"unknown key {shown(unknown[0])}")
+    try:
+        card: AdapterCard = TypeAdapter(AdapterCard).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DocumentError("the card", f"{place:.60}: got {shown(first['input'])}; {first['msg']}") from error
+    for host, ranges in card.covered_ev.items():
+        for column, limits in ranges.items():
+            if len(limits) != 2 or limits[0] > limits[1]:
+                raise DocumentError("the card", f"covered_ev of {host:.30}, {column:.30}: {shown(limits)}")
+    if not isinstance(settings := card.data.get("settings", {}), dict):
+        raise DocumentError("the card", f"data.settings is {shown(settings)}, expected keys with values")
+    elements = card.data.get("elements", [])
+    if not isinstance(elements, list) or not all(isinstance(name, str) for name in elements):
+        raise DocumentError("the card", f"data.elements is {shown(elements)}, expected a list of symbols")
+    most = card.data.get("max_atoms", 1)
+    if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MOST_ATOMS:
+        raise DocumentError("the card", f"data.max_atoms is {shown(most)}, expected 1 to {MOST_ATOMS}")
+    return card
+
+
+MOST_ATOMS = 10_000
+"""Largest cell that an adapter for bulk crystals may state."""
 
 
 def write_adapter(folder: Path, fill: Callable[[Path], object]) -> None:
@@ -282,31 +325,41 @@ def write_adapter(folder: Path, fill: Callable[[Path], object]) -> None:
 
     def readable(new: Path) -> None:
         fill(new)
-        for name in FILES:
+        for name in (*CHECKED, MODEL_CARD):
             (new / name).chmod((new / METADATA).stat().st_mode)  # safetensors writes for the owner only
 
-    write_folder(folder, readable, METADATA, unlisted=FILES)
+    write_folder(folder, readable, METADATA, unlisted=[*CHECKED, MODEL_CARD])
 
 
-def read_lora(folder: Path) -> tuple[int, float]:
-    """Rank and alpha of an adapter; its updates are multiplied by alpha / rank.
+def check_adapter_files(folder: Path, names: tuple[str, ...] = CHECKED) -> None:
+    """Compare the files of an adapter with the checksums in its card, if that has any.
 
     Raises:
-        DefectgenError: the file that says so is missing or damaged.
+        DefectgenError: a file is missing or another one than was written.
     """
-    path = folder / LORA_CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return int(config["r"]), float(config["lora_alpha"])
-    except OSError as error:
-        raise DefectgenError(f"{folder} is no trained adapter.", f"Expected {LORA_CONFIG} in it.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DefectgenError(f"{path} is damaged: no rank and alpha of an adapter.") from error
+        files = read_object(folder / METADATA).get("files")
+    except (OSError, DocumentError) as error:
+        raise DefectgenError(f"{folder / METADATA} cannot be read as an adapter card.", AGAIN) from error
+    if files:
+        check_stamps(folder, files, names, METADATA, AGAIN)
 
 
 def training_configurations(folder: Path) -> dict[str, frozenset[str]]:
-    """Keys of the structures an adapter was trained on, by group; see `record_identity`."""
+    """Keys of the structures an adapter was trained on, by group; see `record_identity`.
+
+    Raises:
+        DefectgenError: the list is missing, damaged, or not the one of the card.
+    """
     path = folder / TRAINING_CONFIGURATIONS
     if not path.is_file():
         raise DefectgenError(f"{path} is missing, so that novelty cannot be told.")
-    return {host: frozenset(keys) for host, keys in json.loads(path.read_text(encoding="utf-8")).items()}
+    check_adapter_files(folder, (TRAINING_CONFIGURATIONS,))
+    try:
+        groups: Mapping[str, Any] = read_object(path)
+        for group, keys in groups.items():
+            if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+                raise DocumentError(str(path), f"{group:.30} is {shown(keys)}, expected a list of keys")
+    except DocumentError as error:
+        raise DefectgenError(str(error), AGAIN) from error
+    return {group: frozenset(keys) for group, keys in groups.items()}

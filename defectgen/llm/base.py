@@ -35,6 +35,13 @@ def base_model_path(name: str) -> str:
     return name
 
 
+def hub_note(name: str) -> str:
+    """What to tell of the base model that an adapter names, if it is one of the model hub; else nothing."""
+    if name in load_cards() or Path(name).expanduser().is_dir():
+        return ""
+    return f"the adapter names the base model {name} of the model hub"
+
+
 def convert_gguf(gguf: Path, target: Path) -> None:
     """Unpack a GGUF model to bfloat16 safetensors with its tokenizer.
 
@@ -58,9 +65,11 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     packed = getattr(transformers, "GgufConfig", None)
     options = {} if packed is None else {"quantization_config": packed(dequantize=True)}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, gguf_file=file, local_files_only=True, trust_remote_code=False
+        )
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=file, local_files_only=True, dtype=torch.bfloat16, **options
+            folder, gguf_file=file, local_files_only=True, trust_remote_code=False, dtype=torch.bfloat16, **options
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())

@@ -68,13 +68,16 @@ def crystal_images(
     return translations([crystal_from_cif(held["cif"][place]) for place in places], rng, n_images)
 
 
-def image_dependence(adapter: Path, images: Images, advance: Callable[[int], None] = lambda _: None) -> Ipt:
+def image_dependence(
+    adapter: Path, images: Images, advance: Callable[[int], None] = lambda _: None, *, allow_download: bool = False
+) -> Ipt:
     """IPT of an adapter over images, see `increase_over_images`.
 
     Args:
         adapter: its folder.
         images: of held-out structures.
         advance: takes how many more images are judged.
+        allow_download: get the base model that the adapter names from the hub, if it is not on this machine.
 
     Raises:
         UsageError: no structures, or fewer than two images.
@@ -83,7 +86,7 @@ def image_dependence(adapter: Path, images: Images, advance: Callable[[int], Non
     from defectgen.llm.decode.transformers_engine import TransformersGenerator
     from defectgen.llm.likelihood import Text, log_likelihoods
 
-    generator, _ = TransformersGenerator.from_adapter(adapter)
+    generator, _ = TransformersGenerator.from_adapter(adapter, allow_download=allow_download)
 
     def judge(pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         texts = [Text(prompt, completion) for prompt, completion in pairs]

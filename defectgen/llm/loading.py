@@ -35,7 +35,7 @@ def own_gpu() -> torch.device:
 
 
 def load_base(
-    name: str, dtype: str = "auto", quantization: str = "none", *, place: bool = True
+    name: str, dtype: str = "auto", quantization: str = "none", *, place: bool = True, download: bool = True
 ) -> tuple[Any, Any, torch.dtype]:
     """Model and tokenizer of a base model.
 
@@ -44,6 +44,7 @@ def load_base(
         dtype: see `pick_dtype`.
         quantization: ``none`` or ``4bit`` (NF4, NVIDIA GPU with bitsandbytes).
         place: put the model on the GPU if there is one; a trainer does that itself.
+        download: get what is not on this machine from the hub.
 
     Returns:
         Model in evaluation mode, tokenizer, and the arithmetic.
@@ -54,7 +55,7 @@ def load_base(
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    tokenizer = load_tokenizer(name)
+    tokenizer = load_tokenizer(name, download=download)
     chosen = pick_dtype(dtype)
     options: dict[str, Any] = {}
     if quantization == "4bit":
@@ -65,39 +66,43 @@ def load_base(
         )
         options["device_map"] = {"": own_gpu()}
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(base_model_path(name), dtype=chosen, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            base_model_path(name), dtype=chosen, trust_remote_code=False, local_files_only=not download, **options
+        )
     except ImportError as error:
         raise UsageError(
             f"quantization {quantization} needs bitsandbytes ({str(error).splitlines()[0]}).",
             "Run: pip install 'defectgen[gpu]'",
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
-        raise _not_loaded(name, error) from error
+        raise _not_loaded(name, error, download) from error
     if place and torch.cuda.is_available() and quantization == "none":
         model = model.to(own_gpu())
     return model.eval(), tokenizer, chosen
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str, *, download: bool = True) -> Any:
     """Tokenizer of a base model; see `load_base`."""
     from transformers import AutoTokenizer
 
     _quiet()
     try:
-        return AutoTokenizer.from_pretrained(base_model_path(name))
+        return AutoTokenizer.from_pretrained(
+            base_model_path(name), trust_remote_code=False, local_files_only=not download
+        )
     except (OSError, ValueError) as error:
-        raise _not_loaded(name, error) from error
+        raise _not_loaded(name, error, download) from error
 
 
-def load_model_config(name: str) -> Any:
+def load_model_config(name: str, *, download: bool = True) -> Any:
     """What transformers calls the configuration of a base model: its shape, without weights."""
     from transformers import AutoConfig
 
     _quiet()
     try:
-        return AutoConfig.from_pretrained(base_model_path(name))
+        return AutoConfig.from_pretrained(base_model_path(name), trust_remote_code=False, local_files_only=not download)
     except (OSError, ValueError) as error:
-        raise _not_loaded(name, error) from error
+        raise _not_loaded(name, error, download) from error
 
 
 def out_of_memory(error: RuntimeError) -> bool:
@@ -126,11 +131,16 @@ def _causes(error: BaseException) -> Iterator[str]:
         seen = seen.__cause__ or seen.__context__
 
 
-def _not_loaded(name: str, error: Exception) -> DefectgenError:
+def _not_loaded(name: str, error: Exception, download: bool) -> DefectgenError:
     """One line for what kept a base model from being loaded."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if Path(base_model_path(name)).is_dir():
         return DefectgenError(f"base model {name} cannot be loaded ({reason}).")
+    if not download:
+        return DefectgenError(
+            f"the adapter works on {name} of the model hub, which is not on this machine.",
+            "Add --allow-download to get it from there, if you trust it.",
+        )
     kinds = set(_causes(error))
     folder = "or give a folder that holds the model as base_model."
     if "GatedRepoError" in kinds or "gated repo" in str(error):

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from defectgen.errors import UsageError
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import read_object
 from defectgen.io.folders import claimed, contents
 from defectgen.llm.adapter import (
     LORA_CONFIG,
+    METADATA,
     TRAINING_CONFIGURATIONS,
     WEIGHTS,
     AdapterCard,
     read_adapter,
     write_adapter,
 )
+from defectgen.llm.adapter_weights import read_weights
+from defectgen.llm.lora_config import Lora, read_lora
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,18 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
         UsageError: `output` holds something, or the rank is not lower.
     """
     card = read_adapter(folder)
-    config = json.loads((folder / LORA_CONFIG).read_text(encoding="utf-8"))
-    if not 1 <= rank < config["r"]:
-        raise UsageError(f"got rank {rank}, expected 1 to {config['r'] - 1}: the adapter has rank {config['r']}.")
+    before = read_lora(folder)
+    if not 1 <= rank < before.rank:
+        raise UsageError(f"got rank {rank}, expected 1 to {before.rank - 1}: the adapter has rank {before.rank}.")
     with claimed(output) as claim:
         if contents(output) and not claim.continued:
             raise UsageError(f"{output} exists already.", "Choose a new folder.")
-        return _shrink(folder, output, rank, config, card)
+        return _shrink(folder, output, rank, before, card)
 
 
-def _shrink(folder: Path, output: Path, rank: int, config: Mapping[str, Any], card: AdapterCard) -> Shrunk:
-    weights = load_file(folder / WEIGHTS)
+def _shrink(folder: Path, output: Path, rank: int, before: Lora, card: AdapterCard) -> Shrunk:
+    weights = read_weights(folder, before)
+    config = read_object(folder / LORA_CONFIG)
     smaller: dict[str, torch.Tensor] = {}
     kept = []
     for name in sorted(weights):
@@ -80,15 +83,20 @@ def _shrink(folder: Path, output: Path, rank: int, config: Mapping[str, Any], ca
         smaller[partner] = ((q_out @ left[:, :rank]) * root).to(outer.dtype).contiguous()
         kept.append(float((values[:rank] ** 2).sum() / (values**2).sum().clamp_min(1e-30)))
     result = Shrunk(rank, sum(kept) / len(kept), min(kept))
-    lora = {"rank": rank, "alpha": config["lora_alpha"] * rank / config["r"]}
-    note = {"from_rank": config["r"], "rank": rank, "mean_kept": result.mean_kept, "least_kept": result.least_kept}
-    changed = {**config, "r": rank, "lora_alpha": lora["alpha"]}
+    lora = {"rank": rank, "alpha": before.alpha * rank / before.rank}
+    note = {"from_rank": before.rank, "rank": rank, "mean_kept": result.mean_kept, "least_kept": result.least_kept}
+    changed = config | {"r": rank, "lora_alpha": lora["alpha"]}
 
     def fill(new: Path) -> None:
         save_file(smaller, new / WEIGHTS, metadata={"format": "pt"})
         (new / LORA_CONFIG).write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         shutil.copyfile(folder / TRAINING_CONFIGURATIONS, new / TRAINING_CONFIGURATIONS)
-        replace(card, training=card.training | {"shrunk": note}).write(new)
+        try:
+            replace(card, training=card.training | {"shrunk": note}).write(new)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise DefectgenError(
+                f"{folder / METADATA} does not tell how the adapter was trained ({error!r:.80})."
+            ) from error
 
     write_adapter(output, fill)
     return result

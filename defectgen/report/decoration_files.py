@@ -16,6 +16,7 @@ from defectgen.errors import UsageError
 from defectgen.io.documents import read_json
 from defectgen.io.files import write_text, write_whole
 from defectgen.io.folders import MANIFEST, contents
+from defectgen.io.tables import write_csv
 from defectgen.io.writers import cif_text
 
 SCHEMA: dict[str, pl.DataType] = {
@@ -56,7 +57,8 @@ def to_frame(rows: list[Decoration]) -> pl.DataFrame:
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:
     """Write a table by its suffix; see `defectgen.io.files.write_whole`."""
-    write_whole(path, frame.write_csv if path.suffix.lower() == ".csv" else frame.write_parquet)
+    csv = path.suffix.lower() == ".csv"
+    write_whole(path, lambda part: write_csv(frame, part) if csv else frame.write_parquet(part))
 
 
 class CifFolder:

@@ -14,6 +14,7 @@ from defectgen.design.candidates import DesignRun
 from defectgen.errors import UsageError
 from defectgen.io.documents import read_object
 from defectgen.io.folders import MANIFEST, claimed, contents, listing, write_folder
+from defectgen.io.tables import write_csv
 from defectgen.io.writers import OutputStructure, comment, format_names, write_structures, writer_of
 from defectgen.report.design_page import render_report
 from defectgen.report.rows import STRUCTURE_FORMATS, Row, rows_frame, run_rows
@@ -121,7 +122,7 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
         "version": defectgen.__version__,
         "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "complete": run.complete,
-        "host": {"name": run.host.name, "supercell": list(run.host.supercell)},
+        "host": run.host.to_dict(),
         "reference": run.reference,
         "targets": [{"id": target.id, "values": dict(target.values)} for target in run.targets],
         "counts": {
@@ -142,7 +143,7 @@ def _write_tables(rows: tuple[Row, ...], folder: Path, formats: Collection[str])
         return
     frame = rows_frame(rows)
     if "csv" in formats:
-        frame.write_csv(folder / "candidates.csv")
+        write_csv(frame, folder / "candidates.csv")
     if "parquet" in formats:
         frame.write_parquet(folder / "candidates.parquet")
 

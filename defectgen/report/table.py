@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from defectgen.core.properties import PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
+from defectgen.one_line import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,6 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
         console: where to print; standard output if None.
     """
     from rich.console import Console
-    from rich.markup import escape
 
     console = console or Console(highlight=False)
     width = min(console.width, MAX_WIDTH)
@@ -33,12 +33,16 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
         hidden = len(run.of(target)) - top
         if hidden > 0:
             console.print(f"[dim]and {hidden} more[/]", width=width)
-    zero = "relative to the VBM of pristine " + run.host.name if run.reference == PRISTINE_VBM else "on the raw scale"
+    zero = (
+        "relative to the VBM of pristine " + _plain(run.host.name)
+        if run.reference == PRISTINE_VBM
+        else "on the raw scale"
+    )
     order = " Uncertain candidates rank lower." if run.settings.get("rank_by") == "expected" else ""
     delta = "\u0394 in meV is the summed deviation from *."
     console.print(f"[dim]Values in eV, levels {zero}; {delta}{order}[/]", width=width)
     for warning in run.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}", width=width)
+        console.print(f"[yellow]warning:[/] {_plain(warning)}", width=width)
     if not run.complete:
         console.print("[yellow]The run was interrupted: these are the candidates found until then.[/]", width=width)
 
@@ -46,13 +50,14 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
 def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
     """The best candidates of one target: first the target's values, then a row a candidate."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     asked = dict(target.values)
     shown = _shown_properties(target)
     candidates = run.of(target)
-    title = f"{run.host.name} {run.host.size}" + (f", target {escape(target.id)}" if len(run.targets) > 1 else "")
+    title = f"{_plain(run.host.name)} {run.host.size}" + (
+        f", target {_plain(target.id)}" if len(run.targets) > 1 else ""
+    )
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("defect", overflow="fold", min_width=8)
@@ -67,7 +72,7 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
         cells = [_value(candidate.predicted.get(item.column), item) for item in shown]
         distance = f"{candidate.distance_ev * 1000:.0f}"
         new = "[green]yes[/]" if candidate.novel else "no"
-        table.add_row(str(candidate.rank), escape(candidate.configuration.label), *cells, distance, new)
+        table.add_row(str(candidate.rank), _plain(candidate.configuration.label), *cells, distance, new)
     if candidates:
         best = candidates[0].uncertainty
         errors = [f"\u00b1{best[item.column]:.{item.decimals}f}" if item.column in best else "" for item in shown]
@@ -77,6 +82,13 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
     else:
         table.add_row("", "no candidate", *[""] * len(shown), "", "")
     return table
+
+
+def _plain(text: str) -> str:
+    """A text for a console, without markup and control characters."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def _shown_properties(target: Target) -> list[Property]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from defectgen.errors import DefectgenError
-from defectgen.io.documents import DocumentError, read_object, shown
+from defectgen.io.documents import DocumentError, read_object
+from defectgen.one_line import shown
 
 
 def read_metadata(path: Path, version: int, models: str, advice: str) -> dict[str, Any]:

@@ -61,6 +61,15 @@ class StructureScorer(Scorer, Protocol):
         ...
 
 
+@runtime_checkable
+class BoundedScorer(Scorer, Protocol):
+    """A scorer that has no value for what is too far from all that it knows."""
+
+    def why_not(self, configuration: Configuration) -> str:
+        """Why a configuration has no value, as a sentence; empty if it has one."""
+        ...
+
+
 def uncertainty_column(column: str) -> str:
     """The column that holds the uncertainty of a property: ``homo_ev`` has ``homo_uncertainty_ev``."""
     if column in BY_COLUMN:

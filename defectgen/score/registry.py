@@ -10,7 +10,7 @@ import polars as pl
 
 from defectgen.core.registry import Registry, breaks, require_members, require_type
 from defectgen.errors import UsageError
-from defectgen.score.protocol import Sample, Scorer, StructureScorer
+from defectgen.score.protocol import BoundedScorer, Sample, Scorer, StructureScorer
 
 NO_CONFIGURATION = "no decoration of a known host"
 
@@ -135,11 +135,23 @@ def score_samples(scorer: Scorer, samples: Sequence[Sample]) -> tuple[pl.DataFra
         usable = [index for index in usable if samples[index].configuration is not None]
         for index in set(range(len(samples))) - set(usable):
             notes[index] = NO_CONFIGURATION
+    if isinstance(scorer, BoundedScorer):
+        usable = [index for index in usable if not _beyond(scorer, samples, index, notes)]
     parts = _score_parts(scorer, samples, usable, notes)
     rows = pl.DataFrame({"_row": range(len(samples))}, schema={"_row": pl.Int64})
     if not parts:
         return rows.drop("_row"), notes
     return rows.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row").drop("_row"), notes
+
+
+def _beyond(scorer: BoundedScorer, samples: Sequence[Sample], index: int, notes: list[str]) -> bool:
+    """Whether a sample has no value; notes why."""
+    configuration = samples[index].configuration
+    try:
+        notes[index] = scorer.why_not(configuration) if configuration is not None else ""
+    except UsageError as error:
+        notes[index] = str(error)
+    return bool(notes[index])
 
 
 def _score_parts(scorer: Scorer, samples: Sequence[Sample], chosen: list[int], notes: list[str]) -> list[pl.DataFrame]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from defectgen.core import Configuration, Host, NotADecorationError, configuration_from_structure
+from defectgen.core import Host, NotADecorationError
+from defectgen.core.matching import recognize
 from defectgen.io.structures import read_structures, structure_files
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Sample
 
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
-__all__ = ["NamedSample", "match_host", "read_samples", "structure_files"]
+__all__ = ["NamedSample", "read_samples", "structure_files"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,16 +24,19 @@ class NamedSample(OneLine):
         sample: None if the file holds nothing that can be scored.
         note: why it is no sample, or no decoration; empty if it is one.
         warnings: what the reader took for granted.
+        transformation: how the structure differs from the host as the host is written, see
+            `defectgen.core.matching.Match`; empty if it does not.
     """
 
     name: str
     sample: Sample | None
     note: str = ""
     warnings: tuple[str, ...] = ()
+    transformation: str = ""
 
 
 def read_samples(path: Path, hosts: Sequence[Host]) -> list[NamedSample]:
-    """The structures of a file, each with the decoration that it shows of one of the hosts.
+    """The structures of a file, each with the decoration that it shows of one of the hosts, in any supercell of it.
 
     What cannot be read gives an entry that says why.
     """
@@ -45,21 +45,11 @@ def read_samples(path: Path, hosts: Sequence[Host]) -> list[NamedSample]:
         if item.structure is None:
             found.append(NamedSample(item.name, None, f"{item.name}: {item.note}.", item.warnings))
             continue
-        configuration, note = match_host(item.structure, hosts)
-        found.append(NamedSample(item.name, Sample(item.structure, configuration), note, item.warnings))
-    return found
-
-
-def match_host(structure: Structure, hosts: Sequence[Host]) -> tuple[Configuration | None, str]:
-    """The decoration that a structure shows of the first host that fits, or why none does."""
-    reasons: dict[Host, str] = {}
-    for host in hosts:
         try:
-            return configuration_from_structure(host, structure), ""
+            match = recognize(item.structure, hosts)
         except NotADecorationError as error:
-            reasons[host] = str(error)
-    symbols = [site.specie.symbol for site in structure]
-    nearest = max(hosts, key=lambda host: sum(symbol in host.elements for symbol in symbols))
-    if len(hosts) > 1 and not set(symbols) & set(nearest.elements):
-        return None, f"is no decoration of a known host ({', '.join(host.name for host in hosts)})."
-    return None, f"is no decoration of {nearest.name} {nearest.size}: {reasons[nearest]}"
+            found.append(NamedSample(item.name, Sample(item.structure), str(error), item.warnings))
+            continue
+        sample = Sample(item.structure, match.configuration)
+        found.append(NamedSample(item.name, sample, "", item.warnings, match.transformation))
+    return found

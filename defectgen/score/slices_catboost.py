@@ -26,6 +26,7 @@ from defectgen.core import Configuration, Host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import claimed, contents, write_folder
 from defectgen.io.host_tables import host_of
+from defectgen.io.stamps import check_stamps, stamps
 from defectgen.one_line import OneLine
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
 from defectgen.score.metadata import read_metadata
@@ -132,8 +133,11 @@ class SlicesCatBoost(OneLine):
         advice = "docs/slices.md says how to train them."
         metadata = read_metadata(folder / METADATA, FORMAT_VERSION, "SLICES models", advice)
         try:
-            return cls(tuple(_read_part(values, folder) for values in metadata["parts"]))
-        except (KeyError, TypeError, ValueError) as error:
+            bare = [_read_part(values) for values in metadata["parts"]]
+            names = [part.file_name(column) for part, columns in bare for column in columns]
+            check_stamps(folder, metadata.get("files"), names, METADATA, "Train them again: docs/slices.md.")
+            return cls(tuple(_with_models(part, columns, folder) for part, columns in bare))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
 
     def part_for(self, configuration: Configuration) -> SlicesPart:
@@ -233,16 +237,21 @@ def train(
             _train_part(frame.filter(set=name).sort("id"), seed, threads, trees, advance)
             for name in sorted(frame["set"].unique())
         ]
+        names = [part.file_name(column) for part in parts for column in part.models]
 
         def fill(new: Path) -> None:
             for part in parts:
                 for column, model in part.models.items():
                     save_trees(model, new / part.file_name(column))
-            metadata = {"format": FORMAT_VERSION, "seed": seed, "parts": [part.to_dict() for part in parts]}
+            metadata = {
+                "format": FORMAT_VERSION,
+                "seed": seed,
+                "parts": [part.to_dict() for part in parts],
+                "files": stamps(new, names),
+            }
             (new / METADATA).write_text(json.dumps(metadata, separators=(",", ":")) + "\n", encoding="utf-8")
 
-        names = [part.file_name(column) for part in parts for column in part.models]
-        write_folder(out_dir, fill, METADATA, unlisted=names)
+        write_folder(out_dir, fill, METADATA)
     return SlicesCatBoost.load(out_dir)
 
 
@@ -279,7 +288,8 @@ def _train_part(
     return SlicesPart(set_name, host, defects_range, vocabulary, models, half_widths)
 
 
-def _read_part(values: Mapping[str, Any], folder: Path) -> SlicesPart:
+def _read_part(values: Mapping[str, Any]) -> tuple[SlicesPart, list[str]]:
+    """A part without its models, and the properties that it has models of."""
     if Path(values["set"]).name != values["set"]:
         raise ValueError(f"set {values['set']!r}")
     least, most = values["defects_range"]
@@ -291,8 +301,15 @@ def _read_part(values: Mapping[str, Any], folder: Path) -> SlicesPart:
         models={},
         half_widths_ev={name: float(width) for name, width in values["half_widths_ev"].items()},
     )
-    names = [name for name in COLUMNS if name in values["properties"]]
-    return replace(bare, models={name: load_trees(folder / bare.file_name(name)) for name in names})
+    return bare, [name for name in COLUMNS if name in values["properties"]]
+
+
+def _with_models(part: SlicesPart, columns: Sequence[str], folder: Path) -> SlicesPart:
+    models = {name: load_trees(folder / part.file_name(name)) for name in columns}
+    for name, model in models.items():
+        if len(model.feature_names_) != len(part.words):
+            raise ValueError(f"{part.file_name(name)} has {len(model.feature_names_)} columns, not {len(part.words)}")
+    return replace(part, models=models)
 
 
 def _target(frame: pl.DataFrame, column: str) -> NDArray[np.float64]:

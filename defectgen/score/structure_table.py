@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from defectgen.core import Host
+from defectgen.core import Host, get_host, host_names
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.protocol import Scorer
 from defectgen.score.registry import NO_CONFIGURATION, score_samples
@@ -23,8 +23,9 @@ BATCH = 64
 EXTRAPOLATED = "unlike the training data: extrapolated, no interval"
 
 FACTS = {
-    "file": pl.String, "host": pl.String, "label": pl.String, "n_defects": pl.Int64, "formula": pl.String,
-    "configuration": pl.String, "valid": pl.Boolean, "reasons": pl.String, "novel": pl.Boolean,
+    "file": pl.String, "host": pl.String, "supercell": pl.String, "label": pl.String, "n_defects": pl.Int64,
+    "formula": pl.String, "configuration": pl.String, "transformation": pl.String, "valid": pl.Boolean,
+    "reasons": pl.String, "novel": pl.Boolean,
 }  # fmt: skip
 """The columns before the scores; the column ``note`` comes after them."""
 
@@ -129,11 +130,13 @@ def structure_facts(samples: Sequence[NamedSample], known: Mapping[str, Collecti
                 key, cell = found.canonical().key, _cell(found.host)
                 row |= {
                     "host": found.host.name,
+                    "supercell": found.host.size,
                     "label": found.label,
                     "n_defects": found.n_defects,
                     "formula": found.formula,
                     "configuration": key,
-                    "novel": key not in known[cell] if cell in known else None,
+                    "novel": key not in known[cell] if cell in known and _is_written_so(found.host) else None,
+                    "transformation": named.transformation,
                 }
         rows.append(row)
     return pl.DataFrame(rows, schema=FACTS)
@@ -172,3 +175,8 @@ def _scores(
 
 def _cell(host: Host) -> str:
     return f"{host.name} {host.size}"
+
+
+def _is_written_so(host: Host) -> bool:
+    """Whether a host is the known one of its name, not one with another unit cell, e.g. a rectangular one."""
+    return host.name in host_names() and get_host(host.name).lattice == host.lattice

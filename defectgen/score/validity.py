@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from defectgen.core.slab import empty_slabs
 from defectgen.io.structures import atoms_problem
 from defectgen.score.protocol import Sample
 
@@ -21,7 +22,7 @@ BOND_SHARE = 1.3
 """Two atoms closer than this multiple of the sum of their covalent radii hold together."""
 
 VACUUM_ANGSTROM = 6.0
-"""An empty slab this high along the third cell vector makes a cell a layer."""
+"""An empty slab this high across a cell vector makes a cell a layer."""
 
 MAX_CHARGE_ATOMS = 40
 """Largest reduced formula whose charges are balanced: the search grows quickly with the number of atoms."""
@@ -93,12 +94,8 @@ def n_pieces(structure: Structure) -> int:
 
 
 def vacuum_angstrom(structure: Structure) -> float:
-    """Height of the largest slab without atoms along the third cell vector, in angstrom."""
-    lattice = np.asarray(structure.lattice.matrix)
-    normal = np.cross(lattice[0], lattice[1])
-    height = abs(float(lattice[2] @ normal)) / float(np.linalg.norm(normal))
-    z = np.sort(np.asarray(structure.frac_coords)[:, 2] % 1.0)
-    return float(np.diff([*z, z[0] + 1.0]).max()) * height
+    """Height of the largest slab without atoms across any of the cell vectors, in angstrom."""
+    return float(empty_slabs(np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords)).max())
 
 
 def charges_balance(structure: Structure) -> bool:

@@ -14,7 +14,9 @@ from defectgen import __version__
 from defectgen.data.assets import cache_dir
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import NamedCrystal, read_crystals
+from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.files import file_hash, write_text
+from defectgen.io.tables import write_csv
 from defectgen.score.potentials.potential import Potential, PotentialScorer
 from defectgen.score.potentials.relaxation import CONVERGED, NOT_CONVERGED
 from defectgen.score.registry import ScorerOptions, load_scorer
@@ -171,7 +173,7 @@ def run_study(
         if hull.scale == TOTAL and hull.points:
             save_hull(hull, folder / HULL)
     n_inputs, warnings = assessment.write_structures(rows, table, folder)
-    table.write_csv(folder / TABLE, float_precision=5)
+    write_csv(table, folder / TABLE, float_precision=5)
     corrections = assessment.settings_text(potential)
     manifest: dict[str, Any] = {
         "stage": "stability",
@@ -224,9 +226,12 @@ def element_references(
     folder.mkdir(parents=True, exist_ok=True)
     saved = folder / REFERENCES
     if saved.is_file():
-        before = json.loads(saved.read_text(encoding="utf-8"))
-        if before.get("key") == key:
-            return References(**before["references"])
+        try:
+            before = read_object(saved)
+            if before.get("key") == key:
+                return References(**before["references"])
+        except (DocumentError, TypeError, KeyError) as error:
+            raise DefectgenError(f"{saved} is damaged ({error}).", "Remove it: it is computed again.") from error
     with watch("computing reference energies", None, "crystals") as advance:
         references = references_from_table(hull_file, potential, advance)
     _write_json(saved, {"key": key, "references": asdict(references)})

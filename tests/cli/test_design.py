@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from defectgen.core import Configuration, Host
-from defectgen.design.engine import Engine
+from defectgen.design.engine import raw_reference
 from defectgen.errors import UsageError
-from defectgen.llm.adapter import read_adapter, training_configurations
+from defectgen.llm.adapter import training_configurations
 from defectgen.models import SHIPPED_ADAPTER, shipped
 from defectgen.score.surrogate import Surrogate
 from defectgen_cli.app import main
@@ -75,7 +73,7 @@ def test_a_host_that_the_models_do_not_know(capsys: pytest.CaptureFixture[str], 
 
 @pytest.mark.usefixtures("own_cache")
 def test_a_base_model_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, line = refused(capsys, "design", "--host", "MoS2", *LEVELS, "-o", tmp_path / "out")
+    code, line = refused(capsys, "design", "--host", "MoS2", *LEVELS, "--proposer", "llm", "-o", tmp_path / "out")
     assert code == 1
     assert "Run: defectgen fetch smollm2-135m" in line
     assert not (tmp_path / "out").exists()
@@ -162,11 +160,19 @@ def test_relaxation_needs_a_potential(capsys: pytest.CaptureFixture[str], tmp_pa
 
 @pytest.mark.parametrize(("least", "most", "said"), [(10, 12, "has no cells with 10 to 12 defects"), (2, 9, "zeros")])
 def test_a_raw_zero_that_nothing_tells_is_refused(mos2: Host, least: int, most: int, said: str) -> None:
-    folder = shipped(SHIPPED_ADAPTER)
-    proposer: Any = SimpleNamespace(min_defects=least, max_defects=most)
-    known = training_configurations(folder)[f"{mos2.name} {mos2.size}"]
-    engine = Engine(mos2, read_adapter(folder), proposer, Surrogate.load(), known, {}, ())
+    known = training_configurations(shipped(SHIPPED_ADAPTER))[f"{mos2.name} {mos2.size}"]
     with pytest.raises(UsageError, match=said):
-        engine.raw_reference()
-    proposer.min_defects, proposer.max_defects = 2, 3
-    assert abs(engine.raw_reference().mean_shift_ev) < 1
+        raw_reference(mos2, Surrogate.load(), known, least, most)
+    assert abs(raw_reference(mos2, Surrogate.load(), known, 2, 3).mean_shift_ev) < 1
+
+
+def test_fewer_structures_than_asked_for_are_written_and_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    call = ["design", "--host", "MoS2", "--homo", "0.1", "--max-defects", "1", "--proposer", "exhaustive", "--json"]
+    assert main([*call, "-n", "50", "-o", str(tmp_path / "few")]) == 3
+    captured = capsys.readouterr()
+    found = len(list((tmp_path / "few" / "structures").glob("*.cif")))
+    assert 0 < found < 50
+    assert f"only {found} of 50 structures for target 1." in captured.err
+    assert main([*call, "-n", str(found), "-o", str(tmp_path / "all")]) == 0

@@ -101,6 +101,19 @@ def test_an_adapter_brings_its_elements_and_largest_cell(
     assert line.endswith("formula KCl has K, which the allowed elements leave out. Name them with --elements.")
 
 
+def test_fewer_crystals_than_asked_for_are_written_and_said(
+    capsys: pytest.CaptureFixture[str], adapter: Path, tmp_path: Path
+) -> None:
+    call = ["generate", "--model", str(adapter), "-n", "9", "--max-draws", "7"]
+    code = main([*call, "-o", str(tmp_path / "few"), "--json"])
+    captured = capsys.readouterr()
+    valid = json.loads(captured.out)["valid"]
+    assert 0 < valid <= 7
+    assert code == 3
+    assert f"only {valid} of 9 crystals are valid after 7 draws." in captured.err
+    assert len(list((tmp_path / "few" / "structures").iterdir())) == valid
+
+
 def test_infill(capsys: pytest.CaptureFixture[str], tiny_model_dir: Path, tmp_path: Path, salt: Path) -> None:
     call = ["generate", "--model", str(tiny_model_dir), "-n", "6", "--infill", str(salt), "--mask", "Li"]
     assert main([*call, "--any-element", "--elements", "Na,K,Li", "-o", str(tmp_path / "out")]) == 0
@@ -115,7 +128,7 @@ def test_free_decoding_counts_what_is_no_crystal(
     capsys: pytest.CaptureFixture[str], tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     call = ["generate", "--model", str(tiny_model_dir), "-n", "2", "--free", "--max-draws", "3", "--max-atoms", "1"]
-    assert main([*call, "-o", str(tmp_path / "out"), "--json"]) == 0
+    assert main([*call, "-o", str(tmp_path / "out"), "--json"]) == 1
     captured = capsys.readouterr()
     result = json.loads(captured.out)
     assert (result["draws"], result["valid"]) == (3, 0)

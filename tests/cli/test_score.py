@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, mos2: Host) -> Path:
 
 def test_a_folder_of_several_hosts(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "deep" / "scores.csv"
-    assert main(["score", str(folder), "-o", str(output), "--json"]) == 0
+    assert main(["score", str(folder), "-o", str(output), "--json"]) == 3
     captured = capsys.readouterr()
     rows = {Path(row["file"]).name: row for row in json.loads(captured.out)["structures"]}
     assert set(rows) == {"a.cif", "b.vasp", "c.cif", "copper.cif", "shifted.cif", "empty.cif", "POSCAR-nan"}
@@ -71,7 +71,7 @@ def test_several_scorers_have_their_columns(
 
     entry = registry.ScorerEntry("fake", lambda _: CountingPotential.scorer())
     monkeypatch.setitem(registry.SCORERS._items, "m3gnet", entry)
-    assert main(["score", str(folder), "--scorer", "surrogate,m3gnet", "--json"]) == 0
+    assert main(["score", str(folder), "--scorer", "surrogate,m3gnet", "--json"]) == 3
     rows = {Path(row["file"]).name: row for row in json.loads(capsys.readouterr().out)["structures"]}
     assert rows["a.cif"]["m3gnet_energy_ev"] == pytest.approx(-191.0)
     assert rows["a.cif"]["m3gnet_formation_energy_ev"] == pytest.approx(-4.127 + 1.0)
@@ -81,6 +81,15 @@ def test_several_scorers_have_their_columns(
     assert rows["c.cif"]["note"].endswith("m3gnet: counting never saw B, C, N.")
     assert rows["c.cif"]["surrogate_homo_ev"] is not None
     assert rows["copper.cif"]["m3gnet_formation_energy_ev"] is None
+
+
+def test_only_when_every_file_has_a_value_is_the_exit_code_zero(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", str(folder / "a.cif"), str(folder / "b.vasp")]) == 0
+    assert main(["score", str(folder / "a.cif"), str(folder / "empty.cif")]) == 3
+    assert "1 of 2 structures have no score" in capsys.readouterr().err
+    assert main(["score", str(folder / "empty.cif")]) == 1
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
@@ -145,7 +154,7 @@ def test_extended_xyz(tmp_path: Path, mos2: Host, capsys: pytest.CaptureFixture[
         )
     io.write(tmp_path / "two.extxyz", frames)
     (tmp_path / "free.xyz").write_text("1\nno cell\nMo 0 0 0\n")
-    assert main(["score", str(tmp_path), "--json"]) == 0
+    assert main(["score", str(tmp_path), "--json"]) == 3
     rows = json.loads(capsys.readouterr().out)["structures"]
     assert [row["label"] for row in rows] == [None, "v_S", "v_Mo+W_Mo"]
     assert rows[1]["file"].endswith("two.extxyz#1")

@@ -52,9 +52,10 @@ def test_a_folder_against_labelled_crystals(
 ) -> None:
     output = tmp_path / "out"
     call = ["stability", str(files), "--hull", str(labels), "-o", str(output)]
-    assert main([*call, "--json"]) == 0
+    assert main([*call, "--json"]) == 3
     captured = capsys.readouterr()
     assert "broken.cif" in captured.err
+    assert "3 of 4 crystals have no energy above the hull; see the table." in captured.err
     result = json.loads(captured.out)
     assert result["counts"]["crystals"] == 4
     assert result["counts"]["share_metastable_of_all"] == 0.25
@@ -71,7 +72,7 @@ def test_a_folder_against_labelled_crystals(
     assert "Mg, O" in table["magnesia.cif"]["note"]
     assert [path.name for path in (output / "vasp").iterdir()] == ["00003-salt"]
     assert json.loads((output / "manifest.json").read_text())["counts"] == result["counts"]
-    assert main(call) == 0
+    assert main(call) == 3
     shown = capsys.readouterr().out
     assert "1 of 4 crystals (25.0 %) are metastable" in shown
     assert "partial: only the crystals of the file" in shown
@@ -81,12 +82,12 @@ def test_a_second_call_computes_nothing_again_and_takes_another_hull(
     fake: CrystalPotential, files: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    assert main(["stability", str(files), "--hull", str(labels), "-o", str(output)]) == 0
+    assert main(["stability", str(files), "--hull", str(labels), "-o", str(output)]) == 3
     n_calls = len(fake.calls)
     totals = tmp_path / "totals.csv"
     totals.write_text("formula,energy_per_atom\nNa,-1.3\nCl,-1.8\nMg,-1.5\nO,-4.9\nMgO,-9.0\n")
     capsys.readouterr()
-    assert main(["stability", str(files), "--hull", str(totals), "-o", str(output), "--json"]) == 0
+    assert main(["stability", str(files), "--hull", str(totals), "-o", str(output), "--json"]) == 3
     assert len(fake.calls) == n_calls
     result = json.loads(capsys.readouterr().out)
     assert (result["counts"]["judged"], result["counts"]["metastable"], result["references"]) == (2, 1, None)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectgen.core import Configuration, Host, get_host, host_names, parse_label, site_permutations
-from defectgen.core.matching import NotADecorationError, configuration_from_structure
+from defectgen.core.matching import configuration_from_structure
+from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.structures import read_configuration
 

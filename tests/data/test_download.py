@@ -338,3 +338,36 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch:
     card = make_card(FromFolder(how="folder", advice="Ask."), "a.csv")
     with pytest.raises(DefectgenError, match="Set DEFECTGEN_CACHE to a folder with room and write access"):
         fetch(card, tmp_path)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_download_stops_at_the_size_that_is_expected(
+    store: Store, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = store_card(store)
+    endless = TARGETS * 5000
+    store.objects[md5(TARGETS)] = endless
+    sizes = {entry.md5: entry.size_bytes for entry in card.get.objects}  # type: ignore[union-attr]
+    objects = tuple(
+        StoredObject(path=e.path, md5=e.md5, size_bytes=len(TARGETS) if known and not e.is_folder else None)
+        for e in card.get.objects  # type: ignore[union-attr]
+    )
+    assert sizes
+    monkeypatch.setattr(download, "LARGEST_OBJECT", 30_000)
+    card = card.model_copy(update={"get": card.get.model_copy(update={"objects": objects})})
+    limit = len(TARGETS) if known else 30_000
+    with pytest.raises(DefectgenError, match=rf"^targets\.csv\.gz from \S+: got more than the {limit} bytes expected"):
+        fetch(card)
+    assert not list(staging_dir("small").rglob("targets*"))
+
+
+def test_pip_cannot_write_more_than_the_package_is_large(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = "import sys; f = open(sys.argv[1], 'wb'); f.write(b'0' * int(sys.argv[2])); f.flush()"
+    for size, expected in ((9_000_000, 0), (12_000_000, 1)):
+        call = [sys.executable, "-c", code, str(tmp_path / "x"), str(size)]
+        done = subprocess.run(call, preexec_fn=download._cap(1_000_000), capture_output=True, text=True, check=False)
+        assert done.returncode == expected, done.stderr
+    assert "File too large" in done.stderr

@@ -9,13 +9,12 @@ import polars as pl
 import pytest
 
 from defectgen.core import Configuration, Host, get_host
+from defectgen.core.level_scale import LevelScale, kind_counts
 from defectgen.data.levels import (
-    LevelScale,
     align_levels,
     fit_level_scale,
     fit_level_scales,
     is_host_orbital,
-    kind_counts,
     reference_scale,
     scale_of,
 )

@@ -10,11 +10,13 @@ import pytest
 from counting_scorer import CountingScorer
 
 from defectgen.core import Configuration, Host
-from defectgen.data.levels import LevelScale
+from defectgen.core.level_scale import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Target
 from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, level_errors, nearest_labelled
-from defectgen.design.pipeline import DesignSettings, RawReference, design, seed_for
-from defectgen.design.proposers import Ask, Proposal, RandomProposer, WithSearch
+from defectgen.design.pipeline import DesignSettings, design
+from defectgen.design.proposers import Ask, Proposal, RandomProposer
+from defectgen.design.raw_reference import RawReference
+from defectgen.design.seeds import seed_for
 
 TARGET = Target("1", (("homo_ev", 0.5), ("lumo_ev", 1.0)))
 
@@ -121,23 +123,6 @@ def test_evaluation_counts_what_its_definitions_say(mos2: Host) -> None:
     assert found.samples["dft_homo_ev"].to_list() == [0.45] * 9
     nearest = nearest_labelled(mos2, [TARGET], CountingScorer(), {"VAC@A00"}, labels).metrics
     assert nearest["first"]["dft"]["median_mev"] == pytest.approx(50.0)
-
-
-def test_a_search_stands_beside_the_model_and_obeys_the_same_limits(mos2: Host) -> None:
-    asks = [
-        Ask({"homo_ev": 0.5, "lumo_ev": 1.0}, 3, 1),
-        Ask({"homo_ev": 0.5}, 2, 2, whole=False),
-        Ask({"lumo_ev": 0.9}, 1, 3),  # all that another target wants
-    ]
-    both = WithSearch(OneStructure(), RandomProposer(6, 4, ("vacancy",)), 40, seed=7)
-    made = list(both.propose(mos2, asks))
-    assert [proposal.ask for proposal in made] == [0] * 3 + [1] * 2 + [2] + [0] * 40 + [2] * 40
-    assert [p.configuration for p in made[6:46]] == [p.configuration for p in made[46:]]
-    assert list(both.propose(mos2, asks[2:]))[1].configuration == made[6].configuration, "whatever else is asked"
-    found = [proposal.configuration for proposal in made[6:] if proposal.configuration is not None]
-    assert {c.n_defects for c in found} == {4, 5, 6}
-    assert {species for c in found for _, species in c.edits} == {"VAC"}
-    assert list(WithSearch(OneStructure(), RandomProposer(6), 0, seed=7).propose(mos2, asks)) == made[:6]
 
 
 def test_the_best_of_a_pool_is_by_the_surrogate(mos2: Host) -> None:

@@ -13,13 +13,12 @@ from defectgen.io.documents import (
     json_lines,
     parse_json,
     parse_yaml,
-    printable,
     read_json,
     read_object,
     read_yaml,
     require_object,
-    shown,
 )
+from defectgen.one_line import printable, shown
 
 BOMB = "\n".join(
     [f"a0: &a0 [{','.join('1' * 10)}]", *(f"a{k}: &a{k} [{','.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 9))]

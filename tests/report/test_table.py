@@ -56,3 +56,13 @@ def test_warnings_and_interruption_are_told(build: Callable[..., DesignRun]) -> 
     assert "interrupted" in text
     assert "interrupted" not in printed(build())
     assert "no candidate" in printed(build(n=0))
+
+
+def test_what_comes_from_a_file_cannot_steer_the_terminal(run: DesignRun) -> None:
+    from dataclasses import replace
+
+    evil = replace(run.targets[0], id="a\x1b[2J\x07[red]0")
+    text = printed(replace(run, targets=(*run.targets, evil), warnings=("\x1b]0;title\x07 beware [bold]",)))
+    assert not any(mark in text for mark in "\x1b\x07")
+    assert "target a[2J[red]0" in text
+    assert "]0;title beware [bold]" in text

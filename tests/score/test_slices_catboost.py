@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from defectgen.core import VACANCY, Configuration, Host, get_host
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.score import Scorer, uncertainty_column
+from defectgen.score import Scorer, slices_catboost, uncertainty_column
 from defectgen.score.slices_catboost import (
     COLUMNS,
     FOLDER_VARIABLE,
@@ -145,6 +146,23 @@ class TestLoading:
         monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
         assert load_slices_catboost().score([item]).equals(SlicesCatBoost.load(folder).score([item]))
 
+    def test_models_are_checked_before_catboost_reads_them(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copytree(folder, tmp_path / "models")
+        file = sorted((tmp_path / "models").glob("*.cbm"))[0]
+        content = bytearray(file.read_bytes())
+        monkeypatch.setattr(slices_catboost, "load_trees", lambda path: pytest.fail(f"{path} was read"))
+        for place in range(0, len(content), max(len(content) // 40, 1)):
+            content[place] ^= 1 << (place % 8)
+            file.write_bytes(content)
+            with pytest.raises(DefectgenError, match=r"\.cbm is not the file that was written"):
+                SlicesCatBoost.load(tmp_path / "models")
+            content[place] ^= 1 << (place % 8)
+        file.write_bytes(content[:-5])
+        with pytest.raises(DefectgenError, match=r"\.cbm has \d+ bytes, slices_catboost\.json says"):
+            SlicesCatBoost.load(tmp_path / "models")
+
     def test_missing_damaged_and_foreign_folders(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(DefectgenError, match="holds no trained SLICES models"):
             SlicesCatBoost.load(tmp_path)
@@ -155,7 +173,8 @@ class TestLoading:
             (json.dumps({**metadata, "format": 1}), "of format 1, expected 2.*docs/slices.md"),
             (json.dumps({"format": 2}), "is damaged"),
             (json.dumps({"format": 2, "parts": [{**metadata["parts"][0], "set": "../x"}]}), "is damaged"),
-            (json.dumps(metadata), "missing or is no CatBoost model"),
+            (json.dumps({k: v for k, v in metadata.items() if k != "files"}), "has no checksum of MoS2-"),
+            (json.dumps(metadata), r"\.cbm is missing"),
         ):
             (tmp_path / METADATA).write_text(content)
             with pytest.raises(DefectgenError, match=message) as caught:

@@ -11,13 +11,16 @@ from defectgen.llm.decode.generator import Generator
 ENGINES = ("transformers", "vllm")
 
 
-def load_generator(engine: str, adapter: Path, dtype: str = "auto") -> tuple[Generator, AdapterCard]:
+def load_generator(
+    engine: str, adapter: Path, dtype: str = "auto", *, allow_download: bool = False
+) -> tuple[Generator, AdapterCard]:
     """An engine for a trained adapter on its base model, and the adapter's card.
 
     Args:
         engine: ``transformers``, or ``vllm`` for many prompts on a GPU (its own extra).
         adapter: folder of the adapter.
         dtype: see `defectgen.llm.loading.pick_dtype`.
+        allow_download: get the base model that the adapter names from the hub, if it is not on this machine.
 
     Raises:
         UsageError: no engine of that name.
@@ -27,9 +30,9 @@ def load_generator(engine: str, adapter: Path, dtype: str = "auto") -> tuple[Gen
     if engine == "transformers":
         from defectgen.llm.decode.transformers_engine import TransformersGenerator
 
-        return TransformersGenerator.from_adapter(adapter, dtype)
+        return TransformersGenerator.from_adapter(adapter, dtype, allow_download=allow_download)
     if engine == "vllm":
         from defectgen.llm.decode.vllm_engine import VllmGenerator
 
-        return VllmGenerator.from_adapter(adapter, dtype)
+        return VllmGenerator.from_adapter(adapter, dtype, allow_download=allow_download)
     raise UsageError(f"unknown engine {engine!r}.", f"Expected one of: {', '.join(ENGINES)}.")

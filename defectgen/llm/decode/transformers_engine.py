@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.adapter import AdapterCard, read_adapter
+from defectgen.llm.adapter import AdapterCard, check_adapter_files, read_adapter
+from defectgen.llm.adapter_weights import merged
 from defectgen.llm.decode.attention import share_keys
 from defectgen.llm.decode.generator import Completion, Request, Sampling, pick
 from defectgen.llm.decode.kv_cache import growing_cache
@@ -39,22 +39,18 @@ class TransformersGenerator:
         self._grammars: dict[Grammar, TokenGrammar] = {}
 
     @classmethod
-    def from_adapter(cls, folder: Path, dtype: str = "auto") -> tuple[TransformersGenerator, AdapterCard]:
-        """An engine for a trained adapter on its base model, and the adapter's card.
+    def from_adapter(
+        cls, folder: Path, dtype: str = "auto", *, allow_download: bool = False
+    ) -> tuple[TransformersGenerator, AdapterCard]:
+        """An engine for a trained adapter on its base model, and the adapter's card; see `load_generator`.
 
         Raises:
             DefectgenError: no adapter there, other prompts, or a base model that is missing or does not fit.
         """
-        from peft import PeftModel
-
         card = read_adapter(folder)
-        model, tokenizer, _ = load_base(card.base_model, dtype)
-        try:
-            model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-        except (ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DefectgenError(f"the adapter in {folder} does not fit {card.base_model} ({reason}).") from error
-        return cls(model, tokenizer), card
+        check_adapter_files(folder)
+        model, tokenizer, _ = load_base(card.base_model, dtype, download=allow_download)
+        return cls(merged(model, folder, card.base_model), tokenizer), card
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         """See `Generator`.

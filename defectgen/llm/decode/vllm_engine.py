@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.adapter import LORA_CONFIG, AdapterCard, read_adapter
+from defectgen.llm.adapter import AdapterCard, read_adapter
 from defectgen.llm.base import base_model_path
 from defectgen.llm.decode.generator import Completion, Request, Sampling
 from defectgen.llm.decode.guide import Guide, pack_grammar
@@ -60,15 +60,17 @@ class VllmGenerator:
         self._counter = 0
 
     @classmethod
-    def from_adapter(cls, folder: Path, dtype: str = "auto") -> tuple[VllmGenerator, AdapterCard]:
-        """An engine for a trained adapter on its base model, and the adapter's card.
+    def from_adapter(
+        cls, folder: Path, dtype: str = "auto", *, allow_download: bool = False
+    ) -> tuple[VllmGenerator, AdapterCard]:
+        """An engine for a trained adapter on its base model, and the adapter's card; see `load_generator`.
 
         Raises:
             DefectgenError: vLLM is not installed; no adapter there, or one that vLLM cannot serve;
                 a base model that is missing or does not fit.
         """
         card = read_adapter(folder)
-        return cls(load_vllm(card.base_model, dtype, folder), folder), card
+        return cls(load_vllm(card.base_model, dtype, folder, download=allow_download), folder), card
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         """See `Generator`; `batch_size` completions are under way at any time.
@@ -146,19 +148,19 @@ class VllmGenerator:
         return Completion(index, guide.text, float(output.cumulative_logprob), len(tokens))
 
 
-def load_vllm(base_model: str, dtype: str = "auto", adapter: Path | None = None) -> Any:
+def load_vllm(base_model: str, dtype: str = "auto", adapter: Path | None = None, *, download: bool = True) -> Any:
     """A base model in vLLM, ready for `VllmGenerator`.
 
     Args:
         base_model: registered name, folder, or name on the hub.
         dtype: see `defectgen.llm.loading.pick_dtype`.
         adapter: folder of the LoRA weights that will be served.
+        download: get what is not on this machine from the hub.
 
     Raises:
         DefectgenError: vLLM is not installed, or a model that is missing or that it cannot serve.
     """
     path = base_model_path(base_model)
-    rank = _rank(adapter) if adapter else None
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -169,10 +171,14 @@ def load_vllm(base_model: str, dtype: str = "auto", adapter: Path | None = None)
             f"engine vllm is not installed ({error}).",
             "On a GPU: pip install 'defectgen[vllm]'; for a CPU see docs/engines.md.",
         ) from error
-    from defectgen.llm.loading import pick_dtype
+    from defectgen.llm.adapter_weights import check_fit
+    from defectgen.llm.loading import load_model_config, load_tokenizer, pick_dtype
 
     options: dict[str, Any] = {}
-    if rank is not None:
+    if adapter is not None:
+        shape = load_model_config(base_model, download=download)
+        load_tokenizer(base_model, download=download)
+        rank = _rank(check_fit(adapter, shape, base_model).rank, adapter)
         options |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
     if current_platform.is_cpu():
         for name, value in CPU_ENVIRONMENT.items():
@@ -181,6 +187,7 @@ def load_vllm(base_model: str, dtype: str = "auto", adapter: Path | None = None)
     try:
         return vllm.LLM(
             model=path,
+            trust_remote_code=False,
             dtype=str(pick_dtype(dtype)).removeprefix("torch."),
             logits_processors=[PROCESSOR],
             logprobs_mode="processed_logits",
@@ -192,19 +199,15 @@ def load_vllm(base_model: str, dtype: str = "auto", adapter: Path | None = None)
         raise DefectgenError(f"vLLM cannot serve base model {base_model} ({reason:.300}).") from error
 
 
-def _rank(adapter: Path) -> int:
+def _rank(rank: int, adapter: Path) -> int:
     """The rank that vLLM must make room for.
 
     Raises:
-        DefectgenError: the adapter is no LoRA that vLLM can serve.
+        DefectgenError: it has none that is large enough.
     """
-    import json
-
-    config = json.loads((adapter / LORA_CONFIG).read_text(encoding="utf-8"))
-    ranks = [config["r"], *(config.get("rank_pattern") or {}).values()]
-    if config.get("use_dora") or config.get("modules_to_save") or max(ranks) > LORA_RANKS[-1]:
+    if rank > LORA_RANKS[-1]:
         raise DefectgenError(
-            f"vLLM cannot serve the adapter in {adapter} (DoRA, saved modules, or a rank over {LORA_RANKS[-1]}).",
-            "Use --engine transformers.",
+            f"vLLM cannot serve the adapter in {adapter} (rank {rank}, at most {LORA_RANKS[-1]}).",
+            "Use --engine transformers, or defectgen shrink.",
         )
-    return next(rank for rank in LORA_RANKS if rank >= max(ranks))
+    return next(room for room in LORA_RANKS if room >= rank)

@@ -32,7 +32,7 @@ class GrammarProcessor(LogitsProcessor):
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:  # noqa: ARG002
         model = vllm_config.model_config
         self._device = device
-        self._tokenizer = AutoTokenizer.from_pretrained(model.tokenizer)
+        self._tokenizer = AutoTokenizer.from_pretrained(model.tokenizer, trust_remote_code=False)
         self._piece_tokens: dict[str, tuple[int, ...]] = {}
         self._compiled: dict[str, TokenGrammar] = {}
         self._rows: dict[int, tuple[Guide, Sampling, Sequence[int]]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from typing import Any
 
 from defectgen.config import StageConfig
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import DocumentError, read_json, read_object
 from defectgen.io.files import write_text
 from defectgen.io.folders import contents
+from defectgen.io.stamps import check_stamps, stamps
 
 COMPLETE = "complete"
 """Written into a checkpoint after everything else: only such checkpoints are resumed from."""
@@ -52,23 +55,39 @@ def complete(folder: Path, step: int, best: int | None) -> None:
 
     The marker goes first out of a checkpoint that is removed, so that half of one never looks whole.
     """
-    (checkpoint(folder, step) / COMPLETE).touch()
+    made = checkpoint(folder, step)
+    names = [path.name for path in made.iterdir() if path.name != COMPLETE]
+    write_text(made / COMPLETE, json.dumps(stamps(made, names), indent=1) + "\n")
     for path in complete_checkpoints(folder)[:-KEPT]:
         if step_of(path) != best:
             (path / COMPLETE).unlink(missing_ok=True)
             shutil.rmtree(path, ignore_errors=True)
 
 
+def check_checkpoint(path: Path) -> None:
+    """Compare a complete checkpoint with what was written.
+
+    Raises:
+        DefectgenError: a file of it is missing or damaged.
+    """
+    advice = f"Remove the folder {path}: the run goes on from the checkpoint before."
+    try:
+        expected = read_object(path / COMPLETE)
+    except DocumentError as error:
+        raise DefectgenError(str(error), advice) from error
+    check_stamps(path, expected, sorted(expected), COMPLETE, advice)
+
+
 def best_step(history: Sequence[Mapping[str, float]], metric: str) -> int | None:
-    """The step of the smallest value of a metric, the first of equals; None if it was not measured."""
-    rows = [row for row in history if metric in row]
+    """The step of the smallest finite value of a metric, the first of equals; None if there is none."""
+    rows = [row for row in history if metric in row and math.isfinite(row[metric])]
     return int(min(rows, key=lambda row: row[metric])["step"]) if rows else None
 
 
 def evaluations_since_best(history: Sequence[Mapping[str, float]], metric: str) -> int:
     """How many evaluations in a row have not bettered the metric."""
-    best = best_step(history, metric)
-    return 0 if best is None else sum(metric in row and row["step"] > best for row in history)
+    best = best_step(history, metric) or 0
+    return sum(metric in row and row["step"] > best for row in history)
 
 
 def run_identity(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +128,7 @@ def check_claim(output: Path, run: Mapping[str, Any], model: type[StageConfig]) 
             raise UsageError(f"{output} holds other files.", "Choose another folder, which may be new.")
         return
     try:
-        same = _comparable(json.loads(path.read_text(encoding="utf-8")), model) == _comparable(run, model)
+        same = _comparable(read_json(path), model) == _comparable(run, model)
     except (ValueError, TypeError, KeyError):
         same = False
     if not same:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import json_lines, require_object
 from defectgen.llm.tokens import piece_ids, prompt_ids
 
 IGNORED = -100
@@ -37,16 +37,10 @@ def read_records(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DefectgenError(f"{path} is missing.", "Expected records made by `defectgen build-data`.")
     records: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if limit is not None and len(records) == limit:
-                break
-            try:
-                record = json.loads(line)
-                record["prompt"], record["completion"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise DefectgenError(f"{path}, line {number}: not a record with prompt and completion.") from error
-            records.append(record)
+    for number, record in json_lines(path):
+        if limit is not None and len(records) == limit:
+            break
+        records.append(require_object(record, f"{path}, line {number}", {"prompt": str, "completion": str}))
     return records
 
 

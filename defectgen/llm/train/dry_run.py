@@ -12,12 +12,13 @@ from peft import LoraConfig, get_peft_model
 
 from defectgen.errors import DefectgenError
 from defectgen.llm.loading import context_length, load_model_config, load_tokenizer, pick_dtype
-from defectgen.llm.train.dataset import IGNORED, CompletionDataset, drawn, read_records
+from defectgen.llm.train.dataset import IGNORED, CompletionDataset, drawn
 from defectgen.llm.train.design_metric import DesignMetric
-from defectgen.llm.train.finetune import foreign_targets, read_manifest
+from defectgen.llm.train.finetune import foreign_targets
 from defectgen.llm.train.finetune_config import FinetuneConfig
 from defectgen.llm.train.initial_adapter import check_initial_adapter, follow_adapter
 from defectgen.llm.train.preferences import PairDataset, are_pairs
+from defectgen.llm.train.record_folder import read_manifest, read_parts
 from defectgen.llm.train.trainer import LOGITS_AT_ONCE, processes, share_out
 
 BYTES_A_TRAINED_WEIGHT = 16
@@ -73,15 +74,15 @@ def dry_run(config: FinetuneConfig, data: Path) -> DryRun:
     """
     config = follow_adapter(config)
     manifest = read_manifest(data)
-    records = read_records(data / "train.jsonl")
-    held_back = read_records(data / "validation.jsonl")
+    parts = read_parts(data, manifest)
+    records, held_back = parts["train"], parts["validation"]
     if not records:
         raise DefectgenError(f"{data} has no training records.", "Make them with `defectgen build-data`.")
     pairs = are_pairs(records, config)
     if config.design.targets:
         DesignMetric.of(config.design, manifest, [] if pairs else records, held_back, config.seed)
     if config.initial_adapter:
-        check_initial_adapter(config, data)
+        check_initial_adapter(config, parts)
     tokenizer, shape = load_tokenizer(config.base_model), load_model_config(config.base_model)
     examples = (PairDataset if pairs else CompletionDataset)(
         records, tokenizer, config.max_length, context_length(shape)
@@ -116,7 +117,7 @@ def _count_weights(config: FinetuneConfig, shape: Any) -> tuple[int, int]:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(shape)
+        base = AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
         weights = sum(weight.numel() for weight in base.parameters())
         lora = LoraConfig(r=config.lora.rank, target_modules=config.lora.targets, task_type="CAUSAL_LM")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from transformers import PrinterCallback, TrainerState
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import read_object
 from defectgen.io.folders import claimed
 from defectgen.llm.adapter import (
     LORA_CONFIG,
@@ -23,7 +25,6 @@ from defectgen.llm.adapter import (
     TRAINING_CONFIGURATIONS,
     WEIGHTS,
     AdapterCard,
-    installed_prompt_version,
     make_card,
     read_adapter,
     record_identity,
@@ -46,6 +47,7 @@ from defectgen.llm.train.checkpoints import (
     DESIGN_METRIC,
     LOSS_METRIC,
     best_step,
+    check_checkpoint,
     check_claim,
     checkpoint,
     claim,
@@ -55,11 +57,12 @@ from defectgen.llm.train.checkpoints import (
     remove_unfinished,
     run_identity,
 )
-from defectgen.llm.train.dataset import CompletionDataset, drawn, read_records
+from defectgen.llm.train.dataset import CompletionDataset, drawn
 from defectgen.llm.train.design_metric import DesignMetric
 from defectgen.llm.train.finetune_config import FinetuneConfig
 from defectgen.llm.train.initial_adapter import check_initial_adapter, follow_adapter, load_initial_adapter
 from defectgen.llm.train.preferences import PairDataset, PreferenceTrainer, are_pairs, collate_pairs, reference_margins
+from defectgen.llm.train.record_folder import read_manifest, read_parts
 from defectgen.llm.train.trainer import (
     CompletionTrainer,
     arguments,
@@ -140,8 +143,8 @@ def _finetune(config: FinetuneConfig, data: Path, output: Path, report: Report, 
     check_claim(output, run, FinetuneConfig)
     if config.design.targets and is_sharded():
         raise UsageError("the design metric needs the whole model in one process.", "Set design.targets=0 with FSDP.")
-    records = read_records(data / "train.jsonl")
-    held_back = read_records(data / "validation.jsonl")
+    parts = read_parts(data, manifest)
+    records, held_back = parts["train"], parts["validation"]
     pairs = are_pairs(records, config)
     if not held_back and (config.patience or config.design.targets):
         raise UsageError(f"{data} has no validation records.", "Leave out patience and design.targets.")
@@ -149,7 +152,7 @@ def _finetune(config: FinetuneConfig, data: Path, output: Path, report: Report, 
     if config.design.targets and is_first_process():
         labelled = [] if pairs else records  # pairs state what was asked for, not what the structure has
         design = DesignMetric.of(config.design, manifest, labelled, held_back, config.seed)
-    before = check_initial_adapter(config, data) if config.initial_adapter else None
+    before = check_initial_adapter(config, parts) if config.initial_adapter else None
     torch.manual_seed(config.seed)
     model, tokenizer, dtype = load_base(config.base_model, config.dtype, config.quantization, place=False)
     context = context_length(model.config)
@@ -189,6 +192,8 @@ def _finetune(config: FinetuneConfig, data: Path, output: Path, report: Report, 
             trainer.preference = config.preference
             train.margins = reference_margins(model.get_base_model(), tokenizer, records, output)
         resumable = complete_checkpoints(checkpoints)
+        if resumable:
+            check_checkpoint(resumable[-1])
         last = TrainerState.load_from_json(str(resumable[-1] / STATE)) if resumable else None
         if last is not None and _is_over(last, config, metric):  # all but the adapter was written
             state = last
@@ -210,9 +215,9 @@ def _finetune(config: FinetuneConfig, data: Path, output: Path, report: Report, 
                 "steps": steps,
                 "best_step": best,
                 "records_seen": steps * config.batch_size * config.accumulation,
-                "losses": losses[-1:],
-                "validation_losses": validation_losses,
-                **({"design": figures} if figures else {}),
+                "losses": [row for row in losses if math.isfinite(row[1])][-1:],
+                "validation_losses": [row for row in validation_losses if math.isfinite(row[1])],
+                **({"design": _finite(figures)} if figures else {}),
                 **({"processes": processes()} if processes() > 1 else {}),
                 **({"initial_adapter": before} if before else {}),
             }
@@ -232,6 +237,11 @@ def _finetune(config: FinetuneConfig, data: Path, output: Path, report: Report, 
         design=figures,
         seconds=time.monotonic() - start,
     )
+
+
+def _finite(figures: Sequence[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[str, float]]]:
+    """The figures that are finite numbers: a card holds no others."""
+    return [(step, {name: x for name, x in row.items() if math.isfinite(x)}) for step, row in figures]
 
 
 def _is_over(state: TrainerState, config: FinetuneConfig, metric: str | None) -> bool:
@@ -278,34 +288,9 @@ def foreign_targets(config: FinetuneConfig, error: ValueError) -> UsageError:
     return UsageError(f"lora.targets {config.lora.targets!r} do not fit {config.base_model} ({reason:.200}).")
 
 
-def read_manifest(data: Path) -> dict[str, Any]:
-    """The manifest of a folder of records.
-
-    Raises:
-        DefectgenError: no records there, or a damaged manifest.
-        UsageError: records with prompts of another version.
-    """
-    path = data / "manifest.json"
-    if not path.is_file():
-        raise DefectgenError(f"{data} holds no records.", "Make them with `defectgen build-data`.")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["data_sha256"], manifest["settings"]
-        installed = installed_prompt_version(manifest["settings"]["encoding"])
-        version = manifest["prompt_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DefectgenError(f"{path} is damaged ({error}).", "Make the records again.") from error
-    if version != installed:
-        raise UsageError(
-            f"{data} holds records of prompt version {version}, this is {installed}.",
-            "Make them again with `defectgen build-data`.",
-        )
-    return dict(manifest)
-
-
 def _tidy_config(path: Path, base_model: str) -> None:
     """Name the base model instead of this machine's folder, and put what peft keeps as a set in order."""
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_object(path)
     config["base_model_name_or_path"] = base_model
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()
@@ -333,6 +318,8 @@ def _save_adapter(source: Path, card: AdapterCard, seen: Mapping[str, set[str]],
 
     def fill(new: Path) -> None:
         weights = {key: weight.to(torch.bfloat16) for key, weight in load_file(source / WEIGHTS).items()}
+        if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
+            raise DefectgenError(f"training ended in numbers that are not finite ({source}).", "Lower learning_rate.")
         save_file(weights, new / WEIGHTS, metadata={"format": "pt"})
         (new / LORA_CONFIG).write_bytes((source / LORA_CONFIG).read_bytes())
         _tidy_config(new / LORA_CONFIG, card.base_model)

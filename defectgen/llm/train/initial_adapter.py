@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peft import set_peft_model_state_dict
-from safetensors.torch import load_file
-
-from defectgen.errors import UsageError
-from defectgen.llm.adapter import WEIGHTS, read_adapter, read_lora, record_identity, training_configurations
-from defectgen.llm.train.dataset import read_records
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.llm.adapter import read_adapter, record_identity, training_configurations
+from defectgen.llm.adapter_weights import put_weights, read_weights
+from defectgen.llm.lora_config import read_lora
 from defectgen.llm.train.finetune_config import FinetuneConfig
 
 
@@ -24,13 +23,17 @@ def follow_adapter(config: FinetuneConfig) -> FinetuneConfig:
         return config
     folder = Path(config.initial_adapter)
     read_adapter(folder)
-    rank, alpha = read_lora(folder)
-    lora = config.lora.model_copy(update={"rank": rank, "alpha": max(round(alpha), 1)})
+    found = read_lora(folder)
+    lora = config.lora.model_copy(update={"rank": found.rank, "alpha": max(round(found.alpha), 1)})
     return config.model_copy(update={"lora": lora})
 
 
-def check_initial_adapter(config: FinetuneConfig, data: Path) -> dict[str, Any]:
+def check_initial_adapter(config: FinetuneConfig, parts: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
     """How the adapter was trained that a run starts from; looks at no weights.
+
+    Args:
+        config: of the run.
+        parts: its records, of `defectgen.llm.train.record_folder.read_parts`.
 
     Raises:
         UsageError: an adapter of another base model, or one that was trained on structures held back here.
@@ -44,11 +47,11 @@ def check_initial_adapter(config: FinetuneConfig, data: Path) -> dict[str, Any]:
         )
     known = training_configurations(folder)
     for part in ("validation", "test"):
-        for record in read_records(data / f"{part}.jsonl"):
+        for record in parts[part]:
             group, key = record_identity(record)
             if key in known.get(group, frozenset()):
                 raise UsageError(
-                    f"{folder} was trained on {key} of {group}, which {data} holds back.",
+                    f"{folder} was trained on {key} of {group}, which the {part} part holds back.",
                     "Build the records with the seed and fractions that the adapter was trained with.",
                 )
     kept = ("command", "steps", "records_seen", "validation_losses", "initial_adapter")
@@ -66,15 +69,13 @@ def load_initial_adapter(model: Any, folder: Path, scale: float) -> None:
     Raises:
         UsageError: an adapter of another shape.
     """
-    rank, alpha = read_lora(folder)
-    factor = alpha / rank / scale
-    weights = {key: w * factor if ".lora_B." in key else w for key, w in load_file(folder / WEIGHTS).items()}
+    lora = read_lora(folder)
+    factor = lora.alpha / lora.rank / scale
+    weights = {key: w * factor if ".lora_B." in key else w for key, w in read_weights(folder, lora).items()}
     try:
-        found: Any = set_peft_model_state_dict(model, weights)
-    except RuntimeError as error:
+        put_weights(model, weights, folder, "the run")
+    except DefectgenError as error:
         raise UsageError(
-            f"the weights of {folder} (rank {rank}) do not fit the run's base model and LoRA settings.",
-            f"Set lora.rank={rank}, or leave it out of the configuration.",
+            f"the weights of {folder} (rank {lora.rank}) do not fit the run's base model and LoRA settings: {error}",
+            f"Set lora.rank={lora.rank}, or leave it out of the configuration, and use the same lora.targets.",
         ) from error
-    if found.unexpected_keys:
-        raise UsageError(f"{folder} updates other weights than lora.targets of this run.", "Use the same lora.targets.")

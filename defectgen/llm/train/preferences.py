@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from defectgen.errors import UsageError
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import read_json
 from defectgen.io.files import write_text
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.train.dataset import IGNORED, CompletionDataset, collate
@@ -114,9 +115,11 @@ def reference_margins(model: Any, tokenizer: Any, records: Sequence[Mapping[str,
     """
     path = output / REFERENCE
     if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = read_json(path)
+        if not isinstance(known, list) or not all(isinstance(value, float) for value in known):
+            raise DefectgenError(f"{path} is damaged.", "Remove it: it is computed again.")
         if len(known) == len(records):
-            return [float(value) for value in known]
+            return known
     texts = [Text(record["prompt"], record[name]) for record in records for name in ("completion", REJECTED)]
     model.eval()
     nats = [judged.nats for judged in log_likelihoods(model, tokenizer, texts)]

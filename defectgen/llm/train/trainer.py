@@ -135,7 +135,8 @@ class CompletionTrainer(Trainer):
         """One forward and backward pass, cut in halves until it fits into memory: the gradient is the same.
 
         Raises:
-            DefectgenError: memory runs out with a single record, or in a run of several processes.
+            DefectgenError: memory runs out with a single record, or in a run of several processes; or the loss is no
+                finite number and the last checkpoint is to be taken.
         """
         if num_items_in_batch is None:
             num_items_in_batch = (inputs["labels"][:, 1:] != IGNORED).sum()
@@ -145,10 +146,11 @@ class CompletionTrainer(Trainer):
             try:
                 starts = range(0, len(inputs["input_ids"]), self.rows_at_once)
                 parts = [{k: v[i : i + self.rows_at_once] for k, v in inputs.items()} for i in starts]
-                return sum(
+                loss = sum(
                     (super(CompletionTrainer, self).training_step(model, part, num_items_in_batch) for part in parts),
                     torch.zeros((), device=self.args.device),
                 )
+                break
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -159,6 +161,12 @@ class CompletionTrainer(Trainer):
                 torch.cuda.empty_cache()
             self.rows_at_once = (min(self.rows_at_once, len(inputs["input_ids"])) + 1) // 2
             self.log({"rows_at_once": float(self.rows_at_once)})
+        if self.metric is None and not bool(torch.isfinite(loss)):  # else the best checkpoint before it is taken
+            raise DefectgenError(
+                f"the loss of step {self.state.global_step + 1} is {float(loss)}, no finite number.",
+                "Take a lower learning_rate, and another folder.",
+            )
+        return loss
 
     def _check_divisible(self, rows: int, error: Exception) -> None:
         if min(self.rows_at_once, rows) == 1:

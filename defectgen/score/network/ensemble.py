@@ -121,8 +121,8 @@ class Network:
             raise DefectgenError(f"{path} cannot be read as a network ({error}).") from error
         if metadata.get("format") != FORMAT:
             raise DefectgenError(f"{path} holds a network of format {metadata.get('format')}, expected {FORMAT}.")
-        hosts = [_host(values) for values in metadata["hosts"]]
         try:
+            hosts = [_host(values) for values in metadata["hosts"]]
             features = [
                 HostGeometry.from_arrays(
                     host, {n: tensors[f"host.{k}.{n}"].numpy() for n in ("nodes", "pairs", "classes")}
@@ -133,12 +133,13 @@ class Network:
             state = {k.removeprefix("model."): v.float() for k, v in tensors.items() if k.startswith("model.")}
             model.load_state_dict(state)
             linear = tensors["linear"].double().numpy()
-        except (KeyError, RuntimeError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            spin = [bool(value) for value in metadata["spin"]]
+        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DefectgenError(f"{path}: a member of the ensemble is missing or damaged ({reason}).") from error
         if not all(bool(torch.isfinite(v).all()) for v in state.values()) or not np.isfinite(linear).all():
             raise DefectgenError(f"{path}: weights that are not finite.")
-        return cls(model.to(device), Geometries(features, metadata["spin"], device), linear)
+        return cls(model.to(device), Geometries(features, spin, device), linear)
 
 
 def _host(values: Mapping[str, Any]) -> Host:

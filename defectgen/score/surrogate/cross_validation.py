@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import polars as pl
 
@@ -14,6 +15,8 @@ from defectgen.score.surrogate.training import fit_surrogate
 
 VALIDATION_SHARE = 8
 """One class in so many of those outside a fold chooses and calibrates the low-density models."""
+
+HALVES = ("a", "b")
 
 
 def class_folds(frame: pl.DataFrame, n_folds: int, seed: int) -> pl.Series:
@@ -34,8 +37,34 @@ def class_folds(frame: pl.DataFrame, n_folds: int, seed: int) -> pl.Series:
     return named.join(folds, on="name", how="left", maintain_order="left")["fold"]
 
 
+def half_of(frame: pl.DataFrame, half: str, seed: int) -> pl.DataFrame:
+    """Rows of a split without the other half of those that are learnt from; the test part stays whole.
+
+    Both halves are disjoint by symmetry class and even in each set, so a surrogate of one half judges what was
+    found with that of the other.
+
+    Args:
+        frame: the columns of the data reader and ``split``.
+        half: ``a`` or ``b``.
+        seed: of the halves.
+
+    Raises:
+        UsageError: another half.
+    """
+    if half not in HALVES:
+        raise UsageError(f"got half {half!r}, expected {' or '.join(HALVES)}.")
+    learnt = frame.filter(pl.col("split") != "test")
+    chosen = learnt.filter(class_folds(learnt, len(HALVES), seed) == HALVES.index(half))
+    return pl.concat([chosen, frame.filter(split="test")])
+
+
 def cross_validate(
-    frame: pl.DataFrame, n_folds: int, seed: int, threads: int = 1, advance: Callable[[int], None] = lambda _: None
+    frame: pl.DataFrame,
+    n_folds: int,
+    seed: int,
+    threads: int = 1,
+    advance: Callable[[int], None] = lambda _: None,
+    level_scales: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pl.DataFrame:
     """Predictions for every row by a surrogate that has not seen its symmetry class.
 
@@ -48,6 +77,7 @@ def cross_validate(
         seed: of the folds and the trees.
         threads: of CatBoost.
         advance: is told of each finished model.
+        level_scales: of each set, as plain values; they align the labels.
 
     Returns:
         As `defectgen.score.surrogate.evaluation.predict_labelled`.
@@ -60,7 +90,7 @@ def cross_validate(
         split = rest.with_columns(
             split=pl.Series(["validation" if number == 0 else "train" for number in inner], dtype=pl.String)
         )
-        surrogate = fit_surrogate(split, seed, threads=threads, advance=advance)
+        surrogate = fit_surrogate(split, seed, level_scales=level_scales, threads=threads, advance=advance)
         parts.append(predict_labelled(surrogate, frame.filter(folds == fold)))
     sets = pl.Enum(frame["set"].unique(maintain_order=True))
     properties = pl.Enum([*COLUMNS, PER_SITE])

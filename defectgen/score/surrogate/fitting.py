@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
+from defectgen.score.surrogate.agreement import COLUMNS as AGREEING
+from defectgen.score.surrogate.agreement import Agreement
 from defectgen.score.surrogate.environments import kind_weights
 from defectgen.score.surrogate.gaussian_process import find_weights
 from defectgen.score.surrogate.high_density import ENERGY, DenseModel, DenseModels, TrainingRows, tree_features
@@ -119,11 +121,12 @@ def half_widths(predicted: Mapping[str, Array], rows: LabelledRows) -> dict[str,
 
 def fit_dense(
     rows: LabelledRows, low: LabelledRows | None, settings: FitSettings, advance: Callable[[int], None]
-) -> DenseModels:
+) -> tuple[DenseModels, Agreement | None]:
     """The models of a high-density set.
 
     The weights of the kernels come from the marginal likelihood of all training rows; the share of the
-    trees and the width of the intervals from rows left out in `N_FOLDS` folds.
+    trees, how HOMO, LUMO and gap are made to agree, and the width of the intervals from rows left out in
+    `N_FOLDS` folds.
 
     Args:
         rows: training rows of the set.
@@ -137,21 +140,34 @@ def fit_dense(
     training = TrainingRows(rows.host, tuple(item.key for item in items), own.astype(np.float64), weights)
     everything = training.decorations
     kernels = {form: training.kernels(training.side(form, everything)) for form in (ENERGY, "")}
-    models = {}
+    models, left_out = {}, {}
     for column in learnt_columns():
         if rows.learnable(column, MIN_TRAIN_ROWS):
             values = rows.values[column]
             if low is not None:
                 values = np.concatenate([values, low.values[column]])
             shared = kernels[ENERGY if column == ENERGY else ""]
-            models[column] = _fit_dense_model(column, training, values, shared, settings)
+            models[column], left_out[column] = _fit_dense_model(column, training, values, shared, settings)
         advance(1)
-    return DenseModels(training, models)
+    agreement = None
+    means = {column: mean for column, (mean, _) in left_out.items()}
+    if all(column in means for column in AGREEING):
+        agreement = Agreement.fit(rows.values, {column: means[column] - rows.values[column] for column in AGREEING})
+        for column, mean in agreement.apply(means).items():
+            means[column] = np.where(np.isnan(mean), means[column], mean)  # rows without all three labels
+    for column, model in models.items():
+        errors = np.abs(means[column] - rows.values[column])
+        known = ~np.isnan(errors)
+        width = quantile((errors / left_out[column][1])[known])
+        widest = math.inf if width is None else width
+        models[column] = replace(model, quantile=widest, error=float(errors[known].mean()))
+    return DenseModels(training, models), agreement
 
 
 def _fit_dense_model(
     column: str, training: TrainingRows, values: Array, kernels: Array, settings: FitSettings
-) -> DenseModel:
+) -> tuple[DenseModel, tuple[Array, Array]]:
+    """A property's model, and mean and standard deviation of the set's own rows left out, in its unit."""
     rows, own = training.decorations, training.own
     chosen = np.nonzero(~np.isnan(values))[0]
     target = values[chosen] / (rows.sizes[chosen] if column == ENERGY else 1.0)
@@ -178,7 +194,7 @@ def _fit_dense_model(
             mean = (1 - share) * mean + share * guess
             trees = fit_trees(columns[ours], target[ours], settings.trees, settings.seed, settings.threads)
             model = replace(model, trees=trees, share=share)
-    errors = np.abs(mean - target)[ours]
-    width = quantile(errors / spread[ours])
-    size = rows.sizes[chosen][ours] if column == ENERGY else 1.0
-    return replace(model, quantile=math.inf if width is None else width, error=float((errors * size).mean()))
+    size = rows.sizes if column == ENERGY else np.ones(len(rows))
+    left_out = np.full((2, int(own.sum())), np.nan)
+    left_out[:, chosen[ours]] = np.stack([mean, spread])[:, ours] * size[chosen[ours]]
+    return model, (left_out[0], left_out[1])

@@ -117,7 +117,7 @@ class GaussianProcess(OneLine):
         return cls(weights, target, np.asfortranarray(cholesky(covariance, lower=True)))
 
     @cached_property
-    def _pulled(self) -> Array:
+    def pulled(self) -> Array:
         """The inverse covariance times the scaled targets, shape (n,)."""
         scaled = (self.target - self.weights.mean) / self.weights.scale
         return np.asarray(cho_solve((self.factor, True), scaled))
@@ -137,7 +137,7 @@ class GaussianProcess(OneLine):
 
     def mean(self, shared: Array) -> Array:
         """The mean alone, shape (m,); see `predict`."""
-        return np.asarray(shared @ self._pulled * self.weights.scale + self.weights.mean)
+        return np.asarray(shared @ self.pulled * self.weights.scale + self.weights.mean)
 
     def left_out(self, folds: Sequence[NDArray[np.int64]]) -> tuple[Array, Array]:
         """Mean and standard deviation of the rows of each fold given the others, NaN elsewhere; shape (n,) each."""
@@ -145,6 +145,6 @@ class GaussianProcess(OneLine):
         inverse = cho_solve((self.factor, True), np.eye(len(self.target)))
         for rows in folds:
             covariance = np.linalg.inv(inverse[np.ix_(rows, rows)])
-            mean[rows] = self.target[rows] - covariance @ self._pulled[rows] * self.weights.scale
+            mean[rows] = self.target[rows] - covariance @ self.pulled[rows] * self.weights.scale
             spread[rows] = np.sqrt(np.maximum(np.diag(covariance), 1e-12)) * self.weights.scale
         return mean, spread

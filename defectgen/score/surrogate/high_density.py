@@ -8,6 +8,7 @@ the rest follows from them at first use.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from defectgen.score.surrogate.kernels import (
     own_energy_kernels,
     own_level_kernels,
 )
+from defectgen.score.surrogate.threads import n_workers, single_blas
 from defectgen.score.trees import predict_trees
 
 if TYPE_CHECKING:
@@ -122,18 +124,18 @@ class TrainingRows(OneLine):
         """The part of a kernel that is always there: linear in the counts for the energy, else a constant."""
         if column != ENERGY:
             return np.ones((len(a), len(b)))
-        return np.asarray(PRIOR**2 * self._linear(a, own_a) @ self._linear(b, own_b).T)
+        return np.asarray(PRIOR**2 * _linear(a.counts, own_a) @ _linear(b.counts, own_b).T)
+
+    def prior_of_counts(self, counts: Array) -> Array:
+        """`prior` of the energy between configurations of the set and all rows, from their counts, shape (m, n)."""
+        rows = _linear(self.decorations.counts, self.own)
+        return np.asarray(PRIOR**2 * _linear(counts, np.ones(len(counts))) @ rows.T)
 
     def own_prior(self, column: str, rows: Decorations, own: Array) -> Array:
         """`prior` of each configuration with itself, shape (n,)."""
         if column != ENERGY:
             return np.ones(len(rows))
-        return np.asarray(PRIOR**2 * (self._linear(rows, own) ** 2).sum(axis=1))
-
-    @staticmethod
-    def _linear(rows: Decorations, own: Array) -> Array:
-        sizes = rows.sizes
-        return np.column_stack([rows.counts / sizes[:, None], 1 / sizes, np.ones(len(rows)), own / sizes, own])
+        return np.asarray(PRIOR**2 * (_linear(rows.counts, own) ** 2).sum(axis=1))
 
     def noise(self, rows: Decorations, own: Array) -> Array:
         """Patterns of noise variances: equal, falling with the number of defects, and of low-density rows."""
@@ -173,6 +175,12 @@ class DenseModels(OneLine):
             found[column] = self.rows.process(column, model, shared[form])
         return found
 
+    def pulled(self, column: str) -> Array:
+        """Share of each training row in the mean of a property, in units of its scale, shape (n,)."""
+        found = np.zeros(len(self.rows.keys))
+        found[list(self.models[column].chosen)] = self._processes[column].pulled
+        return found
+
     def errors(self) -> dict[str, float]:
         """Mean absolute error of rows left out, by property, in its unit."""
         return {column: model.error for column, model in self.models.items()}
@@ -187,11 +195,18 @@ class DenseModels(OneLine):
         """
         n = len(configurations)
         values, widths = ({column: np.zeros(n) for column in self.models} for _ in range(2))
-        for start in range(0, n, BATCH):
-            part = slice(start, start + BATCH)
+        parts = [slice(start, start + BATCH) for start in range(0, n, BATCH)]
+
+        def score_part(part: slice) -> None:
             batch = self.rows.describe(configurations[part])
             for column, value, width in self._score_batch(batch):
                 values[column][part], widths[column][part] = value, width
+
+        with single_blas():
+            if parts:
+                score_part(parts[0])  # what is found once is found here
+            with ThreadPoolExecutor(n_workers()) as pool:
+                list(pool.map(score_part, parts[1:]))
         return values, widths
 
     def _score_batch(self, batch: Decorations) -> Iterator[tuple[str, Array, Array]]:
@@ -259,7 +274,16 @@ class DenseModels(OneLine):
 
 def tree_features(rows: Decorations) -> Array:
     """What the trees see: counts, shares, and the pooled features of defects that are not isovalent."""
-    counted = 2 * rows.n_kinds + 1
+    return rows.pooled[:, shown_to_trees(rows)]
+
+
+def shown_to_trees(rows: Decorations) -> NDArray[np.bool_]:
+    """Which of the pooled features the trees see."""
     strong = rows.pooled_weights == 1
-    strong[:counted] = True
-    return rows.pooled[:, strong]
+    strong[: 2 * rows.n_kinds + 1] = True
+    return np.asarray(strong)
+
+
+def _linear(counts: Array, own: Array) -> Array:
+    sizes = np.maximum(counts.sum(axis=1), 1.0)
+    return np.column_stack([counts / sizes[:, None], 1 / sizes, np.ones(len(counts)), own / sizes, own])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
-from defectgen.core.properties import COLUMNS, MAGNETIZATION, unit_suffix
+from defectgen.core.level_scale import LevelScale, kind_counts
+from defectgen.core.properties import BY_COLUMN, COLUMNS, MAGNETIZATION, unit_suffix
+from defectgen.score.surrogate.agreement import COLUMNS as GAP
+from defectgen.score.surrogate.agreement import Agreement
 from defectgen.score.surrogate.features import count_kinds, kind_names
 from defectgen.score.surrogate.high_density import DenseModels
 from defectgen.score.surrogate.low_density import SparseModels
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 PER_ATOM = "energy_per_atom_ev"
 """The property that is not learnt: it follows from the formation energy."""
 
-GAP = ("homo_ev", "lumo_ev", "band_gap_ev")
+Array = NDArray[np.float64]
 
 Values = dict[str, NDArray[np.float64]]
 
@@ -35,7 +39,7 @@ class HostModels:
         core_host: the pristine supercell, with the rules whose defects the rows hold.
         density: ``low`` or ``high``.
         models: of all properties.
-        consistent: whether the gap is LUMO minus HOMO in every training row; predictions then keep that.
+        agreement: how HOMO, LUMO and gap are made to agree; None unless all three are modelled.
         energy_weights_ev: total energy of the cell less its formation energy: for the pristine cell, then
             for each kind of defect (in the order of the host's rules), in eV; None where the rows have no total
             energies, so that the energy per atom is not known.
@@ -43,14 +47,14 @@ class HostModels:
         max_counts: most defects of each kind in a training row.
         defects_range: fewest and most defects in a training row.
         covered: least and largest training value of each property, in its unit.
-        level_scale: of the set, as `defectgen.data.levels.LevelScale.to_dict` gives it, or None.
+        level_scale: of the set, as `LevelScale.to_dict` gives it, or None.
     """
 
     set_name: str
     core_host: Host
     density: str
     models: SparseModels | DenseModels
-    consistent: bool
+    agreement: Agreement | None
     energy_weights_ev: tuple[float, ...] | None
     labels: Mapping[str, int]
     max_counts: tuple[int, ...]
@@ -83,20 +87,54 @@ class HostModels:
             UsageError: a defect that the host's rules do not know.
         """
         values, widths = self.models.score(configurations, labels)
-        if self.consistent and all(name in values for name in GAP):
-            values |= reconciled(values, self.models.errors())
-        if "band_gap_ev" in values:
-            values["band_gap_ev"] = np.maximum(values["band_gap_ev"], 0.0)
-        if MAGNETIZATION in values:
-            values[MAGNETIZATION] = np.maximum(values[MAGNETIZATION], 0.0)
+        return self.finish(values, widths, count_kinds(self.core_host, configurations).astype(np.float64))
+
+    def finish(
+        self, values: Mapping[str, NDArray[np.float64]], widths: Mapping[str, NDArray[np.float64]], counts: Array
+    ) -> tuple[Values, Values]:
+        """What the models give, made to agree and within the bounds of physics, and what follows from it.
+
+        HOMO, LUMO and gap agree, gap and magnetization are 0 at least, the energy per atom follows from the
+        formation energy, and the intervals of levels hold the error of their zero.
+
+        Args:
+            values: of modelled properties in their units, each of shape (n,).
+            widths: half-widths of the 90 % intervals, likewise; of some properties or none.
+            counts: number of defects of each kind, in the order of the host's rules, shape (n, n_kinds).
+        """
+        values, widths = dict(values), dict(widths)
+        if self.agreement is not None and all(column in values for column in GAP):
+            values |= self.agreement.apply(values)
+        for column in {"band_gap_ev", MAGNETIZATION} & values.keys():
+            values[column] = np.maximum(values[column], 0.0)
+        levels = [column for column in widths if column in BY_COLUMN and BY_COLUMN[column].is_level]
+        for column in levels:
+            widths[column] = np.hypot(widths[column], self.zero_half_widths_ev(counts))
         if "formation_energy_ev" in values and self.energy_weights_ev is not None:
-            counts = count_kinds(self.core_host, configurations)
             vacancies = [rule.is_vacancy for rule in self.core_host.rules]
             n_atoms = self.core_host.n_sites - counts[:, vacancies].sum(axis=1)
             reference = self.energy_weights_ev[0] + counts @ np.array(self.energy_weights_ev[1:])
             values[PER_ATOM] = (values["formation_energy_ev"] + reference) / n_atoms
-            widths[PER_ATOM] = widths["formation_energy_ev"] / n_atoms
+            if "formation_energy_ev" in widths:
+                widths[PER_ATOM] = widths["formation_energy_ev"] / n_atoms
         return values, widths
+
+    def zero_half_widths_ev(self, counts: Array) -> Array:
+        """How far the zero of the levels may be off, see `LevelScale.half_widths`.
+
+        Args:
+            counts: as in `finish`.
+        """
+        if self.level_scale is None:
+            return np.zeros(len(counts))
+        return LevelScale.from_dict(self.level_scale).half_widths(kind_names(self.core_host), counts)
+
+    @cached_property
+    def zero_summary_ev(self) -> tuple[float, float]:
+        """Median and 90th percentile of `zero_half_widths_ev` over the training rows."""
+        _, counts = kind_counts(list(self.labels), kind_names(self.core_host))
+        widths = np.repeat(self.zero_half_widths_ev(counts), list(self.labels.values()))
+        return float(np.median(widths)), float(np.quantile(widths, 0.9))
 
     def in_domain(self, configuration: Configuration, label: str) -> bool:
         """Whether the training rows hold this label, or at high density as many defects of each kind."""
@@ -114,13 +152,14 @@ class HostModels:
             "host": self.core_host.to_dict(),
             "density": self.density,
             "kinds": kind_names(self.core_host),
-            "consistent": self.consistent,
+            "agreement": None if self.agreement is None else self.agreement.to_dict(),
             "energy_weights_ev": self.energy_weights_ev,
             "labels": self.labels,
             "max_counts": self.max_counts,
             "defects_range": self.defects_range,
             "covered": self.covered,
             "level_scale": self.level_scale,
+            "zero_half_width_ev": dict(zip(("median", "percentile_90"), self.zero_summary_ev, strict=True)),
             "models": self.models.to_dict(),
         }
 
@@ -135,7 +174,7 @@ class HostModels:
             core_host=host,
             density=values["density"],
             models=form.from_dict(host, values["models"], trees),
-            consistent=values["consistent"],
+            agreement=None if values["agreement"] is None else Agreement.from_dict(values["agreement"]),
             energy_weights_ev=None if weights is None else tuple(weights),
             labels=values["labels"],
             max_counts=tuple(values["max_counts"]),
@@ -148,19 +187,6 @@ class HostModels:
 def learnt_columns() -> tuple[str, ...]:
     """The properties that are learnt where there are labels, in their order."""
     return tuple(column for column in COLUMNS if column != PER_ATOM)
-
-
-def reconciled(values: Mapping[str, NDArray[np.float64]], errors: Mapping[str, float]) -> Values:
-    """HOMO, LUMO and gap moved as little as possible so that gap = LUMO - HOMO.
-
-    Each moves in proportion to its squared error (least squares with one constraint).
-    """
-    homo, lumo, gap = (values[name] for name in GAP)
-    square = [max(errors[name], 1e-6) ** 2 for name in GAP]
-    excess = (lumo - homo - gap) / sum(square)
-    homo, lumo = homo + square[0] * excess, lumo - square[1] * excess
-    middle, half = (homo + lumo) / 2, np.maximum(lumo - homo, 0.0) / 2
-    return {"homo_ev": middle - half, "lumo_ev": middle + half, "band_gap_ev": 2 * half}
 
 
 def file_name(host: str, density: str, column: str) -> str:

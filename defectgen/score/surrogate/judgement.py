@@ -79,7 +79,12 @@ def judge_unseen(scorer: Surrogate, frame: pl.DataFrame, name: str = "shipped") 
 
 
 def judge_by_folds(
-    frame: pl.DataFrame, seed: int = 42, threads: int = 1, n_folds: int = N_FOLDS, watch: Watch = unwatched
+    frame: pl.DataFrame,
+    seed: int = 42,
+    threads: int = 1,
+    n_folds: int = N_FOLDS,
+    watch: Watch = unwatched,
+    level_scales: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Judgement:
     """Surrogates that are each trained without one fold of the symmetry classes, on that fold.
 
@@ -89,9 +94,10 @@ def judge_by_folds(
         threads: of CatBoost.
         n_folds: number of folds.
         watch: told of each finished model.
+        level_scales: of each set, as plain values.
     """
     with watch("cross-validation", n_folds * frame["set"].n_unique() * len(learnt_columns()), "models") as advance:
-        predictions = cross_validate(frame, n_folds, seed, threads, advance)
+        predictions = cross_validate(frame, n_folds, seed, threads, advance, level_scales)
     facts = {
         "model": f"cross-validation: {n_folds} folds by symmetry class, seed {seed}",
         "n_rows": len(frame),

@@ -70,13 +70,13 @@ def environment_kernels(a: Environments, b: Environments, powers: Sequence[int],
                 each = points_a.minus_squared_distances(points_b, places[part].ravel())
                 np.exp(each, out=each)
                 for power, total in zip(powers, sums, strict=True):
-                    raised = each if power == 1 else _power(each, power)
+                    raised = each if power == 1 else small_power(each, power)
                     total[rows[part]] = raised.reshape(-1, number, len(points_b)).sum(axis=1)
         for total, kernel in zip(sums, out, strict=True):
             kernel += (counts @ total.T).T
 
 
-def _power(values: Array, power: int) -> Array:
+def small_power(values: Array, power: int) -> Array:
     """A small power by multiplications, which are faster than another exponential."""
     result, square = None, values
     while power:
@@ -102,6 +102,7 @@ class EnergySide:
         pairs: numbers of pairs, near ones counting more, shape (n, m).
         smooth: the same, pairs of similar length being alike, with a short range, shape (n, k).
         long: likewise, with a long range, shape (n, k).
+        lengths: how pairs count by orbit: with a short range, a long one, and what makes similar lengths alike.
         near: surroundings, as the next one.
         wide: those of a longer range.
     """
@@ -114,6 +115,7 @@ class EnergySide:
     pairs: Array
     smooth: Array
     long: Array
+    lengths: tuple[Array, Array, Array]
     near: Environments
     wide: Environments
 
@@ -137,9 +139,29 @@ class EnergySide:
             pairs.reshape(flat),
             (pairs @ root).reshape(flat),
             ((rows.pair_counts * long) @ root).reshape(flat),
+            (short, long, root),
             rows.environments(*NEAR),
             rows.environments(*WIDE),
         )
+
+    def smoothed(self, pair_counts: Array) -> Array:
+        """What `smooth` is, of other configurations, from their numbers of pairs."""
+        short, _, root = self.lengths
+        return np.asarray(((pair_counts * short) @ root).reshape(len(pair_counts), -1))
+
+    def pair_sums(self, shares: Array) -> tuple[Array, Array, Array]:
+        """What one pair adds to the sum of the kernels of `pairs`, `smooth` and `long` over all rows.
+
+        Args:
+            shares: of each row in the sum, shape (n,).
+
+        Returns:
+            Each of shape (n_two_kinds, n_orbits).
+        """
+        short, long, root = self.lengths
+        n_two = self.pairs.shape[1] // len(short)
+        plain, smooth, far = ((shares @ x).reshape(n_two, -1) for x in (self.pairs, self.smooth, self.long))
+        return plain * short, smooth @ root.T * short, far @ root.T * long
 
 
 def energy_kernels(a: EnergySide, b: EnergySide) -> Array:
@@ -204,19 +226,19 @@ class LevelScales:
     @classmethod
     def of(cls, rows: Decorations) -> LevelScales:
         """From training rows."""
-        points = [Points(values) for values in _pair_features(rows)]
+        points = [Points(values) for values in _pair_features(rows, rows.pair_counts)]
         medians = [max(float(np.median(-x.minus_squared_distances(x, slice(None)))), 1e-9) for x in points]
         return cls(rows.pooled.mean(axis=0), rows.pooled.std(axis=0) + 1e-9, *medians)
 
 
-def _pair_features(rows: Decorations) -> tuple[Array, Array]:
+def _pair_features(rows: Decorations, pair_counts: Array) -> tuple[Array, Array]:
     """Which pairs are present, and the logarithms of their numbers; near ones count more."""
     weights = rows.weights
     distances = rows.distances_angstrom[rows.distances_angstrom <= LEVEL_PAIRS_ANGSTROM]
     both = np.array([weights[i] * weights[j] for i, j in rows.two_kinds])
     scale = np.outer(both, np.exp(-distances / 3.0))
-    counts = rows.pair_counts[:, :, : len(distances)]
-    flat = len(rows), -1
+    counts = pair_counts[:, :, : len(distances)]
+    flat = len(counts), -1
     return (np.minimum(counts, 1) * scale).reshape(flat), (np.log1p(counts) * scale).reshape(flat)
 
 
@@ -250,19 +272,35 @@ class LevelSide:
     def of(cls, rows: Decorations, scales: LevelScales) -> LevelSide:
         """Of some configurations."""
         weights = rows.weights
-        pooled_weights = rows.pooled_weights / np.linalg.norm(rows.pooled_weights)
-        present, number = _pair_features(rows)
         return cls(
             len(rows),
             Points(np.where(rows.counts > 0, np.sqrt(weights), 0.0)),
             Points(rows.counts * weights),
             Points(np.log1p(rows.counts) * weights),
             Points(rows.counts / rows.sizes[:, None] * weights),
-            Points((rows.pooled - scales.mean) / scales.spread * pooled_weights),
-            Points(present / np.sqrt(scales.present)),
-            Points(number / np.sqrt(scales.number)),
+            *level_points(rows, scales, rows.pooled, rows.pair_counts),
             rows.environments(*LEVEL_SURROUNDINGS),
         )
+
+
+def level_points(
+    rows: Decorations, scales: LevelScales, pooled: Array, pair_counts: Array
+) -> tuple[Points, Points, Points]:
+    """Pooled features, pairs that are present and their numbers, as `LevelSide` has them.
+
+    Args:
+        rows: of the same host as what follows.
+        scales: of the training rows.
+        pooled: as `Decorations.pooled`.
+        pair_counts: as `Decorations.pair_counts`.
+    """
+    weights = rows.pooled_weights / np.linalg.norm(rows.pooled_weights)
+    present, number = _pair_features(rows, pair_counts)
+    return (
+        Points((pooled - scales.mean) / scales.spread * weights),
+        Points(present / np.sqrt(scales.present)),
+        Points(number / np.sqrt(scales.number)),
+    )
 
 
 def level_kernels(a: LevelSide, b: LevelSide) -> Array:

@@ -6,14 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from defectgen.core import Configuration, parse_label
+from defectgen.core import Configuration, Host, parse_label
 from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.models import SHIPPED_SURROGATE, shipped
@@ -63,6 +63,16 @@ def _is_within(label: str, labels: tuple[str, ...]) -> bool:
 @cache
 def _parsed(labels: tuple[str, ...]) -> tuple[Counter[tuple[str, str]], ...]:
     return tuple(parse_label(label) for label in labels)
+
+
+@lru_cache(maxsize=64)
+def _are_alike(host: Host, other: Host) -> bool:
+    return host is other or host == other or host.is_like(other)
+
+
+def _in_host(item: Configuration, host: Host) -> Configuration:
+    """The decoration in a host that is like its own, whose rules may be others."""
+    return item if item.host is host else Configuration(host, item.edits)
 
 
 def _trees(folder: Path, part: Mapping[str, Any]) -> dict[str, CatBoostRegressor]:
@@ -143,7 +153,7 @@ class Surrogate:
 
     @property
     def level_scales(self) -> dict[str, Mapping[str, Any]]:
-        """The level scale of each set as plain values, for `defectgen.data.levels.LevelScale.from_dict`."""
+        """The level scale of each set as plain values, for `defectgen.core.level_scale.LevelScale.from_dict`."""
         return {part.set_name: part.level_scale for part in self.parts if part.level_scale is not None}
 
     def part_for(self, configuration: Configuration) -> HostModels:
@@ -158,11 +168,31 @@ class Surrogate:
         host = configuration.host
         parts = {part.density: part for part in self._parts_of(host.name)}
         some = next(iter(parts.values()))
-        if some.supercell != host.size:
-            raise UsageError(f"the surrogate knows {host.name} in cells of {some.supercell}, got {host.size}.")
+        if (some.supercell, some.core_host.n_basis) != (host.size, host.n_basis):
+            kind = "" if host.n_basis == some.core_host.n_basis else f" of a unit cell with {host.n_basis} atoms"
+            raise UsageError(
+                f"the surrogate knows {host.name} in cells of {some.supercell}, got {host.size}{kind}: "
+                "it does not cover this supercell."
+            )
+        if not _are_alike(host, some.core_host):
+            raise UsageError(
+                f"the surrogate was trained on {host.title} with its sites in another order or place.",
+                "Use the host that it carries: defectgen.read_host(FOLDER).",
+            )
         if len(parts) == 1:
             return some
         return parts["low" if _is_within(label, tuple(parts["low"].labels)) else "high"]
+
+    def why_not(self, configuration: Configuration) -> str:
+        """Why a configuration has no value; empty if it has one. See `defectgen.score.protocol.BoundedScorer`."""
+        host = configuration.host
+        most = max((part.defects_range[1] for part in self._parts_of(host.name)), default=0)
+        if configuration.n_defects <= most:
+            return ""
+        return (
+            f"the surrogate has seen {host.name} {host.size} with {most} changed sites at most, "
+            f"got {configuration.n_defects}: it knows nothing of such a cell."
+        )
 
     def has_seen(self, host: str, key: str) -> bool:
         """Whether the configuration with this canonical key is among the training or validation rows."""
@@ -171,7 +201,8 @@ class Surrogate:
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
         """See `defectgen.score.protocol.Scorer.score`.
 
-        Values of a property are null where the training data had none, or only one: no magnetic cells, say.
+        Values of a property are null where the training data had none, or only one: no magnetic cells, say. All are
+        null for a configuration with more changed sites than any training row of its host has, see `why_not`.
         """
         rows: dict[tuple[str, str], list[int]] = {}
         parts: dict[tuple[str, str], HostModels] = {}
@@ -190,13 +221,16 @@ class Surrogate:
         widths = {name: np.full(n, np.nan) for name in names}
         known = np.zeros(n, dtype=bool)
         for key, part in parts.items():
-            chosen = [configurations[row] for row in rows[key]]
+            chosen = [_in_host(configurations[row], part.core_host) for row in rows[key]]
             named = [labels[row] for row in rows[key]]
             predicted, half = part.score(chosen, named)
             for name in predicted:
                 if name in values:
                     values[name][rows[key]], widths[name][rows[key]] = predicted[name], half[name]
             known[rows[key]] = [part.in_domain(item, label) for item, label in zip(chosen, named, strict=True)]
+        beyond = [row for row, item in enumerate(configurations) if self.why_not(item)]
+        for name in names:
+            values[name][beyond], widths[name][beyond] = np.nan, np.nan
         columns = {}
         for name in names:
             columns[name] = pl.Series(values[name]).fill_nan(None)

@@ -11,9 +11,24 @@ from defectgen.score.surrogate.evaluation import PER_SITE
 TITLES = {PER_SITE: "E_form per site", MAGNETIZATION: "magnetization"}
 
 
+PUBLISHED_HOMO = (
+    "- In cells with a metal vacancy the data set's HOMO lies above the Fermi level of the calculation;",
+    "  predictions follow the data set.",
+)
+
+SOURCE = (
+    "## Source",
+    "",
+    "2DMD (CC BY 4.0): Huang et al., npj 2D Mater Appl 7, 6 (2023), doi 10.1038/s41699-023-00369-1;",
+    "Kazeev et al., npj Comput Mater 9, 113 (2023), doi 10.1038/s41524-023-01062-z.",
+    "",
+)
+
+
 def model_card(metadata: Mapping[str, Any]) -> str:
     """The card in Markdown, from the metadata of `defectgen.score.surrogate.training.train_surrogate`."""
     sets = ", ".join(f"{part['set']} ({_cell(part['host'])})" for part in metadata["parts"])
+    own = bool(metadata.get("own_table"))
     lines = [
         "# Surrogate for defects in 2D materials",
         "",
@@ -36,17 +51,26 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         "orbit of every pair of defects, and the symmetry that the decoration keeps. High density: a Gaussian process",
         "whose kernel is a weighted sum (composition, pairs, surroundings of each defect; weights by marginal",
         "likelihood), which also knows 200 low-density rows of the same host, averaged with trees where that helped on",
-        "rows left out. Values are the same for all symmetry images of a decoration. In the sets without spin HOMO,",
-        "LUMO and gap agree with each other. The energy per atom follows from the formation energy and the chemical",
+        "rows left out. Values are the same for all symmetry images of a decoration. HOMO, LUMO and gap are moved to",
+        "the nearest values that agree as labels do: LUMO - HOMO is the gap where there is one spin channel, and never",
+        "more than the gap where there are two. The energy per atom follows from the formation energy and the chemical",
         "potentials. Intervals are conformal at low density, by defect label from the validation part; at high density",
         "a multiple of the process's own standard deviation that held on training rows left out in five folds: they",
-        "widen away from the training rows.",
+        "widen away from the training rows. Those of levels also hold the error of their zero (below).",
         "",
         "## Units and zeros",
         "",
         "eV; Bohr magnetons for the magnetization. HOMO, LUMO and Fermi level are relative to the pristine host's",
-        "valence band maximum; rows whose cells cannot be put on that zero were left out. Labels are from DFT (PBE) at",
-        "relaxed geometries.",
+        "valence band maximum; rows whose cells cannot be put on that zero were left out.",
+        *(["Labels are those of the table."] if own else ["Labels are from DFT (PBE) at relaxed geometries."]),
+        "",
+        "How far the zero of a cell may be off (half-width of the 90 % interval, meV, over the training rows); 0 where",
+        "cells have the host's own core level, else the error of a shift fitted to so many rows of up to so many",
+        "defects:",
+        "",
+        "| set | rows of the fit | defects | kinds without coefficient | median | 90th percentile |",
+        "|---|---|---|---|---|---|",
+        *(_zero(part) for part in metadata["parts"] if part["level_scale"]),
         "",
         "## Errors",
         "",
@@ -70,19 +94,21 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         "",
         "- Made for the hosts, supercells and kinds of defects above; other numbers of defects than in the",
         "  training rows are extrapolated and marked `in_domain = false`.",
-        "- High-density sets have about 400 training rows each: use their values to rank, not to replace a DFT run.",
-        "- High-density models hold their training rows with labels (CC BY 4.0, see below).",
-        "- In cells with a metal vacancy the data set's HOMO lies above the Fermi level of the calculation;",
-        "  predictions follow the data set.",
+        f"- High-density sets have {'few' if own else 'about 400'} training rows{'' if own else ' each'}: use their "
+        "values to rank, not to replace a DFT run.",
+        f"- High-density models hold their training rows with labels{'' if own else ' (CC BY 4.0, see below)'}.",
+        *([] if own else PUBLISHED_HOMO),
         "- The Fermi level lies anywhere in the gap of a semiconducting cell; its scatter is that of the labels.",
         "",
-        "## Source",
-        "",
-        "2DMD (CC BY 4.0): Huang et al., npj 2D Mater Appl 7, 6 (2023), doi 10.1038/s41699-023-00369-1;",
-        "Kazeev et al., npj Comput Mater 9, 113 (2023), doi 10.1038/s41524-023-01062-z.",
-        "",
+        *([] if own else SOURCE),
     ]
     return "\n".join(lines)
+
+
+def _zero(part: Mapping[str, Any]) -> str:
+    scale, width = part["level_scale"], part["zero_half_width_ev"]
+    cells = [part["set"], scale["n_rows"], scale["most_defects"], ", ".join(scale["unfitted"]) or "-"]
+    return f"| {' | '.join(map(str, cells))} | {width['median'] * 1e3:.0f} | {width['percentile_90'] * 1e3:.0f} |"
 
 
 def _number(value: float | None) -> str:

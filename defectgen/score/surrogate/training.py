@@ -18,10 +18,12 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import claimed, contents, write_folder
 from defectgen.score.intervals import LEVEL, MIN_TRAIN_ROWS
 from defectgen.score.surrogate import Surrogate
+from defectgen.score.surrogate.agreement import COLUMNS as AGREEING
+from defectgen.score.surrogate.agreement import Agreement
 from defectgen.score.surrogate.evaluation import evaluate
 from defectgen.score.surrogate.fitting import Choice, FitSettings, choose_sparse, fit_dense, fit_sparse, half_widths
 from defectgen.score.surrogate.high_density import DenseModels
-from defectgen.score.surrogate.host_models import GAP, PER_ATOM, HostModels, file_name, learnt_columns, reconciled
+from defectgen.score.surrogate.host_models import PER_ATOM, HostModels, file_name, learnt_columns
 from defectgen.score.surrogate.labelled_rows import LabelledRows
 from defectgen.score.surrogate.low_density import SparseModels
 from defectgen.score.surrogate.model import FORMAT_VERSION, METADATA, SEEN, digest, file_hashes
@@ -144,11 +146,13 @@ def fit_surrogate(
         fitted = usable.filter(set=name).sort("id")
         models: SparseModels | DenseModels
         if members["density"][0] == "low":
-            models = _train_sparse(members, fitted, FitSettings(low_trees, seed, threads), advance)
+            models, agreement = _train_sparse(members, fitted, FitSettings(low_trees, seed, threads), advance)
         else:
             settings = FitSettings(high_trees, seed, threads)
-            models = fit_dense(LabelledRows.of(fitted), _low_rows(usable, members, seed), settings, advance)
-        parts.append(_assemble(members, LabelledRows.of(fitted), models, (level_scales or {}).get(name)))
+            low = _low_rows(usable, members, seed)
+            models, agreement = fit_dense(LabelledRows.of(fitted), low, settings, advance)
+        scale = (level_scales or {}).get(name)
+        parts.append(_assemble(members, LabelledRows.of(fitted), models, agreement, scale))
     used = frame.filter(pl.col("split").is_in(["train", "validation"]))
     seen = frozenset(digest(host, key) for host, key in used.select("host", "configuration").iter_rows())
     return Surrogate(tuple(parts), {}, seen)
@@ -156,7 +160,7 @@ def fit_surrogate(
 
 def _train_sparse(
     members: pl.DataFrame, fitted: pl.DataFrame, settings: FitSettings, advance: Callable[[int], None]
-) -> SparseModels:
+) -> tuple[SparseModels, Agreement | None]:
     train, validation = (LabelledRows.of(members.filter(split=name).sort("id")) for name in ("train", "validation"))
     choices: dict[str, Choice] = {}
     models = {}
@@ -164,17 +168,20 @@ def _train_sparse(
         if train.learnable(column, MIN_TRAIN_ROWS):
             choices[column], models[column] = choose_sparse(column, train, validation, settings)
         advance(1)
-    labels = frozenset(item.label for item in train.configurations)
-    found = SparseModels(train.host, models, {}, labels)
+    found = SparseModels(train.host, models, {}, frozenset(item.label for item in train.configurations))
     predicted = found.predict(validation.configurations)
-    if all(name in predicted for name in GAP) and _consistent(train):
-        predicted |= reconciled(predicted, found.errors())
+    agreement = None
+    if all(name in predicted for name in AGREEING):
+        errors = found.errors()
+        agreement = Agreement.given(train.values, np.diag([errors[name] ** 2 for name in AGREEING]))
+        predicted |= agreement.apply(predicted)
     found = replace(found, half_widths=half_widths(predicted, validation))
     if len(fitted) == len(train):
-        return found
+        return found, agreement
     both = LabelledRows.of(fitted)
     refitted = {column: fit_sparse(column, both, choice, settings) for column, choice in choices.items()}
-    return replace(found, models=refitted, labels=frozenset(item.label for item in both.configurations))
+    labels = frozenset(item.label for item in both.configurations)
+    return replace(found, models=refitted, labels=labels), agreement
 
 
 def _low_rows(usable: pl.DataFrame, members: pl.DataFrame, seed: int) -> LabelledRows | None:
@@ -187,13 +194,12 @@ def _low_rows(usable: pl.DataFrame, members: pl.DataFrame, seed: int) -> Labelle
     return LabelledRows.of(rows[np.sort(chosen)])
 
 
-def _consistent(rows: LabelledRows) -> bool:
-    gap = rows.values["lumo_ev"] - rows.values["homo_ev"] - rows.values["band_gap_ev"]
-    return bool(np.nanmax(np.abs(gap), initial=0.0) < 1e-3)
-
-
 def _assemble(
-    frame: pl.DataFrame, train: LabelledRows, models: SparseModels | DenseModels, scale: Mapping[str, Any] | None
+    frame: pl.DataFrame,
+    train: LabelledRows,
+    models: SparseModels | DenseModels,
+    agreement: Agreement | None,
+    scale: Mapping[str, Any] | None,
 ) -> HostModels:
     """A part with models fitted on some rows."""
     name, density = frame.select("set", "density").row(0)
@@ -207,7 +213,7 @@ def _assemble(
         core_host=train.host,
         density=density,
         models=models,
-        consistent=_consistent(train),
+        agreement=agreement,
         energy_weights_ev=weights,
         labels=dict(sorted(Counter(item.label for item in train.configurations).items())),
         max_counts=tuple(int(n) for n in train.counts.max(axis=0)),

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from stamped import stamp_adapter, stamp_records
 from training_runs import config
 from transformers import Trainer
 
@@ -23,6 +24,7 @@ from defectgen.llm.decode.generator import Request, Sampling
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.loading import load_base
+from defectgen.llm.train.checkpoints import CHECKPOINTS, checkpoint
 from defectgen.llm.train.dataset import IGNORED, CompletionDataset, collate, drawn, read_records
 from defectgen.llm.train.finetune import finetune
 from defectgen.tasks.defect.defect_task import DefectTask
@@ -73,7 +75,7 @@ def test_training_lowers_the_loss_and_saves_a_usable_adapter(
         finetune(config(tiny_model_dir), records, tmp_path / "adapter")
     weights = tmp_path / "adapter" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(DefectgenError, match="does not fit"):
+    with pytest.raises(DefectgenError, match=r"has 1000 bytes, defectgen\.json says"):
         TransformersGenerator.from_adapter(tmp_path / "adapter", "float32")
 
 
@@ -92,6 +94,7 @@ def test_training_goes_on_from_an_adapter(tiny_model_dir: Path, records: Path, t
     manifest = json.loads((few / "manifest.json").read_text())
     del manifest["max_defects"]["MoS2"], manifest["covered_ev"]["MoS2"]
     (few / "manifest.json").write_text(json.dumps(manifest))
+    stamp_records(few)
     finetune(config(tiny_model_dir, **more), few, tmp_path / "narrow")
     assert training_configurations(tmp_path / "narrow") == training_configurations(tmp_path / "first")
     for field in ("hosts", "max_defects", "covered_ev"):
@@ -103,6 +106,9 @@ def test_training_goes_on_from_an_adapter(tiny_model_dir: Path, records: Path, t
     held_back = json.loads((records / "validation.jsonl").read_text().splitlines()[0])
     known = {f"{held_back['host']} {held_back['supercell']}": [held_back["configuration"]]}
     (other / TRAINING_CONFIGURATIONS).write_text(json.dumps(known))
+    with pytest.raises(DefectgenError, match=r"training_configurations\.json has .* bytes"):
+        finetune(config(tiny_model_dir, **more | {"initial_adapter": str(other)}), records, tmp_path / "leak")
+    stamp_adapter(other)
     with pytest.raises(UsageError, match="holds back"):
         finetune(config(tiny_model_dir, **more | {"initial_adapter": str(other)}), records, tmp_path / "leak")
 
@@ -233,6 +239,29 @@ def test_records_say_which_properties_are_missing(tmp_path: Path) -> None:
             tmp_path / "x",
             RecordSettings(),
         )
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
+    with pytest.raises(DefectgenError, match=r"the loss of step \d+ is nan, no finite number"):
+        finetune(config(tiny_model_dir, learning_rate=1e300, max_steps=6), records, tmp_path / "run")
+    assert not (tmp_path / "run" / METADATA).exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_not_gone_on_from(
+    tiny_model_dir: Path, records: Path, tmp_path: Path
+) -> None:
+    run = config(tiny_model_dir, max_steps=8, eval_steps=8)
+    finetune(run, records, tmp_path / "run")
+    (tmp_path / "run" / METADATA).unlink()
+    last = checkpoint(tmp_path / "run" / CHECKPOINTS, 8)
+    content = (last / WEIGHTS).read_bytes()
+    (last / WEIGHTS).write_bytes(content[:-1] + bytes([content[-1] ^ 64]))
+    with pytest.raises(
+        DefectgenError, match=r"checkpoint-8/adapter_model\.safetensors is not the file.*Remove the fold"
+    ):
+        finetune(run, records, tmp_path / "run")
+    shutil.rmtree(last)
+    assert finetune(run, records, tmp_path / "run").steps == 8
 
 
 def test_validation_records_are_drawn_from_all_of_them() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from stamped import stamp_records
 from training_runs import config, largest_difference
 
 from defectgen.errors import UsageError
@@ -19,10 +20,11 @@ from defectgen.llm.loading import load_base
 from defectgen.llm.train.checkpoints import CHECKPOINTS, checkpoint, run_identity
 from defectgen.llm.train.dataset import IGNORED, read_records
 from defectgen.llm.train.dry_run import dry_run
-from defectgen.llm.train.finetune import finetune, read_manifest
+from defectgen.llm.train.finetune import finetune
 from defectgen.llm.train.finetune_config import DesignMetricSettings, FinetuneConfig, LoraSettings
 from defectgen.llm.train.initial_adapter import follow_adapter
 from defectgen.llm.train.preferences import REFERENCE, PairDataset, PreferenceTrainer, collate_pairs
+from defectgen.llm.train.record_folder import read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def pairs(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = [row | {"rejected": other["completion"]} for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]
     made = [row for row in made if row["rejected"] != row["completion"]]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
-    return folder
+    return stamp_records(folder)
 
 
 def margin(adapter: Path, pairs: Path) -> float:
@@ -132,6 +134,7 @@ def test_pairs_need_an_adapter_and_no_other_records(
     shutil.copytree(records, mixed)
     with (mixed / "train.jsonl").open("a") as stream:
         stream.write((pairs / "train.jsonl").read_text())
+    stamp_records(mixed)
     with pytest.raises(UsageError, match="40 of 152 training records are pairs"):
         finetune(config(tiny_model_dir), mixed, tmp_path / "run")
 

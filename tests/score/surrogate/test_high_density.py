@@ -192,11 +192,22 @@ def test_high_density_is_scored_by_its_own_models_and_images_alike(surrogate: Su
 
 def test_intervals_widen_away_from_the_training_rows(surrogate: Surrogate, mos2: Host) -> None:
     usual = Configuration.of(mos2, dict.fromkeys(range(64, 136, 9), "Se"))
-    crowded = Configuration.of(mos2, dict.fromkeys(range(40), "VAC"))
+    crowded = Configuration.of(mos2, dict.fromkeys(range(12), "VAC"))
     scores = surrogate.score([usual, crowded])
     assert scores["in_domain"].to_list() == [True, False]
     for column in ("formation_energy_uncertainty_ev", "homo_uncertainty_ev"):
         assert scores[column][1] > 2 * scores[column][0]
+
+
+def test_more_changed_sites_than_any_training_row_have_no_value(surrogate: Surrogate, mos2: Host) -> None:
+    most = Configuration.of(mos2, dict.fromkeys(range(12), "VAC"))
+    beyond = Configuration.of(mos2, dict.fromkeys(range(13), "VAC"))
+    scores = surrogate.score([beyond, most])
+    assert scores["in_domain"].to_list() == [False, False]
+    for column in ("homo_ev", "homo_uncertainty_ev", "formation_energy_ev", "energy_per_atom_ev"):
+        assert scores[column].is_null().to_list() == [True, False]
+    assert surrogate.why_not(most) == ""
+    assert "MoS2 8x8 with 12 changed sites at most, got 13" in surrogate.why_not(beyond)
 
 
 def test_low_density_rows_of_the_host_help(frame: pl.DataFrame) -> None:

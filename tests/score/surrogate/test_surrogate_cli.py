@@ -61,3 +61,35 @@ def test_wrong_calls_are_one_line(tiny_2dmd: Path, tmp_path: Path, capsys: pytes
     wrong_set = ["surrogate", "train", "--data", str(tiny_2dmd), "-o", str(tmp_path / "m"), "--sets", "MoS3"]
     assert main(wrong_set) == 2
     assert "unknown set 'MoS3'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_surrogates_of_two_halves_have_seen_different_classes(
+    tmp_path: Path, mos2: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from defectgen.score.surrogate import Surrogate, training
+    from defectgen.score.trees import TreeSettings
+
+    for function in (training.train_surrogate, training.fit_surrogate):
+        monkeypatch.setitem(function.__kwdefaults__, "low_trees", TreeSettings(20, 3, 0.2))
+    data = tmp_path / "data"
+    write_set(data, "MoS2", distinct_configurations(mos2, 100, 4, (1, 2, 3)))
+    found = {}
+    for half in ("a", "b"):
+        model = tmp_path / half
+        assert main(["surrogate", "train", "--data", str(data), "-o", str(model), "--half", half, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["rows"] == {
+            "MoS2/train": 40,
+            "MoS2/validation": 5,
+            "MoS2/test": 10,
+        }
+        found[half] = Surrogate.load(model)
+        assert found[half].metadata["command"].endswith(f"--half {half}")
+        assert f"only half {half} of the classes" in found[half].metadata["split"]
+    assert len(found["a"].seen) == len(found["b"].seen) == 45
+    assert not found["a"].seen & found["b"].seen
+    command = ["surrogate", "evaluate", "--data", str(data), "--model", str(tmp_path / "b"), "--json"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["n_evaluated"] == 55, "the test part and the other half"
+    assert main(["surrogate", "train", "--data", str(data), "-o", str(tmp_path / "c"), "--half", "c"]) == 2
+    assert "got half 'c', expected a or b" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""`defectgen inputs`: DFT inputs for structures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from defectgen_cli.options import JsonOption, SupercellOption
+from defectgen_cli.output import emit
+
+HostOption = Annotated[
+    str | None, typer.Option("--host", metavar="NAME|FILE", help="Host of all structures [each a built-in one].")
+]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="X:Y,VAC", help="Defects of a host from a file; may be given several times."),
+]
+
+
+def inputs(
+    what: Annotated[
+        list[Path], typer.Argument(metavar="RUN|FILES...", help="Folder of a design run, or structure files.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder.")],
+    code: Annotated[str, typer.Option("--code", metavar="NAME", help="vasp, gpaw or qe.")] = "vasp",
+    settings: Annotated[
+        str, typer.Option("--settings", metavar="NAME|FILE.yaml", help="2dmd, mp, lcao, or your own.")
+    ] = "2dmd",
+    charge: Annotated[str, typer.Option("--charge", metavar="N,N", help="Charges of each cell, e.g. -1,0,1.")] = "0",
+    element: Annotated[
+        list[str] | None,
+        typer.Option("--element", metavar="X=FILE", help="Structure of an elemental phase instead of the usual one."),
+    ] = None,
+    references: Annotated[
+        bool, typer.Option("--references/--no-references", help="Host and elemental phases too.")
+    ] = True,
+    host: HostOption = None,
+    supercell: SupercellOption = None,
+    allow: AllowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write DFT inputs for structures, their host and elemental phases.
+
+    A folder a calculation, and a README.md that explains the settings. Structures that a symmetry of
+    the host makes equal are computed once; a relaxed structure is where its calculation starts.
+    """
+    from defectgen.dft.inputs import dft_inputs
+    from defectgen.dft.options import host_of_options, parse_charges, parse_elements
+
+    made = dft_inputs(
+        what,
+        output,
+        code,
+        settings=settings,
+        charges=parse_charges(charge),
+        host=host_of_options(host, supercell, allow),
+        elements=parse_elements(element or ()),
+        references=references,
+    )
+    defects = sum(item.role == "defect" for item in made.calculations)
+    result = {
+        "output": output,
+        "code": code,
+        "host": made.host.name,
+        "supercell": made.host.size,
+        "calculations": [{"name": item.name, "about": item.about} for item in made.calculations],
+        "notes": made.notes,
+    }
+    text = f"{defects} calculations of defects and {len(made.calculations) - defects} of references in {output}"
+    emit(result, as_json, "\n".join([text, *(f"note: {note}" for note in made.notes)]))

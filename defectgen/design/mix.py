@@ -1,0 +1,127 @@
+"""The proposers of a run, one after the other, and what a finished run knows of each target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from defectgen.design.candidates import Target, Verdict
+from defectgen.design.exhaustive import ExhaustiveProposer, Listing, plan_listing
+from defectgen.design.limits import Space
+from defectgen.design.pipeline import Search, Stage
+from defectgen.design.proposers import POOL, PROPOSERS, ProposerOptions, make_proposer
+from defectgen.errors import UsageError
+
+KNOWN, EXHAUSTIVE, RANDOM, LLM = "known", "exhaustive", "random", "llm"
+
+REACHED_EV = 1e-3
+"""A target is reached at this distance, however narrow the intervals are."""
+
+POOL_BESIDE = 400
+"""Random structures beside a listing: crowded cells take some milliseconds each to score."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What proposes in a run.
+
+    Attributes:
+        stages: in their order.
+        listing: what `EXHAUSTIVE` lists; None if it does not propose.
+        space: what the limits leave; None where a proposer of the user's decides.
+    """
+
+    stages: tuple[Stage, ...]
+    listing: Listing | None = None
+    space: Space | None = None
+
+
+def named_mix(names: Sequence[str], options: ProposerOptions) -> Mix:
+    """The proposers that the user named; all of them propose to every target.
+
+    Raises:
+        UsageError: an unknown proposer, one named twice, or one that does not suit the options.
+        DefectgenError: a model that is missing or damaged.
+    """
+    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+        raise UsageError(f"the proposer {twice[0]!r} is named twice.")
+    entries = {name: PROPOSERS.find(name) for name in names}
+    stages, listing = [], None
+    for name, entry in entries.items():
+        proposer = make_proposer(name, options)
+        if isinstance(proposer, ExhaustiveProposer):
+            listing = proposer.listing
+        stages.append(Stage(name, lambda made=proposer: made, entry.repeats))  # type: ignore[misc]
+    return Mix(tuple(stages), listing, options.space if listing else None)
+
+
+def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) -> Mix:
+    """Everything that is small enough to be listed, then what may add to it.
+
+    Random structures follow where the listing does not hold all that the limits leave, and the language model where
+    nothing could be listed that the scorer was made for: what is listed it cannot add to, and beyond it it
+    is no better than random structures (docs/results.md) and slower by far.
+
+    Args:
+        options: host, limits, scorer and the like.
+        llm: whether the language model knows the host.
+        llm_is_asked_for: whether it proposes in any case.
+
+    Raises:
+        UsageError: limits that leave nothing.
+        DefectgenError: a model that is asked for and missing or damaged.
+    """
+    space = options.space
+    listing = plan_listing(space, options.scorer)
+    is_listed = bool(listing.classes) and (listing.is_whole or listing.in_domain)
+    stages = [_stage(KNOWN, options)] if options.labels else []
+    if is_listed:
+        stages.append(_stage(EXHAUSTIVE, options))
+    if not (is_listed and listing.is_whole):
+        more = options if options.pool is not None else replace(options, pool=POOL_BESIDE if is_listed else POOL)
+        if is_listed and not options.limits.beyond_kinds:
+            more = replace(more, limits=replace(options.limits, min_defects=listing.most + 1))
+        stages.append(_stage(RANDOM, more))
+    if llm_is_asked_for:
+        proposer = make_proposer(LLM, options)
+        stages.append(Stage(LLM, lambda: proposer))
+    elif llm and not is_listed:
+        stages.append(replace(_stage(LLM, options), is_optional=True))
+    return Mix(tuple(stages), listing if is_listed else None, space)
+
+
+def _stage(name: str, options: ProposerOptions) -> Stage:
+    return Stage(name, lambda: make_proposer(name, options), PROPOSERS.find(name).repeats)
+
+
+def verdicts(search: Search, mix: Mix) -> list[Verdict]:
+    """What is known of each target: reached or not, and what that rests on."""
+    return [_verdict(search, mix, target) for target in search.targets]
+
+
+def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
+    listing, nearest = mix.listing, search.shortlists[target.id].nearest
+    number = search.n_distinct(target)
+    whole = listing is not None and listing.is_whole and number >= listing.count and not search.settings.novel
+    if not math.isfinite(nearest.distance_ev):
+        text = f"none of {number:,} structures has a prediction with an interval; not a proof"
+        return Verdict(target.id, text, None, False, number, False)
+    mev = 1e3 * nearest.distance_ev
+    reached = nearest.distance_ev <= max(nearest.half_width_ev, REACHED_EV)
+    proof = whole and listing is not None and listing.left_out == 0
+    looked = f"all {number:,} were looked at" if whole else f"best of {number:,} evaluated; not a proof"
+    if whole and listing is not None and listing.left_out:
+        looked += f", but for {listing.left_out:,} of kinds that the surrogate was not trained on"
+    if whole and listing is not None:
+        what = f"structure with {listing.words}"
+        text = (
+            f"the nearest {what} is {mev:.1f} meV away ({looked})"
+            if reached
+            else f"no {what} has this: the nearest that exists is {mev:.1f} meV away ({looked})"
+        )
+    else:
+        text = f"the nearest is {mev:.1f} meV away ({looked}" + (
+            f"; every structure with {listing.words} of known kinds was, {listing.count:,})" if listing else ")"
+        )
+    return Verdict(target.id, text, round(nearest.distance_ev, 6), bool(reached), number, proof)

@@ -1,0 +1,1 @@
+"""DFT: inputs of VASP, GPAW and Quantum ESPRESSO, engines that run them, and their results."""

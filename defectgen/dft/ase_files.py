@@ -1,0 +1,217 @@
+"""Results in ASE's own files (.db, extended XYZ with energies), and in GPAW's, read through ASE without GPAW."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from defectgen.dft.result import DftResult, Fingerprint, SpinLevels, spin_levels
+from defectgen.errors import DefectgenError
+from defectgen.io.structures import DB_SUFFIXES, EXTXYZ_SUFFIXES, structure_from_ase
+
+HARTREE_EV = 27.211386245988
+"""CODATA 2018, doi 10.1103/RevModPhys.93.025010."""
+
+
+def is_ase_file(path: Path) -> bool:
+    """Whether a file may hold energies in one of ASE's formats."""
+    return path.suffix.lower() in (*DB_SUFFIXES, *EXTXYZ_SUFFIXES)
+
+
+def read_ase_results(path: Path) -> Iterator[tuple[str, DftResult]]:
+    """The structures with energies in a database of ASE or an extended XYZ file, with a name each.
+
+    Key-value pairs of a row, or fields of a frame, that have the names of `DftResult` are taken: ``homo_ev``,
+    ``lumo_ev``, ``fermi_level_ev``, ``magnetization_mu_b``, ``charge``, ``vacuum_level_ev``, ``converged``,
+    ``code``, ``functional``, ``cutoff_ev``.
+
+    Raises:
+        DefectgenError: it cannot be read, or none of its structures has an energy.
+    """
+    found = 0
+    for name, atoms, values in _rows(path):
+        try:
+            energy = float(atoms.get_potential_energy())
+        except Exception:  # whatever ASE raises for atoms without a calculator
+            continue
+        found += 1
+        yield name, _with_values(_plain(path, atoms, energy), values)
+    if not found:
+        raise DefectgenError(f"{path}: no structure in it has an energy.", "Expected results, not structures alone.")
+
+
+def read_gpw(path: Path) -> DftResult:
+    """The result in a .gpw file of GPAW.
+
+    Raises:
+        DefectgenError: it cannot be read.
+    """
+    from ase.io import read, ulm
+
+    open_ulm: Any = ulm.open  # without types
+
+    try:
+        atoms: Any = read(str(path), format="gpw")
+        with open_ulm(str(path)) as reader:
+            parameters = dict(reader.parameters.asdict()) if "parameters" in reader else {}
+            waves = reader.wave_functions
+            levels = np.asarray(waves.eigenvalues) * HARTREE_EV  # (spins, k points, bands)
+            occupied = np.asarray(waves.occupations)
+            fermi = np.asarray(waves.fermi_levels).ravel()[0] * HARTREE_EV if "fermi_levels" in waves else None
+            converged = bool(reader.scf.converged) if "scf" in reader and "converged" in reader.scf else True
+            energy = float(atoms.get_potential_energy())
+    except Exception as error:  # of ASE on a damaged file
+        raise DefectgenError(
+            f"{path}: cannot be read as a .gpw file ({type(error).__name__}: {str(error)[:100]}).", "Run it again."
+        ) from error
+    spins = levels.shape[0]
+    weights = occupied.max(axis=2, keepdims=True)
+    found = tuple(spin_levels(levels[s], occupied[s] / np.maximum(weights[s], 1e-12)) for s in range(spins))
+    moment = abs(float(occupied[0].sum() - occupied[1].sum())) if spins == 2 else None
+    if spins == 2 and occupied[0].sum() < occupied[1].sum():
+        found = found[::-1]
+    mode = parameters.get("mode", "fd")
+    mode = mode if isinstance(mode, dict) else {"name": mode}
+    cutoff = mode.get("ecut") if mode.get("name") == "pw" else None
+    mesh = parameters.get("kpts", ())
+    size = mesh.get("size", ()) if isinstance(mesh, dict) else mesh
+    setups = parameters.get("setups", {})
+    setups = setups if isinstance(setups, dict) else {}
+    symbols = sorted(set(atoms.get_chemical_symbols()))
+    return DftResult(
+        path=path,
+        code="gpaw",
+        version="",
+        structure=structure_from_ase(atoms),
+        fingerprint=Fingerprint(
+            code="gpaw",
+            functional=str(parameters.get("xc", "LDA")),
+            cutoff_ev=None if cutoff is None else float(cutoff),
+            basis="" if cutoff else f"{mode.get('name')} {parameters.get('basis', '')} h={parameters.get('h', '?')}",
+            setups=tuple((symbol, str(setups.get(symbol, "default"))) for symbol in symbols),
+            mesh=tuple(int(n) for n in size) if len(size) == 3 and np.ndim(size) == 1 else (),
+            spin=spins == 2,
+        ),
+        energy_ev=energy,
+        electronic_converged=converged,
+        levels=found,
+        fermi_level_ev=None if fermi is None else float(fermi),
+        magnetization_mu_b=moment,
+        charge=float(parameters.get("charge", 0.0)),
+    )
+
+
+def read_gpaw_text(path: Path) -> DftResult:
+    """The last result in GPAW's text output.
+
+    Raises:
+        DefectgenError: it cannot be read, or no cycle in it has converged.
+    """
+    from ase.io import read
+
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        atoms: Any = read(str(path), format="gpaw-out", index=-1)
+        energy = float(atoms.get_potential_energy())
+    except Exception as error:  # of ASE on a damaged or unfinished file
+        raise DefectgenError(
+            f"{path}: holds no finished calculation of GPAW ({type(error).__name__}: {str(error)[:100]}).",
+            "The run was cut off or did not converge: start it again.",
+        ) from error
+    calc = atoms.calc
+    kpts = getattr(calc, "kpts", None) or []
+    spins = sorted({k.s for k in kpts})
+    levels: list[SpinLevels] = []
+    for spin in spins:
+        energies = np.concatenate([np.asarray(k.eps_n) for k in kpts if k.s == spin])
+        filled = np.concatenate([np.asarray(k.f_n) for k in kpts if k.s == spin])
+        levels.append(spin_levels(energies, filled / max(float(filled.max()), 1e-12)))
+    return replace(
+        _plain(path, atoms, energy),
+        code="gpaw",
+        fingerprint=Fingerprint(code="gpaw", functional=_after(text, "xc:"), basis=_after(text, "mode:")),
+        electronic_converged="Did not converge" not in text.rpartition("Converged")[2],
+        levels=tuple(levels),
+        fermi_level_ev=_fermi(text),
+        notes=("GPAW's text alone: setups and k points are not known",),
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    from ase.db import connect
+    from ase.io import iread
+
+    opened: Any = connect  # without types
+    try:
+        if path.suffix.lower() in DB_SUFFIXES:
+            with opened(path, type="db", use_lock_file=False) as database:
+                for row in database.select():
+                    data = row.data if isinstance(row.data, dict) else {}
+                    values = {**data.get("values", {}), **row.key_value_pairs}
+                    yield str(row.key_value_pairs.get("name", row.id)), row.toatoms(), values
+        else:
+            for number, atoms in enumerate(iread(str(path), index=":", format="extxyz"), 1):
+                found: Any = atoms
+                yield str(found.info.get("name", number)), found, dict(found.info)
+    except DefectgenError:
+        raise
+    except Exception as error:  # of ASE or sqlite on a damaged file
+        raise DefectgenError(f"{path}: cannot be read by ASE ({type(error).__name__}: {str(error)[:100]}).") from error
+
+
+def _plain(path: Path, atoms: Any, energy: float) -> DftResult:
+    calc = atoms.calc
+    results = getattr(calc, "results", {})
+    name = str(getattr(calc, "name", "") or "unknown")
+    moment = results.get("magmom")
+    return DftResult(
+        path=path,
+        code=name,
+        version="",
+        structure=structure_from_ase(atoms),
+        fingerprint=Fingerprint(code=name),
+        energy_ev=energy if np.isfinite(energy) else None,
+        magnetization_mu_b=None if moment is None else abs(float(moment)),
+    )
+
+
+def _with_values(result: DftResult, values: dict[str, Any]) -> DftResult:
+    def number(key: str) -> float | None:
+        value = values.get(key)
+        usable = isinstance(value, int | float | np.floating | np.integer) and np.isfinite(value)
+        return float(value) if usable and value is not None else None
+
+    homo, lumo = number("homo_ev"), number("lumo_ev")
+    code = str(values.get("code", result.code))
+    flag = values.get("converged")
+    known = None if flag is None else bool(flag)
+    moment = number("magnetization_mu_b")
+    return replace(
+        result,
+        code=code,
+        fingerprint=Fingerprint(code, str(values.get("functional", "")), number("cutoff_ev")),
+        electronic_converged=known,
+        ionic_converged=known,
+        levels=() if homo is None or lumo is None else (SpinLevels(homo, lumo),),
+        fermi_level_ev=number("fermi_level_ev"),
+        magnetization_mu_b=result.magnetization_mu_b if moment is None else abs(moment),
+        charge=number("charge"),
+        vacuum_level_ev=number("vacuum_level_ev"),
+    )
+
+
+def _after(text: str, mark: str) -> str:
+    rest = text.partition(mark)[2].split("\n", 1)[0].strip(" ,{}\"'")
+    return rest.split(",")[0].strip("\"' ")
+
+
+def _fermi(text: str) -> float | None:
+    rest = text.rpartition("Fermi level:")[2].split()
+    try:
+        return float(rest[0]) if "Fermi level:" in text else None
+    except (IndexError, ValueError):
+        return None

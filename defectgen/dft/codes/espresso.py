@@ -1,0 +1,214 @@
+"""Quantum ESPRESSO: inputs through ASE, results from the XML file that pw.x leaves."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from defectgen.dft.calculation import Calculation
+from defectgen.dft.codes.protocol import EngineOptions, Remedy
+from defectgen.dft.result import DftResult, Fingerprint, spin_levels
+from defectgen.dft.settings import DftSettings
+from defectgen.errors import DefectgenError
+
+INPUT, PREFIX, OUT = "pw.in", "pwscf", "out"
+
+EV = 27.211386245988
+"""Hartree in eV, CODATA 2018 (doi 10.1103/RevModPhys.93.025010)."""
+
+ANGSTROM = 0.529177210903
+"""Bohr radius in angstrom, CODATA 2018."""
+
+NAMES = {"PBE": "PBE", "PBESOL": "PBEsol", "PBE0": "PBE0"}
+
+
+def input_data(calculation: Calculation, settings: DftSettings) -> dict[str, dict[str, Any]]:
+    """The namelists of pw.x."""
+    cutoff = settings.cutoff_ev / (EV / 2)
+    layer = calculation.role != "element"
+    relax = settings.relax and layer
+    control = {
+        "calculation": "relax" if relax else "scf",
+        "prefix": PREFIX,
+        "outdir": f"./{OUT}",
+        "pseudo_dir": settings.qe.pseudo_dir,
+        "forc_conv_thr": settings.force_ev_angstrom / (EV / 2 / ANGSTROM),
+        "nstep": settings.max_steps,
+        "tprnfor": True,
+    }
+    system: dict[str, Any] = {
+        "ecutwfc": round(cutoff, 4),
+        "ecutrho": round(cutoff * settings.qe.density_cutoff_factor, 4),
+        "input_dft": settings.functional.lower(),
+        "occupations": "smearing",
+        "smearing": "gaussian",
+        "degauss": round(settings.smearing_ev / (EV / 2), 6),
+    }
+    if calculation.spin:
+        system["nspin"] = 2
+    if calculation.charge:
+        system |= {"tot_charge": float(calculation.charge), "assume_isolated": "2D"}
+    elif layer and settings.dipole == "auto" and not calculation.turned_over:
+        control |= {"tefield": True, "dipfield": True}
+        system |= {"edir": 3, "emaxpos": 0.95, "eopreg": 0.05, "eamp": 0.0}
+    electrons = {"conv_thr": 1e-8, "electron_maxstep": 200, "mixing_beta": 0.3, "mixing_mode": "local-TF"}
+    return {"control": control, "system": system, "electrons": electrons}
+
+
+def _changed(**electrons: Any) -> Callable[[Path], None]:
+    """A remedy: other values in the namelist of the electrons."""
+
+    def apply(folder: Path) -> None:
+        import re
+
+        text = (folder / INPUT).read_text(encoding="utf-8")
+        for key, value in electrons.items():
+            text = re.sub(rf"(?m)^(\s*{key}\s*=\s*)\S+", rf"\g<1>{value}", text)
+        (folder / INPUT).write_text(text, encoding="utf-8")
+
+    return apply
+
+
+class Espresso:
+    """See `defectgen.dft.codes.protocol.DftCode`."""
+
+    title = "Quantum ESPRESSO"
+    remedies: Sequence[Remedy] = (
+        Remedy("mixing_beta 0.1", _changed(mixing_beta="0.1")),
+        Remedy("mixing_beta 0.05, 500 steps", _changed(mixing_beta="0.05", electron_maxstep="500")),
+    )
+
+    def write(self, calculation: Calculation, settings: DftSettings, folder: Path) -> Sequence[str]:
+        """Write pw.in by ASE."""
+        from ase import Atoms
+        from ase.io.espresso import write_espresso_in
+
+        symbols = [site.specie.symbol for site in calculation.structure]
+        atoms: Any = Atoms(
+            symbols,
+            positions=calculation.structure.cart_coords,
+            cell=calculation.structure.lattice.matrix,
+            pbc=True,
+            magmoms=list(calculation.moments) or None,
+        )
+        pseudo = {e: settings.qe.pseudopotentials.get(e, f"{e}.UPF") for e in dict.fromkeys(symbols)}
+        with (folder / INPUT).open("w", encoding="utf-8") as file:
+            write_espresso_in(
+                file,
+                atoms,
+                input_data=input_data(calculation, settings),
+                pseudopotentials=pseudo,
+                kpts=calculation.mesh,
+                koffset=(0, 0, 0),
+            )
+        return (f"pseudopotentials are expected in {settings.qe.pseudo_dir}, as El.UPF unless the settings name them",)
+
+    def command(self, options: EngineOptions) -> Sequence[str]:
+        """pw.x on the input."""
+        words = shlex.split(options.command or "pw.x")
+        if shutil.which(words[0]) is None:
+            raise DefectgenError(
+                f"{words[0]} was not found.",
+                "Install Quantum ESPRESSO (apt-get install quantum-espresso) with pseudopotentials "
+                "(https://www.materialscloud.org/sssp), or give its command, e.g. --command 'mpirun -n 8 pw.x'.",
+            )
+        return [*words, "-in", INPUT]
+
+    def claims(self, path: Path) -> int:
+        """The XML file of pw.x, or what it printed."""
+        if path.name == "data-file-schema.xml":
+            return 1
+        if path.suffix == ".xml" and not path.name.startswith("vasprun") and _head(path, b"qes:espresso"):
+            return 2
+        return 0
+
+    def read(self, path: Path) -> DftResult:
+        """See `DftCode.read`."""
+        try:
+            root = ET.parse(path).getroot()
+            return _from_xml(path, root)
+        except ET.ParseError as error:
+            raise DefectgenError(
+                f"{path}: ends in the middle or is no XML ({error}).", "The run was cut off: start it again."
+            ) from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DefectgenError(
+                f"{path}: is no complete output of pw.x ({error}).", "The run was cut off: start it again."
+            ) from error
+
+
+def _head(path: Path, mark: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return mark in file.read(2000)
+    except OSError:
+        return False
+
+
+def _floats(node: Any) -> list[float]:
+    return [float(word) for word in node.text.split()]
+
+
+def _flag(node: Any) -> bool | None:
+    return None if node is None else node.text.strip().lower() == "true"
+
+
+def _from_xml(path: Path, root: Any) -> DftResult:
+    from pymatgen.core import Structure
+
+    output, given = root.find("output"), root.find("input")
+    if output is None:
+        raise ValueError("no output in it")
+    cell = output.find("atomic_structure/cell")
+    lattice = [[ANGSTROM * x for x in _floats(cell.find(name))] for name in ("a1", "a2", "a3")]
+    atoms = output.findall("atomic_structure/atomic_positions/atom")
+    positions = [[ANGSTROM * x for x in _floats(atom)] for atom in atoms]
+    symbols = ["".join(c for c in atom.get("name") if c.isalpha()) for atom in atoms]
+    bands = output.find("band_structure")
+    spin = bool(_flag(bands.find("lsda")))
+    energies = [EV * np.array(_floats(k.find("eigenvalues"))) for k in bands.findall("ks_energies")]
+    filled = [np.array(_floats(k.find("occupations"))) for k in bands.findall("ks_energies")]
+    levels, occupied = np.array(energies), np.array(filled)
+    split = int(bands.find("nbnd_up").text) if spin and bands.find("nbnd_up") is not None else levels.shape[1] // 2
+    parts = [slice(0, split), slice(split, None)] if spin else [slice(None)]
+    found = tuple(spin_levels(levels[:, part], occupied[:, part]) for part in parts)
+    magnet = output.find("magnetization/total")
+    moment = float(magnet.text) if magnet is not None and spin else None
+    if moment is not None and moment < 0:
+        found = found[::-1]
+    species = output.findall("atomic_species/species")
+    functional = (output.find("dft/functional").text or "").strip()
+    mesh = output.find("band_structure/starting_k_points/monkhorst_pack")
+    fermi = bands.find("fermi_energy")
+    charge = given.find("bands/tot_charge") if given is not None else None
+    steps = given.find("control_variables/calculation") if given is not None else None
+    moved = steps is not None and steps.text.strip() in ("relax", "vc-relax")
+    optimized = output.find("convergence_info/opt_conv/convergence_achieved")
+    creator = root.find("general_info/creator")
+    return DftResult(
+        path=path,
+        code="qe",
+        version="" if creator is None else creator.get("VERSION", ""),
+        structure=Structure(lattice, symbols, positions, coords_are_cartesian=True),
+        fingerprint=Fingerprint(
+            code="qe",
+            functional=NAMES.get(functional.upper(), functional),
+            cutoff_ev=round(EV * float(output.find("basis_set/ecutwfc").text), 3),
+            setups=tuple(sorted((s.get("name"), s.find("pseudo_file").text.strip()) for s in species)),
+            mesh=() if mesh is None else tuple(int(mesh.get(name)) for name in ("nk1", "nk2", "nk3")),
+            spin=spin,
+        ),
+        energy_ev=EV * float(output.find("total_energy/etot").text),
+        electronic_converged=_flag(output.find("convergence_info/scf_conv/convergence_achieved")),
+        ionic_converged=_flag(optimized) if moved else True,
+        levels=found,
+        fermi_level_ev=None if fermi is None else EV * float(fermi.text),
+        magnetization_mu_b=None if moment is None else abs(moment),
+        charge=None if charge is None else float(charge.text),
+    )

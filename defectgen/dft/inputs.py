@@ -1,0 +1,280 @@
+"""From structures to a folder of DFT inputs: each defect's cell, the pristine host, the elemental phases."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import defectgen
+from defectgen.core import Configuration, Host, NotADecorationError, Rule, canonicalize
+from defectgen.core.host import VACANCY
+from defectgen.core.matching import known_configuration
+from defectgen.dft.calculation import (
+    Calculation,
+    calculation_names,
+    defect_calculation,
+    element_calculation,
+    host_calculation,
+)
+from defectgen.dft.codes import CODES, DftCode
+from defectgen.dft.readme import readme_text
+from defectgen.dft.settings import DEFAULT, DftSettings, load_settings
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import read_object
+from defectgen.io.files import require_writable, write_whole
+from defectgen.io.structures import read_structure, read_structures
+from defectgen.one_line import OneLine
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from defectgen.design.candidates import DesignRun
+
+MANIFEST = "inputs.json"
+
+MOVED_ANGSTROM = 0.05
+"""Atoms farther from their sites than this show a relaxed cell, which the calculation starts from."""
+
+MAX_CHARGE = 10
+
+
+@dataclass(frozen=True, repr=False)
+class DftInputs(OneLine):
+    """A folder of inputs.
+
+    Attributes:
+        folder: where they are.
+        code: name of the DFT code.
+        host: what the cells decorate.
+        calculations: defects in the order given, charge by charge, then the host, then the elements.
+        notes: what the user has to know, each once.
+    """
+
+    folder: Path
+    code: str
+    host: Host
+    calculations: tuple[Calculation, ...]
+    notes: tuple[str, ...]
+
+
+def dft_inputs(
+    what: Configuration | DesignRun | Path | str | Iterable[Configuration | Path | str],
+    folder: Path | str,
+    code: str = "vasp",
+    *,
+    settings: DftSettings | Path | str = DEFAULT,
+    charges: Sequence[int] = (0,),
+    host: Host | None = None,
+    elements: Mapping[str, Path] | None = None,
+    references: bool = True,
+) -> DftInputs:
+    """Write the inputs of a DFT code for defects, their host and the elemental phases.
+
+    Args:
+        what: configurations, a design run, or paths of its folder or of structure files. Those that a symmetry of the
+            host makes equal are computed once; a relaxed structure is where its calculation starts.
+        folder: where to; it must not exist, or be empty.
+        code: ``vasp``, ``gpaw``, ``qe``, or one that was added.
+        settings: by name (``2dmd``, ``mp``, ``lcao``), a YAML file, or as they are.
+        charges: of each defect's cell, in elementary charges; -1 is one electron more.
+        host: what the structures decorate; None for that of the configurations, or any built-in one.
+        elements: structure files of elemental phases by element, instead of the usual ones.
+        references: whether host and elemental phases are written too.
+
+    Raises:
+        UsageError: no structures, several hosts, an unknown code or settings, a charge that is none, or what the code
+            cannot do.
+        DefectgenError: a structure that cannot be read, or a folder that cannot be written.
+    """
+    implementation = CODES.find(code)
+    chosen = settings if isinstance(settings, DftSettings) else load_settings(settings)
+    target = Path(folder)
+    _check_folder(target)
+    wanted = _charges(charges)
+    found = _distinct(_configurations(what, host))
+    hosts = list(dict.fromkeys(item.host for item, _ in found))
+    if len(hosts) != 1:
+        names = ", ".join(f"{item.name} {item.size}" for item in hosts)
+        raise UsageError(f"got decorations of {names}, expected one host and supercell.", "Make a folder for each.")
+    calculations = _calculations(found, hosts[0], chosen, wanted, elements or {}, references)
+    notes = _write(calculations, target, implementation, chosen)
+    made = DftInputs(target, code, hosts[0], tuple(calculations), notes)
+    text = readme_text(made, implementation.title, chosen)
+    write_whole(target / "README.md", lambda part: part.write_text(text, encoding="utf-8"))
+    manifest = json.dumps(_manifest(made, chosen), indent=2, ensure_ascii=False)
+    write_whole(target / MANIFEST, lambda part: part.write_text(manifest + "\n", encoding="utf-8"))
+    return made
+
+
+def read_manifest(folder: Path) -> tuple[Host, dict[str, dict[str, Any]]]:
+    """Host and calculations (by name) of a folder that `dft_inputs` wrote.
+
+    Raises:
+        DefectgenError: no such folder, or a damaged manifest.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DefectgenError(f"{folder} holds no {MANIFEST}.", "Expected a folder that defectgen inputs wrote.")
+    values = read_object(path, {"tool": str, "host": dict, "calculations": list})
+    try:
+        return host_from_values(values["host"]), {item["name"]: item for item in values["calculations"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DefectgenError(f"{path}: is damaged ({error}).", "Write the inputs again.") from error
+
+
+def host_from_values(values: Mapping[str, Any]) -> Host:
+    """The inverse of `dataclasses.asdict` for a host."""
+    return Host(
+        name=str(values["name"]),
+        lattice=tuple((float(a), float(b), float(c)) for a, b, c in values["lattice"]),
+        species=tuple(values["species"]),
+        frac_coords=tuple((float(a), float(b), float(c)) for a, b, c in values["frac_coords"]),
+        supercell=(int(values["supercell"][0]), int(values["supercell"][1])),
+        rules=tuple(Rule(**rule) for rule in values["rules"]),
+    )
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not an empty folder.", "Name another one.")
+    require_writable(folder)
+
+
+def _charges(charges: Sequence[int]) -> tuple[int, ...]:
+    wanted = tuple(charges)
+    bad = [charge for charge in wanted if type(charge) is not int or abs(charge) > MAX_CHARGE]
+    if not wanted or bad or len(set(wanted)) < len(wanted):
+        raise UsageError(
+            f"got charges {list(wanted)}, expected whole numbers from -{MAX_CHARGE} to {MAX_CHARGE}, each once."
+        )
+    return wanted
+
+
+Found = tuple[Configuration, "Structure | None"]
+
+
+def _configurations(what: Any, host: Host | None) -> list[Found]:
+    candidates = getattr(what, "candidates", None)
+    if candidates is not None:
+        return [
+            (item.configuration, item.relaxation.structure if item.relaxation and item.relaxation.usable else None)
+            for item in candidates
+        ]
+    if isinstance(what, Configuration | Path | str):
+        what = [what]
+    found: list[Found] = []
+    for item in what:
+        if isinstance(item, Configuration):
+            found.append((item, None))
+        elif isinstance(item, Path | str):
+            found += _from_path(Path(item), host)
+        else:
+            got = f"{type(item).__name__} {item!r:.40}"
+            raise UsageError(f"got {got}, expected a Configuration, a design run or the path of structures.")
+    if not found:
+        raise UsageError("got no structures, expected at least one.")
+    return found
+
+
+def _from_path(path: Path, host: Host | None) -> list[Found]:
+    found: list[Found] = []
+    for item in read_structures(path):
+        if item.structure is None:
+            raise DefectgenError(f"{item.name}: {item.note}.")
+        try:
+            configuration = known_configuration(item.structure, host)
+        except NotADecorationError as error:
+            hint = "" if host is not None else "Name the host with --host, --supercell and --allow."
+            raise DefectgenError(f"{item.name}: {error}", hint) from error
+        found.append((configuration, item.structure if _moved(configuration, item.structure) else None))
+    return found
+
+
+def _moved(configuration: Configuration, structure: Structure) -> bool:
+    """Whether atoms have left their sites: distances between atoms differ from the unrelaxed ones."""
+    import numpy as np
+
+    ideal = configuration.to_structure()
+    first, second = (np.sort(item.distance_matrix, axis=None) for item in (ideal, structure))
+    return bool(np.abs(first - second).max() > MOVED_ANGSTROM)
+
+
+def _distinct(found: Sequence[Found]) -> list[Found]:
+    """Each configuration once, up to symmetry, with its relaxed structure if there is one; without pristine ones."""
+    keys = [(item.host, item.edits) for item in canonicalize([configuration for configuration, _ in found])]
+    kept: dict[Any, Found] = {}
+    for key, item in zip(keys, found, strict=True):
+        if item[0].edits and (key not in kept or (kept[key][1] is None and item[1] is not None)):
+            kept[key] = item
+    return list(kept.values()) or list(found[:1])
+
+
+def _calculations(
+    found: Sequence[Found],
+    host: Host,
+    settings: DftSettings,
+    charges: Sequence[int],
+    elements: Mapping[str, Path],
+    references: bool,
+) -> list[Calculation]:
+    defects = [item for item in found if item[0].edits]
+    names = iter(calculation_names([configuration for configuration, _ in defects], charges))
+    made = [
+        defect_calculation(configuration, settings, next(names), charge, relaxed)
+        for configuration, relaxed in defects
+        for charge in charges
+    ]
+    if not references:
+        return made
+    made.append(host_calculation(host, settings))
+    exchanged = {
+        symbol
+        for configuration, _ in defects
+        for site, new in configuration.edits
+        for symbol in (host.site_element(site), new)
+        if symbol != VACANCY
+    }
+    for symbol in sorted(exchanged | set(elements)):
+        given = read_structure(elements[symbol]) if symbol in elements else None
+        made.append(element_calculation(symbol, settings, given))
+    return made
+
+
+def _write(calculations: Sequence[Calculation], folder: Path, code: DftCode, settings: DftSettings) -> tuple[str, ...]:
+    notes: dict[str, None] = {}
+    for calculation in calculations:
+        place = folder / calculation.name
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            notes |= dict.fromkeys(code.write(calculation, settings, place))
+        except OSError as error:
+            raise DefectgenError(f"{place} cannot be written: {error.strerror or error}.") from error
+    return tuple(notes)
+
+
+def _manifest(made: DftInputs, settings: DftSettings) -> dict[str, Any]:
+    return {
+        "tool": "defectgen",
+        "version": defectgen.__version__,
+        "code": made.code,
+        "settings": settings.model_dump(mode="json"),
+        "host": dataclasses.asdict(made.host),
+        "calculations": [
+            {
+                "name": item.name,
+                "role": item.role,
+                "about": item.about,
+                "configuration": item.configuration.key if item.configuration else None,
+                "charge": item.charge,
+                "spin": item.spin,
+                "mesh": list(item.mesh),
+                "atoms": len(item.structure),
+            }
+            for item in made.calculations
+        ],
+        "notes": list(made.notes),
+    }

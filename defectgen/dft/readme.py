@@ -1,0 +1,92 @@
+"""The README of a folder of inputs: what is in it, what its settings mean, what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from defectgen.dft.settings import DftSettings
+
+if TYPE_CHECKING:
+    from defectgen.dft.inputs import DftInputs
+
+_SETTINGS = {
+    "vasp": """\
+- `ENCUT`: plane waves up to {cutoff:g} eV. All calculations here share it: energies with another one cannot be
+  subtracted from these.
+- `KPOINTS`: Gamma-centred, as dense in the plane as {length:g} angstrom divided by the cell vector; one point along
+  the normal.
+- `ISMEAR = 0`, `SIGMA = {smearing:g}`: Gaussian smearing, for cells whose gap is not known before.
+- `ISPIN = 2` with `MAGMOM` where spin is needed (see the table); `ISPIN = 1` elsewhere.
+- `ISIF = 2`: atoms move, the cell does not. An elemental crystal is relaxed with its cell (`ISIF = 3`).
+- `LVHAR`: LOCPOT holds the electrostatic potential, from which levels are aligned.
+- `POTCAR.spec` names the potentials. With pymatgen's `PMG_VASP_PSP_DIR` set, POTCAR is written too; else put them
+  together in this order.""",
+    "gpaw": """\
+- `gpaw.json` holds everything; `gpaw_driver.py` runs it, in any Python that has GPAW.
+- {basis}, smearing {smearing:g} eV (Fermi-Dirac).
+- `mesh`: Gamma-centred k points, as dense in the plane as {length:g} angstrom divided by the cell vector.""",
+    "qe": """\
+- `ecutwfc`: plane waves up to {cutoff:g} eV, in rydberg; `ecutrho` for the density.
+- k points: Gamma-centred, as dense in the plane as {length:g} angstrom divided by the cell vector; one along the
+  normal.
+- Pseudopotentials are yours to choose (`pseudo_dir`); the same ones for all calculations here.""",
+}
+
+
+def readme_text(made: DftInputs, title: str, settings: DftSettings) -> str:
+    """The README of a folder of inputs."""
+    own = _SETTINGS.get(made.code, "")
+    basis = (
+        f"localized orbitals ({settings.gpaw.basis}), grid of {settings.gpaw.grid_spacing_angstrom:g} angstrom"
+        if settings.gpaw.mode == "lcao"
+        else f"plane waves up to {settings.cutoff_ev:g} eV"
+    )
+    meaning = own.format(
+        cutoff=settings.cutoff_ev, length=settings.kpoint_length_angstrom, smearing=settings.smearing_ev, basis=basis
+    )
+    rows = "\n".join(
+        f"| `{item.name}` | {item.about} | {len(item.structure)} | {'x'.join(map(str, item.mesh))} | "
+        f"{'yes' if item.spin else 'no'} | {_dipole(item.role, item.turned_over, item.charge, settings)} |"
+        for item in made.calculations
+    )
+    notes = "".join(f"- {note}.\n" for note in made.notes)
+    charged = any(item.charge for item in made.calculations)
+    return f"""# {title} inputs: {made.host.name} {made.host.size}
+
+Written by defectgen. Settings: {settings.description or "the user's own"}; functional {settings.functional}.
+
+| folder | what | atoms | k points | spin | dipole correction |
+| --- | --- | ---: | --- | --- | --- |
+{rows}
+
+## Settings
+
+{meaning}
+- Dipole correction along the normal only where the two sides of the layer differ: a layer that a symmetry turns over
+  has no dipole.
+- The layer lies in the middle of the cell; species stand in the order of the host's formula, then the others.
+{notes}
+## Next
+
+1. Run each folder, e.g. `defectgen compute {made.folder.name}`, or by your own scripts.
+2. `defectgen results {made.folder.name} -o results.csv` reads what is there: energies, levels on the host's valence
+   band maximum, formation energies. Host and elements must be computed with the settings of the defects.
+{_CHARGED if charged else ""}"""
+
+
+_CHARGED = """\
+3. Charged cells: their energies need a correction for the charge's images in a layer, which is not made here. Hand the
+   folders with their OUTCAR and LOCPOT to doped (https://doped.readthedocs.io) or pydefect-2d, with the host's folder
+   as the bulk and the layer's dielectric profile. Until then formation energies of charged cells are left out of the
+   table.
+"""
+
+
+def _dipole(role: str, turned_over: bool, charge: int, settings: DftSettings) -> str:
+    if role == "element":
+        return "-"
+    if settings.dipole == "off":
+        return "off by the settings"
+    if turned_over:
+        return "off: a symmetry turns the layer over"
+    return "off: charged" if charge else "on"

@@ -1,0 +1,156 @@
+"""What one finished calculation says, as the code wrote it, and by which settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defectgen.one_line import OneLine
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+METAL_GAP_EV = 0.0
+
+
+@dataclass(frozen=True)
+class SpinLevels:
+    """Highest occupied and lowest empty level of one spin channel, eV on the zero of the code; NaN where there is none.
+
+    Attributes:
+        homo_ev: highest level that is occupied by half or more.
+        lumo_ev: lowest level that is occupied by less.
+    """
+
+    homo_ev: float
+    lumo_ev: float
+
+    @property
+    def gap_ev(self) -> float:
+        """Gap of the channel, 0 for a metal; NaN without bands above."""
+        return max(METAL_GAP_EV, self.lumo_ev - self.homo_ev)
+
+
+def spin_levels(levels_ev: NDArray[np.float64], occupations: NDArray[np.float64]) -> SpinLevels:
+    """Highest occupied and lowest empty level.
+
+    Args:
+        levels_ev: Kohn-Sham levels of one channel, any shape.
+        occupations: likewise, 1 for a full level.
+    """
+    full = occupations > 0.5
+    return SpinLevels(
+        homo_ev=float(levels_ev[full].max()) if full.any() else math.nan,
+        lumo_ev=float(levels_ev[~full].min()) if (~full).any() else math.nan,
+    )
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The settings on which energies and levels depend.
+
+    Attributes:
+        code: e.g. ``vasp``.
+        functional: e.g. ``PBE``, ``PBE+U``.
+        cutoff_ev: of plane waves; None for other bases.
+        basis: of a code without plane waves, e.g. ``lcao dzp h=0.25``.
+        setups: (element, PAW setup or pseudopotential) pairs, sorted.
+        mesh: k points along a, b, c; empty if not known.
+        spin: whether both channels were computed.
+    """
+
+    code: str
+    functional: str = ""
+    cutoff_ev: float | None = None
+    basis: str = ""
+    setups: tuple[tuple[str, str], ...] = ()
+    mesh: tuple[int, ...] = ()
+    spin: bool = False
+
+    @property
+    def id(self) -> str:
+        """Eight digits that calculations share whose settings are the same, k points and setups not looked at."""
+        text = json.dumps([self.code, self.functional, self.cutoff_ev, self.basis])
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def differs(self, other: Fingerprint) -> str:
+        """What keeps two calculations from being compared, in one clause; empty if nothing does."""
+        for name in ("code", "functional", "cutoff_ev", "basis"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return f"{name} {mine or 'unknown'} against {theirs or 'unknown'}"
+        known = dict(other.setups)
+        for element, setup in self.setups:
+            if known.get(element, setup) != setup:
+                return f"setup {setup} against {known[element]} for {element}"
+        return ""
+
+
+@dataclass(frozen=True, repr=False)
+class DftResult(OneLine):
+    """One finished, or unfinished, calculation.
+
+    Attributes:
+        path: the file that was read.
+        code: name of the code.
+        version: of the code, empty if not known.
+        structure: last atoms.
+        fingerprint: see `Fingerprint`.
+        energy_ev: of the cell, without the entropy of the smearing where the code gives it so; None if there is none.
+        electronic_converged: whether the last self-consistent cycle converged; None if not known.
+        ionic_converged: whether forces are as small as asked for, True where atoms were not moved; None if not known.
+        levels: one a spin channel, majority first; empty if not known.
+        fermi_level_ev: on the zero of the code.
+        magnetization_mu_b: modulus of the cell's magnetization; None without spin or if not known.
+        charge: of the cell; None if not known.
+        vacuum_level_ev: electrostatic potential in the vacuum on the zero of the levels; None if not known.
+        site_potentials_ev: electrostatic potential at each atom, any constant zero; empty if not known.
+        notes: what the reader has to know.
+    """
+
+    path: Path
+    code: str
+    version: str
+    structure: Structure
+    fingerprint: Fingerprint
+    energy_ev: float | None = None
+    electronic_converged: bool | None = None
+    ionic_converged: bool | None = None
+    levels: tuple[SpinLevels, ...] = ()
+    fermi_level_ev: float | None = None
+    magnetization_mu_b: float | None = None
+    charge: float | None = None
+    vacuum_level_ev: float | None = None
+    site_potentials_ev: tuple[float, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def converged(self) -> bool:
+        """Whether both cycles are known to have converged."""
+        return self.electronic_converged is True and self.ionic_converged is True
+
+    @property
+    def homo_ev(self) -> float | None:
+        """Highest occupied level of both channels, on the zero of the code."""
+        return _finite(max((level.homo_ev for level in self.levels), default=math.nan))
+
+    @property
+    def lumo_ev(self) -> float | None:
+        """Lowest empty level of both channels, on the zero of the code."""
+        return _finite(min((level.lumo_ev for level in self.levels), default=math.nan))
+
+    @property
+    def gap_ev(self) -> float | None:
+        """The smaller one of the two channels' gaps, as 2DMD defines it."""
+        return _finite(min((level.gap_ev for level in self.levels), default=math.nan))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,28 @@
+"""Threads of our own in place of those of the linear algebra, whose products here are too small to be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@cache
+def n_workers() -> int:
+    """Threads that linear algebra would use, e.g. as ``OMP_NUM_THREADS`` says; 1 if that is not known."""
+    return max((library["num_threads"] for library in _controller().info() if library["user_api"] == "blas"), default=1)
+
+
+@contextmanager
+def single_blas() -> Iterator[None]:
+    """While this lasts, linear algebra stays in the thread that calls it."""
+    n_workers()
+    with _controller().limit(limits=1, user_api="blas"):
+        yield

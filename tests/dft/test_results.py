@@ -1,0 +1,283 @@
+"""Results: what is read from each code's files, and what is made of it."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from pymatgen.io.vasp import Locpot, Poscar
+from vasprun_files import write_vasprun
+
+import defectgen as dg
+from defectgen.dft.codes.vasp_outputs import read_vasp
+from defectgen.dft.comparison import compare, summary
+from defectgen.dft.elements import element_structure
+from defectgen.dft.inputs import dft_inputs
+from defectgen.dft.results import dft_results, parse_potentials
+from defectgen_cli.app import main
+
+VARIABLE = "DEFECTGEN_VASP_FILES"
+
+HOST_LEVELS = [[(-3.0, 1.0), (-1.0, 1.0), (0.8, 0.0)]]
+UP, DOWN = [(-3.0, 1.0), (-0.2, 1.0), (0.9, 0.0)], [(-3.0, 1.0), (-0.8, 1.0), (0.1, 0.0)]
+
+
+@pytest.fixture(scope="module")
+def host() -> dg.Host:
+    return dg.host("MoS2", "3x3")
+
+
+@pytest.fixture(scope="module")
+def vacancy(host: dg.Host) -> dg.Configuration:
+    return dg.Configuration.from_key(host, "VAC@B00")
+
+
+@pytest.fixture
+def runs(tmp_path: Path, host: dg.Host, vacancy: dg.Configuration) -> Path:
+    """Results of a vacancy, its host and sulphur, as VASP leaves them."""
+    folder = tmp_path / "runs"
+    dft_inputs(vacancy, folder)
+    write_vasprun(folder / "001_v_S", vacancy.to_structure(), -194.0, [UP, DOWN])
+    write_vasprun(folder / "host_MoS2_3x3", dg.Configuration.of(host, {}).to_structure(), -200.0, HOST_LEVELS)
+    write_vasprun(folder / "element_S", element_structure("S")[0], -33.0, HOST_LEVELS, mesh=(1, 1, 1))
+    return folder
+
+
+def row(frame: pl.DataFrame, name: str) -> dict[str, Any]:
+    return frame.row(by_predicate=pl.col("name") == name, named=True)
+
+
+def test_energies_levels_and_formation_energy(runs: Path, vacancy: dg.Configuration) -> None:
+    table = dft_results(runs)
+    found = row(table.frame, "001_v_S")
+    assert (found["role"], found["host"], found["label"]) == ("defect", "MoS2", "v_S")
+    assert found["configuration"] == vacancy.canonical().key
+    assert found["converged"]
+    assert found["band_gap_ev"] == pytest.approx(0.9)  # the smaller one of 1.1 and 0.9
+    assert found["homo_raw_ev"] == pytest.approx(-0.2)
+    assert found["lumo_raw_ev"] == pytest.approx(0.1)
+    assert found["homo_minority_raw_ev"] == pytest.approx(-0.8)
+    assert found["formation_energy_ev"] == pytest.approx(-194 + 200 - 33 / 8)
+    assert found["homo_ev"] is None
+    assert "levels are raw" in found["note"]
+    assert (found["functional"], found["cutoff_ev"], found["setups"]) == ("PBE", 500, "Mo:Mo_sv S:S")
+    assert row(table.frame, "host_MoS2_3x3")["lumo_ev"] == pytest.approx(1.8)
+    assert table.warnings == ()
+
+
+def test_levels_are_aligned_by_the_potential_in_the_vacuum(runs: Path) -> None:
+    for name, level in (("001_v_S", 4.0), ("host_MoS2_3x3", 3.7)):
+        structure = read_vasp(runs / name / "vasprun.xml").structure
+        grid = np.full((4, 4, 40), -8.0)
+        z = np.arange(40) / 40
+        heights = structure.frac_coords[:, 2]
+        grid[:, :, np.abs((z[:, None] - heights + 0.5) % 1 - 0.5).min(axis=1) > 0.2] = level
+        Locpot(Poscar(structure), {"total": grid}).write_file(str(runs / name / "LOCPOT"))
+    found = row(dft_results(runs).frame, "001_v_S")
+    assert found["level_method"] == "vacuum level"
+    assert found["homo_ev"] == pytest.approx(-0.2 - (-1.0) - 0.3, abs=1e-3)
+    assert found["lumo_ev"] - found["homo_ev"] == pytest.approx(0.3)
+
+
+def test_other_settings_are_never_mixed(runs: Path, vacancy: dg.Configuration) -> None:
+    write_vasprun(runs / "001_v_S", vacancy.to_structure(), -194.0, [UP, DOWN], encut=400.0)
+    table = dft_results(runs)
+    found = row(table.frame, "001_v_S")
+    assert found["formation_energy_ev"] is None
+    assert found["homo_ev"] is None
+    assert "cutoff_ev 400.0 against 500.0" in found["note"]
+    assert any("2 settings" in line and "400 eV" in line for line in table.warnings)
+    assert table.frame["settings_id"].n_unique() == 2
+    write_vasprun(runs / "001_v_S", vacancy.to_structure(), -194.0, [UP, DOWN], mesh=(1, 1, 1))
+    assert "k points of 10 angstrom against 77" in row(dft_results(runs).frame, "001_v_S")["note"]
+
+
+def test_chemical_potentials_may_be_given(runs: Path) -> None:
+    given = parse_potentials(["S=-4.0"])
+    found = row(dft_results(runs, chemical_potentials=given).frame, "001_v_S")
+    assert found["formation_energy_ev"] == pytest.approx(2.0)
+    shutil.rmtree(runs / "element_S")
+    found = row(dft_results(runs).frame, "001_v_S")
+    assert found["formation_energy_ev"] is None
+    assert "no chemical potential of S" in found["note"]
+    assert parse_potentials(["2dmd"])["S"] == -4.127
+    for bad in ("S", "S=x", "Q=1", "S=nan", "S=inf"):
+        with pytest.raises(dg.UsageError, match="chemical potential"):
+            parse_potentials([bad])
+
+
+def test_unconverged_truncated_and_compressed_files(runs: Path, vacancy: dg.Configuration) -> None:
+    structure = vacancy.to_structure()
+    for name, flags in (("scf", {"electronic": False}), ("forces", {"ionic": False})):
+        write_vasprun(runs / name, structure, -193.0, [UP, DOWN], **flags)  # type: ignore[arg-type]
+    whole = (runs / "001_v_S" / "vasprun.xml").read_bytes()
+    for name, content in (("cut", whole[: len(whole) // 2]), ("empty", b""), ("odd", b"<modeling></modeling>")):
+        (runs / name).mkdir()
+        (runs / name / "vasprun.xml").write_bytes(content)
+    (runs / "zipped").mkdir()
+    (runs / "zipped" / "vasprun.xml.gz").write_bytes(gzip.compress(whole))
+    (runs / "zipped-cut").mkdir()
+    (runs / "zipped-cut" / "vasprun.xml.gz").write_bytes(gzip.compress(whole)[:-100])
+    table = dft_results(runs)
+    assert row(table.frame, "zipped")["formation_energy_ev"] == row(table.frame, "001_v_S")["formation_energy_ev"]
+    scf, forces = row(table.frame, "scf"), row(table.frame, "forces")
+    assert (scf["electronic_converged"], scf["converged"]) == (False, False)
+    assert scf["formation_energy_ev"] is None
+    assert (forces["electronic_converged"], forces["ionic_converged"], forces["converged"]) == (True, False, False)
+    for name in ("cut", "empty", "odd", "zipped-cut"):
+        note = row(table.frame, name)["note"]
+        assert "vasprun.xml" in note
+        assert "start it again" in note
+        assert "\n" not in note
+    assert sum("vasprun.xml" in line for line in table.warnings) == 4
+
+
+def test_a_charged_cell_has_no_formation_energy(runs: Path, vacancy: dg.Configuration) -> None:
+    write_vasprun(runs / "001_v_S", vacancy.to_structure(), -190.0, [UP, DOWN], charge=-1)
+    found = row(dft_results(runs).frame, "001_v_S")
+    assert found["charge"] == -1
+    assert found["formation_energy_ev"] is None
+    assert "doped" in found["note"]
+
+
+def test_a_result_of_another_host_is_told(runs: Path) -> None:
+    other = dg.Configuration.of(dg.host("MoS2", "4x4"), {}).to_structure()
+    write_vasprun(runs / "other", other, -300.0, HOST_LEVELS)
+    table = dft_results(runs)
+    found = row(table.frame, "other")
+    assert found["role"] == "other"
+    assert found["note"].startswith("of another host: no decoration of MoS2 3x3")
+    assert sum("another host" in line for line in table.warnings) == 1
+
+
+def test_nothing_to_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "void").mkdir()
+    assert main(["results", str(tmp_path / "void")]) == 2
+    assert "no results of VASP, GPAW, Quantum ESPRESSO found" in capsys.readouterr().err
+    assert main(["results", str(tmp_path / "none")]) == 1
+    assert "is not there" in capsys.readouterr().err
+    (tmp_path / "void" / "vasprun.xml").write_text("<modeling><calc")
+    assert main(["results", str(tmp_path / "void")]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "ends in the middle" in err
+
+
+def test_predicted_against_computed(runs: Path, vacancy: dg.Configuration) -> None:
+    predicted = pl.DataFrame(
+        {
+            "configuration": [vacancy.canonical().key, "VAC@A00"],
+            "label": ["v_S", "v_Mo"],
+            "band_gap_ev": [1.0, 0.5],
+            "band_gap_uncertainty_ev": [0.05, 0.05],
+            "homo_ev": [0.1, 0.1],
+        }
+    )
+    table = compare(predicted, dft_results(runs).frame)
+    assert table.height == 1  # the level is raw, the other configuration was not computed
+    found = table.row(0, named=True)
+    assert (found["property"], found["label"], found["name"]) == ("band_gap_ev", "v_S", "001_v_S")
+    assert found["error"] == pytest.approx(0.1)
+    assert found["error_in_intervals"] == pytest.approx(2.0)
+    assert "0 of 1 inside" in summary(table)[0]
+
+
+def test_the_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "t.parquet"
+    assert main(["results", str(runs), "-o", str(table), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [item["name"] for item in shown["results"]] == ["001_v_S", "element_S", "host_MoS2_3x3"]
+    assert pl.read_parquet(table)["band_gap_ev"].to_list()[0] == pytest.approx(0.9)
+    assert main(["results", str(runs), "-o", str(table)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["results", str(runs), "-o", "t.xlsx"]) == 2
+    assert main(["results", str(runs), "--predicted", str(tmp_path / "none")]) == 2
+    assert "no predictions" in capsys.readouterr().err
+
+
+def test_ase_files_with_energies(host: dg.Host, vacancy: dg.Configuration, tmp_path: Path) -> None:
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.db import connect
+    from ase.io import write
+
+    atoms = vacancy.to_ase()
+    atoms.calc = SinglePointCalculator(atoms, energy=-194.5)
+    atoms.info.update(name="mine", homo_ev=-0.3, lumo_ev=0.7, code="castep", converged=True)
+    write(tmp_path / "a.extxyz", [atoms])
+    with connect(tmp_path / "b.db") as database:
+        database.write(atoms, name="yours", homo_ev=-0.3, lumo_ev=0.8, functional="PBE")
+    frame = dft_results([tmp_path / "a.extxyz", tmp_path / "b.db"], host=host).frame
+    assert frame["energy_ev"].to_list() == [-194.5, -194.5]
+    assert frame["band_gap_ev"].to_list() == pytest.approx([1.0, 1.1])
+    assert frame["configuration"].unique().to_list() == [vacancy.canonical().key]
+    assert frame["converged"].to_list() == [True, False]
+    write(tmp_path / "c.extxyz", [vacancy.to_ase()])
+    with pytest.raises(dg.DefectgenError, match="no structure in it has an energy"):
+        dft_results(tmp_path / "c.extxyz", host=host)
+
+
+def real_file(name: str) -> Path:
+    """One of the files that ASE tests its reader of VASP with, from its package or the folder that a variable names."""
+    spec = importlib.util.find_spec("ase")
+    assert spec is not None
+    assert spec.origin is not None
+    places = [Path(spec.origin).parent / "test" / "testdata" / "vasp"]
+    places += [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
+    found = next((place / name for place in places if (place / name).is_file()), None)
+    if found is None:
+        pytest.skip(f"this ASE brings no test data and {VARIABLE} names no folder with it: VASP's own files left out")
+    return found
+
+
+def test_a_real_vasprun_of_diamond() -> None:
+    found = read_vasp(real_file("vasprun_pstress.xml"))
+    assert found.version == "6.3.0"
+    assert found.energy_ev == pytest.approx(-20.24010135)
+    assert found.gap_ev == pytest.approx(14.5994 - 9.049)  # at the k points of the mesh
+    assert found.fermi_level_ev == pytest.approx(9.21741277)
+    assert found.converged
+    assert found.structure.composition.reduced_formula == "C"
+    assert (found.fingerprint.functional, found.fingerprint.cutoff_ev) == ("LDA", 400)
+
+
+def test_a_real_vasprun_of_rock_salt_compressed_and_cut(tmp_path: Path) -> None:
+    content = real_file("vasprun_dfpt.xml").read_bytes()
+    (tmp_path / "vasprun.xml.gz").write_bytes(gzip.compress(content))
+    found = read_vasp(tmp_path / "vasprun.xml.gz")
+    assert found.structure.composition.reduced_formula == "NaCl"
+    assert found.gap_ev == pytest.approx(5.6402 - 0.1414)
+    assert found.fingerprint.functional == "PBE"
+    assert found.charge == 0
+    (tmp_path / "vasprun.xml").write_bytes(content[:-3000])
+    with pytest.raises(dg.DefectgenError, match="ends in the middle"):
+        read_vasp(tmp_path / "vasprun.xml")
+
+
+def test_a_real_vasprun_that_used_all_its_steps(tmp_path: Path) -> None:
+    content = real_file("vasprun_pstress.xml").read_bytes()
+    assert content.count(b'name="NELM">    60<') == 1
+    steps = content.count(b"</scstep>")
+    path = tmp_path / "vasprun.xml"
+    path.write_bytes(content.replace(b'name="NELM">    60<', f'name="NELM">    {steps}<'.encode()))
+    found = read_vasp(path)
+    assert found.electronic_converged is False
+    assert not found.converged
+
+
+def test_a_real_outcar(tmp_path: Path) -> None:
+    shutil.copy(real_file("OUTCAR_example_1"), tmp_path / "OUTCAR")
+    found = read_vasp(tmp_path / "OUTCAR")
+    assert found.version == "5.3.3"
+    assert found.energy_ev == pytest.approx(-68.23102426)
+    assert found.magnetization_mu_b == pytest.approx(17.0482806)
+    assert len(found.site_potentials_ev) == len(found.structure) == 18
+    assert found.converged
+    assert dict(found.fingerprint.setups) == {"Ni": "Ni"}

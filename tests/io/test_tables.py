@@ -1,0 +1,53 @@
+"""CSV files that a spreadsheet opens without running what is in them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from defectgen.io.tables import FORMULA_STARTS, safe_cell, write_csv
+
+EVIL = ["=cmd|' /C calc'!A0", "+1+2", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "=1,2", "-x"]
+HARMLESS = ["-0.5", "+1e-3", "v_Mo+2Se_S", "8x8", "", "'=1", "a=b", "-inf"]
+
+
+@pytest.mark.parametrize("text", EVIL)
+def test_a_cell_that_begins_like_a_formula_gets_an_apostrophe(text: str, tmp_path: Path) -> None:
+    frame = pl.DataFrame({"name": [text, None, "plain"], "x": [-1.5, None, 2.0], "n": [-3, 4, None]})
+    write_csv(frame, tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert rows[0] == {"name": f"'{text}", "x": "-1.5", "n": "-3"}
+    assert [row["name"] for row in rows[1:]] == ["", "plain"]
+    assert safe_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_numbers_and_other_texts_stay_what_they_are(text: str, tmp_path: Path) -> None:
+    write_csv(pl.DataFrame({"name": [text, "x"]}), tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as lines:
+        assert next(csv.DictReader(lines))["name"] == text
+    assert safe_cell(text) == text
+
+
+def test_the_name_of_a_column_is_a_cell_too(tmp_path: Path) -> None:
+    write_csv(pl.DataFrame({"=1": [1], "b": [2]}), tmp_path / "t.csv", float_precision=3)
+    assert (tmp_path / "t.csv").read_text().startswith("'=1,b")
+
+
+def test_every_writer_of_the_package_goes_through_it() -> None:
+    """polars' own is called there, and where a text is only hashed."""
+    import defectgen
+
+    folder = Path(defectgen.__file__).parent
+    callers = {
+        file.name
+        for root in (folder, folder.parent / "cli")
+        for file in root.rglob("*.py")
+        if ".write_csv(" in file.read_text() or "csv.writer" in file.read_text()
+    }
+    assert callers == {"tables.py", "records.py", "bulk_records.py", "hull.py", "materials_project.py"}
+    assert len(FORMULA_STARTS) == 6
