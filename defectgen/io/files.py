@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -111,6 +111,8 @@ def _claimed_file(path: Path) -> Iterator[None]:
     try:
         made = [folder for folder in (place, *place.parents) if not folder.exists()]
         place.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.lstat()  # a name that is too long shows here
         workplace = Workplace.take(_own_workplace(path))
     except OSError as error:
         remove_empty(made)

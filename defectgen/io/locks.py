@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -155,7 +155,5 @@ def work_folder(path: Path) -> Path | None:
 def remove_empty(folders: Iterable[Path]) -> None:
     """Remove folders that hold nothing, the innermost first in the list."""
     for folder in folders:
-        try:
+        with suppress(OSError):  # not empty, or never made
             folder.rmdir()
-        except OSError:  # not empty, or gone
-            return
