@@ -50,7 +50,7 @@ def score(
     from defectgen.io.files import claimed_files, write_whole
     from defectgen.io.host_files import find_host, stored_hosts
     from defectgen.io.tables import write_csv
-    from defectgen.llm.adapter import training_configurations
+    from defectgen.llm.adapter import read_adapter, training_configurations
     from defectgen.models import SHIPPED_ADAPTER, shipped
     from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
     from defectgen.score.samples import read_samples
@@ -70,7 +70,9 @@ def score(
             for path in paths:
                 samples += read_samples(path, hosts)
                 advance(1)
-        found = structure_table(samples, scorers, training_configurations(shipped(SHIPPED_ADAPTER)), progress)
+        adapter = shipped(SHIPPED_ADAPTER)
+        known, trained = training_configurations(adapter), read_adapter(adapter).core_hosts
+        found = structure_table(samples, scorers, known, progress, hosts=trained)
         if output is not None:
             write_whole(output, lambda part: write_csv(found.frame, part, float_precision=6))
     found.require_scored()

@@ -90,6 +90,11 @@ class AdapterCard:
         """
         return tuple(read_hosts(self.host_records).values())
 
+    def knows(self, host: Host) -> bool:
+        """Whether it was trained on a host: the same sites in the same order, as far as the card carries them."""
+        hosts = self.core_hosts
+        return host.name in self.hosts and (not hosts or any(host.is_like(item) for item in hosts))
+
     def write(self, folder: Path) -> None:
         """Write the card for programs, with the checksums of what is there, and the model card for people."""
         (folder / MODEL_CARD).write_text(self.markdown(), encoding="utf-8")

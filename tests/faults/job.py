@@ -30,12 +30,6 @@ def warm_up() -> None:
     import torch
     import transformers.models.llama.modeling_llama  # noqa: F401
 
-    import defectgen.design.run
-    import defectgen.llm.decode.transformers_engine
-    import defectgen.llm.train.finetune
-    import defectgen.report.export
-    import defectgen.score.surrogate.training
-    import defectgen.stability.study
     import defectgen_cli.app  # noqa: F401
 
     torch.set_num_threads(1)
