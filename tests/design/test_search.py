@@ -69,7 +69,8 @@ def test_what_it_finds_is_distinct_canonical_as_near_as_it_says_and_nearer_than_
 
     assert distances(list(found.configurations)) == pytest.approx(np.array(found.distances_ev), abs=1e-6)
     rng = np.random.default_rng(0)
-    assert min(found.distances_ev) < distances([space.draw(rng) for _ in range(700)]).min()
+    best_random = np.sort(distances([space.draw(rng) for _ in range(700)]))[:6]
+    assert np.mean(sorted(found.distances_ev)[:6]) < np.mean(best_random), "the other half is nearer to be expected"
 
 
 LIMITS = [
