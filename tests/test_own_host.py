@@ -18,6 +18,7 @@ import defectgen as dg
 from defectgen.core.stored_hosts import host_title, record_hosts
 from defectgen.data.known_labels import labels_of
 from defectgen.data.own_table import own_rows, read_own_table
+from defectgen.design.conditions import formation_enthalpy_ev
 from defectgen.design.engine import Models
 from defectgen.io.host_files import stored_hosts
 from defectgen.llm.adapter import read_adapter
@@ -212,6 +213,20 @@ def test_a_host_with_other_rules_is_scored_and_another_cell_is_not(model: Path, 
         dg.score(dg.Configuration.from_key(turned, "VAC@B00"), surrogate=model)
     with pytest.raises(dg.UsageError, match="trained for WS2"):
         dg.score(dg.Configuration.from_key(dg.host("MoS2"), "VAC@B00"), surrogate=model)
+
+
+def test_energies_of_kinds_that_no_row_holds_are_not_made_up(host: dg.Host, tmp_path: Path) -> None:
+    items = [item for item in dg.enumerate(host, max_defects=3) if ("W", "VAC") not in item.kinds][::12]
+    rows = [{"configuration": item.key, **values(item)} for item in items]
+    for row, item in zip(rows, items, strict=True):  # the pristine cell has -400 eV, sulfur a chemical potential of -4
+        row["energy_ev"] = row["formation_energy_ev"] - 400.0 + 4.0 * item.kinds["S", "VAC"]
+    trained = dg.train_surrogate(pl.DataFrame(rows), tmp_path / "model", host)
+    asked = [dg.Configuration.from_key(host, key) for key in ("VAC@B00", "VAC@A00")]
+    scored = dg.score(asked, trained)
+    assert scored["energy_per_atom_ev"].is_null().to_list() == [False, True]
+    assert scored["energy_per_atom_ev"][0] == pytest.approx((scored["formation_energy_ev"][0] - 396.0) / 47)
+    with pytest.raises(dg.UsageError, match="the chemical potential of W behind WS2 is not known"):
+        formation_enthalpy_ev(host, trained)
 
 
 def test_structures_and_labels_say_what_a_row_is_of(host: dg.Host, tmp_path: Path) -> None:

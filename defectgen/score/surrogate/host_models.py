@@ -115,6 +115,8 @@ class HostModels:
             vacancies = [rule.is_vacancy for rule in self.core_host.rules]
             n_atoms = self.core_host.n_sites - counts[:, vacancies].sum(axis=1)
             reference = self.energy_weights_ev[0] + counts @ np.array(self.energy_weights_ev[1:])
+            unseen = np.array(self.max_counts) == 0
+            reference[(counts[:, unseen] > 0).any(axis=1)] = np.nan  # no training row tells the energy of their atoms
             values[PER_ATOM] = (values["formation_energy_ev"] + reference) / n_atoms
             if "formation_energy_ev" in widths:
                 widths[PER_ATOM] = widths["formation_energy_ev"] / n_atoms
