@@ -211,14 +211,14 @@ class Space:
         sites = [site for site, _ in configuration.edits]
         if self.side is not None:
             used = {self.host.site_cell(site)[0] for site in sites}
-            if not any(used <= basis for basis in self._sides):
+            if not any(used <= basis for basis in self.sides):
                 return False
         if self.least_distance_angstrom > 0 and len(sites) > 1:
             return nearest_pair_angstrom(configuration) >= self.least_distance_angstrom - 1e-6
         return True
 
     @cached_property
-    def _sides(self) -> tuple[frozenset[int], ...]:
+    def sides(self) -> tuple[frozenset[int], ...]:
         """Sets of basis atoms of which each is the wanted side in some image of the host."""
         height = [position[2] * self.host.lattice[2][2] for position in self.host.frac_coords]
         side = set()
