@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections import Counter
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
@@ -11,12 +13,17 @@ import polars as pl
 from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
 from defectgen.design.candidates import Target
 from defectgen.errors import UsageError
+from defectgen.io.documents import DocumentError, read_text
+from defectgen.one_line import printable, shown
 
 
 def _columns_by_name() -> dict[str, str]:
     """Columns by every name of a property that a user may give."""
     return {name: p.column for p in PROPERTIES for name in (p.column, p.option, p.option.replace("-", "_"))}
 
+
+LARGEST_TABLE = 200_000_000
+"""Bytes of a table of targets; a million of them have some ten millions."""
 
 LARGEST_EV = 1e3
 """No property in eV is larger; what is, was meant in another unit."""
@@ -71,21 +78,25 @@ def read_targets(path: Path) -> tuple[Target, ...]:
     if not path.is_file():
         raise UsageError(f"{path} is not a file.", "Expected a CSV table of targets.")
     try:
-        table = pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        text = read_text(path, LARGEST_TABLE)
+        table = pl.read_csv(io.StringIO(text), infer_schema=False)
+    except DocumentError as error:
+        raise UsageError(str(error)) from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = printable((str(error).strip() or type(error).__name__).splitlines()[0])
         raise UsageError(
-            f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}).", "Expected commas between columns."
+            f"{path}: cannot be read as CSV ({reason:.200}).", "Expected commas between columns."
         ) from error
     by_name = _columns_by_name()
     names = {name: name.strip().lower() for name in table.columns}
     columns = [by_name.get(plain, plain) for plain in names.values()]
     repeated = [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]
     if repeated:
-        raise UsageError(f"{path}: column {repeated[0]!r} stands for a property that another one gives too.")
+        raise UsageError(f"{path}: column {shown(repeated[0])} stands for a property that another one gives too.")
     unknown = [name for name, plain in names.items() if plain != "id" and plain not in by_name]
     if unknown:
         known = ", ".join(["id", *COLUMNS])
-        raise UsageError(f"{path}: unknown column {unknown[0]!r}.", f"Known columns: {known}.")
+        raise UsageError(f"{path}: unknown column {shown(unknown[0])}.", f"Known columns: {known}.")
     targets: list[Target] = []
     for number, row in enumerate(table.iter_rows(named=True), 1):
         given: dict[str, float] = {}
@@ -95,7 +106,9 @@ def read_targets(path: Path) -> tuple[Target, ...]:
             try:
                 given[by_name[names[name]]] = float(text)
             except ValueError as error:
-                raise UsageError(f"{path}, target {number}: {name} is {text!r}, expected a number.") from error
+                raise UsageError(
+                    f"{path}, target {number}: {printable(name):.60} is {shown(text)}, expected a number."
+                ) from error
         identity = next(
             (row[name].strip() for name in names if names[name] == "id" and (row[name] or "").strip()), str(number)
         )
@@ -107,9 +120,9 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         targets.append(_target(identity, asked, str(path)))
     if not targets:
         raise UsageError(f"{path} holds no targets.", "Expected one a line below the header.")
-    twice = sorted({t.id for t in targets if [u.id for u in targets].count(t.id) > 1})
+    twice = sorted(name for name, number in Counter(target.id for target in targets).items() if number > 1)
     if twice:
-        raise UsageError(f"{path}: target id {twice[0]!r} occurs more than once.", "Give each target its own id.")
+        raise UsageError(f"{path}: target id {shown(twice[0])} occurs more than once.", "Give each target its own id.")
     return tuple(targets)
 
 
