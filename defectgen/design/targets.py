@@ -110,7 +110,8 @@ def read_targets(path: Path) -> tuple[Target, ...]:
                     f"{path}, target {number}: {printable(name):.60} is {shown(text)}, expected a number."
                 ) from error
         identity = next(
-            (row[name].strip() for name in names if names[name] == "id" and (row[name] or "").strip()), str(number)
+            (text for name in names if names[name] == "id" and (text := printable(row[name] or "").strip())),
+            str(number),
         )
         asked = tuple((column, given[column]) for column in COLUMNS if column in given)
         if not asked:
