@@ -14,6 +14,7 @@ from defectgen import __version__
 from defectgen.errors import DefectgenError
 from defectgen_cli import data_commands, evaluate, surrogate
 from defectgen_cli.build_data import build_data
+from defectgen_cli.compute import compute
 from defectgen_cli.design import design
 from defectgen_cli.doctor import doctor
 from defectgen_cli.enumerate import enumerate_
@@ -54,6 +55,7 @@ app.command("feedback")(feedback)
 app.command("generate")(generate)
 app.command("score")(score)
 app.command("inputs")(inputs)
+app.command("compute")(compute)
 app.command("results")(results)
 app.command("shrink")(shrink)
 app.command("slices")(slices)

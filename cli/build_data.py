@@ -11,6 +11,7 @@ import typer
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, PilotOption, SeedOption, SetsOption
 from defectgen_cli.output import emit, say
+from defectgen_cli.table_options import NO_TABLE, TableOptions
 
 NAMED_ROWS = 5
 """So many of the rows that cannot be used are named on the terminal."""
@@ -86,6 +87,7 @@ def build_data(
     ] = None,
     records: RecordOptions = USUAL_RECORDS,
     defects: DefectOptions = ANY_DEFECTS,
+    own: TableOptions = NO_TABLE,
     crystals: BulkOptions = ANY_CRYSTALS,
     as_json: JsonOption = False,
 ) -> None:
@@ -98,6 +100,8 @@ def build_data(
     maximum. --enlarge adds random structures to the training part of the high-density sets; their records
     say values_by: surrogate.
 
+    With --table records of your own values in any host; the columns are those of `surrogate train --table`.
+
     With --task bulk: generation and infill records of crystals from CSV files with a column cif, such as
     MP-20's, or from a folder of CIFs. The parts are those of train.csv, val.csv and test.csv; one table is
     divided by formula (80/10/10).
@@ -106,14 +110,14 @@ def build_data(
 
     if task not in ("defect", "bulk"):
         raise UsageError(f"unknown task {task!r}.", "Expected one of: defect, bulk.")
-    for field in fields(DefectOptions if task == "bulk" else BulkOptions):
+    for field in (*fields(DefectOptions), *fields(TableOptions)) if task == "bulk" else fields(BulkOptions):
         if _is_given(context, field.name):
             option = "--rotations/--canonical" if field.name == "rotations" else f"--{field.name.replace('_', '-')}"
             raise UsageError(f"{option} has no meaning for the task {task}.", "Leave it out.")
     if task == "bulk":
         manifest = _build_bulk(output, data if _is_given(context, "data") else None, records, crystals.max_atoms)
     else:
-        manifest = _build_defects(output, data, records, defects)
+        manifest = _build_defects(output, data, records, defects, own)
     counts = {name: entry["records"] for name, entry in manifest["files"].items()}
     text = ", ".join(f"{n} in {name}" for name, n in counts.items())
     done = "records are there already" if manifest.get("skipped") else "records written"
@@ -126,8 +130,11 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return found is not None and found.name == "COMMANDLINE"
 
 
-def _build_defects(output: Path, data: Path | None, records: RecordOptions, defects: DefectOptions) -> dict[str, Any]:
+def _build_defects(
+    output: Path, data: Path | None, records: RecordOptions, defects: DefectOptions, own: TableOptions
+) -> dict[str, Any]:
     from defectgen.data.locations import chosen_sets, dataset_path
+    from defectgen.data.own_table import read_own_table, valued_columns
     from defectgen.data.records import RecordSettings, build_data
     from defectgen.data.sources import read_dataset
     from defectgen.data.splits import split_rows
@@ -156,8 +163,16 @@ def _build_defects(output: Path, data: Path | None, records: RecordOptions, defe
         raise UsageError("--sets is for the full data.", "Leave out --sets or --pilot.")
     wanted = chosen_sets(defects.sets)
     require_writable(output)
+    host = own.find_host()
+    if own.table is not None and (defects.pilot or defects.sets != "all"):
+        raise UsageError("--pilot and --sets are of 2DMD.", "Leave them out, or --table.")
     say("reading structures ...")
-    frame = split_rows(read_dataset(dataset_path(data, pilot=defects.pilot), wanted), how, seed=records.seed)
+    if own.table is not None:
+        rows = read_own_table(own.table, host)
+        settings = replace(settings, properties=valued_columns(rows))
+    else:
+        rows = read_dataset(dataset_path(data, pilot=defects.pilot), wanted)
+    frame = split_rows(rows, how, seed=records.seed)
     if defects.enlarge:
         say("drawing random structures ...")
         frame, settings = enlarge_records(frame, settings, defects.surrogate or shipped(SHIPPED_SURROGATE))

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.design_options import (
+    ConditionOptions,
     DrawingOptions,
     LimitOptions,
     ModelOptions,
     RankingOptions,
     RelaxOptions,
     TargetOptions,
+    names,
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption
@@ -30,12 +32,16 @@ def design(
     wanted: TargetOptions,
     ranking: RankingOptions,
     limits: LimitOptions,
+    growth: ConditionOptions,
     drawing: DrawingOptions,
     models: ModelOptions,
     relaxing: RelaxOptions,
     proposer: Annotated[
         str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, llm [what suits the wish].")
     ] = "",
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Structure that a search begins with, CIF or POSCAR.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results [designs/HOST].")
     ] = None,
@@ -58,13 +64,15 @@ def design(
     their cell; ranks do not change.
     """
     started = time.monotonic()
-    from defectgen.core import get_host
     from defectgen.design.pipeline import relax_top
-    from defectgen.design.run import DesignRequest, load_relaxer, prepare_design
+    from defectgen.design.request import DesignRequest
+    from defectgen.design.run import load_relaxer, prepare_design
+    from defectgen.io.host_files import find_host
+    from defectgen.io.structures import read_configuration
     from defectgen.io.writers import writer_of
     from defectgen.report import check_output_folder
 
-    crystal = get_host(host)
+    crystal = find_host(host)
     request = DesignRequest(
         crystal,
         wanted.read(),
@@ -73,6 +81,9 @@ def design(
         drawing.drawing(),
         models.models(),
         proposer.strip() or None,
+        conditions=growth.conditions,
+        mu=names(growth.mu),
+        start=() if start is None else (read_configuration(crystal, start),),
     )
     more = tuple(name.strip() for name in formats.split(",") if name.strip())
     for name in more:

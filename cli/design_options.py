@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from defectgen.design.candidates import Target
     from defectgen.design.engine import Drawing, Models
     from defectgen.design.limits import Limits
-    from defectgen.design.run import Ranking
+    from defectgen.design.request import Ranking
 
 LEVEL_HELP = "eV relative to the pristine VBM"
 
@@ -23,25 +23,49 @@ EngineOption = Annotated[
 ]
 
 
+def names(text: str | None) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+@dataclass(frozen=True)
+class ConditionOptions:
+    """Growth conditions that formation energies are for."""
+
+    conditions: Annotated[
+        str, typer.Option(metavar="NAME", help="Formation energies for growth conditions: S-rich, Mo-rich.")
+    ] = ""
+    mu: Annotated[
+        str, typer.Option(metavar="X=EV,...", help="Chemical potentials relative to the elements instead: S=-0.6.")
+    ] = ""
+
+
 @dataclass(frozen=True)
 class TargetOptions:
     """What is wanted: one target by options, or many in a table."""
 
-    homo: Annotated[float | None, typer.Option("--homo", metavar="EV", help=f"Wanted HOMO, {LEVEL_HELP}.")] = None
-    lumo: Annotated[float | None, typer.Option("--lumo", metavar="EV", help=f"Wanted LUMO, {LEVEL_HELP}.")] = None
-    band_gap: Annotated[float | None, typer.Option("--band-gap", metavar="EV", help="Wanted HOMO-LUMO gap, eV.")] = None
+    homo: Annotated[
+        str | None,
+        typer.Option("--homo", metavar="WISH", help=f"Wanted HOMO, {LEVEL_HELP}: 0.05, 0.1:0.3, 0.05+-0.02, min, max."),
+    ] = None
+    lumo: Annotated[str | None, typer.Option("--lumo", metavar="WISH", help=f"Wanted LUMO, {LEVEL_HELP}.")] = None
+    band_gap: Annotated[str | None, typer.Option("--band-gap", metavar="WISH", help="Wanted HOMO-LUMO gap, eV.")] = None
     formation_energy: Annotated[
-        float | None, typer.Option("--formation-energy", metavar="EV", help="Wanted formation energy of the cell, eV.")
+        str | None, typer.Option("--formation-energy", metavar="WISH", help="Wanted formation energy of the cell, eV.")
     ] = None
     fermi_level: Annotated[
-        float | None, typer.Option("--fermi-level", metavar="EV", help=f"Wanted Fermi level, {LEVEL_HELP}.")
+        str | None, typer.Option("--fermi-level", metavar="WISH", help=f"Wanted Fermi level, {LEVEL_HELP}.")
     ] = None
     energy_per_atom: Annotated[
-        float | None, typer.Option("--energy-per-atom", metavar="EV", help="Wanted total energy per atom, eV.")
+        str | None, typer.Option("--energy-per-atom", metavar="WISH", help="Wanted total energy per atom, eV.")
+    ] = None
+    magnetization: Annotated[
+        str | None,
+        typer.Option("--magnetization", metavar="WISH", help="Wanted magnetization of the cell, Bohr magnetons."),
     ] = None
     targets: Annotated[
         Path | None,
-        typer.Option("--targets", metavar="FILE.csv", help="Many targets: one a line, a column a property."),
+        typer.Option("--targets", metavar="FILE", help="Many targets, CSV or YAML: a column a property."),
     ] = None
 
     def read(self) -> tuple[Target, ...]:
@@ -72,13 +96,38 @@ class LimitOptions:
     kinds: Annotated[
         str | None, typer.Option("--kinds", metavar="KIND", help="Only these defects: vacancy or substitution.")
     ] = None
+    defects: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="What there has to be: v_S, v_S=2, v_S=1:3.")
+    ] = None
+    only: Annotated[str | None, typer.Option(metavar="NAME,...", help="No other defects than these, e.g. v_S.")] = None
+    without: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="None of these defects or species: W_Mo, Se, VAC.")
+    ] = None
+    concentration: Annotated[
+        str | None, typer.Option(metavar="SHARE", help="Share of changed sites, 0 to 1: at most, or a range 0.02:0.05.")
+    ] = None
+    sublattice: Annotated[
+        str | None, typer.Option(metavar="SIDE", help="All defects on one side of the layer: top or bottom.")
+    ] = None
+    least_distance: Annotated[
+        float, typer.Option(metavar="ANGSTROM", help="No two defects are nearer to each other.")
+    ] = 0.0
 
     def limits(self) -> Limits:
         """For the library."""
-        from defectgen.design.limits import Limits
+        from defectgen.design.limits import Limits, parse_share
 
-        kinds = tuple(kind.strip() for kind in (self.kinds or "").split(",") if kind.strip())
-        return Limits(self.min_defects, self.max_defects, kinds)
+        return Limits(
+            self.min_defects,
+            self.max_defects,
+            names(self.kinds),
+            names(self.defects),
+            names(self.only),
+            names(self.without),
+            None if self.concentration is None else parse_share(self.concentration),
+            self.sublattice,
+            self.least_distance,
+        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +160,7 @@ class RankingOptions:
     def ranking(self) -> Ranking:
         """For the library."""
         from defectgen.design.proposers import ENDLESS, parse_budget
-        from defectgen.design.run import Ranking
+        from defectgen.design.request import Ranking
 
         return Ranking(
             self.n,

@@ -36,6 +36,9 @@ def inputs(
     references: Annotated[
         bool, typer.Option("--references/--no-references", help="Host and elemental phases too.")
     ] = True,
+    relax: Annotated[
+        str | None, typer.Option("--relax", metavar="NAME", help="Move the atoms by chgnet or m3gnet before.")
+    ] = None,
     host: HostOption = None,
     supercell: SupercellOption = None,
     allow: AllowOption = None,
@@ -58,6 +61,7 @@ def inputs(
         host=host_of_options(host, supercell, allow),
         elements=parse_elements(element or ()),
         references=references,
+        relax=relax,
     )
     defects = sum(item.role == "defect" for item in made.calculations)
     result = {

@@ -24,7 +24,8 @@ def score(
         typer.Option("--scorer", metavar="NAME[,NAME]", help="Some of surrogate, m3gnet, chgnet, slices-catboost."),
     ] = "surrogate",
     host: Annotated[
-        str | None, typer.Option("--host", metavar="NAME", help="Host of all files [each its own].")
+        str | None,
+        typer.Option("--host", metavar="NAME|DIR", help="Host of all files, or a folder with it [each its own]."),
     ] = None,
     surrogate: SurrogateOption = None,
     m3gnet: M3GNetOption = None,
@@ -43,10 +44,11 @@ def score(
     maximum of the pristine host. The exit code is 3 if some have no score, and
     1 if none has.
     """
-    from defectgen.core import get_host, host_names
+    from defectgen.core.hosts import HOSTS
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable, write_whole
+    from defectgen.io.host_files import find_host, stored_hosts
     from defectgen.io.tables import write_csv
     from defectgen.llm.adapter import training_configurations
     from defectgen.models import SHIPPED_ADAPTER, shipped
@@ -62,9 +64,10 @@ def score(
             raise UsageError(f"got -o {output}, expected a file that ends in .csv.")
         require_writable(output)
     paths = sample_files(files)
-    hosts = [get_host(name) for name in ([host] if host else host_names())]
     options = ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet)
     scorers = {name: load_scorer(name, options) for name in names}
+    carried = list(stored_hosts(surrogate).values()) if surrogate is not None and "surrogate" in names else []
+    hosts = [find_host(host)] if host else [*carried, *HOSTS.values()]
     samples = []
     with progress("reading", len(paths), "files") as advance:
         for path in paths:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import DataOption, JsonOption, SeedOption, SetsOption
 from defectgen_cli.output import emit, progress, write
+from defectgen_cli.table_options import NO_TABLE, TableOptions
+
+if TYPE_CHECKING:
+    from defectgen.score.surrogate import Surrogate
 
 SPLIT_FRACTIONS = (0.8, 0.1, 0.1)
 
@@ -21,10 +26,12 @@ ThreadsOption = Annotated[
 
 
 @app.command("train")
+@expand_groups
 def train(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL", help="Folder to write the surrogate to.")],
     data: DataOption = None,
     sets: SetsOption = "all",
+    own: TableOptions = NO_TABLE,
     seed: SeedOption = 42,
     threads: ThreadsOption = 1,
     half: Annotated[
@@ -35,6 +42,9 @@ def train(
 ) -> None:
     """Train on 90 % of the labelled structures, a ninth of which chooses first; report on the other 10 %.
 
+    With --table on your own values, in any host: a column configuration (e.g. VAC@A00+Se@B14), structure
+    (path of a file) or label, and a column for each property, e.g. homo_ev. The surrogate carries its host.
+
     With --half the 90 % are divided into two disjoint halves by symmetry class: what is searched for with the
     surrogate of one half is judged independently by that of the other.
     """
@@ -43,6 +53,7 @@ def train(
     from defectgen.data.splits import split_by_class
     from defectgen.errors import UsageError
     from defectgen.io.files import require_writable
+    from defectgen.library import train_surrogate as train_surrogate_on
     from defectgen.score.surrogate.cross_validation import half_of
     from defectgen.score.surrogate.host_models import learnt_columns
     from defectgen.score.surrogate.training import train_surrogate
@@ -52,6 +63,22 @@ def train(
     if (output / "surrogate.json").exists():
         raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
     require_writable(output)
+    host = own.find_host()
+    if own.table is not None:
+        if sets != "all" or half is not None:
+            raise UsageError(f"{'--sets' if half is None else '--half'} is of 2DMD.", "Leave it out, or --table.")
+        started = time.monotonic()
+        words = f"--seed {seed} --threads {threads}"
+        named = f" --host {own.host}" if own.host else ""
+        size = f" --supercell {own.supercell}" if own.supercell else ""
+        rules = "".join(f" --allow {text}" for text in own.allow or ())
+        command = f"defectgen surrogate train --table {own.table.name}{named}{size}{rules} -o MODEL {words}"
+        with progress("training", len(learnt_columns()), "models") as advance:
+            trained = train_surrogate_on(
+                own.table, output, host, seed=seed, threads=threads, command=command, advance=advance
+            )
+        _show(trained, output, started, as_json)
+        return
     frame = split_by_class(labelled_sets(data, sets).frame, SPLIT_FRACTIONS, seed)
     scales = {name: scale.to_dict() for name, scale in fit_level_scales(frame).items()}
     n_rows = len(frame)
@@ -70,6 +97,11 @@ def train(
         trained = train_surrogate(
             frame, output, seed, level_scales=scales, threads=threads, about=about, advance=advance
         )
+    _show(trained, output, started, as_json)
+
+
+def _show(trained: Surrogate, output: Path, started: float, as_json: bool) -> None:
+    """Print what was trained, and its errors on the test part."""
     size = sum(file.stat().st_size for file in output.iterdir())
     result = {
         "output": str(output),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from defectgen.library import read_host as read_host
     from defectgen.library import read_structure as read_structure
     from defectgen.library import score as score
+    from defectgen.library import train_surrogate as train_surrogate
 
 __version__ = "0.1.0"
 
@@ -55,6 +56,7 @@ __all__ = [
     "read_host",
     "read_structure",
     "score",
+    "train_surrogate",
 ]
 
 _HOME = {
@@ -77,6 +79,7 @@ _HOME = {
     "read_host": "defectgen.library",
     "read_structure": "defectgen.library",
     "score": "",
+    "train_surrogate": "defectgen.library",
 }
 """Where each public name lives; an empty text stands for the package of that name, which can be called."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +10,20 @@ from defectgen.core import Configuration, Host, NotADecorationError, Rule, canon
 from defectgen.core.enumeration import enumerate_class
 from defectgen.core.matching import known_configuration
 from defectgen.core.selection import select
-from defectgen.errors import UsageError
+from defectgen.errors import DefectgenError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
     from pymatgen.core import Structure
 
     from defectgen.score.protocol import Scorer
+    from defectgen.score.surrogate import Surrogate
 
 Supercell = tuple[int, int] | str
 """Repetitions along a and b: two numbers, or text such as ``8x8``."""
+
+Allowed = Mapping[str, str | Sequence[str]] | Sequence[str] | Sequence[Rule] | None
+"""What may stand in place of an element, see `read_host`."""
 
 
 def host(name: str, supercell: Supercell | None = None) -> Host:
@@ -45,14 +49,15 @@ def hosts() -> tuple[Host, ...]:
 
 def read_host(
     path: Path | str,
-    supercell: Supercell,
-    allow: Mapping[str, str | Sequence[str]] | Sequence[str] | Sequence[Rule] | None = None,
+    supercell: Supercell | None = None,
+    allow: Allowed = None,
 ) -> Host:
-    """The host whose unit cell is in a CIF or POSCAR file: any layer.
+    """The host whose unit cell is in a CIF or POSCAR file, any layer, or the one that a folder carries.
 
     Args:
-        path: of a file with one unit cell of a layer and at least 6 angstrom of vacuum.
-        supercell: repetitions in the plane.
+        path: of a file with one unit cell of a layer and at least 6 angstrom of vacuum, or of a folder with a
+            surrogate, an adapter, records or a design run, which carry the host that they are of.
+        supercell: repetitions in the plane; a file needs them.
         allow: what may stand in place of an element: ``{"W": ["Mo", "VAC"], "S": "VAC"}``, or texts such as
             ``W:Mo,VAC``; None for a vacancy of each element.
 
@@ -60,9 +65,12 @@ def read_host(
         UsageError: a supercell or rule that is none, or a rule for an element that the file does not have.
         DefectgenError: an unreadable file, no layer, partial occupancy, too many atoms.
     """
-    from defectgen.io.host_files import host_from_file
+    from defectgen.io.host_files import find_host, host_from_file
 
-    return host_from_file(_path(path), _supercell(supercell), _rules(allow))
+    found, size = _path(path), None if supercell is None else _supercell(supercell)
+    if found.is_dir() or found.suffix.lower() == ".json":
+        return find_host(str(found), size, _rules(allow))
+    return host_from_file(found, size, _rules(allow))
 
 
 def read_structure(path: Path | str, host: Host | None = None) -> Configuration | Structure:
@@ -200,6 +208,77 @@ def load_2dmd(path: Path | str, sets: Sequence[str] | None = None) -> pl.DataFra
     from defectgen.data.sources import read_dataset
 
     return read_dataset(_path(path), sets)
+
+
+def train_surrogate(
+    table: Path | str | pl.DataFrame,
+    output: Path | str,
+    host: Host | str | None = None,
+    *,
+    seed: int = 42,
+    threads: int = 1,
+    command: str = "",
+    advance: Callable[[int], None] = lambda _: None,
+) -> Surrogate:
+    """A surrogate trained on one's own values of decorations of one host, written to a folder that carries the host.
+
+    Nine tenths of the symmetry classes are trained on, a ninth of these chooses first; the other tenth is the test.
+    Cells with up to three defects and cells with more have models of their own.
+
+    Args:
+        table: Parquet or CSV file, or the table itself: a column ``configuration`` (key such as ``VAC@A00+Se@B14``),
+            ``structure`` (path of a file, beside the table) or ``label`` (where it has one decoration only), and a
+            column for each property, e.g. ``homo_ev`` (eV above the pristine host's valence band maximum) and
+            ``formation_energy_ev``.
+        output: folder to write.
+        host: what is decorated, or its name; None if the table carries it.
+        seed: of split and trees.
+        threads: of the trees; their number changes the last digits.
+        command: to record, where a command line called this.
+        advance: told of each finished model.
+
+    Returns:
+        The surrogate, as `score(..., surrogate=output)` and `design(..., models=Models(surrogate=output))` load it; its
+        ``metadata["errors"]["test"]`` holds the errors on the test part.
+
+    Raises:
+        UsageError: a table without a host or property, defects that the host does not allow, or a folder in use.
+        DefectgenError: a damaged table, or too few rows.
+    """
+    import polars as pl
+
+    from defectgen.data.own_table import own_rows, read_own_table
+    from defectgen.data.splits import split_by_class
+    from defectgen.io.files import file_hash
+    from defectgen.io.host_tables import HOST_RECORD, host_of
+    from defectgen.score.intervals import MIN_TRAIN_ROWS
+    from defectgen.score.surrogate.training import train_surrogate as train
+
+    found = get_host(host) if isinstance(host, str) else host
+    if isinstance(table, pl.DataFrame):
+        if found is None and HOST_RECORD not in table.columns:
+            raise UsageError("the table does not say which host its rows decorate.", "Give host=.")
+        rows, data = own_rows(table, found or host_of(table)), "a table in memory"
+    else:
+        path = _path(table)
+        rows = read_own_table(path, found)
+        data = f"{path.name} (sha256 {file_hash(path)[:12]})"
+    rows = split_by_class(rows, seed=seed)
+    for name, count in rows.filter(split="train").group_by("set", maintain_order=True).len().iter_rows():
+        if count < MIN_TRAIN_ROWS or rows.filter(set=name, split="validation").is_empty():
+            n = rows.filter(set=name).height
+            raise DefectgenError(
+                f"{n} rows of {name} give {count} to train on, expected {MIN_TRAIN_ROWS} or more and one to choose on.",
+                "Cells with up to three defects and cells with more are trained on apart; give more rows, or leave the "
+                "few of one kind out.",
+            )
+    about = {
+        "command": command or "defectgen.train_surrogate",
+        "data": f"{data}, {len(rows):,} structures of {host_of(rows).title}",
+        "split": f"80/10/10 by symmetry class, seed {seed}",
+        "own_table": True,
+    }
+    return train(rows, Path(output), seed, threads=threads, about=about, advance=advance)
 
 
 def _path(path: object) -> Path:

@@ -211,14 +211,14 @@ class Space:
         sites = [site for site, _ in configuration.edits]
         if self.side is not None:
             used = {self.host.site_cell(site)[0] for site in sites}
-            if not any(used <= basis for basis in self._sides):
+            if not any(used <= basis for basis in self.sides):
                 return False
         if self.least_distance_angstrom > 0 and len(sites) > 1:
             return nearest_pair_angstrom(configuration) >= self.least_distance_angstrom - 1e-6
         return True
 
     @cached_property
-    def _sides(self) -> tuple[frozenset[int], ...]:
+    def sides(self) -> tuple[frozenset[int], ...]:
         """Sets of basis atoms of which each is the wanted side in some image of the host."""
         height = [position[2] * self.host.lattice[2][2] for position in self.host.frac_coords]
         side = set()
@@ -279,14 +279,33 @@ class Space:
         return Configuration.of(self.host, edits) if len(edits) == total else None
 
 
+def parse_share(text: str) -> tuple[float, float]:
+    """Least and most share of changed sites, from text such as ``0.05`` (at most) or ``0.02:0.05``.
+
+    Raises:
+        UsageError: neither.
+    """
+    low, _, high = text.rpartition(":")
+    try:
+        return float(low or 0), float(high)
+    except ValueError as error:
+        raise UsageError(f"got a concentration of {text!r}, expected a share such as 0.05 or 0.02:0.05.") from error
+
+
 def nearest_pair_angstrom(configuration: Configuration) -> float:
     """Distance of the two nearest defects, infinite for fewer than two."""
+    return pair_range_angstrom(configuration)[0]
+
+
+def pair_range_angstrom(configuration: Configuration) -> tuple[float, float]:
+    """Distances of the two nearest and of the two farthest defects, infinite for fewer than two."""
     sites = np.array([site for site, _ in configuration.edits], dtype=np.int64)
     if len(sites) < 2:
-        return math.inf
+        return math.inf, math.inf
     orbits = pair_orbits(configuration.host)
     i, j = np.triu_indices(len(sites), 1)
-    return float(orbits.distances_angstrom[orbits.table[sites[i], sites[j]]].min())
+    distances = orbits.distances_angstrom[orbits.table[sites[i], sites[j]]]
+    return float(distances.min()), float(distances.max())
 
 
 def _rule(host: Host, rules: dict[str, Rule], name: str) -> Rule:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 from defectgen.design.candidates import Target, Verdict
 from defectgen.design.exhaustive import ExhaustiveProposer, Listing, plan_listing
+from defectgen.design.landscape import has_crowded
 from defectgen.design.limits import Space
 from defectgen.design.pipeline import Search, Stage
 from defectgen.design.proposers import POOL, PROPOSERS, ProposerOptions, make_proposer
 from defectgen.errors import UsageError
 
-KNOWN, EXHAUSTIVE, RANDOM, LLM = "known", "exhaustive", "random", "llm"
+KNOWN, EXHAUSTIVE, RANDOM, LLM, SEARCH = "known", "exhaustive", "random", "llm", "search"
 
 REACHED_EV = 1e-3
 """A target is reached at this distance, however narrow the intervals are."""
@@ -59,9 +60,10 @@ def named_mix(names: Sequence[str], options: ProposerOptions) -> Mix:
 def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) -> Mix:
     """Everything that is small enough to be listed, then what may add to it.
 
-    Random structures follow where the listing does not hold all that the limits leave, and the language model where
-    nothing could be listed that the scorer was made for: what is listed it cannot add to, and beyond it it
-    is no better than random structures (docs/results.md) and slower by far.
+    Random structures follow where the listing does not hold all that the limits leave, and a search for targets that
+    are out of reach by then. The language model follows where nothing could be listed that the scorer was made for and
+    no search came near enough: what is listed it cannot add to, and beyond it it is no better than random structures
+    (docs/results.md) and slower by far.
 
     Args:
         options: host, limits, scorer and the like.
@@ -86,9 +88,18 @@ def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) 
     if llm_is_asked_for:
         proposer = make_proposer(LLM, options)
         stages.append(Stage(LLM, lambda: proposer))
-    elif llm and not is_listed:
-        stages.append(replace(_stage(LLM, options), is_optional=True))
+    searched = not (is_listed and listing.is_whole) and has_crowded(options.scorer, options.host)
+    if searched:
+        stages.append(replace(_stage(SEARCH, options), gains=_is_away))
+    if llm and not is_listed and not llm_is_asked_for:
+        stages.append(replace(_stage(LLM, options), is_optional=True, gains=_is_away if searched else None))
     return Mix(tuple(stages), listing if is_listed else None, space)
+
+
+def _is_away(search: Search, target: Target) -> bool:
+    """Whether nothing yet is as near as its interval is wide."""
+    nearest = search.shortlists[target.id].nearest
+    return not nearest.distance_ev <= max(nearest.half_width_ev, REACHED_EV)
 
 
 def _stage(name: str, options: ProposerOptions) -> Stage:
@@ -110,18 +121,16 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
     mev = 1e3 * nearest.distance_ev
     reached = nearest.distance_ev <= max(nearest.half_width_ev, REACHED_EV)
     proof = whole and listing is not None and listing.left_out == 0
-    looked = f"all {number:,} were looked at" if whole else f"best of {number:,} evaluated; not a proof"
-    if whole and listing is not None and listing.left_out:
-        looked += f", but for {listing.left_out:,} of kinds that the surrogate was not trained on"
     if whole and listing is not None:
-        what = f"structure with {listing.words}"
-        text = (
-            f"the nearest {what} is {mev:.1f} meV away ({looked})"
-            if reached
-            else f"no {what} has this: the nearest that exists is {mev:.1f} meV away ({looked})"
-        )
+        left = f", but for {listing.left_out:,} of kinds that the surrogate was not trained on" if not proof else ""
+        looked, what = f"(all {number:,} were looked at{left})", f"structure with {listing.words}"
+        if reached:
+            text = f"the nearest {what} is {mev:.1f} meV away {looked}"
+        else:
+            text = f"no {what} has this: the nearest that exists is {mev:.1f} meV away {looked}"
     else:
-        text = f"the nearest is {mev:.1f} meV away ({looked}" + (
-            f"; every structure with {listing.words} of known kinds was, {listing.count:,})" if listing else ")"
-        )
+        text = f"the nearest is {mev:.1f} meV away: best of {number:,} evaluated; not a proof"
+        if listing is not None and number >= listing.count and not search.settings.novel:
+            kinds = " of kinds that the surrogate was trained on" if listing.left_out else ""
+            text += f" (among them all {listing.count:,} with {listing.words}{kinds})"
     return Verdict(target.id, text, round(nearest.distance_ev, 6), bool(reached), number, proof)

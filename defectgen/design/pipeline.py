@@ -21,6 +21,9 @@ from defectgen.score.protocol import Scorer
 SINGLE_SHARE = 0.25
 """Share of a target's proposals that ask for one of its properties alone."""
 
+STARTS = 8
+"""Of the best so far, from which a search starts."""
+
 MAX_ROUNDS = 4
 """Rounds of proposals for a target that has too few distinct ones."""
 
@@ -187,10 +190,22 @@ class Search:
         each = int(settings.samples * SINGLE_SHARE) // max(len(alone), 1) if alone else 0
         sizes = [(wanted, settings.samples - each * len(alone)), *((values, each) for values in alone)]
         return [
-            Ask(values, size, seed_for(settings.seed, target.id, number, part), part == 0, None if part else objective)
+            Ask(
+                values,
+                size,
+                seed_for(settings.seed, target.id, number, part),
+                part == 0,
+                None if part else objective,
+                () if part else self._best(target),
+            )
             for part, (values, size) in enumerate(sizes)
             if size
         ]
+
+    def _best(self, target: Target) -> tuple[Configuration, ...]:
+        """What is best so far, for a search to start from."""
+        entries = self.shortlists[target.id].best() if self.n_distinct(target) else []
+        return tuple(entry.batch.configurations[entry.row] for entry in entries[:STARTS])
 
 
 def _batches(proposals: Iterator[Proposal], progress: Callable[[int], None]) -> Iterator[list[Proposal]]:

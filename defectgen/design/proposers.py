@@ -81,6 +81,7 @@ class Ask:
         whole: whether the values are all that is wanted, and not one of several.
         target: the objective in full, levels relative to the pristine host's VBM: `Target.distances_ev` and
             `Target.expected_ev` take arrays of predicted values. None where only `values` are known.
+        start: what is best so far, nearest first, for one that looks around.
     """
 
     values: Mapping[str, float]
@@ -88,6 +89,7 @@ class Ask:
     seed: int
     whole: bool = True
     target: Target | None = None
+    start: tuple[Configuration, ...] = ()
 
     @property
     def objective(self) -> Target:
@@ -245,6 +247,12 @@ def _exhaustive(options: ProposerOptions) -> Proposer:
     return exhaustive_proposer(options)
 
 
+def _search(options: ProposerOptions) -> Proposer:
+    from defectgen.design.search import search_proposer
+
+    return search_proposer(options)
+
+
 def _check(name: str, entry: ProposerEntry) -> None:
     require_type("proposer", name, entry, ProposerEntry)
     if not callable(entry.make):
@@ -257,6 +265,7 @@ PROPOSERS.built_in(
         "known": ProposerEntry("labelled structures, with their DFT values", _known, False),
         "exhaustive": ProposerEntry("every symmetry-distinct structure, where they can be listed", _exhaustive, False),
         "random": ProposerEntry("random decorations under the host's rules", _random, False),
+        "search": ProposerEntry("annealing, crossings and trees of edits under the scorer", _search, False),
         "llm": ProposerEntry("the language model, under the grammar of valid completions", _llm),
     }
 )

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defectgen import __version__
 from defectgen.core import Configuration, Host, get_host
+from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import RAW, DesignRun, Target
+from defectgen.design.conditions import (
+    FORMATION,
+    ConditionedScorer,
+    Conditions,
+    formation_enthalpy_ev,
+    growth_conditions,
+    shifted_labels,
+)
 from defectgen.design.engine import (
     SHIPPED,
     USUAL,
@@ -23,12 +32,20 @@ from defectgen.design.engine import (
 )
 from defectgen.design.limits import Limits
 from defectgen.design.mix import LLM, Mix, default_mix, named_mix, verdicts
-from defectgen.design.pipeline import DesignSettings, stages_of
 from defectgen.design.pipeline import design as propose_and_rank
-from defectgen.design.proposers import ENDLESS, PROPOSERS, Budget, Proposer, ProposerOptions
-from defectgen.design.ranking import Labels, RankBy
+from defectgen.design.pipeline import stages_of
+from defectgen.design.proposers import Proposer, ProposerOptions
+from defectgen.design.ranking import Labels
 from defectgen.design.raw_reference import RawReference
-from defectgen.design.targets import coverage_warnings, read_targets, single_target, wanted_values
+from defectgen.design.request import DesignRequest, Ranking
+from defectgen.design.targets import (
+    Wanted,
+    counted_from,
+    coverage_warnings,
+    read_targets,
+    single_target,
+    wanted_values,
+)
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import AdapterCard, read_adapter, training_configurations
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
@@ -37,119 +54,6 @@ from defectgen.score.protocol import Scorer
 
 if TYPE_CHECKING:
     from defectgen.score.potentials.relaxation import Relaxation
-
-PROPOSALS_PER_CANDIDATE = 16
-"""Structures that the language model proposes for each candidate wanted."""
-
-VBM = "vbm"
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """How many structures compete, what decides between them, and how many come out.
-
-    Attributes:
-        n: candidates to return for each target.
-        samples: structures that the language model proposes for each target; None for 16 `n`.
-        search: random structures that compete where not every structure can be listed; None for 1,000, or 400 beside
-            a listing.
-        rank_by: ``expected`` distance to the target, uncertainty counted, or ``distance`` of the predicted values.
-        reference: the zero of all levels: ``vbm`` of the pristine host, or ``raw``, of the data's own cells.
-        seed: of all draws.
-        diverse: whether a candidate stands for those like it, so that `n` candidates are `n` choices.
-        novel: whether only structures without a label, and outside the training data, are wanted.
-        budget: how long proposers may look for each target.
-    """
-
-    n: int = 16
-    samples: int | None = None
-    search: int | None = None
-    rank_by: RankBy = "expected"
-    reference: str = VBM
-    seed: int = 0
-    diverse: bool = True
-    novel: bool = False
-    budget: Budget = ENDLESS
-
-    def __post_init__(self) -> None:
-        for name, least in (("n", 1), ("samples", 1), ("search", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if value is None and name in ("samples", "search"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"got {name}={value!r}, expected a whole number of {least} or more.")
-        if self.rank_by not in ("expected", "distance"):
-            raise UsageError(f"got rank_by {self.rank_by!r}, expected `expected` or `distance`.")
-        if self.reference not in (VBM, RAW):
-            raise UsageError(f"got reference {self.reference!r}, expected {VBM} or {RAW}.")
-
-    @property
-    def settings(self) -> DesignSettings:
-        """For `defectgen.design.pipeline`."""
-        samples = self.samples or PROPOSALS_PER_CANDIDATE * self.n
-        return DesignSettings(self.n, samples, self.seed, self.rank_by, self.diverse, self.novel)
-
-
-@dataclass(frozen=True, repr=False)
-class DesignRequest(OneLine):
-    """Everything that decides the candidates of a design.
-
-    Attributes:
-        host: what is decorated.
-        targets: wanted values, in eV, on the zero that the ranking's `reference` names.
-        ranking: see `Ranking`.
-        limits: which defects may be proposed.
-        drawing: how the language model draws.
-        models: what proposes and predicts.
-        proposer: proposes in place of the usual mix: itself, or names in `defectgen.design.proposers.PROPOSERS` with
-            commas between them; None for the mix.
-        scorer: predicts in place of the surrogate; None for that one.
-        labels: DFT values by canonical key, then by column, in place of the known ones; None for these.
-    """
-
-    host: Host
-    targets: tuple[Target, ...]
-    ranking: Ranking = field(default_factory=Ranking)
-    limits: Limits = field(default_factory=Limits)
-    drawing: Drawing = USUAL
-    models: Models = SHIPPED
-    proposer: Proposer | str | None = None
-    scorer: Scorer | None = None
-    labels: Labels | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.host, Host):
-            raise UsageError(
-                f"got {type(self.host).__name__} {self.host!r:.40} as host, expected a Host.",
-                'Use defectgen.host("MoS2") or read_host("FILE").',
-            )
-        if not self.targets or not all(isinstance(target, Target) for target in self.targets):
-            raise UsageError(f"got targets {self.targets!r:.80}, expected one or more of type Target.")
-        for name in self.names:
-            PROPOSERS.find(name)
-        proposer = None if isinstance(self.proposer, str) else self.proposer
-        for name, value, method in (("proposer", proposer, "propose"), ("scorer", self.scorer, "score")):
-            if value is not None and not callable(getattr(value, method, None)):
-                raise UsageError(
-                    f"got {type(value).__name__} {value!r:.40} as {name}, expected an object with a method {method}."
-                )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The proposers that were named."""
-        given = self.proposer if isinstance(self.proposer, str) else ""
-        return tuple(name.strip() for name in given.split(",") if name.strip())
-
-    @property
-    def asks_for_llm(self) -> bool:
-        """Whether options were given that say something to the language model only."""
-        models = self.models
-        return (
-            models.adapter is not None
-            or models.engine != SHIPPED.engine
-            or self.drawing != USUAL
-            or self.ranking.samples is not None
-        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,15 +114,18 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
     card = read_adapter(adapter)
     if card.encoding == "bulk":
         raise UsageError(f"the model in {adapter.name} makes bulk crystals, not defects.", "Use: defectgen generate")
-    scorer = request.scorer or _surrogate_for(request, card)
+    predictor = scorer = request.scorer or _surrogate_for(request, card)
     known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
     trained = card.max_defects.get(host.name) if known else None
     labels = request.labels
     if labels is None:
         labels = {} if request.scorer else labels_of(host)
+    conditions = _conditions(request, scorer)
+    if conditions is not None:
+        scorer, labels = ConditionedScorer(scorer, conditions), shifted_labels(host, labels, conditions)
     options = ProposerOptions(
         host, request.limits, request.drawing, models, trained, scorer, ranking.budget, ranking.search,
-        labels={} if ranking.novel else labels, seed=ranking.seed,
+        labels={} if ranking.novel else labels, start=request.start, seed=ranking.seed,
     )  # fmt: skip
     warnings: list[str] = []
     if request.names:
@@ -234,12 +141,47 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
         if trained is not None and options.space.most > trained:
             most = options.space.most
             warnings.append(f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.")
-    raw = _raw_reference(request, scorer, known, options) if ranking.reference == RAW else None
-    if not (request.scorer or (isinstance(request.proposer, str) and not request.names)):
-        warnings += coverage_warnings(host.name, request.targets, coverage(card, host, raw)) if trained else []
-    return PreparedDesign(
-        request, mix, scorer, known, labels, raw, tuple(warnings), _facts(request, card, adapter, mix)
-    )
+    raw = _raw_reference(request, predictor, known, options) if ranking.reference == RAW else None
+    covered = _with_labels(coverage(card, host, raw) if known else {}, labels, raw, conditions)
+    request = replace(request, targets=counted_from(request.targets, covered))
+    if covered and not request.scorer:
+        warnings += coverage_warnings(host.name, request.targets, covered)
+    facts = _facts(request, card, adapter, mix)
+    if conditions is not None:
+        facts["formation_energy_at"] = conditions.text
+    return PreparedDesign(request, mix, scorer, known, labels, raw, tuple(warnings), facts)
+
+
+def _with_labels(
+    covered: Mapping[str, list[float]], labels: Labels, raw: RawReference | None, conditions: Conditions | None
+) -> dict[str, list[float]]:
+    """Ranges of the training data, widened to those of all labels; formation energies only under the conditions."""
+    offset = 0.0 if raw is None else raw.scale.e_vbm_ev + raw.mean_shift_ev
+    found = {c: list(ends) for c, ends in covered.items() if conditions is None or c != FORMATION}
+    for column in COLUMNS:
+        values = [known[column] for known in labels.values() if column in known]
+        if values:
+            shift = offset if BY_COLUMN[column].is_level else 0.0
+            low, high = min(values) + shift, max(values) + shift
+            before = found.get(column, [low, high])
+            found[column] = [min(low, before[0]), max(high, before[1])]
+    return found
+
+
+def _conditions(request: DesignRequest, scorer: Scorer) -> Conditions | None:
+    """The growth conditions that were asked for.
+
+    Raises:
+        UsageError: outside the limits, or for a host whose formation enthalpy is not known.
+    """
+    from defectgen.score.surrogate import Surrogate
+
+    if not request.conditions and not request.mu:
+        return None
+    if not isinstance(scorer, Surrogate):
+        raise UsageError("got growth conditions and a scorer of your own, whose references are not known.")
+    enthalpy = formation_enthalpy_ev(request.host, scorer)
+    return growth_conditions(request.host, enthalpy, request.conditions, request.mu)
 
 
 def _surrogate_for(request: DesignRequest, card: AdapterCard) -> Scorer:
@@ -326,8 +268,11 @@ def design(
     models: Models = SHIPPED,
     proposer: Proposer | str | None = None,
     scorer: Scorer | None = None,
+    limits: Limits | None = None,
+    conditions: str = "",
+    mu: Mapping[str, float] | None = None,
     progress: Callable[[int], None] = lambda _: None,
-    **wanted: float,
+    **wanted: Wanted,
 ) -> DesignRun:
     """Defect structures with wanted properties, best first, as ``defectgen design`` makes them.
 
@@ -350,9 +295,14 @@ def design(
         proposer: proposes in place of that mix: an object, or names of registered ones (``known``,
             ``exhaustive``, ``random``, ``llm``) with commas between them.
         scorer: predicts in place of the surrogate.
+        limits: all that may be said of the defects; takes the place of the three arguments above.
+        conditions: growth conditions of formation energies, e.g. ``S-rich``.
+        mu: chemical potentials relative to the elements instead, in eV, e.g. ``{"S": -0.6}``.
         progress: called with the number of new proposals.
-        wanted: values in eV by property: ``homo``, ``lumo``, ``band_gap``, ``formation_energy``, ``fermi_level``,
-            ``energy_per_atom``. Levels count from the valence band maximum of the pristine host.
+        wanted: by property a value, a range ``(0.5, 0.8)``, or text as the options take it (``"0.5:0.8"``, ``"min"``,
+            ``"0.6+-0.02*2"``): ``homo``, ``lumo``, ``band_gap``, ``formation_energy``, ``fermi_level``,
+            ``energy_per_atom`` in eV, ``magnetization`` in Bohr magnetons. Levels count from the valence band maximum
+            of the pristine host.
 
     Returns:
         The run. Its `candidates` hold configurations with predicted values, `to_polars` gives a table, and `write`
@@ -366,16 +316,18 @@ def design(
         host=get_host(host) if isinstance(host, str) else host,
         targets=_targets(targets, wanted),
         ranking=ranking or Ranking(n=n, seed=seed),
-        limits=Limits(min_defects, max_defects, (kinds,) if isinstance(kinds, str) else tuple(kinds)),
+        limits=limits or Limits(min_defects, max_defects, (kinds,) if isinstance(kinds, str) else tuple(kinds)),
         drawing=drawing,
         models=models,
         proposer=proposer,
         scorer=scorer,
+        conditions=conditions,
+        mu=tuple(f"{element}={value:f}" for element, value in (mu or {}).items()),
     )
     return prepare_design(request).run(progress)
 
 
-def _targets(given: object, wanted: Mapping[str, float]) -> tuple[Target, ...]:
+def _targets(given: object, wanted: Mapping[str, Wanted]) -> tuple[Target, ...]:
     if given is None:
         return (single_target(wanted_values(wanted)),)
     if wanted:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import difflib
 import io
+import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 
@@ -12,8 +16,9 @@ import polars as pl
 
 from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
 from defectgen.design.candidates import Target
+from defectgen.design.wishes import Wish, parse_wish
 from defectgen.errors import UsageError
-from defectgen.io.documents import DocumentError, read_text
+from defectgen.io.documents import DocumentError, read_text, read_yaml
 from defectgen.one_line import printable, shown
 
 
@@ -28,97 +33,121 @@ LARGEST_TABLE = 200_000_000
 LARGEST_EV = 1e3
 """No property in eV is larger; what is, was meant in another unit."""
 
+Wanted = float | str | tuple[float | None, float | None] | Wish | None
+"""A number, text as `parse_wish` takes it, the two ends of a range (None for none), or a wish."""
 
-def single_target(values: Mapping[str, float | None]) -> Target:
+
+def single_target(values: Mapping[str, Wanted]) -> Target:
     """The target of one call.
 
     Args:
-        values: column to wanted value in its unit, None where nothing is asked.
+        values: column to what is wanted, in its unit, None where nothing is asked.
 
     Raises:
-        UsageError: nothing is asked for.
+        UsageError: nothing is asked for, or what is no wish.
     """
-    asked = tuple((column, float(value)) for column in COLUMNS if (value := values.get(column)) is not None)
-    if not asked:
+    wishes = [_wish(column, value) for column in COLUMNS if (value := values.get(column)) is not None]
+    if not wishes:
         options = ", ".join(f"--{p.option}" for p in PROPERTIES)
         raise UsageError(
             "no target given.", f"Expected at least one of {options} (in Python homo=0.05), or a table of targets."
         )
-    return _target("1", asked, "the options")
+    return _target("1", wishes, "the options")
 
 
-def wanted_values(wanted: Mapping[str, float]) -> dict[str, float]:
-    """Values by column, from values by any name of a property: ``homo``, ``band_gap``, ``band_gap_ev``.
+def _wish(column: str, value: Wanted) -> Wish:
+    try:
+        if isinstance(value, Wish):
+            return value
+        if isinstance(value, str):
+            return parse_wish(column, value)
+        if isinstance(value, tuple):
+            low, high = value
+            if low is not None and high is not None and low > high:
+                raise UsageError(f"{BY_COLUMN[column].name}: got the range {low:g} to {high:g}, which is upside down.")
+            return Wish(column, -math.inf if low is None else float(low), math.inf if high is None else float(high))
+        return Wish.value(column, float(value if value is not None else math.nan))
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
+
+
+def wanted_values(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
+    """What is wanted by column, from any name of a property: ``homo``, ``band_gap``, ``band_gap_ev``.
 
     Raises:
-        UsageError: no such property, one named twice, or what is no number.
+        UsageError: no such property, one named twice, or what is no wish.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Wanted] = {}
     columns = _columns_by_name()
     for name, value in wanted.items():
         if name not in columns:
             known = ", ".join(p.option.replace("-", "_") for p in PROPERTIES)
             raise UsageError(f"unknown property or option {name!r}.", f"Properties that can be wanted: {known}.")
-        if columns[name] in found:
-            raise UsageError(f"got two values of {columns[name]}, expected one.")
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise UsageError(f"got {name}={value!r}, expected a number in {BY_COLUMN[columns[name]].unit}.")
-        found[columns[name]] = float(value)
+        column = columns[name]
+        if column in found:
+            raise UsageError(f"got two values of {column}, expected one.")
+        item: Wanted = value
+        if isinstance(value, str):
+            try:
+                item = parse_wish(column, value)
+            except UsageError as error:
+                if re.search(r"\d|min|max", value):
+                    raise
+                raise UsageError(f"got {name}={value!r}, expected a number in {BY_COLUMN[column].unit}.") from error
+        elif isinstance(value, list | tuple) and len(value) == 2:
+            item = (value[0], value[1])
+        elif not isinstance(value, Wish) and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise UsageError(f"got {name}={value!r}, expected a number in {BY_COLUMN[column].unit}.")
+        found[column] = item
     return found
 
 
 def read_targets(path: Path) -> tuple[Target, ...]:
-    """Targets from a CSV file: one a line, a column a property (``homo`` or ``homo_ev``), empty cells allowed.
+    """Targets from a CSV file, one a line, or a YAML file, a list of mappings.
 
-    A column ``id`` names the targets; without it they are numbered from 1.
+    A column is a property (``homo`` or ``homo_ev``), each cell a wish as `parse_wish` takes it or empty. A column
+    ``id`` names the targets; without it they are numbered from 1. Columns that are no property (a name, a note) are
+    handed on, but for one that looks like a misspelt property.
 
     Raises:
-        UsageError: no such file, an unknown column, a value that is no number, a line without a target.
+        UsageError: no such file, an unknown column, a value that is no wish, a line without a target.
     """
     if not path.is_file():
-        raise UsageError(f"{path} is not a file.", "Expected a CSV table of targets.")
-    try:
-        text = read_text(path, LARGEST_TABLE)
-        table = pl.read_csv(io.StringIO(text), infer_schema=False)
-    except DocumentError as error:
-        raise UsageError(str(error)) from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = printable((str(error).strip() or type(error).__name__).splitlines()[0])
-        raise UsageError(
-            f"{path}: cannot be read as CSV ({reason:.200}).", "Expected commas between columns."
-        ) from error
+        raise UsageError(f"{path} is not a file.", "Expected a CSV or YAML table of targets.")
+    names, rows = _yaml_rows(path) if path.suffix.lower() in (".yaml", ".yml") else _csv_rows(path)
     by_name = _columns_by_name()
-    names = {name: name.strip().lower() for name in table.columns}
-    columns = [by_name.get(plain, plain) for plain in names.values()]
-    repeated = [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]
+    plain = {name: name.strip().lower() for name in names}
+    columns = [by_name.get(one, one) for one in plain.values()]
+    times = Counter(columns)
+    repeated = [name for name, column in zip(names, columns, strict=True) if times[column] > 1]
     if repeated:
         raise UsageError(f"{path}: column {shown(repeated[0])} stands for a property that another one gives too.")
-    unknown = [name for name, plain in names.items() if plain != "id" and plain not in by_name]
-    if unknown:
-        known = ", ".join(["id", *COLUMNS])
-        raise UsageError(f"{path}: unknown column {shown(unknown[0])}.", f"Known columns: {known}.")
+    notes = [name for name, one in plain.items() if one != "id" and one not in by_name]
+    for name in notes:
+        if difflib.get_close_matches(plain[name], list(by_name), n=1, cutoff=MISSPELT) or not any(
+            one in by_name for one in plain.values()
+        ):
+            known = ", ".join(["id", *COLUMNS])
+            raise UsageError(f"{path}: unknown column {shown(name)}.", f"Known columns: {known}.")
+    identity_column = next((name for name, one in plain.items() if one == "id"), None)
     targets: list[Target] = []
-    for number, row in enumerate(table.iter_rows(named=True), 1):
-        given: dict[str, float] = {}
+    for number, row in enumerate(rows, 1):
+        wishes = []
         for name, text in row.items():
-            if names[name] == "id" or text is None or not text.strip():
+            if plain[name] not in by_name or not text.strip():
                 continue
+            column = by_name[plain[name]]
             try:
-                given[by_name[names[name]]] = float(text)
-            except ValueError as error:
-                raise UsageError(
-                    f"{path}, target {number}: {printable(name):.60} is {shown(text)}, expected a number."
-                ) from error
-        identity = next(
-            (text for name in names if names[name] == "id" and (text := printable(row[name] or "").strip())),
-            str(number),
-        )
-        asked = tuple((column, given[column]) for column in COLUMNS if column in given)
-        if not asked:
+                wishes.append(parse_wish(column, text))
+            except UsageError as error:
+                message = str(error).replace(f"{BY_COLUMN[column].name} is ", f"{name} is ", 1)
+                raise UsageError(f"{path}, target {number}: {printable(message)}") from error
+        identity = " ".join(printable(row[identity_column] if identity_column else "").split()) or str(number)
+        if not wishes:
             raise UsageError(
                 f"{path}: target {identity} asks for nothing.", "Expected a number in at least one column."
             )
-        targets.append(_target(identity, asked, str(path)))
+        targets.append(_target(identity, wishes, str(path), [(name, row[name]) for name in notes]))
     if not targets:
         raise UsageError(f"{path} holds no targets.", "Expected one a line below the header.")
     twice = sorted(name for name, number in Counter(target.id for target in targets).items() if number > 1)
@@ -127,22 +156,77 @@ def read_targets(path: Path) -> tuple[Target, ...]:
     return tuple(targets)
 
 
-def _target(identity: str, asked: tuple[tuple[str, float], ...], where: str) -> Target:
+MISSPELT = 0.75
+"""How alike a column and a property must be for the column to count as misspelt."""
+
+
+def _csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
-        target = Target(identity, asked)
-    except ValueError as error:
-        raise UsageError(f"target {identity} in {where}: {error}.") from error
-    values = dict(asked)
-    for column, value in asked:
-        if BY_COLUMN[column].unit == "eV" and abs(value) > LARGEST_EV:
-            raise UsageError(f"target {identity} in {where}: got {column}={value:g}, expected electronvolts.")
-    if values.get("band_gap_ev", 0.0) < 0:
+        text = read_text(path, LARGEST_TABLE)
+        times = Counter(next(csv.reader(io.StringIO(text, newline="")), []))
+        if twice := sorted(name for name, number in times.items() if number > 1):
+            raise UsageError(f"{path}: two columns are named {shown(twice[0])}.", "Give each column a name of its own.")
+        table = pl.read_csv(io.StringIO(text), infer_schema=False)
+    except DocumentError as error:
+        raise UsageError(str(error)) from error
+    except (pl.exceptions.PolarsError, OSError, csv.Error) as error:
+        reason = printable((str(error).strip() or type(error).__name__).splitlines()[0])
         raise UsageError(
-            f"target {identity} in {where}: got a gap of {values['band_gap_ev']:g} eV, expected 0 or more."
-        )
-    if "homo_ev" in values and values.get("lumo_ev", values["homo_ev"]) < values["homo_ev"]:
-        raise UsageError(f"target {identity} in {where}: the LUMO asked for lies below the HOMO.")
-    return target
+            f"{path}: cannot be read as CSV ({reason:.200}).", "Expected commas between columns."
+        ) from error
+    return table.columns, [{name: text or "" for name, text in row.items()} for row in table.iter_rows(named=True)]
+
+
+def _yaml_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    values = read_yaml(path)
+    if not isinstance(values, list) or not all(isinstance(item, dict) for item in values):
+        raise UsageError(f"{path} holds no list of mappings.", "Expected e.g. - {homo: 0.05, band_gap: '0.5:0.8'}.")
+    names = list(dict.fromkeys(str(name) for item in values for name in item))
+    texts = [{str(name): "" if value is None else str(value) for name, value in item.items()} for item in values]
+    return names, [{name: item.get(name, "") for name in names} for item in texts]
+
+
+def _target(identity: str, wishes: Sequence[Wish], where: str, notes: Sequence[tuple[str, str]] = ()) -> Target:
+    about = f"target {identity} in {where}"
+    by_column = {wish.column: wish for wish in wishes}
+    for wish in wishes:
+        ends = [end for end in (wish.low, wish.high) if math.isfinite(end)]
+        if wish.unit == "eV" and any(abs(end) > LARGEST_EV for end in ends):
+            raise UsageError(f"{about}: got {wish.column}={wish.text}, expected electronvolts.")
+    gap = by_column.get("band_gap_ev")
+    if gap is not None and gap.high < 0:
+        raise UsageError(f"{about}: got a gap of {gap.high:g} eV, expected 0 or more.")
+    homo, lumo = by_column.get("homo_ev"), by_column.get("lumo_ev")
+    if homo is not None and lumo is not None and lumo.high < homo.low:
+        raise UsageError(f"{about}: the LUMO asked for lies below the HOMO.")
+    try:
+        return Target.of(identity, wishes, notes)
+    except ValueError as error:
+        raise UsageError(f"{about}: {error}.") from error
+
+
+def counted_from(targets: Sequence[Target], covered: Mapping[str, Sequence[float]]) -> tuple[Target, ...]:
+    """Targets whose wishes for ``min`` or ``max`` count from the least or largest value that is known.
+
+    Args:
+        targets: as asked for.
+        covered: least and largest known value of each property, in its unit.
+
+    Raises:
+        UsageError: nothing is known of a property.
+    """
+    found = []
+    for target in targets:
+        wishes = []
+        for wish in target.wishes:
+            if wish.towards and wish.column not in covered:
+                raise UsageError(
+                    f"target {target.id}: got {wish.column}={wish.towards}, but no value of it is known of this host.",
+                    "Give a value or a range.",
+                )
+            wishes.append(wish.counted_from(*covered[wish.column]) if wish.towards else wish)
+        found.append(Target.of(target.id, wishes, target.notes) if wishes != list(target.wishes) else target)
+    return tuple(found)
 
 
 def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[str, list[float]]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from defectgen.core import Configuration
 from defectgen.core.host import VACANCY
-from defectgen.core.matching import match_sites
+from defectgen.core.matching import match_structure
 from defectgen.dft.result import DftResult, Fingerprint
 
 VACUUM, FAR_SITES, SAME_CELL = "vacuum level", "potential at far sites", "its own zero"
@@ -81,14 +81,11 @@ def _far_shift(
 ) -> float | None:
     """Potential at the sites farthest from all defects minus that of the host, on the host's first sublattice."""
     layer = configuration.host
-    sites = match_sites(layer, np.asarray(defect.structure.lattice.matrix), np.asarray(defect.structure.frac_coords))
-    changed = [site for site, _ in configuration.edits]
-    edited = dict(configuration.edits)
-    rows = [
-        row
-        for row, site in enumerate(sites.tolist())
-        if layer.site_cell(site)[0] == 0 and edited.get(site, layer.site_element(site)) == layer.site_element(site)
-    ]
+    match = match_structure(layer, defect.structure)
+    edited = dict(match.configuration.edits)
+    changed = list(edited)
+    sites = match.sites.tolist()
+    rows = [row for row, site in enumerate(sites) if layer.site_cell(site)[0] == 0 and site not in edited]
     if not rows or not changed:
         return None
     frac = layer.site_frac_coords
@@ -97,10 +94,8 @@ def _far_shift(
     distance = np.linalg.norm(gap @ layer.supercell_lattice, axis=2).min(axis=1)
     far = np.argsort(-distance, kind="stable")[: max(1, round(FAR_SHARE * len(rows)))]
     pristine = host_configuration.host
-    host_sites = match_sites(
-        pristine, np.asarray(host.structure.lattice.matrix), np.asarray(host.structure.frac_coords)
-    )
-    first = [row for row, site in enumerate(host_sites.tolist()) if pristine.site_cell(site)[0] == 0]
+    host_sites = match_structure(pristine, host.structure).sites.tolist()
+    first = [row for row, site in enumerate(host_sites) if pristine.site_cell(site)[0] == 0]
     mine = float(np.mean([defect.site_potentials_ev[rows[k]] for k in far]))
     return mine - float(np.mean([host.site_potentials_ev[row] for row in first]))
 

@@ -61,7 +61,7 @@ def find_results(paths: Sequence[Path], host: Host | None) -> list[Found]:
     if not files:
         names = ", ".join(str(path) for path in paths)
         raise UsageError(
-            f"{names}: no results of {', '.join(code.title for code in CODES.values())} found.",
+            f"{names}: no results of a DFT code found.",
             "Expected folders with vasprun.xml, OUTCAR, gpaw-results.json, .gpw, pw.x's XML, or .db and .extxyz files.",
         )
     return [item for code, file in dict.fromkeys(files) for item in _read(code, file, host)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import defectgen
-from defectgen.core import Configuration, Host, NotADecorationError, Rule, canonicalize
+from defectgen.core import Configuration, Host, NotADecorationError, canonicalize
 from defectgen.core.host import VACANCY
 from defectgen.core.matching import known_configuration
 from defectgen.dft.calculation import (
@@ -71,6 +70,7 @@ def dft_inputs(
     host: Host | None = None,
     elements: Mapping[str, Path] | None = None,
     references: bool = True,
+    relax: str | None = None,
 ) -> DftInputs:
     """Write the inputs of a DFT code for defects, their host and the elemental phases.
 
@@ -84,6 +84,7 @@ def dft_inputs(
         host: what the structures decorate; None for that of the configurations, or any built-in one.
         elements: structure files of elemental phases by element, instead of the usual ones.
         references: whether host and elemental phases are written too.
+        relax: potential that moves the atoms of the defects' cells before: ``chgnet`` or ``m3gnet``; None for none.
 
     Raises:
         UsageError: no structures, several hosts, an unknown code or settings, a charge that is none, or what the code
@@ -100,6 +101,8 @@ def dft_inputs(
     if len(hosts) != 1:
         names = ", ".join(f"{item.name} {item.size}" for item in hosts)
         raise UsageError(f"got decorations of {names}, expected one host and supercell.", "Make a folder for each.")
+    if relax is not None:
+        found = _relaxed(found, relax)
     calculations = _calculations(found, hosts[0], chosen, wanted, elements or {}, references)
     notes = _write(calculations, target, implementation, chosen)
     made = DftInputs(target, code, hosts[0], tuple(calculations), notes)
@@ -121,21 +124,9 @@ def read_manifest(folder: Path) -> tuple[Host, dict[str, dict[str, Any]]]:
         raise DefectgenError(f"{folder} holds no {MANIFEST}.", "Expected a folder that defectgen inputs wrote.")
     values = read_object(path, {"tool": str, "host": dict, "calculations": list})
     try:
-        return host_from_values(values["host"]), {item["name"]: item for item in values["calculations"]}
+        return Host.from_dict(values["host"]), {item["name"]: item for item in values["calculations"]}
     except (KeyError, TypeError, ValueError) as error:
         raise DefectgenError(f"{path}: is damaged ({error}).", "Write the inputs again.") from error
-
-
-def host_from_values(values: Mapping[str, Any]) -> Host:
-    """The inverse of `dataclasses.asdict` for a host."""
-    return Host(
-        name=str(values["name"]),
-        lattice=tuple((float(a), float(b), float(c)) for a, b, c in values["lattice"]),
-        species=tuple(values["species"]),
-        frac_coords=tuple((float(a), float(b), float(c)) for a, b, c in values["frac_coords"]),
-        supercell=(int(values["supercell"][0]), int(values["supercell"][1])),
-        rules=tuple(Rule(**rule) for rule in values["rules"]),
-    )
 
 
 def _check_folder(folder: Path) -> None:
@@ -213,6 +204,28 @@ def _distinct(found: Sequence[Found]) -> list[Found]:
     return list(kept.values()) or list(found[:1])
 
 
+def _relaxed(found: Sequence[Found], name: str) -> list[Found]:
+    """The cells with their atoms where a potential moves them."""
+    from defectgen.data.assets import cache_dir
+    from defectgen.score.potentials.potential import PotentialScorer
+    from defectgen.score.potentials.relaxation import relax
+    from defectgen.score.registry import ScorerOptions, load_scorer
+
+    scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl"))
+    if not isinstance(scorer, PotentialScorer):
+        raise UsageError(f"{name} is no potential.", "Expected chgnet or m3gnet.")
+    moved: list[Found] = []
+    for configuration, start in found:
+        outcome = relax(start or configuration.to_structure(), scorer.potential)
+        if not outcome.usable:
+            raise DefectgenError(
+                f"{scorer.potential.name} cannot relax {configuration.label} ({outcome.summary}).",
+                "Leave --relax out, or let the code relax.",
+            )
+        moved.append((configuration, outcome.structure))
+    return moved
+
+
 def _calculations(
     found: Sequence[Found],
     host: Host,
@@ -262,7 +275,7 @@ def _manifest(made: DftInputs, settings: DftSettings) -> dict[str, Any]:
         "version": defectgen.__version__,
         "code": made.code,
         "settings": settings.model_dump(mode="json"),
-        "host": dataclasses.asdict(made.host),
+        "host": made.host.to_dict(),
         "calculations": [
             {
                 "name": item.name,

@@ -25,6 +25,9 @@ _SETTINGS = {
 - `gpaw.json` holds everything; `gpaw_driver.py` runs it, in any Python that has GPAW.
 - {basis}, smearing {smearing:g} eV (Fermi-Dirac).
 - `mesh`: Gamma-centred k points, as dense in the plane as {length:g} angstrom divided by the cell vector.""",
+    "ase": """\
+- `ase.json` holds everything; a potential moves the atoms (`relaxed.cif`). There are no levels: take the relaxed cells
+  as the start of a calculation that has them (`defectgen inputs FOLDER/*/relaxed.cif`).""",
     "qe": """\
 - `ecutwfc`: plane waves up to {cutoff:g} eV, in rydberg; `ecutrho` for the density.
 - k points: Gamma-centred, as dense in the plane as {length:g} angstrom divided by the cell vector; one along the

@@ -69,6 +69,18 @@ class QeSettings(StageConfig):
     density_cutoff_factor: float = Field(default=8.0, ge=4.0, le=20.0)
 
 
+class AseSettings(StageConfig):
+    """What a calculator of ASE is told.
+
+    Attributes:
+        calculator: ``chgnet``, ``m3gnet``, another potential by its name, or ``package.module:Calculator``.
+        arguments: of the calculator.
+    """
+
+    calculator: str = "chgnet"
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
 class DftSettings(StageConfig):
     """Settings of all calculations of a folder.
 
@@ -89,6 +101,7 @@ class DftSettings(StageConfig):
         vasp: see `VaspSettings`.
         gpaw: see `GpawSettings`.
         qe: see `QeSettings`.
+        ase: see `AseSettings`.
     """
 
     description: str = ""
@@ -106,6 +119,7 @@ class DftSettings(StageConfig):
     vasp: VaspSettings = VaspSettings()
     gpaw: GpawSettings = GpawSettings()
     qe: QeSettings = QeSettings()
+    ase: AseSettings = AseSettings()
 
 
 def load_settings(name: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> DftSettings:

@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 MERGE_FRACTION = 1e-4
 """Two atoms whose fractional coordinates all differ by less are one atom written twice."""
+
+IMAGES_ANGSTROM = 0.5
+"""Nearest that symmetry operations may put two atoms."""
+
+COARSE_ANGSTROM = 0.05
+"""Coordinates with two decimals that leave more than this open are too coarse to be read."""
+
+MANY_DECIMALS = 16
+"""Of coordinates that no text was read for."""
 
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 _FRACTIONS = ("fract_x", "fract_y", "fract_z")
@@ -49,6 +58,10 @@ class CifAtoms:
         species: element symbols, shape (n,).
         fractional: coordinates as the file has them, shape (n, 3).
         warnings: what the reader took for granted.
+        stated: sum formula that the file states, as it is written; empty if none.
+        units: formula units in the cell that it states; None if none.
+        expanded: whether symmetry operations made some of the atoms, or a space group is named.
+        decimals: most decimals of a coordinate.
     """
 
     lengths: tuple[float, float, float]
@@ -56,6 +69,10 @@ class CifAtoms:
     species: tuple[str, ...]
     fractional: NDArray[np.float64]
     warnings: tuple[str, ...] = ()
+    stated: str = ""
+    units: int | None = None
+    expanded: bool = False
+    decimals: int = MANY_DECIMALS
 
     def lattice(self) -> NDArray[np.float64]:
         """Rows a, b, c in angstrom: a along x, b in the plane of x and y; shape (3, 3)."""
@@ -116,14 +133,30 @@ def atoms_from_cif(text: str) -> CifAtoms:
         raise CifError("no atoms with fractional coordinates")
     operations = _operations(block)
     named = _names_a_group(block)
-    if not operations and named:
-        return _with_symmetry(block)
-    if len(operations) > 1:
-        return _with_symmetry(block)
-    atoms = _read_p1(block)
+    if len(operations) > 1 or (not operations and named):
+        return _with_statements(block, _with_symmetry(block), expanded=True)
+    atoms = _with_statements(block, _read_p1(block), expanded=named)
     if named:
-        _check_formula(block, atoms.species)
+        _check_formula(atoms, "has only the operation x,y,z and the atoms")
     return atoms
+
+
+def _with_statements(block: Any, atoms: CifAtoms, *, expanded: bool) -> CifAtoms:
+    """The atoms with what the file says of them."""
+    import gemmi
+
+    formula = gemmi.cif.as_string(block.find_value("_chemical_formula_sum") or "")
+    units = gemmi.cif.as_string(block.find_value("_cell_formula_units_Z") or "")
+    texts = (text for name in _FRACTIONS for text in block.find_values(f"_atom_site_{name}"))
+    decimals = max((len(text.partition(".")[2].partition("(")[0]) for text in texts), default=0)
+    number = int(units) if units.isdecimal() and len(units) < 10 else None
+    return replace(
+        atoms,
+        stated=formula if formula not in ("?", ".") else "",
+        units=number or None,
+        expanded=expanded,
+        decimals=decimals,
+    )
 
 
 def _operations(block: Any) -> set[Any]:
@@ -154,19 +187,38 @@ def _names_a_group(block: Any) -> bool:
     return bool(numbers - {"1"}) or bool(symbols - {"P1", "p1"})
 
 
-def _check_formula(block: Any, species: tuple[str, ...]) -> None:
-    """Refuse a file that names a space group but no operation of it, unless its atoms are those of its formula."""
-    import gemmi
-
-    text = gemmi.cif.as_string(block.find_value("_chemical_formula_sum") or "")
-    stated = {name: float(count or 1) for name, count in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", text)}
-    counts = Counter(species)
-    ratios = {counts[name] / count for name, count in stated.items() if count}
-    if stated and (stated.keys() != counts.keys() or max(ratios) - min(ratios) > 1e-3 * max(ratios)):
-        got = " ".join(f"{name}{count}" for name, count in sorted(counts.items()))
+def _check_formula(atoms: CifAtoms, what: str = "its operations and atoms give") -> None:
+    """Refuse a file whose atoms are not those of the formula and the number of formula units that it states."""
+    stated = {name: float(count or 1) for name, count in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", atoms.stated)}
+    stated = {name: count for name, count in stated.items() if count}
+    if not stated:
+        return
+    counts = Counter(atoms.species)
+    ratios = {counts[name] / count for name, count in stated.items()}
+    got = " ".join(f"{name}{count}" for name, count in sorted(counts.items()))
+    if stated.keys() != counts.keys() or max(ratios) - min(ratios) > 1e-3 * max(ratios):
+        where = "names a space group and" if atoms.expanded else "states"
+        raise CifError(f"{where} the formula {atoms.stated}, but {what} {got}; expected all operations or all atoms")
+    ratio = max(ratios)
+    whole = math.gcd(*(round(count) for count in stated.values()))  # some programs state the formula of the whole cell
+    if atoms.expanded and atoms.units and abs(ratio - atoms.units) > 1e-3 and not (ratio == 1 and whole == atoms.units):
         raise CifError(
-            f"names a space group and the formula {text}, but has only the operation x,y,z and the atoms {got}; "
+            f"states {atoms.units} formula units of {atoms.stated}, but {what} {got}; "
             "expected all operations or all atoms"
+        )
+
+
+def _check_precision(atoms: CifAtoms) -> None:
+    """Refuse coordinates with so few decimals that they do not say where the atoms are."""
+    if atoms.decimals != 2:
+        return  # one or none: special positions, which are exact
+    hundredths = np.rint(atoms.fractional * 100).astype(np.int64)
+    rounded = (hundredths % 5 != 0).any(axis=0) if not atoms.expanded else np.ones(3, dtype=bool)
+    error = 0.5 * 10.0**-atoms.decimals * np.array(atoms.lengths) * rounded
+    if error.max() > COARSE_ANGSTROM:
+        raise CifError(
+            f"its coordinates have {atoms.decimals} decimals, which places atoms to {error.max():.2f} angstrom; "
+            f"expected {COARSE_ANGSTROM:g} or better"
         )
 
 
@@ -268,21 +320,52 @@ def check_apart(crystal: Crystal) -> None:
 
 
 def check_positions(atoms: CifAtoms) -> None:
-    """As `check_apart`, of atoms as read; also the cell must have a volume.
+    """As `check_apart`, of atoms as read; also they must be what the file says of them, and the cell have a volume.
 
     Raises:
-        CifError: it has none, or two atoms are on one place.
+        CifError: it has none, two atoms are on one place, the formula or the number of formula units is another one, or
+            the coordinates are too coarse.
     """
     if min(atoms.lengths) <= 0:
         raise CifError(f"got lengths {atoms.lengths}, expected more than 0 angstrom")
     if not all(0 < angle < 180 for angle in atoms.angles) or volume_fraction(atoms.angles) < 1e-6:
         raise CifError(f"got angles {atoms.angles}, expected three that enclose a volume")
+    _check_formula(atoms)
+    if atoms.expanded:
+        _check_images(atoms)
+    _check_precision(atoms)
     _refuse_shared_places(atoms.fractional)
 
 
+def _check_images(atoms: CifAtoms) -> None:
+    """Refuse symmetry images that nearly coincide: the operations do not fit coordinates as coarse as these."""
+    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+
+    lattice = atoms.lattice()
+    inside = atoms.fractional % 1.0
+    shifts = np.array([(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)])
+    everything = (inside[:, None] + shifts).reshape(-1, 3) @ lattice
+    distance, _ = cKDTree(everything).query(inside @ lattice, k=2)
+    if (distance[:, 1] < IMAGES_ANGSTROM).any():
+        atom = int(distance[:, 1].argmin())
+        raise CifError(
+            f"its symmetry operations put two atoms ({atoms.species[atom]}) {distance[atom, 1]:.2f} angstrom apart: "
+            "the coordinates are too coarse for them"
+        )
+
+
 def _refuse_shared_places(fractional: NDArray[np.float64]) -> None:
-    difference = fractional[:, None] - fractional[None]
-    near = (np.abs(difference - np.round(difference)) < MERGE_FRACTION).all(axis=2)
-    first, second = np.nonzero(np.triu(near, 1))
-    if len(first):
-        raise CifError(f"atoms {first[0] + 1} and {second[0] + 1} are on one place")
+    if pair := shared_place(fractional):
+        raise CifError(f"atoms {pair[0] + 1} and {pair[1] + 1} are on one place")
+
+
+def shared_place(fractional: NDArray[np.float64]) -> tuple[int, int] | None:
+    """The first two atoms that are on one place; None if each has its own."""
+    from scipy.spatial import cKDTree
+
+    if len(fractional) < 2:
+        return None
+    inside = fractional % 1.0
+    inside[inside >= 1.0] = 0.0
+    pairs = cKDTree(inside, boxsize=1.0).query_pairs(MERGE_FRACTION, p=np.inf)
+    return min(pairs) if pairs else None

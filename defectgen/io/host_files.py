@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.core.hosts import get_host
+from defectgen.core.stored_hosts import by_title
 from defectgen.core.symmetry import SYMPREC_ANGSTROM, n_operations
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.structures import read_structure
 
 MIN_VACUUM_ANGSTROM = 6.0
@@ -25,27 +27,71 @@ MAX_BASIS = 26
 """Most atoms of a unit cell: each has a letter in the names of sites."""
 
 
+CARRIERS = ("surrogate.json", "slices_catboost.json", "defectgen.json", "manifest.json")
+"""Files that carry hosts, in folders of models, records and design runs."""
+
+
 def find_host(name: str, supercell: tuple[int, int] | None = None, rules: Sequence[Rule] = ()) -> Host:
-    """The built-in host of this name, or the one in this CIF or POSCAR file.
+    """The built-in host of this name, the one in this CIF or POSCAR file, or the one that a folder carries.
 
     Args:
-        name: see `defectgen.core.get_host`; or the path of a file with one unit cell of a layer.
+        name: see `defectgen.core.get_host`; or the path of a file with one unit cell of a layer, or of a folder with a
+            model, records or a design run.
         supercell: repetitions in the plane; must be given for a file.
-        rules: the allowed defects; by default the built-in host's, or a vacancy of each element of a file's.
+        rules: the allowed defects; by default the host's own, or a vacancy of each element of a file's.
 
     Raises:
-        UsageError: unknown host, or a rule for an element that it does not have.
-        DefectgenError: see `host_from_file`.
+        UsageError: unknown host, several hosts, or a rule for an element that it does not have.
+        DefectgenError: see `host_from_file` and `stored_hosts`.
     """
     path = Path(name)
     try:
         host = get_host(name, supercell)
     except UsageError:
-        if path.suffix or path.is_file():
+        if path.is_dir() or path.suffix.lower() == ".json":
+            host = _stored_host(path, supercell)
+        elif path.suffix or path.is_file():
             return host_from_file(path, supercell, rules)
-        raise
+        else:
+            raise
     _check_rules(host.name, host.elements, rules)
     return dataclasses.replace(host, rules=tuple(rules)) if rules else host
+
+
+def stored_hosts(path: Path) -> dict[str, Host]:
+    """The hosts that a folder of a model, of records or of a design run carries, by name and size.
+
+    Args:
+        path: the folder, or the one of `CARRIERS` in it.
+
+    Raises:
+        DefectgenError: it carries none, or a damaged record.
+    """
+    file = path
+    if path.is_dir():
+        file = next((path / name for name in CARRIERS if (path / name).is_file()), path)
+    try:
+        values = read_object(file)
+    except (OSError, DocumentError) as error:
+        raise DefectgenError(f"{path} carries no host.", f"Expected one of {', '.join(CARRIERS)} in it.") from error
+    records = [values.get("host"), *(part.get("host") for part in values.get("parts", []) if isinstance(part, dict))]
+    for key in ("hosts", "host_records"):
+        found = values.get(key)
+        records += found.values() if isinstance(found, dict) else []
+    whole = [record for record in records if isinstance(record, dict) and "lattice" in record]
+    if not whole:
+        raise DefectgenError(
+            f"{file} carries no host: an earlier version wrote it.", "Make it again, or give the host by name or file."
+        )
+    return by_title(Host.from_dict(record) for record in whole)
+
+
+def _stored_host(path: Path, supercell: tuple[int, int] | None) -> Host:
+    found = stored_hosts(path)
+    chosen = [host for host in found.values() if supercell in (None, host.supercell)]
+    if len(chosen) != 1:
+        raise UsageError(f"{path} carries {len(found)} hosts: {', '.join(found)}.", "Expected one; give its name.")
+    return chosen[0]
 
 
 def host_from_file(path: Path, supercell: tuple[int, int] | None, rules: Sequence[Rule] = ()) -> Host:

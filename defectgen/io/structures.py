@@ -23,6 +23,7 @@ from defectgen.core.matching import configuration_from_structure
 from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_positions
+from defectgen.io.places import atoms_problem, place_problem
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -41,6 +42,9 @@ LARGEST_MEMBER_BYTES = 1 << 28
 """A file in a zip that unpacks to more is refused."""
 
 SMALLEST_VOLUME_ANGSTROM3 = 1e-6
+
+AROUND_CELLS = 2.0
+"""Atoms farther from the origin than so many cell vectors are moved into the cell."""
 
 
 @dataclass(frozen=True)
@@ -158,21 +162,6 @@ def parse_cif(text: str) -> Structure:
     return _cif(text)[0]
 
 
-def atoms_problem(structure: Structure) -> str:
-    """Why no potential can compute a structure, as the end of a sentence; empty if one can."""
-    from pymatgen.core import DummySpecies
-
-    if len(structure) == 0:
-        return "holds no atoms"
-    if any(isinstance(species, DummySpecies) for species in structure.composition.elements):
-        return "has a species that is no element"
-    if not structure.is_ordered:
-        return "has partially occupied sites, expected one element a site"
-    if not (np.isfinite(structure.cart_coords).all() and np.isfinite(structure.lattice.matrix).all()):
-        return "has coordinates that are no finite numbers"
-    return ""
-
-
 def structure_from_ase(atoms: Any) -> Structure:
     """The structure of ASE's atoms.
 
@@ -211,17 +200,29 @@ def _one(path: Path, content: bytes) -> NamedStructure:
                 structure, notes = _cif(decoded(content))
             else:
                 structure, notes = (_poscar(decoded(content)) if form else _other(path, content)), ()
-        if problem := atoms_problem(structure):
-            return NamedStructure("", None, f"the structure {problem}")
     except DefectgenError as error:
         return NamedStructure("", None, str(error).rstrip("."))
     remarks = (" ".join(str(item.message).split()) for item in caught)
-    return NamedStructure("", structure, warnings=(*notes, *dict.fromkeys(remarks)))
+    return _settled(structure, (*notes, *dict.fromkeys(remarks)))
+
+
+def _settled(structure: Structure, notes: tuple[str, ...] = ()) -> NamedStructure:
+    """A structure as it is, or with its atoms moved into the cell if they are far from it, or why it is none."""
+    if problem := atoms_problem(structure):
+        return NamedStructure("", None, f"the structure {problem}")
+    if np.abs(structure.frac_coords).max() <= AROUND_CELLS:
+        return NamedStructure("", structure, warnings=notes)
+    moved = structure.copy()
+    for index in range(len(moved)):
+        moved[index].to_unit_cell(in_place=True)
+    return NamedStructure("", moved, warnings=(*notes, "atoms far outside the cell were moved into it"))
 
 
 def _cif(text: str) -> tuple[Structure, tuple[str, ...]]:
     try:
         atoms = atoms_from_cif(text)
+        if problem := place_problem(atoms.lattice(), atoms.fractional):
+            raise CifError(problem)
         check_positions(atoms)
         return atoms.structure(), atoms.warnings
     except CifError as error:
@@ -323,11 +324,9 @@ def _db(path: Path) -> Iterator[NamedStructure]:
 
 def _from_ase(atoms: Any) -> NamedStructure:
     try:
-        structure = structure_from_ase(atoms)
+        return _settled(structure_from_ase(atoms))
     except DefectgenError as error:
         return NamedStructure("", None, str(error))
-    problem = atoms_problem(structure)
-    return NamedStructure("", None, f"the structure {problem}") if problem else NamedStructure("", structure)
 
 
 def _zip(path: Path) -> Iterator[NamedStructure]:

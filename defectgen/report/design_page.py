@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from defectgen.core.names import kroger_vink
 from defectgen.core.properties import BY_COLUMN, PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
+from defectgen.design.wishes import Wish
 from defectgen.report.lattice import lattice_svg
 from defectgen.report.level_plot import level_svg
 from defectgen.report.page_templates import template
@@ -57,6 +58,7 @@ class Line:
     uncertainty: str
     deviation: str
     verdict: str
+    dft: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Section:
     n_candidates: int
     n_novel: int
     is_open: bool
+    verdict: str = ""
 
 
 def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tuple(STRUCTURE_FORMATS)) -> str:
@@ -106,6 +109,7 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
     by_target: dict[Target, list[Row]] = {target: [] for target in run.targets}
     for row in run_rows(run, formats):
         by_target[row.candidate.target].append(row)
+    verdicts = {verdict.target_id: verdict.text for verdict in run.verdicts}
     sections = []
     for number, (target, rows) in enumerate(by_target.items(), start=1):
         shown = rows[:n_cards]
@@ -113,11 +117,7 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
         section = Section(
             target=target,
             anchor=f"target-{number}",
-            wanted=subscripts(
-                ", ".join(
-                    f"{BY_COLUMN[c].title} {number_text(v, BY_COLUMN[c])} {BY_COLUMN[c].unit}" for c, v in target.values
-                )
-            ),
+            wanted=subscripts(", ".join(f"{BY_COLUMN[wish.column].title} {wish_text(wish)}" for wish in target.wishes)),
             has_levels=any(BY_COLUMN[column].is_level for column, _ in target.values),
             cards=tuple(candidate_card(row) for row in shown),
             levels=Markup(level_svg(run, target, leading)),
@@ -125,6 +125,7 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
             n_candidates=len(rows),
             n_novel=sum(row.candidate.novel for row in rows),
             is_open=number <= OPEN_TARGETS,
+            verdict=verdicts.get(target.id, ""),
         )
         sections.append(section)
     return template("report.html").render(
@@ -192,9 +193,27 @@ def _lines(candidate: Candidate) -> tuple[Line, ...]:
                 uncertainty="" if error is None else f"\u00b1{number_text(error, item)}",
                 deviation="" if deviation is None else _signed_mev(deviation * item.weight_ev),
                 verdict=verdict,
+                dft=number_text(candidate.dft[item.column], item) if item.column in candidate.dft else "",
             )
         )
     return tuple(lines)
+
+
+def wish_text(wish: Wish) -> str:
+    """A wish with its unit and true minus signs, e.g. ``0.500 to 0.800 eV``."""
+    item = BY_COLUMN[wish.column]
+    low, high = number_text(wish.low, item), number_text(wish.high, item)
+    if wish.towards:
+        text = f"as {'small' if wish.towards == 'min' else 'large'} as possible"
+    elif wish.low == wish.high:
+        text = f"{low} {item.unit}"
+    elif math.isinf(wish.low):
+        text = f"at most {high} {item.unit}"
+    elif math.isinf(wish.high):
+        text = f"at least {low} {item.unit}"
+    else:
+        text = f"{low} to {high} {item.unit}"
+    return text if wish.weight == 1 else f"{text} (weight {wish.weight:g})"
 
 
 def number_text(value: float | None, item: Property) -> str:

@@ -134,7 +134,7 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
         "version": defectgen.__version__,
         "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "complete": run.complete,
-        "host": {"name": run.host.name, "supercell": list(run.host.supercell)},
+        "host": run.host.to_dict(),
         "reference": run.reference,
         "targets": [{"id": target.id, "values": dict(target.values)} for target in run.targets],
         "counts": {

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.properties import COLUMNS
-from defectgen.design.candidates import Candidate, DesignRun
+from defectgen.core.site_symmetry import kept_symmetry
+from defectgen.design.candidates import Candidate, DesignRun, Target
+from defectgen.design.limits import pair_range_angstrom
 from defectgen.score.protocol import uncertainty_column
 
 if TYPE_CHECKING:
@@ -65,6 +67,25 @@ class Row:
             "novel": candidate.novel,
             "configuration": configuration.key,
             **{form: self.files.get(form) for form in STRUCTURE_FORMATS},
+            **self.evidence_record(),
+            **dict(zip(note_columns([candidate.target]), (text for _, text in candidate.target.notes), strict=True)),
+        }
+
+    def evidence_record(self) -> dict[str, object]:
+        """Where the row comes from, what DFT says, and what the structure is like."""
+        candidate, configuration = self.candidate, self.configuration
+        nearest, farthest = pair_range_angstrom(configuration)
+        kept = kept_symmetry(configuration)
+        by_dft = set(candidate.dft) >= {column for column, _ in candidate.target.values}
+        return {
+            "origin": "+".join(candidate.origin) or None,
+            "similar": candidate.similar,
+            **{f"dft_{column}": _rounded(candidate.dft.get(column)) for column in COLUMNS},
+            "dft_distance_ev": _rounded(candidate.best_distance_ev) if by_dft else None,
+            "nearest_defects_angstrom": _rounded(nearest),
+            "farthest_defects_angstrom": _rounded(farthest),
+            "site_symmetry": kept.point_group or None,
+            "multiplicity": kept.multiplicity,
         }
 
     def relaxation_record(self) -> dict[str, object]:
@@ -112,12 +133,31 @@ def rows_frame(rows: Sequence[Row]) -> pl.DataFrame:
         "n_defects": pl.Int64(), "formula": pl.String(), **{name: pl.Float64() for name in numbers},
         "novel": pl.Boolean(), "configuration": pl.String(), **{form: pl.String() for form in STRUCTURE_FORMATS},
     }  # fmt: skip
+    schema |= {
+        "origin": pl.String(), "similar": pl.Int64(), **{f"dft_{column}": pl.Float64() for column in COLUMNS},
+        "dft_distance_ev": pl.Float64(), "nearest_defects_angstrom": pl.Float64(),
+        "farthest_defects_angstrom": pl.Float64(), "site_symmetry": pl.String(), "multiplicity": pl.Int64(),
+    }  # fmt: skip
+    schema |= dict.fromkeys(note_columns([row.candidate.target for row in rows]), pl.String())
     records = [row.record() for row in rows]
     if any(row.candidate.relaxation is not None for row in rows):
         name, change, moved, path = RELAXATION_COLUMNS
         schema |= {name: pl.String(), change: pl.Float64(), moved: pl.Float64(), path: pl.String()}
         records = [record | row.relaxation_record() for record, row in zip(records, rows, strict=True)]
     return pl.DataFrame(records, schema=schema)
+
+
+def note_columns(targets: Sequence[Target]) -> list[str]:
+    """Columns for what a table of targets says besides; one that a row has already is prefixed."""
+    names = dict.fromkeys(name for target in targets for name, _ in target.notes)
+    return [f"target_{name}" if name in TAKEN or name in COLUMNS else name for name in names]
+
+
+TAKEN = {
+    "rank", "target_id", "target", "label", "n_defects", "formula", "novel", "configuration", "origin", "similar",
+    "cif", "poscar", "distance_ev", "expected_distance_ev", "site_symmetry", "multiplicity", "dft_distance_ev",
+}  # fmt: skip
+"""Columns of every row that a note may not take the place of."""
 
 
 def safe_name(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from defectgen.core.properties import PROPERTIES, Property
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 USUAL_COLUMNS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev")
 MAX_WIDTH = 100
+NARROW = (0, 1, 0, 0)
+"""Space about a cell, so that ten columns fit into 80 characters."""
 
 
 def render_table(run: DesignRun, top: int = 10, console: Console | None = None) -> None:
@@ -28,19 +31,22 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
 
     console = console or Console(highlight=False)
     width = min(console.width, MAX_WIDTH)
+    verdicts = {verdict.target_id: verdict.text for verdict in run.verdicts}
     for target in run.targets:
         console.print(candidate_table(run, target, top), width=width)
         hidden = len(run.of(target)) - top
         if hidden > 0:
             console.print(f"[dim]and {hidden} more[/]", width=width)
-    zero = (
-        "relative to the VBM of pristine " + _plain(run.host.name)
-        if run.reference == PRISTINE_VBM
-        else "on the raw scale"
-    )
-    order = " Uncertain candidates rank lower." if run.settings.get("rank_by") == "expected" else ""
-    delta = "\u0394 in meV is the summed deviation from *."
-    console.print(f"[dim]Values in eV, levels {zero}; {delta}{order}[/]", width=width)
+        if target.id in verdicts:
+            console.print(_plain(verdicts[target.id]), width=width)
+    zero = "relative to the VBM of pristine " + run.host.name if run.reference == PRISTINE_VBM else "on the raw scale"
+    console.print(f"[dim]Values in eV, levels {zero}. {ORDER[_ranks_by(run)]}[/]", width=width)
+    if any(candidate.dft for candidate in run.candidates):
+        console.print("[dim]DFT: values and \u0394 of the row are labels, without uncertainty.[/]", width=width)
+    if any(candidate.similar for candidate in run.candidates):
+        console.print("[dim]like: as many more of the same label, alike within the intervals (--all).[/]", width=width)
+    if conditions := run.settings.get("formation_energy_at"):
+        console.print(f"[dim]Formation energies at {_plain(str(conditions))}.[/]", width=width)
     for warning in run.warnings:
         console.print(f"[yellow]warning:[/] {_plain(warning)}", width=width)
     if not run.complete:
@@ -52,43 +58,64 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
     from rich import box
     from rich.table import Table
 
-    asked = dict(target.values)
+    asked = {column for column, _ in target.values}
     shown = _shown_properties(target)
     candidates = run.of(target)
     title = f"{_plain(run.host.name)} {run.host.size}" + (
         f", target {_plain(target.id)}" if len(run.targets) > 1 else ""
     )
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("defect", overflow="fold", min_width=8)
     for item in shown:
         mark = "*" if item.column in asked else ""
         table.add_column(f"{item.title}{mark}", justify="right", no_wrap=True, style="bold" if mark else "")
+    by_expected, alike = _ranks_by(run) == "expected", any(candidate.similar for candidate in candidates)
     table.add_column("\u0394 meV", justify="right", no_wrap=True)
+    if by_expected:
+        table.add_column("exp.", justify="right", no_wrap=True)
+    if alike:
+        table.add_column("like", justify="right", no_wrap=True)
     table.add_column("new", no_wrap=True)
-    goal = [f"{asked[item.column]:.{item.decimals}f}" if item.column in asked else "" for item in shown]
-    table.add_row("", "target", *goal, "", "", style="cyan", end_section=True)
+    last = [""] * (2 + by_expected + alike)
+    goals = {wish.column: wish for wish in target.wishes}
+    goal = [goals[item.column].text if item.column in goals else "" for item in shown]
+    table.add_row("", "target", *goal, *last, style="cyan", end_section=True)
     for candidate in candidates[:top]:
-        cells = [_value(candidate.predicted.get(item.column), item) for item in shown]
-        distance = f"{candidate.distance_ev * 1000:.0f}"
-        new = "[green]yes[/]" if candidate.novel else "no"
-        table.add_row(str(candidate.rank), _plain(candidate.configuration.label), *cells, distance, new)
-    if candidates:
-        best = candidates[0].uncertainty
-        errors = [f"\u00b1{best[item.column]:.{item.decimals}f}" if item.column in best else "" for item in shown]
-        if any(errors):
-            table.add_section()
-            table.add_row("", f"90 % of #{candidates[0].rank}", *errors, "", "", style="dim")
-    else:
-        table.add_row("", "no candidate", *[""] * len(shown), "", "")
+        values = candidate.best_values
+        cells = [_value(values.get(item.column), item) for item in shown]
+        new = "[green]yes[/]" if candidate.novel else "DFT" if candidate.dft else "no"
+        cells.append(f"{candidate.best_distance_ev * 1000:.0f}")
+        if by_expected:
+            cells.append(f"{candidate.expected_ev * 1000:.0f}" if math.isfinite(candidate.expected_ev) else "\u2013")
+        if alike:
+            cells.append(f"+{candidate.similar}" if candidate.similar else "")
+        table.add_row(str(candidate.rank), _plain(candidate.configuration.label), *cells, new)
+    first = next((c for c in candidates[:top] if not c.dft and c.uncertainty), None)
+    if not candidates:
+        table.add_row("", "no candidate", *[""] * len(shown), *last)
+    if first is not None:
+        errors = [
+            f"\u00b1{first.uncertainty[item.column]:.{item.decimals}f}" if item.column in first.uncertainty else ""
+            for item in shown
+        ]
+        table.add_section()
+        table.add_row("", f"90 % of #{first.rank}", *errors, *last, style="dim")
     return table
 
 
-def _plain(text: str) -> str:
-    """A text for a console, without markup and control characters."""
-    from rich.markup import escape
+ORDER = {
+    "expected": "Sorted by exp., the summed deviation from * to be expected in meV with the uncertainty of the "
+    "predictions; \u0394 is that of the values shown.",
+    "distance": "Sorted by \u0394, the summed deviation from * in meV.",
+}
+"""What decides the order."""
 
-    return escape(printable(text))
+
+def _ranks_by(run: DesignRun) -> str:
+    return "distance" if run.settings.get("rank_by") == "distance" else "expected"
 
 
 def _shown_properties(target: Target) -> list[Property]:
@@ -101,3 +128,10 @@ def _shown_properties(target: Target) -> list[Property]:
 
 def _value(value: float | None, item: Property) -> str:
     return "" if value is None else f"{round(value, item.decimals) + 0.0:.{item.decimals}f}"
+
+
+def _plain(text: str) -> str:
+    """A text for a console, without markup and control characters."""
+    from rich.markup import escape
+
+    return escape(printable(text))

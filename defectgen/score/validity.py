@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.slab import empty_slabs
-from defectgen.io.structures import atoms_problem
+from defectgen.io.places import atoms_problem
 from defectgen.score.protocol import Sample
 
 if TYPE_CHECKING:

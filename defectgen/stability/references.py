@@ -22,7 +22,8 @@ import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import read_table
-from defectgen.io.structures import atoms_problem, parse_cif
+from defectgen.io.places import atoms_problem
+from defectgen.io.structures import parse_cif
 from defectgen.one_line import OneLine
 from defectgen.score.potentials.potential import Potential
 from defectgen.stability.corrections import correction_ev

@@ -183,9 +183,9 @@ def test_the_language_model_is_not_loaded_where_it_cannot_add(mos2: Host, monkey
 
     targets = (single_target({"homo_ev": 0.05, "lumo_ev": 1.15}),)
     names = [stage.name for stage in prepare_design(DesignRequest(mos2, targets)).mix.stages]
-    assert names == ["known", "exhaustive", "random"]
+    assert names == ["known", "exhaustive", "random", "search"]
     crowded = prepare_design(DesignRequest(mos2, targets, limits=Limits(min_defects=9)))
-    assert [stage.name for stage in crowded.mix.stages] == ["known", "random", "llm"]
+    assert [stage.name for stage in crowded.mix.stages] == ["known", "random", "search", "llm"]
     monkeypatch.setattr(mixing, "make_proposer", fail)
     with pytest.raises(AssertionError, match="llm was made"):
         prepare_design(DesignRequest(mos2, targets, Ranking(samples=8)))

@@ -178,10 +178,13 @@ def test_vacuum_is_added_where_it_is_asked_for(vacancy: dg.Configuration, tmp_pa
 
 
 def test_the_command(vacancy: dg.Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unknown = vacancy.to_structure()
+    unknown.replace_species({"Mo": "Pt", "S": "Te"})
+    unknown.to(filename=str(tmp_path / "unknown.cif"))
+    assert main(["inputs", str(tmp_path / "unknown.cif"), "-o", str(tmp_path / "out")]) == 1
+    assert "Name the host with --host" in capsys.readouterr().err
     vacancy.to_structure().to(filename=str(tmp_path / "v.cif"))
     words = ["inputs", str(tmp_path / "v.cif"), "-o", str(tmp_path / "out"), "--json"]
-    assert main(words) == 1
-    assert "Name the host with --host" in capsys.readouterr().err
     words += ["--host", "MoS2", "--supercell", "3x3"]
     assert main([*words, "--code", "vsp"]) == 2
     assert "Did you mean vasp" in capsys.readouterr().err

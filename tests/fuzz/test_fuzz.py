@@ -6,6 +6,7 @@ The full numbers run with the slow tests; docs/reliability.md has their figures.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import asdict
 from functools import partial
@@ -50,16 +51,18 @@ TABLES = [
     "id,homo,lumo\na,0.05,1.15\nb,-0.2,0.9\nc,,1.2\n",
     "homo_ev,lumo_ev,band_gap_ev,formation_energy_ev\n0.1,1.2,,2.5\n0.15,1.3,1.15,\n",
     "\ufeffid,band-gap\r\n1,1.1\r\n2,0.7\r\n",
-    'id,homo\n"a, b",0.1\n"c ""d""",0.2\n',
+    'id,homo,band-gap\n"a, b",0.1,0.5:0.8\n"c ""d""",0.2*3,1.1+-0.2\n',
+    "- {id: a, homo: 0.05, band_gap: '0.5:0.8'}\n- {id: b, lumo: 1.2*2}\n",
 ]
 
 
 @counts(100, 2000)
 def test_tables_of_targets(count: int, tmp_path: Path) -> None:
     rng = np.random.default_rng([SEED, 1])
-    accepted, file = 0, tmp_path / "targets.csv"
+    accepted = 0
     for number in range(count):
-        content = mutate(TABLES[number % len(TABLES)].encode(), rng)
+        file = tmp_path / ("targets.yaml" if TABLES[number % len(TABLES)].startswith("-") else "targets.csv")
+        content = mutate(TABLES[number % len(TABLES)].encode(), rng, most=3)
         file.write_bytes(content)
         targets = outcome(partial(read_targets, file), f"table {number} {content!r}")
         if targets is None:
@@ -69,7 +72,10 @@ def test_tables_of_targets(count: int, tmp_path: Path) -> None:
         assert len({target.id for target in targets}) == len(targets)
         for target in targets:
             assert {column for column, _ in target.values} <= set(COLUMNS)
-            assert is_finite(target.values), content
+            assert all(
+                math.isfinite(x) or wish.towards for (_, x), wish in zip(target.values, target.wishes, strict=True)
+            )
+            assert all(math.isfinite(wish.weight) for wish in target.wishes), content
     summary("tables of targets", count, accepted)
 
 

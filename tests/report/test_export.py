@@ -32,6 +32,10 @@ def test_a_written_run_can_be_read_back(run: DesignRun, tmp_path: Path) -> None:
         "homo_uncertainty_ev", "lumo_uncertainty_ev", "band_gap_uncertainty_ev", "formation_energy_uncertainty_ev",
         "fermi_level_uncertainty_ev", "energy_per_atom_uncertainty_ev", "total_magnetization_uncertainty_mu_b",
         "distance_ev", "expected_distance_ev", "novel", "configuration", "cif", "poscar",
+        "origin", "similar",
+        "dft_homo_ev", "dft_lumo_ev", "dft_band_gap_ev", "dft_formation_energy_ev", "dft_fermi_level_ev",
+        "dft_energy_per_atom_ev", "dft_total_magnetization_mu_b", "dft_distance_ev",
+        "nearest_defects_angstrom", "farthest_defects_angstrom", "site_symmetry", "multiplicity",
     ]  # fmt: skip
     assert table["novel"].to_list() == [True, False, True, False]
     text = pl.read_csv(folder / "candidates.csv", schema_overrides=table.schema)

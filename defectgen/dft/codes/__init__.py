@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from defectgen.core.registry import Registry, breaks, require_members
+from defectgen.dft.codes.calculator import Calculator
 from defectgen.dft.codes.espresso import Espresso
 from defectgen.dft.codes.gpaw import Gpaw
 from defectgen.dft.codes.protocol import DftCode, EngineOptions, Remedy
@@ -20,7 +21,7 @@ def _check(name: str, code: DftCode) -> None:
 CODES: Registry[DftCode] = Registry("DFT code", "dft_codes", _check)
 """All DFT codes by name."""
 
-CODES.built_in({"vasp": Vasp(), "gpaw": Gpaw(), "qe": Espresso()})
+CODES.built_in({"vasp": Vasp(), "gpaw": Gpaw(), "qe": Espresso(), "ase": Calculator()})
 
 
 def register_dft_code(name: str, code: DftCode) -> DftCode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import xml.etree.ElementTree as ET
@@ -65,8 +66,6 @@ def _changed(**electrons: Any) -> Callable[[Path], None]:
     """A remedy: other values in the namelist of the electrons."""
 
     def apply(folder: Path) -> None:
-        import re
-
         text = (folder / INPUT).read_text(encoding="utf-8")
         for key, value in electrons.items():
             text = re.sub(rf"(?m)^(\s*{key}\s*=\s*)\S+", rf"\g<1>{value}", text)
@@ -120,6 +119,21 @@ class Espresso:
             )
         return [*words, "-in", INPUT]
 
+    def resume(self, folder: Path) -> None:
+        """Start from the atoms of the XML file, if it is whole."""
+        last = next((path for path in sorted(folder.rglob("*.xml")) if self.claims(path) == 2), None)
+        if last is None:
+            return
+        try:
+            structure = self.read(last).structure
+        except DefectgenError:  # it was cut off: the atoms stay where they were
+            return
+        rows = [
+            f"{site.specie.symbol} {x:.10f} {y:.10f} {z:.10f}"
+            for site, (x, y, z) in zip(structure, structure.cart_coords, strict=True)
+        ]
+        _move_atoms(folder / INPUT, rows)
+
     def claims(self, path: Path) -> int:
         """The XML file of pw.x, or what it printed."""
         if path.name == "data-file-schema.xml":
@@ -141,6 +155,18 @@ class Espresso:
             raise DefectgenError(
                 f"{path}: is no complete output of pw.x ({error}).", "The run was cut off: start it again."
             ) from error
+
+
+def _move_atoms(path: Path, rows: Sequence[str]) -> None:
+    """Put positions (angstrom) into an input in place of those there; the names of its species stay."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    start = next((n for n, line in enumerate(lines) if line.startswith("ATOMIC_POSITIONS")), None)
+    if start is None:
+        return
+    for number, row in enumerate(rows, start + 1):
+        name = lines[number].split()[0]
+        lines[number] = f"{name} {row.partition(' ')[2]}"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _head(path: Path, mark: bytes) -> bool:

@@ -109,6 +109,9 @@ class Gpaw:
                 return [found, DRIVER]
         raise DefectgenError(f"no GPAW was found ({', '.join(map(str, wanted))} cannot import it).", f"{HOW_TO_GET}.")
 
+    def resume(self, folder: Path) -> None:
+        """The driver goes on by itself where its trajectory ends."""
+
     def claims(self, path: Path) -> int:
         """The driver's results, a .gpw file, or GPAW's text."""
         if path.name == RESULTS:

@@ -18,7 +18,7 @@ NOT_CONVERGED = 3
 
 def calculator(task: dict[str, Any]) -> Any:
     """GPAW as the task asks for it."""
-    from gpaw import GPAW, PW, FermiDirac, Mixer
+    from gpaw import GPAW, PW, FermiDirac, Mixer, MixerDif
 
     mode = PW(task["cutoff_ev"]) if task["mode"] == "pw" else "lcao"
     grid = {} if task["mode"] == "pw" else {"basis": task["basis"], "h": task["grid_spacing_angstrom"]}
@@ -28,7 +28,7 @@ def calculator(task: dict[str, Any]) -> Any:
         kpts={"size": task["mesh"], "gamma": True},
         setups=task["setups"],
         occupations=FermiDirac(task["smearing_ev"]),
-        mixer=Mixer(*task["mixer"]),
+        mixer=(MixerDif if task["moments"] else Mixer)(*task["mixer"]),
         spinpol=bool(task["moments"]),
         charge=task["charge"],
         maxiter=task["max_iterations"],

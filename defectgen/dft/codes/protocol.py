@@ -68,6 +68,10 @@ class DftCode(Protocol):
         """
         ...
 
+    def resume(self, folder: Path) -> None:
+        """Make a calculation that was started before go on from its last atoms, as far as the code does not itself."""
+        ...
+
     def claims(self, path: Path) -> int:
         """Whether a file is a result of this code by its name: 0 for no; of several the highest counts."""
         ...

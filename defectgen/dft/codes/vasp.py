@@ -166,6 +166,18 @@ class Vasp:
             )
         return words
 
+    def resume(self, folder: Path) -> None:
+        """Take the atoms of CONTCAR, if it is whole."""
+        from pymatgen.io.vasp import Poscar
+
+        last = folder / "CONTCAR"
+        if last.is_file() and last.stat().st_size:
+            try:
+                Poscar.from_file(str(last))
+            except Exception:  # of pymatgen on a file that was cut off: the atoms stay where they were
+                return
+            shutil.copy(last, folder / "POSCAR")
+
     def claims(self, path: Path) -> int:
         """vasprun.xml or OUTCAR, compressed or not."""
         stem = path.name.removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")

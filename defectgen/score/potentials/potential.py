@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.errors import UsageError
-from defectgen.io.structures import atoms_problem
+from defectgen.io.places import atoms_problem
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Sample, uncertainty_column
 

@@ -119,9 +119,25 @@ def half_widths(predicted: Mapping[str, Array], rows: LabelledRows) -> dict[str,
     return widths
 
 
+@dataclass(frozen=True, eq=False)
+class DenseFit:
+    """What `fit_dense` finds.
+
+    Attributes:
+        models: fitted on all rows.
+        agreement: how HOMO, LUMO and gap are made to agree; None unless all three are modelled.
+        left_out: values of the set's own rows by models that have not seen them, made to agree, by property in its
+            unit, NaN without a label, each of shape (n,).
+    """
+
+    models: DenseModels
+    agreement: Agreement | None
+    left_out: Mapping[str, Array]
+
+
 def fit_dense(
     rows: LabelledRows, low: LabelledRows | None, settings: FitSettings, advance: Callable[[int], None]
-) -> tuple[DenseModels, Agreement | None]:
+) -> DenseFit:
     """The models of a high-density set.
 
     The weights of the kernels come from the marginal likelihood of all training rows; the share of the
@@ -161,7 +177,7 @@ def fit_dense(
         width = quantile((errors / left_out[column][1])[known])
         widest = math.inf if width is None else width
         models[column] = replace(model, quantile=widest, error=float(errors[known].mean()))
-    return DenseModels(training, models), agreement
+    return DenseFit(DenseModels(training, models), agreement, means)
 
 
 def _fit_dense_model(

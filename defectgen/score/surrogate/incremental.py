@@ -53,6 +53,14 @@ class Moves:
     def __len__(self) -> int:
         return len(self.removed)
 
+    def applied(self, kind_of: Indices, row: int) -> Indices:
+        """The kinds on all sites, -1 for none, after one of the moves."""
+        found = kind_of.copy()
+        found[self.removed[row][self.removed[row] >= 0]] = -1
+        there = self.added[row] >= 0
+        found[self.added[row][there]] = self.kinds[row][there]
+        return found
+
 
 class State:
     """A configuration with what its neighbours are scored from.

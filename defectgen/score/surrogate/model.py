@@ -6,14 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from defectgen.core import Configuration, parse_label
+from defectgen.core import Configuration, Host, parse_label
 from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.models import SHIPPED_SURROGATE, shipped
@@ -63,6 +63,16 @@ def _is_within(label: str, labels: tuple[str, ...]) -> bool:
 @cache
 def _parsed(labels: tuple[str, ...]) -> tuple[Counter[tuple[str, str]], ...]:
     return tuple(parse_label(label) for label in labels)
+
+
+@lru_cache(maxsize=64)
+def _are_alike(host: Host, other: Host) -> bool:
+    return host is other or host == other or host.is_like(other)
+
+
+def _in_host(item: Configuration, host: Host) -> Configuration:
+    """The decoration in a host that is like its own, whose rules may be others."""
+    return item if item.host is host else Configuration(host, item.edits)
 
 
 def _trees(folder: Path, part: Mapping[str, Any]) -> dict[str, CatBoostRegressor]:
@@ -158,11 +168,16 @@ class Surrogate:
         host = configuration.host
         parts = {part.density: part for part in self._parts_of(host.name)}
         some = next(iter(parts.values()))
-        if (some.supercell, some.core_host.species) != (host.size, host.species):
+        if (some.supercell, some.core_host.n_basis) != (host.size, host.n_basis):
             kind = "" if host.n_basis == some.core_host.n_basis else f" of a unit cell with {host.n_basis} atoms"
             raise UsageError(
                 f"the surrogate knows {host.name} in cells of {some.supercell}, got {host.size}{kind}: "
                 "it does not cover this supercell."
+            )
+        if not _are_alike(host, some.core_host):
+            raise UsageError(
+                f"the surrogate was trained on {host.title} with its sites in another order or place.",
+                "Use the host that it carries: defectgen.read_host(FOLDER).",
             )
         if len(parts) == 1:
             return some
@@ -206,7 +221,7 @@ class Surrogate:
         widths = {name: np.full(n, np.nan) for name in names}
         known = np.zeros(n, dtype=bool)
         for key, part in parts.items():
-            chosen = [configurations[row] for row in rows[key]]
+            chosen = [_in_host(configurations[row], part.core_host) for row in rows[key]]
             named = [labels[row] for row in rows[key]]
             predicted, half = part.score(chosen, named)
             for name in predicted:

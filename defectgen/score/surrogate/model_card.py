@@ -11,9 +11,24 @@ from defectgen.score.surrogate.evaluation import PER_SITE
 TITLES = {PER_SITE: "E_form per site", MAGNETIZATION: "magnetization"}
 
 
+PUBLISHED_HOMO = (
+    "- In cells with a metal vacancy the data set's HOMO lies above the Fermi level of the calculation;",
+    "  predictions follow the data set.",
+)
+
+SOURCE = (
+    "## Source",
+    "",
+    "2DMD (CC BY 4.0): Huang et al., npj 2D Mater Appl 7, 6 (2023), doi 10.1038/s41699-023-00369-1;",
+    "Kazeev et al., npj Comput Mater 9, 113 (2023), doi 10.1038/s41524-023-01062-z.",
+    "",
+)
+
+
 def model_card(metadata: Mapping[str, Any]) -> str:
     """The card in Markdown, from the metadata of `defectgen.score.surrogate.training.train_surrogate`."""
     sets = ", ".join(f"{part['set']} ({_cell(part['host'])})" for part in metadata["parts"])
+    own = bool(metadata.get("own_table"))
     lines = [
         "# Surrogate for defects in 2D materials",
         "",
@@ -46,8 +61,8 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         "## Units and zeros",
         "",
         "eV; Bohr magnetons for the magnetization. HOMO, LUMO and Fermi level are relative to the pristine host's",
-        "valence band maximum; rows whose cells cannot be put on that zero were left out. Labels are from DFT (PBE) at",
-        "relaxed geometries.",
+        "valence band maximum; rows whose cells cannot be put on that zero were left out.",
+        *(["Labels are those of the table."] if own else ["Labels are from DFT (PBE) at relaxed geometries."]),
         "",
         "How far the zero of a cell may be off (half-width of the 90 % interval, meV, over the training rows); 0 where",
         "cells have the host's own core level, else the error of a shift fitted to so many rows of up to so many",
@@ -79,17 +94,13 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         "",
         "- Made for the hosts, supercells and kinds of defects above; other numbers of defects than in the",
         "  training rows are extrapolated and marked `in_domain = false`.",
-        "- High-density sets have about 400 training rows each: use their values to rank, not to replace a DFT run.",
-        "- High-density models hold their training rows with labels (CC BY 4.0, see below).",
-        "- In cells with a metal vacancy the data set's HOMO lies above the Fermi level of the calculation;",
-        "  predictions follow the data set.",
+        f"- High-density sets have {'few' if own else 'about 400'} training rows{'' if own else ' each'}: use their "
+        "values to rank, not to replace a DFT run.",
+        f"- High-density models hold their training rows with labels{'' if own else ' (CC BY 4.0, see below)'}.",
+        *([] if own else PUBLISHED_HOMO),
         "- The Fermi level lies anywhere in the gap of a semiconducting cell; its scatter is that of the labels.",
         "",
-        "## Source",
-        "",
-        "2DMD (CC BY 4.0): Huang et al., npj 2D Mater Appl 7, 6 (2023), doi 10.1038/s41699-023-00369-1;",
-        "Kazeev et al., npj Comput Mater 9, 113 (2023), doi 10.1038/s41524-023-01062-z.",
-        "",
+        *([] if own else SOURCE),
     ]
     return "\n".join(lines)
 

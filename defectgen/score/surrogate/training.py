@@ -147,8 +147,8 @@ def fit_surrogate(
             models, agreement = _train_sparse(members, fitted, FitSettings(low_trees, seed, threads), advance)
         else:
             settings = FitSettings(high_trees, seed, threads)
-            low = _low_rows(usable, members, seed)
-            models, agreement = fit_dense(LabelledRows.of(fitted), low, settings, advance)
+            fit = fit_dense(LabelledRows.of(fitted), low_rows(usable, members, seed), settings, advance)
+            models, agreement = fit.models, fit.agreement
         scale = (level_scales or {}).get(name)
         parts.append(_assemble(members, LabelledRows.of(fitted), models, agreement, scale))
     used = frame.filter(pl.col("split").is_in(["train", "validation"]))
@@ -182,7 +182,7 @@ def _train_sparse(
     return replace(found, models=refitted, labels=labels), agreement
 
 
-def _low_rows(usable: pl.DataFrame, members: pl.DataFrame, seed: int) -> LabelledRows | None:
+def low_rows(usable: pl.DataFrame, members: pl.DataFrame, seed: int) -> LabelledRows | None:
     """Some low-density rows of the same host and supercell; which ones depends on the seed."""
     host, supercell = members.select("host", "supercell").row(0)
     rows = usable.filter(host=host, supercell=supercell, density="low").sort("id")

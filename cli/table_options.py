@@ -1,0 +1,57 @@
+"""The options of commands that take a table of one's own values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from defectgen_cli.options import SupercellOption
+
+if TYPE_CHECKING:
+    from defectgen.core import Host
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """A table in place of 2DMD, and what its rows decorate."""
+
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", metavar="FILE", help="Your own values, .parquet or .csv, in place of 2DMD."),
+    ] = None
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="NAME|FILE", help="With --table: known host, or CIF or POSCAR of a unit cell."),
+    ] = None
+    supercell: SupercellOption = None
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="EL:SP[,SP]", help="With --table: defects of the host, e.g. W:Mo,VAC."),
+    ] = None
+
+    def find_host(self) -> Host | None:
+        """The host that is named; None if the table has to carry it.
+
+        Raises:
+            UsageError: a host that is not known, or options without a table or host.
+        """
+        from defectgen.errors import UsageError
+        from defectgen.io.host_files import find_host, parse_rules, parse_supercell
+
+        given = {"--host": self.host, "--supercell": self.supercell, "--allow": self.allow}
+        if self.table is None and any(given.values()):
+            raise UsageError(
+                f"{next(k for k, v in given.items() if v)} is for --table.", "Leave it out, or add --table."
+            )
+        if self.host is None and (self.supercell or self.allow):
+            raise UsageError("--supercell and --allow are of --host.", "Add --host NAME or FILE.cif.")
+        if self.host is None:
+            return None
+        size = parse_supercell(self.supercell) if self.supercell else None
+        return find_host(self.host, size, parse_rules(self.allow or ()))
+
+
+NO_TABLE = TableOptions()

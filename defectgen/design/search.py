@@ -1,0 +1,188 @@
+"""The proposer `search`: many starts of annealing, crossings of what was found, and trees of edits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defectgen.core import Configuration, Host, canonicalize
+from defectgen.design.landscape import (
+    STAY,
+    Account,
+    Archive,
+    Landscape,
+    crowded_model,
+    edits_of,
+)
+from defectgen.design.limits import Space
+from defectgen.design.proposers import Ask, Budget, Proposal, ProposerOptions
+from defectgen.design.seeds import seed_for
+from defectgen.design.tree_search import Prior, tree_search
+from defectgen.one_line import OneLine
+from defectgen.score.protocol import Scorer
+from defectgen.score.surrogate.threads import single_blas
+
+Indices = NDArray[np.int64]
+
+USUAL_BUDGET = Budget(evaluations=20_000)
+"""For each target, where the user names none."""
+
+WIDTH = 48
+"""Neighbours of which one is chosen in each step."""
+
+STEPS = 12
+"""Steps of one walk."""
+
+HOT, COLD_EV = 0.3, 1e-3
+"""Temperatures of a walk: first in units of the spread of the first neighbours' distances, and the last one."""
+
+WARM_EV = 0.02
+"""First temperature of a walk that starts from something good."""
+
+TREE_EVERY, TREE_SHARE = 4, 0.08
+"""After so many walks a tree takes so large a share of the budget."""
+
+PARENTS = 24
+"""Of the best decorations, of which two are crossed."""
+
+RANDOM_STARTS = 0.2
+"""Share of the walks that begin anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search hands over.
+
+    Attributes:
+        configurations: canonical and distinct, nearest first.
+        distances_ev: predicted distance of each to the target.
+        evaluated: structures that were scored.
+    """
+
+    configurations: tuple[Configuration, ...]
+    distances_ev: tuple[float, ...]
+    evaluated: int
+
+
+@dataclass(frozen=True, repr=False)
+class SearchProposer(OneLine):
+    """Looks for decorations whose predicted values are near the target.
+
+    With a budget in evaluations the same seed gives the same proposals.
+
+    Attributes:
+        space: the decorations that there are.
+        scorer: predicts; fast for crowded cells of a surrogate.
+        budget: for each ask.
+        start: decorations to begin with, e.g. of a file, before those of an ask; those beyond the space are left out.
+        prior: probability of next edits in the trees, e.g. of a language model; None for none.
+    """
+
+    space: Space
+    scorer: Scorer
+    budget: Budget = USUAL_BUDGET
+    start: tuple[Configuration, ...] = ()
+    prior: Prior | None = None
+
+    def propose(self, _: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
+        """See `defectgen.design.proposers.Proposer`: the best of each ask for a whole target, nearest first."""
+        for index, ask in enumerate(asks):
+            if ask.whole:
+                for configuration in self.find(ask).configurations:
+                    yield Proposal(index, configuration)
+
+    def find(self, ask: Ask) -> Found:
+        """The best `ask.n` distinct decorations for one ask.
+
+        Raises:
+            UsageError: a property that the scorer does not predict, or limits that leave nothing.
+        """
+        target = ask.objective
+        columns = tuple(wish.column for wish in target.wishes)
+        crowded = crowded_model(self.scorer, self.space.host, columns)
+        edits = edits_of(self.space, crowded)
+        landscape = Landscape(target, edits, self.scorer, None if crowded is None else crowded[0])
+        rng = np.random.default_rng(seed_for(ask.seed, "search"))
+        account, archive = Account(self.budget), Archive(max(4 * ask.n, 512))
+        starts = [kinds for item in (*self.start, *ask.start) if (kinds := edits.kinds_of(item)) is not None]
+        walks = 0
+        with single_blas():
+            while account.spent < 1:
+                kind_of, warm = _start(landscape, starts, walks, archive, rng)
+                _walk(landscape, kind_of, warm, account, archive, rng)
+                walks += 1
+                if walks % TREE_EVERY == 0:
+                    best = archive.best(PARENTS)
+                    root = best[int(rng.integers(len(best)))][1]
+                    until = min(account.spent + TREE_SHARE, 1.0)
+                    tree_search(landscape, root, until, account, archive, rng, self.prior)
+        return _distinct(landscape, archive, ask.n, account.evaluated)
+
+
+def _start(
+    landscape: Landscape, starts: Sequence[Indices], walks: int, archive: Archive, rng: np.random.Generator
+) -> tuple[Indices, bool]:
+    """Where a walk begins, and whether it is good already."""
+    if walks < len(starts):
+        return starts[walks], True
+    best = archive.best(PARENTS)
+    if len(best) < 2 or rng.random() < RANDOM_STARTS:
+        return landscape.edits.draw(rng), False
+    first, second = (best[int(k)][1] for k in rng.choice(len(best), 2, replace=False))
+    image = landscape.edits.configuration(second).random_image(rng)
+    other = landscape.edits.kinds_of(image)
+    child = None if other is None else landscape.edits.crossed(first, other, rng)
+    return (first if child is None else child), True
+
+
+def _walk(
+    landscape: Landscape, kind_of: Indices, warm: bool, account: Account, archive: Archive, rng: np.random.Generator
+) -> None:
+    """Annealing: of each step's neighbours and the decoration itself one is drawn by its Boltzmann factor."""
+    walker = landscape.walker(kind_of)
+    distance = float(landscape.distances(walker, STAY, account, archive)[0])
+    hot = WARM_EV if warm else np.nan
+    for step in range(STEPS):
+        if account.spent >= 1:
+            return
+        moves = landscape.edits.block(walker.kind_of, rng, WIDTH)
+        if not len(moves):
+            return
+        found = landscape.distances(walker, moves, account, archive)
+        there = found[np.isfinite(found)]
+        if not len(there):
+            continue
+        if np.isnan(hot):
+            hot = max(HOT * float(there.std()), 2 * COLD_EV)
+        temperature = hot * (COLD_EV / hot) ** (step / (STEPS - 1))
+        everything = np.append(found, distance if np.isfinite(distance) else 1e9)
+        weights = np.exp(-(everything - everything.min()) / temperature)
+        chosen = int(rng.choice(len(everything), p=weights / weights.sum()))
+        if chosen < len(found):
+            walker.accept(moves, chosen)
+            distance = float(found[chosen])
+
+
+def _distinct(landscape: Landscape, archive: Archive, n: int, evaluated: int) -> Found:
+    """The nearest `n` that no symmetry relates."""
+    best = archive.best(8 * n)
+    items = canonicalize([landscape.edits.configuration(kind_of) for _, kind_of in best])
+    found: dict[str, tuple[Configuration, float]] = {}
+    for item, (distance, _) in zip(items, best, strict=True):
+        found.setdefault(item.key, (item, distance))
+    some = list(found.values())[:n]
+    return Found(tuple(item for item, _ in some), tuple(distance for _, distance in some), evaluated)
+
+
+def search_proposer(options: ProposerOptions) -> SearchProposer:
+    """The search that options describe.
+
+    Raises:
+        UsageError: no scorer, no largest number of defects, or limits that leave nothing.
+    """
+    endless = options.budget.seconds is None and options.budget.evaluations is None
+    budget = USUAL_BUDGET if endless else options.budget
+    return SearchProposer(options.space, options.required_scorer("search"), budget, options.start)

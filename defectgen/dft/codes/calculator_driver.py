@@ -1,0 +1,98 @@
+"""Runs one calculation of a calculator of ASE: ase.json -> ase-results.json and relaxed.cif.
+
+python -m defectgen.dft.codes.calculator_driver        # in the folder of the calculation
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+TASK, RESULTS, RELAXED, TRAJECTORY = "ase.json", "ase-results.json", "relaxed.cif", "relax.traj"
+
+
+def load_calculator(name: str, arguments: dict[str, Any]) -> Any:
+    """A calculator: that of a potential by its short name, or what ``package.module:factory`` makes.
+
+    Raises:
+        DefectgenError: no such potential or factory.
+    """
+    from defectgen.data.assets import cache_dir
+    from defectgen.errors import UsageError
+    from defectgen.score.potentials.potential import PotentialScorer
+    from defectgen.score.registry import ScorerOptions, load_scorer
+
+    module, colon, factory = name.partition(":")
+    if colon:
+        try:
+            make = getattr(importlib.import_module(module), factory)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"the calculator {name} cannot be imported ({error}).") from error
+        return make(**arguments)
+    scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=arguments.get("m3gnet")))
+    if not isinstance(scorer, PotentialScorer):
+        raise UsageError(f"{name} is no potential.", "Expected e.g. chgnet, m3gnet, or package.module:Calculator.")
+    return scorer.potential.calculator()
+
+
+def run(task: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Relax if asked to, and evaluate; energies in eV, lengths in angstrom."""
+    import numpy as np
+    from ase import Atoms
+    from ase.io import Trajectory, read
+
+    from defectgen.score.potentials.relaxation import careful_fire
+
+    moved = folder / TRAJECTORY
+    if moved.is_file() and moved.stat().st_size:
+        atoms: Any = read(str(moved))
+        atoms.calc = None
+    else:
+        atoms = Atoms(task["symbols"], positions=task["positions"], cell=task["cell"], pbc=True)
+    atoms.calc = load_calculator(task["calculator"], task["arguments"])
+    relaxed = True
+    if task["relax"]:
+        optimizer = careful_fire(atoms)
+        trajectory: Any = Trajectory
+        with trajectory(str(moved), "a", atoms) as file:
+            optimizer.attach(file.write, interval=5)
+            relaxed = bool(optimizer.run(fmax=task["force_ev_angstrom"], steps=task["max_steps"]))
+            file.write()
+    energy = float(atoms.get_potential_energy())
+    return {
+        "task": task,
+        "energy_ev": energy if np.isfinite(energy) else None,
+        "ionic_converged": relaxed,
+        "max_force_ev_angstrom": float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
+        "symbols": atoms.get_chemical_symbols(),
+        "positions": atoms.get_positions().tolist(),
+        "cell": atoms.cell.array.tolist(),
+    }
+
+
+def main() -> int:
+    """Run the calculation in the present folder."""
+    from pymatgen.core import Structure
+
+    from defectgen.errors import DefectgenError
+
+    folder = Path()
+    task = json.loads((folder / TASK).read_text(encoding="utf-8"))
+    try:
+        result = run(task, folder)
+    except DefectgenError as error:
+        print(error)
+        return error.exit_code
+    structure = Structure(result["cell"], result["symbols"], result["positions"], coords_are_cartesian=True)
+    (folder / RELAXED).write_text(str(structure.to(fmt="cif")), encoding="utf-8")
+    part = folder / f"{RESULTS}.part"
+    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    part.replace(folder / RESULTS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

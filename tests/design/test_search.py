@@ -1,0 +1,186 @@
+"""Search in crowded cells: within the limits, nearer than random structures, the same for the same seed."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from counting_scorer import CountingScorer
+
+from defectgen.core import Configuration, get_host
+from defectgen.design.edits import SHARES, Edits
+from defectgen.design.engine import SHIPPED, USUAL
+from defectgen.design.landscape import STAY, Account, Archive, Landscape, crowded_model, edits_of
+from defectgen.design.limits import Limits, Space
+from defectgen.design.proposers import Ask, Budget, ProposerOptions, make_proposer
+from defectgen.design.search import SearchProposer
+from defectgen.design.tree_search import tree_search
+from defectgen.errors import UsageError
+from defectgen.score.surrogate import Surrogate
+
+COLUMNS = ("homo_ev", "lumo_ev")
+
+
+@cache
+def surrogate() -> Surrogate:
+    return Surrogate.load()
+
+
+def space_of(name: str, limits: Limits | None = None) -> Space:
+    host = get_host(name)
+    part = next(part for part in surrogate().parts if part.host == name and part.density == "high")
+    return Space.of(host, limits or Limits(), part.defects_range[1])
+
+
+def target_of(name: str, seed: int = 0) -> dict[str, float]:
+    """What some crowded cell is predicted to have."""
+    space = space_of(name)
+    item = Space.of(space.host, Limits(6, 12), 12).draw(np.random.default_rng(seed))
+    scores = surrogate().score([item])
+    return {column: float(scores[column][0]) for column in COLUMNS}
+
+
+def test_the_same_seed_gives_the_same_and_another_seed_another() -> None:
+    proposer = SearchProposer(space_of("MoS2"), surrogate(), Budget(evaluations=1500))
+    wanted = target_of("MoS2")
+    first, again, other = (proposer.find(Ask(wanted, 8, seed)) for seed in (1, 1, 2))
+    assert first.configurations == again.configurations
+    assert first.distances_ev == again.distances_ev
+    assert first.configurations != other.configurations
+    assert 1500 <= first.evaluated < 1700, "the last block of neighbours may go beyond the budget"
+
+
+@pytest.mark.parametrize("name", ["MoS2", "P"])
+def test_what_it_finds_is_distinct_canonical_as_near_as_it_says_and_nearer_than_random(name: str) -> None:
+    wanted, space = target_of(name, 3), space_of(name)
+    ask = Ask(wanted, 12, 5)
+    found = SearchProposer(space, surrogate(), Budget(evaluations=3000)).find(ask)
+    assert len(found.configurations) == 12
+    assert len({item.key for item in found.configurations}) == 12
+    assert all(item == item.canonical() and space.admits(item) for item in found.configurations)
+    assert list(found.distances_ev) == sorted(found.distances_ev)
+
+    def distances(items: list[Configuration]) -> np.ndarray:
+        scores = surrogate().score(items)
+        return ask.objective.distances_ev({column: scores[column].to_numpy() for column in COLUMNS})
+
+    assert distances(list(found.configurations)) == pytest.approx(np.array(found.distances_ev), abs=1e-6)
+    rng = np.random.default_rng(0)
+    assert found.distances_ev[0] < distances([space.draw(rng) for _ in range(700)]).min(), "as many in the same time"
+
+
+LIMITS = [
+    Limits(5, 9, kinds=("vacancy",)),
+    Limits(4, 12, only=("v_S", "Se_S")),
+    Limits(4, 10, defects=("v_Mo=1:2", "W_Mo=2")),
+    Limits(4, 8, side="top"),
+    Limits(4, 9, least_distance_angstrom=5.0),
+    Limits(6, 6),
+]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+def test_limits_are_kept(limits: Limits) -> None:
+    space = space_of("MoS2", limits)
+    found = SearchProposer(space, surrogate(), Budget(evaluations=1200)).find(Ask(target_of("MoS2"), 20, 1))
+    assert len(found.configurations) == 20
+    assert all(space.admits(item) for item in found.configurations)
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+def test_every_edit_is_of_its_sort_and_within_the_limits(limits: Limits) -> None:
+    space, rng = space_of("MoS2", limits), np.random.default_rng(2)
+    edits = edits_of(space, None)
+    kind_of, seen = edits.draw(rng), set()
+    for _ in range(60):
+        moves = edits.block(kind_of, rng, 30)
+        for row in range(len(moves)):
+            after = moves.applied(kind_of, row)
+            assert edits.within(after)
+            before, now = (np.bincount(x[x >= 0], minlength=4) for x in (kind_of, after))
+            seen.add((int((now - before).sum()), bool((now == before).all())))
+            assert (after != kind_of).any()
+        if len(moves):
+            kind_of = moves.applied(kind_of, int(rng.integers(len(moves))))
+    assert (0, True) in seen, "moves and swaps keep the composition"
+    if limits.min_defects < (limits.max_defects or 99):
+        assert {(1, False), (-1, False)} <= seen
+
+
+def test_all_sorts_of_edits_are_made() -> None:
+    edits, rng = edits_of(space_of("MoS2"), None), np.random.default_rng(0)
+    kind_of = edits.draw(rng)
+    for name in SHARES:
+        assert len(edits._edits(name, kind_of, rng)), name
+
+
+def test_crossings_have_halves_of_both() -> None:
+    edits, rng = edits_of(space_of("MoS2", Limits(4, 24)), None), np.random.default_rng(1)
+    first, second = edits.draw(rng), edits.draw(rng)
+    child = edits.crossed(first, second, rng)
+    assert child is not None
+    assert ((child == first) | (child == second)).all()
+    assert (child != first).any()
+    assert (child != second).any()
+
+
+def test_starts_are_used() -> None:
+    space = space_of("MoS2")
+    hit = space_of("MoS2", Limits(9, 9)).draw(np.random.default_rng(7))
+    scores = surrogate().score([hit])
+    wanted = {column: float(scores[column][0]) for column in COLUMNS}
+    proposer = SearchProposer(space, surrogate(), Budget(evaluations=300))
+    cold, warm = proposer.find(Ask(wanted, 1, 0)), proposer.find(Ask(wanted, 1, 0, start=(hit,)))
+    assert warm.configurations[0] == hit.canonical()
+    assert warm.distances_ev[0] < 1e-9 < cold.distances_ev[0]
+
+
+def test_a_budget_of_seconds_ends() -> None:
+    found = SearchProposer(space_of("P"), surrogate(), Budget(seconds=0.3)).find(Ask(target_of("P"), 4, 0))
+    assert found.evaluated > 50
+    assert found.configurations
+
+
+def test_any_scorer_can_be_searched() -> None:
+    space = space_of("MoS2", Limits(1, 15))
+    found = SearchProposer(space, CountingScorer(), Budget(evaluations=600)).find(Ask({"homo_ev": 0.7}, 3, 0))
+    assert [item.n_defects for item in found.configurations] == [7, 7, 7]
+    assert found.distances_ev[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_prior_decides_where_the_tree_grows() -> None:
+    crowded = crowded_model(surrogate(), get_host("MoS2"), COLUMNS)
+    assert crowded is not None
+    space = space_of("MoS2")
+    edits: Edits = edits_of(space, crowded)
+    landscape = Landscape(Ask(target_of("MoS2"), 1, 0).objective, edits, surrogate(), crowded[0])
+    start = edits.draw(np.random.default_rng(3))
+
+    def tungsten(factor: float) -> float:
+        def likes(_: Configuration, neighbours: list[Configuration]) -> np.ndarray:
+            return np.array([factor ** item.kinds["Mo", "W"] for item in neighbours])
+
+        account, archive = Account(Budget(evaluations=4000)), Archive(10_000)
+        tree_search(landscape, start, 1.0, account, archive, np.random.default_rng(4), likes)
+        assert account.evaluated >= 4000
+        root = float(landscape.distances(landscape.walker(start), STAY, account, Archive(10))[0])
+        assert archive.best(1)[0][0] < root
+        return float(np.mean([edits.configuration(k).kinds["Mo", "W"] for _, k in archive.best(10_000)]))
+
+    assert tungsten(10.0) > tungsten(0.1) + 0.5
+
+
+def test_it_is_a_proposer_by_name_and_needs_a_scorer() -> None:
+    host = get_host("MoS2")
+    options = ProposerOptions(host, Limits(4, 12), USUAL, SHIPPED, scorer=surrogate(), budget=Budget(evaluations=300))
+    proposals = list(make_proposer("search", options).propose(host, [Ask(target_of("MoS2"), 5, 0)]))
+    assert [proposal.ask for proposal in proposals] == [0] * 5
+    with pytest.raises(UsageError, match="'search' needs a scorer"):
+        make_proposer("search", ProposerOptions(host, Limits(4, 12), USUAL, SHIPPED))
+
+
+def test_a_property_without_predictions_is_refused() -> None:
+    proposer = SearchProposer(space_of("MoS2"), surrogate(), Budget(evaluations=100))
+    with pytest.raises(UsageError, match="no total_magnetization_mu_b"):
+        proposer.find(Ask({"total_magnetization_mu_b": 1.0}, 1, 0))
