@@ -26,8 +26,8 @@ from defectgen.data.assets import cache_dir
 from defectgen.errors import DefectgenError
 from defectgen.io.crystal_files import read_table
 from defectgen.io.structures import parse_cif
-from defectgen.score.potentials.cell_relaxation import relax_crystal
 from defectgen.score.potentials.m3gnet import load_m3gnet
+from defectgen.score.potentials.relaxation import CRYSTAL, relax
 from defectgen.stability.corrections import correction_ev
 from defectgen.stability.references import fit_references
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
         for i in order[: options.relax]:
             if (table["material_id"][i], "relaxed") in done:
                 continue
-            found = relax_crystal(parse_cif(table["cif"][i]), potential)
+            found = relax(parse_cif(table["cif"][i]), potential, CRYSTAL)
             facts = {"status": found.status, "steps": found.steps, "seconds": round(found.seconds, 2)}
             facts["volume_ratio"] = round(found.volume_ratio, 4)
             write(file, table, i, "relaxed", found.structure, found.energy_ev_per_atom, potential, **facts)

@@ -13,9 +13,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration
 from defectgen.data.splits import split_rows
 from defectgen.data.twodmd import read_2dmd
+from defectgen.io.host_tables import host_of
 from defectgen.score.network.ensemble import Network
 from defectgen.score.surrogate import Surrogate
 
@@ -33,7 +34,7 @@ def main(
     print(f"{'set':<16}" + "".join(f"{name:>34}" for name in found))
     for name in tested["set"].unique(maintain_order=True):
         rows = tested.filter(set=name)
-        host = get_host(rows["host"][0], rows["supercell"][0])
+        host = host_of(rows)
         cells = [Configuration.from_key(host, key) for key in rows["configuration"]]
         first, second = joint.score(host, [cell.edits for cell in cells]), surrogate.score(cells)
         line = f"{name:<16}"

@@ -21,9 +21,10 @@ import numpy as np
 import polars as pl
 import torch
 
-from defectgen.core import VACANCY, Configuration, get_host
+from defectgen.core import VACANCY, Configuration
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
+from defectgen.io.host_tables import host_of
 
 TARGETS = ("formation_energy_per_site_ev", "band_gap_ev")
 CONFIG: dict[str, dict[str, Any]] = {
@@ -89,7 +90,7 @@ def train(frame: pl.DataFrame, column: str, epochs: int, seed: int) -> dict[str,
 
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - what the package draws from
-    host = get_host(frame["host"][0])
+    host = host_of(frame)
     parts, values = {}, {}
     for name in ("train", "validation", "test"):
         rows = frame.filter(split=name)

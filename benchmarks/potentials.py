@@ -26,9 +26,10 @@ import numpy as np
 import polars as pl
 from pymatgen.core import Lattice, Structure
 
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration
 from defectgen.data.assets import cache_dir
 from defectgen.data.twodmd import SET_NAMES, read_2dmd
+from defectgen.io.host_tables import host_of_row
 from defectgen.score.potentials.potential import CHEMICAL_POTENTIALS_EV, PotentialScorer
 from defectgen.score.potentials.relaxation import relax
 from defectgen.score.registry import ScorerOptions, load_scorer
@@ -101,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
         old = done.get(f"{row['set']}/{row['id']}")
         if old is not None and (old["relaxed_ev"] is not None or old["status"] or not to_relax):
             continue
-        host = get_host(row["host"])
+        host = host_of_row(row)
         configuration = Configuration.from_key(host, row["configuration"])
         started = time.perf_counter()
         record = {

@@ -22,7 +22,7 @@ from typing import Any
 
 from pymatgen.core import Structure
 
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import SETS, read_2dmd
 from defectgen.score.slices_catboost import COLUMNS, train
@@ -50,7 +50,7 @@ def encode(options: argparse.Namespace) -> dict[str, Any]:
     for info in SETS:
         rows = frame.filter(set=info.name)
         rows = rows.sample(min(options.n, len(rows)), seed=options.seed)
-        items = [Configuration.from_key(get_host(info.host), key) for key in rows["configuration"]]
+        items = [Configuration.from_key(info.core_host, key) for key in rows["configuration"]]
         structures = [item.to_structure() for item in items]
         folder = options.data / "csv_cif" / f"{info.density}_density_defects" / info.name
         originals = list(cifs(folder / "initial.tar.gz", options.cifs))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.score.surrogate import Surrogate
@@ -72,7 +72,7 @@ def speed(n: int, seed: int) -> None:
     print(f"loaded in {time.monotonic() - started:.2f} s")
     rng = np.random.default_rng(seed)
     for name in surrogate.hosts:
-        host = get_host(name)
+        host = next(part.core_host for part in surrogate.parts if part.host == name)
         for density, sizes, number in (("low", SIZES, n), ("high", range(4, 13), n // 10)):
             if density == "low" and not any(part.host == name and part.density == "low" for part in surrogate.parts):
                 continue

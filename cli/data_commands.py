@@ -42,22 +42,21 @@ def summary(
     from defectgen.data.locations import labelled_sets
     from defectgen.data.summary import summarize
     from defectgen.errors import UsageError
-    from defectgen.io.files import refuse_existing, write_whole
+    from defectgen.io.files import claimed_files, write_text
 
-    if output is not None:
-        if output.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"got -o {output.name!r}, expected a page that ends in .html.")
-        refuse_existing(output, overwrite)
-    labelled = labelled_sets(data, sets, pilot=pilot)
-    card, frame = labelled.card, labelled.frame
-    found = summarize(frame, *all_checks(labelled.path, labelled.names))
-    result: dict[str, object] = {"data": card.name, "licence": card.licence, "page": output, **found.to_dict()}
-    if output is not None:
-        from defectgen.report.data_page import render_data_page
+    if output is not None and output.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"got -o {output.name!r}, expected a page that ends in .html.")
+    with claimed_files(output, overwrite=overwrite):
+        labelled = labelled_sets(data, sets, pilot=pilot)
+        card, frame = labelled.card, labelled.frame
+        found = summarize(frame, *all_checks(labelled.path, labelled.names))
+        result: dict[str, object] = {"data": card.name, "licence": card.licence, "page": output, **found.to_dict()}
+        if output is not None:
+            from defectgen.report.data_page import render_data_page
 
-        text = render_data_page(frame, found, card)
-        write_whole(output, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
-        say(f"page written to {output} ({size_text(output.stat().st_size)})")
+            text = render_data_page(frame, found, card)
+            write_text(output, text)
+            say(f"page written to {output} ({size_text(output.stat().st_size)})")
     emit(result, as_json, _table(found, card))
 
 

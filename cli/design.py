@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 @expand_groups
 def design(
-    host: Annotated[str, typer.Option("--host", metavar="NAME", help="Host crystal, e.g. MoS2 or WSe2.")],
+    host: Annotated[
+        str, typer.Option("--host", metavar="NAME|DIR", help="Host, e.g. MoS2, or a surrogate's folder with it.")
+    ],
     wanted: TargetOptions,
     ranking: RankingOptions,
     limits: LimitOptions,
@@ -70,7 +72,7 @@ def design(
     from defectgen.io.host_files import find_host
     from defectgen.io.structures import read_configuration
     from defectgen.io.writers import writer_of
-    from defectgen.report import check_output_folder
+    from defectgen.report import claimed_run
 
     crystal = find_host(host)
     request = DesignRequest(
@@ -89,35 +91,39 @@ def design(
     for name in more:
         writer_of(name)
     folder = output or Path("designs") / crystal.name
-    check_output_folder(folder, overwrite)
-    relaxer = None
-    if relaxing.relax:
-        say(f"loading {relaxing.relax} ...")
-        relaxer = load_relaxer(relaxing.relax, relaxing.m3gnet)
-    say("loading model and surrogate ...")
-    prepared = prepare_design(request)
-    for line in prepared.warnings:
-        say(f"warning: {line}")
-    with progress(f"looking at {crystal.name}", None, "structures") as advance:
-        run = prepared.run(advance)
-    if not run.candidates:
-        say("interrupted before the first structures; nothing was written." if not run.complete else "no candidates.")
-        raise typer.Exit(EXIT_INTERRUPTED if not run.complete else 1)
-    run.write(folder, more, overwrite=overwrite)
-    if relaxer is not None and run.complete:
-        total = sum(min(relaxing.relax_top, len(run.of(target))) for target in run.targets)
-        with progress(f"relaxing with {relaxing.relax}", total, "structures") as advance:
-            run = relax_top(run, relaxer, relaxing.relax_top, progress=advance)
-        run.write(folder, more, overwrite=True)
-    for line in run.warnings[len(prepared.warnings) :]:
-        say(f"warning: {line}")
-    _show(run, folder, time.monotonic() - started, as_json)
-    if not run.complete:
-        say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if short := [target for target in run.targets if len(run.of(target)) < ranking.n]:
-        found = f"{len(run.of(short[0]))} of {ranking.n} structures for target {short[0].id}"
-        end_partial(f"only {found}{f', and too few for {len(short) - 1} others' if len(short) > 1 else ''}.")
+    with claimed_run(folder, overwrite):
+        relaxer = None
+        if relaxing.relax:
+            say(f"loading {relaxing.relax} ...")
+            relaxer = load_relaxer(relaxing.relax, relaxing.m3gnet)
+        say("loading model and surrogate ...")
+        prepared = prepare_design(request)
+        for line in prepared.warnings:
+            say(f"warning: {line}")
+        with progress(f"looking at {crystal.name}", None, "structures") as advance:
+            run = prepared.run(advance)
+        if not run.candidates:
+            say(
+                "interrupted before the first structures; nothing was written."
+                if not run.complete
+                else "no candidates."
+            )
+            raise typer.Exit(EXIT_INTERRUPTED if not run.complete else 1)
+        run.write(folder, more, overwrite=overwrite)
+        if relaxer is not None and run.complete:
+            total = sum(min(relaxing.relax_top, len(run.of(target))) for target in run.targets)
+            with progress(f"relaxing with {relaxing.relax}", total, "structures") as advance:
+                run = relax_top(run, relaxer, relaxing.relax_top, progress=advance)
+            run.write(folder, more, overwrite=True)
+        for line in run.warnings[len(prepared.warnings) :]:
+            say(f"warning: {line}")
+        _show(run, folder, time.monotonic() - started, as_json)
+        if not run.complete:
+            say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
+            raise typer.Exit(EXIT_INTERRUPTED)
+        if short := [target for target in run.targets if len(run.of(target)) < ranking.n]:
+            found = f"{len(run.of(short[0]))} of {ranking.n} structures for target {short[0].id}"
+            end_partial(f"only {found}{f', and too few for {len(short) - 1} others' if len(short) > 1 else ''}.")
 
 
 def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,7 +92,8 @@ def enumerate_(
 
     from defectgen.core.selection import select
     from defectgen.errors import UsageError
-    from defectgen.io.files import refuse_existing
+    from defectgen.io.files import claimed_files, refuse_existing
+    from defectgen.io.folders import claimed
     from defectgen.io.host_files import find_host, parse_rules, parse_supercell
     from defectgen.report.decoration_files import CifFolder, numbered, to_frame, write_table
 
@@ -126,21 +128,22 @@ def enumerate_(
         expected = sum(selection.counts.values())
     if limit is not None:
         rows, expected = itertools.islice(rows, limit), min(limit, expected)
-    folder = CifFolder(cif_dir, crystal, {**request, "limit": limit}, overwrite=overwrite) if cif_dir else None
-    rows = numbered(rows, folder)
-    if output is None and folder is None and not as_json:
-        for row in rows:
-            show(f"{row.defect_class}\t{row.configuration.key}")
-        return
-    frames = [to_frame([])]
-    with progress("structures", expected, "structures") as advance:
-        while block := list(itertools.islice(rows, BLOCK)):
-            frames.append(to_frame(block))
-            advance(len(block))
-    frame = pl.concat(frames)
-    by_class = dict(frame.group_by("defect_class", maintain_order=True).len().iter_rows())
-    if output is not None:
-        write_table(frame, output)
+    with claimed_files(output, overwrite=overwrite), claimed(cif_dir) if cif_dir else nullcontext():
+        folder = CifFolder(cif_dir, crystal, {**request, "limit": limit}, overwrite=overwrite) if cif_dir else None
+        rows = numbered(rows, folder)
+        if output is None and folder is None and not as_json:
+            for row in rows:
+                show(f"{row.defect_class}\t{row.configuration.key}")
+            return
+        frames = [to_frame([])]
+        with progress("structures", expected, "structures") as advance:
+            while block := list(itertools.islice(rows, BLOCK)):
+                frames.append(to_frame(block))
+                advance(len(block))
+        frame = pl.concat(frames)
+        by_class = dict(frame.group_by("defect_class", maintain_order=True).len().iter_rows())
+        if output is not None:
+            write_table(frame, output)
     places = [str(place) for place in (output, cif_dir) if place is not None]
     result: dict[str, Any] = {"n": len(frame), "classes": by_class, "output": output, "cif_dir": cif_dir}
     if not places:

@@ -56,38 +56,33 @@ def defect(
     """
     from defectgen.data.locations import chosen_sets, dataset_path
     from defectgen.design.held_out import EvaluationRequest, common_sets, evaluate_sets
-    from defectgen.errors import UsageError
-    from defectgen.io.files import require_writable
+    from defectgen.io.files import claimed_files
 
-    for path in (output, page):
-        if path is not None and path.exists():
-            raise UsageError(f"{path} exists already.", "Choose another file.")
-        if path is not None:
-            require_writable(path)
-    request = EvaluationRequest(
-        sets=tuple(chosen_sets(sets) or ()),
-        targets=targets,
-        n=n,
-        split=split,
-        adapters=tuple(models.model or ()),
-        models=models.models(),
-        drawing=drawing.drawing(),
-        seed=seed,
-    )
-    common_sets(request)
-    result: dict[str, Any] = {**request.settings, "sets": {}}
-    plots: dict[str, dict[str, pl.DataFrame]] = {}
-    lines = [_HEAD]
-    for name, found in evaluate_sets(request, dataset_path(data), progress, lambda line: say(f"warning: {line}")):
-        result["sets"][name] = {title: evaluation.metrics for title, evaluation in found.items()}
-        plots[name] = {title: evaluation.samples for title, evaluation in found.items()}
-        lines += _lines(name, result["sets"][name])
-    emit(result, as_json, "\n".join(lines))
-    write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
-    if page is not None:
-        from defectgen.report.target_page import targets_page
+    with claimed_files(output, page):
+        request = EvaluationRequest(
+            sets=tuple(chosen_sets(sets) or ()),
+            targets=targets,
+            n=n,
+            split=split,
+            adapters=tuple(models.model or ()),
+            models=models.models(),
+            drawing=drawing.drawing(),
+            seed=seed,
+        )
+        common_sets(request)
+        result: dict[str, Any] = {**request.settings, "sets": {}}
+        plots: dict[str, dict[str, pl.DataFrame]] = {}
+        lines = [_HEAD]
+        for name, found in evaluate_sets(request, dataset_path(data), progress, lambda line: say(f"warning: {line}")):
+            result["sets"][name] = {title: evaluation.metrics for title, evaluation in found.items()}
+            plots[name] = {title: evaluation.samples for title, evaluation in found.items()}
+            lines += _lines(name, result["sets"][name])
+        emit(result, as_json, "\n".join(lines))
+        write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
+        if page is not None:
+            from defectgen.report.target_page import targets_page
 
-        write(page, "plots", lambda: targets_page(plots, result))
+            write(page, "plots", lambda: targets_page(plots, result))
 
 
 _HEAD = (

@@ -61,23 +61,21 @@ def bulk(
     """
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
-    from defectgen.io.files import write_whole
+    from defectgen.io.files import claimed_files, write_text
     from defectgen.metrics.crystal_evaluation import CrystalSets, earlier_rows, evaluate_crystals, row_name
     from defectgen.report.bulk_page import bulk_page
 
     page = output.with_suffix(".html") if output is not None else None
-    for path in (output, page):
-        if path is not None and path.exists():
-            raise UsageError(f"{path} exists already.", "Choose another file.")
     if output is not None and output.suffix != ".json":
         raise UsageError(f"got -o {output}, expected a file that ends in .json.")
-    title = name or row_name(files[0])
-    others = earlier_rows(compare or (), title)
-    sets = CrystalSets(tuple(files), reference, training, stability, limit, reference_limit, seed)
-    result = evaluate_crystals(sets, title, cache_dir() / "fingerprints", progress)
-    if output is not None and page is not None:
-        write_whole(output, lambda part: part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"))
-        write_whole(page, lambda part: part.write_text(bulk_page(result, others), encoding="utf-8"))
+    with claimed_files(output, page):
+        title = name or row_name(files[0])
+        others = earlier_rows(compare or (), title)
+        sets = CrystalSets(tuple(files), reference, training, stability, limit, reference_limit, seed)
+        result = evaluate_crystals(sets, title, cache_dir() / "fingerprints", progress)
+        if output is not None and page is not None:
+            write_text(output, json.dumps(result, indent=1) + "\n")
+            write_text(page, bulk_page(result, others))
     emit(result | {"output": output, "page": page}, as_json, _text(result, others))
     counts = result["counts"]
     if missing := counts["crystals"] - counts["readable"]:

@@ -111,7 +111,7 @@ def generate(
     manifest.json.
     """
     from defectgen.generate.request import CrystalRequest, bulk_card, open_draw, trained_elements
-    from defectgen.generate.sample_folder import refuse_folder
+    from defectgen.generate.sample_folder import claimed_samples
     from defectgen.generate.sampling import sample_crystals, write_samples
     from defectgen.llm.base import hub_note
 
@@ -133,46 +133,46 @@ def generate(
         engine=decoding.engine,
         allow_download=decoding.allow_download,
     )
-    refuse_folder(output)
-    card = bulk_card(model)
-    if card is not None and (note := hub_note(card.base_model)):
-        say(f"warning: {note}.")
-    job = request.job(card)
-    say(f"loading {model} ...")
-    from defectgen.llm.decode.generator import Sampling
+    with claimed_samples(output):
+        card = bulk_card(model)
+        if card is not None and (note := hub_note(card.base_model)):
+            say(f"warning: {note}.")
+        job = request.job(card)
+        say(f"loading {model} ...")
+        from defectgen.llm.decode.generator import Sampling
 
-    sampling = Sampling(temperature=decoding.temperature, top_p=decoding.top_p, batch_size=decoding.batch_size)
-    draw = open_draw(model, card, request, job, sampling)
-    if card is None:
-        say(f"warning: {model} is a base model that was never trained on crystals.")
-    elif unseen := sorted(set(job.elements) - set(trained_elements(card))):
-        say(f"warning: not in the training data of {model}: {', '.join(unseen)}.")
-    facts = request.facts(model, card, sampling) | {"max_draws": decoding.max_draws}
-    with _terminable(), progress("drawing", n, "valid crystals") as advance:
-        run = sample_crystals(
-            job,
-            draw,
-            n,
-            seed=seed,
-            checks=request.checks(),
-            max_draws=decoding.max_draws,
-            facts=facts,
-            progress=advance,
-        )
-    if not run.samples:
-        say("interrupted before the first crystals; nothing was written.")
-        raise typer.Exit(EXIT_INTERRUPTED)
-    manifest = write_samples(run, output)
-    if run.error is not None:
-        say(f"what was drawn before this error is in {output}")
-        raise run.error
-    _report(run, manifest, output, "" if card else f" of the untrained {model}", as_json)
-    if not run.complete:
-        say(f"interrupted: what was drawn so far is in {output}")
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if run.n_valid < n:
-        missing = f"only {run.n_valid} of {n} crystals are valid after {len(run.samples)} draws."
-        end_partial(missing, some=run.n_valid > 0)
+        sampling = Sampling(temperature=decoding.temperature, top_p=decoding.top_p, batch_size=decoding.batch_size)
+        draw = open_draw(model, card, request, job, sampling)
+        if card is None:
+            say(f"warning: {model} is a base model that was never trained on crystals.")
+        elif unseen := sorted(set(job.elements) - set(trained_elements(card))):
+            say(f"warning: not in the training data of {model}: {', '.join(unseen)}.")
+        facts = request.facts(model, card, sampling) | {"max_draws": decoding.max_draws}
+        with _terminable(), progress("drawing", n, "valid crystals") as advance:
+            run = sample_crystals(
+                job,
+                draw,
+                n,
+                seed=seed,
+                checks=request.checks(),
+                max_draws=decoding.max_draws,
+                facts=facts,
+                progress=advance,
+            )
+        if not run.samples:
+            say("interrupted before the first crystals; nothing was written.")
+            raise typer.Exit(EXIT_INTERRUPTED)
+        manifest = write_samples(run, output)
+        if run.error is not None:
+            say(f"what was drawn before this error is in {output}")
+            raise run.error
+        _report(run, manifest, output, "" if card else f" of the untrained {model}", as_json)
+        if not run.complete:
+            say(f"interrupted: what was drawn so far is in {output}")
+            raise typer.Exit(EXIT_INTERRUPTED)
+        if run.n_valid < n:
+            missing = f"only {run.n_valid} of {n} crystals are valid after {len(run.samples)} draws."
+            end_partial(missing, some=run.n_valid > 0)
 
 
 def _report(run: CrystalRun, manifest: dict[str, Any], output: Path, untrained: str, as_json: bool) -> None:

@@ -56,8 +56,9 @@ def emit(result: Mapping[str, Any], as_json: bool, text: str = "") -> None:
 def write(path: Path | None, what: str, text: Callable[[], str]) -> None:
     """Write the file that an option names, if it names one, and say so."""
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text(), encoding="utf-8")
+        from defectgen.io.files import write_text
+
+        write_text(path, text())
         say(f"{what} written to {path}")
 
 

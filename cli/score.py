@@ -47,35 +47,34 @@ def score(
     from defectgen.core.hosts import HOSTS
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
-    from defectgen.io.files import require_writable, write_whole
+    from defectgen.io.files import claimed_files, write_whole
     from defectgen.io.host_files import find_host, stored_hosts
     from defectgen.io.tables import write_csv
-    from defectgen.llm.adapter import training_configurations
+    from defectgen.llm.adapter import read_adapter, training_configurations
     from defectgen.models import SHIPPED_ADAPTER, shipped
     from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
     from defectgen.score.samples import read_samples
     from defectgen.score.structure_table import sample_files, structure_table
 
     names = scorer_names(scorer)
-    if output is not None and output.exists():
-        raise UsageError(f"{output} exists already.", "Choose another file.")
-    if output is not None:
-        if output.suffix != ".csv":
-            raise UsageError(f"got -o {output}, expected a file that ends in .csv.")
-        require_writable(output)
-    paths = sample_files(files)
-    options = ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet)
-    scorers = {name: load_scorer(name, options) for name in names}
-    carried = list(stored_hosts(surrogate).values()) if surrogate is not None and "surrogate" in names else []
-    hosts = [find_host(host)] if host else [*carried, *HOSTS.values()]
-    samples = []
-    with progress("reading", len(paths), "files") as advance:
-        for path in paths:
-            samples += read_samples(path, hosts)
-            advance(1)
-    found = structure_table(samples, scorers, training_configurations(shipped(SHIPPED_ADAPTER)), progress)
-    if output is not None:
-        write_whole(output, lambda part: write_csv(found.frame, part, float_precision=6))
+    if output is not None and output.suffix != ".csv":
+        raise UsageError(f"got -o {output}, expected a file that ends in .csv.")
+    with claimed_files(output):
+        paths = sample_files(files)
+        options = ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet)
+        scorers = {name: load_scorer(name, options) for name in names}
+        carried = list(stored_hosts(surrogate).values()) if surrogate is not None and "surrogate" in names else []
+        hosts = [find_host(host)] if host else [*carried, *HOSTS.values()]
+        samples = []
+        with progress("reading", len(paths), "files") as advance:
+            for path in paths:
+                samples += read_samples(path, hosts)
+                advance(1)
+        adapter = shipped(SHIPPED_ADAPTER)
+        known, trained = training_configurations(adapter), read_adapter(adapter).core_hosts
+        found = structure_table(samples, scorers, known, progress, hosts=trained)
+        if output is not None:
+            write_whole(output, lambda part: write_csv(found.frame, part, float_precision=6))
     found.require_scored()
     emit({"structures": found.frame.to_dicts(), "output": output}, as_json, _text(found.frame, names))
     if missing := found.frame.height - found.n_scored:

@@ -42,7 +42,7 @@ def slices(
     sites, so that equal decorations give equal strings.
     """
     from defectgen.errors import UsageError
-    from defectgen.io.files import require_writable
+    from defectgen.io.folders import claimed, contents
     from defectgen.slices import ReferencePackage
     from defectgen.slices.structure_files import decode_to_files, encode_files, read_strings
 
@@ -54,13 +54,13 @@ def slices(
         return
     if output is None:
         raise UsageError("--decode writes CIF files and needs a folder for them.", "Name it with -o DIR.")
-    if output.exists():
-        raise UsageError(f"{output} exists already.", "Choose another folder.")
-    texts = read_strings(files)
-    package = ReferencePackage.from_environment() if python is None else ReferencePackage(python)
-    say(f"decoding {len(texts)} strings with the reference package, up to half a minute each")
-    require_writable(output)
-    found = decode_to_files(texts, output, package)
+    with claimed(output) as claim:
+        if contents(output) and not claim.continued:
+            raise UsageError(f"{output} exists already.", "Choose another folder.")
+        texts = read_strings(files)
+        package = ReferencePackage.from_environment() if python is None else ReferencePackage(python)
+        say(f"decoding {len(texts)} strings with the reference package, up to half a minute each")
+        found = decode_to_files(texts, output, package)
     _report(found, "files", as_json, [str(path) for path in found.made])
 
 

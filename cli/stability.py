@@ -88,17 +88,17 @@ def template(
     """
     import numpy as np
 
-    from defectgen.generate.sample_folder import refuse_folder
+    from defectgen.generate.sample_folder import claimed_samples
     from defectgen.generate.template import template_swaps, write_swaps
     from defectgen.stability.study import read_all
 
-    refuse_folder(output)
-    read = read_all(files, progress)
-    _tell_left_out(read)
-    crystals = [(named.name, named.structure) for named in read if named.structure is not None]
-    swaps, useless = template_swaps(crystals, n, np.random.default_rng(seed))
-    counts = {"templates": len(crystals), "draws_without_swap": useless}
-    write_swaps(swaps, output, seed, counts)
+    with claimed_samples(output):
+        read = read_all(files, progress)
+        _tell_left_out(read)
+        crystals = [(named.name, named.structure) for named in read if named.structure is not None]
+        swaps, useless = template_swaps(crystals, n, np.random.default_rng(seed))
+        counts = {"templates": len(crystals), "draws_without_swap": useless}
+        write_swaps(swaps, output, seed, counts)
     text = f"{len(swaps)} crystals in {output}; {useless} draws met a crystal in which nothing can be swapped"
     emit({"output": output, "samples": len(swaps), **counts}, as_json, text)
 

@@ -52,52 +52,50 @@ def train(
     from defectgen.data.locations import labelled_sets
     from defectgen.data.splits import split_by_class
     from defectgen.errors import UsageError
-    from defectgen.io.files import require_writable
+    from defectgen.io.folders import claimed
     from defectgen.library import train_surrogate as train_surrogate_on
     from defectgen.score.surrogate.cross_validation import half_of
     from defectgen.score.surrogate.host_models import learnt_columns
     from defectgen.score.surrogate.training import train_surrogate
 
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file, expected a folder.")
-    if (output / "surrogate.json").exists():
-        raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
-    require_writable(output)
-    host = own.find_host()
-    if own.table is not None:
-        if sets != "all" or half is not None:
-            raise UsageError(f"{'--sets' if half is None else '--half'} is of 2DMD.", "Leave it out, or --table.")
+    with claimed(output) as claim:
+        if (output / "surrogate.json").exists() and not claim.continued:
+            raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
+        host = own.find_host()
+        if own.table is not None:
+            if sets != "all" or half is not None:
+                raise UsageError(f"{'--sets' if half is None else '--half'} is of 2DMD.", "Leave it out, or --table.")
+            started = time.monotonic()
+            words = f"--seed {seed} --threads {threads}"
+            named = f" --host {own.host}" if own.host else ""
+            size = f" --supercell {own.supercell}" if own.supercell else ""
+            rules = "".join(f" --allow {text}" for text in own.allow or ())
+            command = f"defectgen surrogate train --table {own.table.name}{named}{size}{rules} -o MODEL {words}"
+            with progress("training", len(learnt_columns()), "models") as advance:
+                trained = train_surrogate_on(
+                    own.table, output, host, seed=seed, threads=threads, command=command, advance=advance
+                )
+            _show(trained, output, started, as_json)
+            return
+        frame = split_by_class(labelled_sets(data, sets).frame, SPLIT_FRACTIONS, seed)
+        scales = {name: scale.to_dict() for name, scale in fit_level_scales(frame).items()}
+        n_rows = len(frame)
+        if half is not None:
+            frame = half_of(frame, half, seed)
         started = time.monotonic()
-        words = f"--seed {seed} --threads {threads}"
-        named = f" --host {own.host}" if own.host else ""
-        size = f" --supercell {own.supercell}" if own.supercell else ""
-        rules = "".join(f" --allow {text}" for text in own.allow or ())
-        command = f"defectgen surrogate train --table {own.table.name}{named}{size}{rules} -o MODEL {words}"
-        with progress("training", len(learnt_columns()), "models") as advance:
-            trained = train_surrogate_on(
-                own.table, output, host, seed=seed, threads=threads, command=command, advance=advance
+        command = f"defectgen surrogate train --data DIR -o MODEL --sets {sets} --seed {seed} --threads {threads}"
+        command += "" if half is None else f" --half {half}"
+        about = {
+            "command": command,
+            "data": f"2DMD (CC BY 4.0), {n_rows:,} labelled structures of {frame['set'].n_unique()} sets",
+            "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}"
+            + ("" if half is None else f"; of the 80 and the first 10 only half {half} of the classes"),
+        }
+        with progress("training", frame["set"].n_unique() * len(learnt_columns()), "models") as advance:
+            trained = train_surrogate(
+                frame, output, seed, level_scales=scales, threads=threads, about=about, advance=advance
             )
         _show(trained, output, started, as_json)
-        return
-    frame = split_by_class(labelled_sets(data, sets).frame, SPLIT_FRACTIONS, seed)
-    scales = {name: scale.to_dict() for name, scale in fit_level_scales(frame).items()}
-    n_rows = len(frame)
-    if half is not None:
-        frame = half_of(frame, half, seed)
-    started = time.monotonic()
-    command = f"defectgen surrogate train --data DIR -o MODEL --sets {sets} --seed {seed} --threads {threads}"
-    command += "" if half is None else f" --half {half}"
-    about = {
-        "command": command,
-        "data": f"2DMD (CC BY 4.0), {n_rows:,} labelled structures of {frame['set'].n_unique()} sets",
-        "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}"
-        + ("" if half is None else f"; of the 80 and the first 10 only half {half} of the classes"),
-    }
-    with progress("training", frame["set"].n_unique() * len(learnt_columns()), "models") as advance:
-        trained = train_surrogate(
-            frame, output, seed, level_scales=scales, threads=threads, about=about, advance=advance
-        )
-    _show(trained, output, started, as_json)
 
 
 def _show(trained: Surrogate, output: Path, started: float, as_json: bool) -> None:
@@ -143,29 +141,25 @@ def evaluate(
     from defectgen.data.levels import scale_of
     from defectgen.data.locations import labelled_sets
     from defectgen.errors import UsageError
-    from defectgen.io.files import require_writable
+    from defectgen.io.files import claimed_files
     from defectgen.score.surrogate import Surrogate
     from defectgen.score.surrogate.judgement import judge_by_folds, judge_unseen
 
-    for path in (output, page):
-        if path is not None and path.exists():
-            raise UsageError(f"{path} exists already.", "Choose another file.")
-        if path is not None:
-            require_writable(path)
     if cross_validate and model is not None:
         raise UsageError("--cross-validate trains its own surrogates.", "Leave out --model.")
-    frame = labelled_sets(data, sets).frame
-    if cross_validate:
-        scales = {str(name): scale_of(rows).to_dict() for (name,), rows in frame.group_by("set")}
-        found = judge_by_folds(frame, seed, threads, watch=progress, level_scales=scales)
-    else:
-        found = judge_unseen(Surrogate.load(model), frame, "shipped" if model is None else str(model))
-    result = found.to_dict()
-    write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
-    if page is not None:
-        from defectgen.report.parity import parity_page
+    with claimed_files(output, page):
+        frame = labelled_sets(data, sets).frame
+        if cross_validate:
+            scales = {str(name): scale_of(rows).to_dict() for (name,), rows in frame.group_by("set")}
+            found = judge_by_folds(frame, seed, threads, watch=progress, level_scales=scales)
+        else:
+            found = judge_unseen(Surrogate.load(model), frame, "shipped" if model is None else str(model))
+        result = found.to_dict()
+        write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
+        if page is not None:
+            from defectgen.report.parity import parity_page
 
-        write(page, "parity plots", lambda: parity_page(found.predictions, found.sets, found.means, found.title))
+            write(page, "parity plots", lambda: parity_page(found.predictions, found.sets, found.means, found.title))
     emit(result, as_json, _table(found.sets | {"mean of sets": found.means}, found.title))
 
 

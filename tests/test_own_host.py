@@ -16,10 +16,13 @@ from synthetic import distinct_configurations
 
 import defectgen as dg
 from defectgen.core.stored_hosts import host_title, record_hosts
+from defectgen.data.known_labels import labels_of
 from defectgen.data.own_table import own_rows, read_own_table
+from defectgen.design.conditions import formation_enthalpy_ev
 from defectgen.design.engine import Models
 from defectgen.io.host_files import stored_hosts
-from defectgen.models import SHIPPED_SURROGATE, shipped
+from defectgen.llm.adapter import read_adapter
+from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate import Surrogate
 
 WORDS = ["--supercell", "4x4", "--allow", "W:Mo,VAC", "--allow", "S:Te,VAC"]
@@ -137,6 +140,37 @@ def test_a_design_finds_what_the_law_allows(model: Path, host: dg.Host, tmp_path
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["host"]["rules"][0] == ["W", "Mo"]
 
 
+def test_without_a_proposer_all_structures_are_looked_at(model: Path) -> None:
+    host = dg.read_host(model)
+    run = dg.design(host, homo=0.2, lumo=1.1, n=2, max_defects=2, models=Models(surrogate=model))
+    assert run.candidates[0].configuration.label == "2v_S"
+    assert "llm" not in str(run.settings["proposers"]), "no language model knows this host"
+
+
+def test_a_design_by_the_command(model: Path, host: dg.Host, tmp_path: Path) -> None:
+    from defectgen_cli.app import main
+
+    words = ["--homo", "0.2", "--lumo", "1.1", "--max-defects", "2", "-n", "2", "-o", str(tmp_path / "run")]
+    assert main(["design", "--host", str(model), "--surrogate", str(model), *words]) == 0
+    rows = pl.read_csv(tmp_path / "run" / "candidates.csv")
+    assert rows["label"][0] == "2v_S"
+    assert dg.read_host(tmp_path / "run") == host
+
+
+def test_a_host_of_a_known_name_with_other_sites_is_not_that_host() -> None:
+    mos2 = dg.host("MoS2")
+    record = mos2.to_dict()
+    turned = dg.Host.from_dict(record | {"frac_coords": record["frac_coords"][::-1], "species": ["S", "S", "Mo"]})
+    card = read_adapter(shipped(SHIPPED_ADAPTER))
+    assert card.knows(mos2)
+    assert not card.knows(turned)
+    assert not card.knows(dg.host("MoS2", (4, 4)))
+    assert labels_of(mos2, fetched=False)
+    assert not labels_of(turned, fetched=False), "its keys name other sites"
+    with pytest.raises(dg.UsageError, match="sites in another order or place"):
+        dg.design(turned, homo=0.1, max_defects=1)
+
+
 def test_structures_are_scored_by_the_command(model: Path, host: dg.Host, tmp_path: Path) -> None:
     from defectgen_cli.app import main
 
@@ -179,6 +213,20 @@ def test_a_host_with_other_rules_is_scored_and_another_cell_is_not(model: Path, 
         dg.score(dg.Configuration.from_key(turned, "VAC@B00"), surrogate=model)
     with pytest.raises(dg.UsageError, match="trained for WS2"):
         dg.score(dg.Configuration.from_key(dg.host("MoS2"), "VAC@B00"), surrogate=model)
+
+
+def test_energies_of_kinds_that_no_row_holds_are_not_made_up(host: dg.Host, tmp_path: Path) -> None:
+    items = [item for item in dg.enumerate(host, max_defects=3) if ("W", "VAC") not in item.kinds][::12]
+    rows = [{"configuration": item.key, **values(item)} for item in items]
+    for row, item in zip(rows, items, strict=True):  # the pristine cell has -400 eV, sulfur a chemical potential of -4
+        row["energy_ev"] = row["formation_energy_ev"] - 400.0 + 4.0 * item.kinds["S", "VAC"]
+    trained = dg.train_surrogate(pl.DataFrame(rows), tmp_path / "model", host)
+    asked = [dg.Configuration.from_key(host, key) for key in ("VAC@B00", "VAC@A00")]
+    scored = dg.score(asked, trained)
+    assert scored["energy_per_atom_ev"].is_null().to_list() == [False, True]
+    assert scored["energy_per_atom_ev"][0] == pytest.approx((scored["formation_energy_ev"][0] - 396.0) / 47)
+    with pytest.raises(dg.UsageError, match="the chemical potential of W behind WS2 is not known"):
+        formation_enthalpy_ev(host, trained)
 
 
 def test_structures_and_labels_say_what_a_row_is_of(host: dg.Host, tmp_path: Path) -> None:

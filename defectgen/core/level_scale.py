@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,6 @@ UNFITTED_SHIFT_EV = 0.035
 """Most that one defect whose coefficient could not be fitted is taken to move the zero: the largest
 coefficient found where E_1 is a band edge (v_W in WSe2)."""
 
-KNOWN_BOUND_EV = {"Mo_W": 0.007, "Ga_In": 0.017}
-"""Kinds for which the mirror image gives a tighter bound: W in MoS2 moves E_1 by -7 meV, In in GaSe by 17 meV."""
-
 BEYOND = 3.0
 """Factor on the error of least squares in cells with more defects than any row of the fit: found over expected
 error where the own orbital is known there, fitted up to 9 defects, is 1.8 in MoS2_500 and 2.8 in WSe2_500."""
@@ -31,6 +28,10 @@ OWN_SHARE = 0.9
 
 NORMAL_90 = 1.645
 """Half-width of the 90 % interval of a normal distribution, in standard deviations."""
+
+
+MAX_UNFITTED_EV = 0.2
+"""Rows that may be misaligned by more than this are left without aligned levels."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class LevelScale:
         covariance_ev2: of the coefficients, in their order, and of the intercept where there is one.
         most_defects: in a row of the fit.
         own_share: of the set's rows with fitted kinds alone, how many have the host's own core level.
+        window_ev: E_1 - E_1(pristine) of rows whose lowest orbital is the host's own, in eV; empty if not known.
+        bounds_ev: for each unfitted kind the most that one defect of it is taken to move the zero, in eV.
     """
 
     set_name: str
@@ -67,6 +70,8 @@ class LevelScale:
     covariance_ev2: tuple[tuple[float, ...], ...] = ()
     most_defects: int = 0
     own_share: float = 0.0
+    window_ev: tuple[float, ...] = ()
+    bounds_ev: Mapping[str, float] = field(default_factory=dict)
 
     def shift(self, configuration: Configuration) -> float:
         """Shift of the zero of this configuration's cell against the pristine cell, in eV."""
@@ -95,8 +100,12 @@ class LevelScale:
 
     def unfitted_bound(self, kinds: Sequence[str], counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Most that kinds without a coefficient are taken to move the zero, in eV; as in `fit_error`."""
-        bound = [0.0 if kind in self.coefficients else KNOWN_BOUND_EV.get(kind, UNFITTED_SHIFT_EV) for kind in kinds]
+        bound = [0.0 if kind in self.coefficients else self.bounds_ev.get(kind, UNFITTED_SHIFT_EV) for kind in kinds]
         return np.asarray(counts @ np.array(bound))
+
+    def can_align(self, kinds: Sequence[str], counts: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether cells without a core level of their own are aligned; as in `fit_error`."""
+        return np.asarray(self.unfitted_bound(kinds, counts) <= MAX_UNFITTED_EV)
 
     def half_widths(self, kinds: Sequence[str], counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far the zero of new cells may be off: half-width of the 90 % interval in eV; as in `fit_error`.
@@ -126,6 +135,8 @@ class LevelScale:
             "coefficients": dict(self.coefficients),
             "unfitted": list(self.unfitted),
             "covariance_ev2": [list(row) for row in self.covariance_ev2],
+            "window_ev": list(self.window_ev),
+            "bounds_ev": dict(self.bounds_ev),
         }
 
     @classmethod
@@ -137,7 +148,8 @@ class LevelScale:
         """
         try:
             covariance = tuple(tuple(row) for row in values.get("covariance_ev2", ()))
-            return cls(**{**values, "unfitted": tuple(values["unfitted"]), "covariance_ev2": covariance})
+            lists = {"unfitted": tuple(values["unfitted"]), "window_ev": tuple(values.get("window_ev", ()))}
+            return cls(**{**values, **lists, "covariance_ev2": covariance})
         except (TypeError, KeyError) as error:
             raise DefectgenError(f"not a level scale: {error}.") from error
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +18,7 @@ from defectgen import __version__
 from defectgen.data.cards import Card, Citation, get_card, load_cards
 from defectgen.errors import DefectgenError
 from defectgen.io.files import file_hash
+from defectgen.io.locks import try_lock
 
 CACHE_VARIABLE = "DEFECTGEN_CACHE"
 MANIFEST_NAME = "manifest.json"
@@ -163,31 +162,20 @@ def locked(name: str, say: Callable[[str], None]) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         waited = False
-        while not _try_lock(file):
+        while not try_lock(file):
             if not waited:
                 say(f"another process is fetching {name}; waiting for it to end")
             waited = True
             time.sleep(LOCK_POLL_S)
+        target, old = asset_dir(name), _replaced(name)
+        if old.exists() and not target.exists():
+            old.rename(target)  # the process that was replacing it was killed
         yield
 
 
-def _try_lock(file: BinaryIO) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError as error:
-        raise DefectgenError(
-            f"cannot lock {file.name} ({error.strerror}).", f"Set {CACHE_VARIABLE} to a folder on a local disk."
-        ) from error
-    return True
+def _replaced(name: str) -> Path:
+    """Where an asset lies while another one takes its place."""
+    return staging_dir(name) / "replaced"
 
 
 def finish_asset(card: Card, content: Path, origin: str) -> Manifest:
@@ -220,8 +208,8 @@ def finish_asset(card: Card, content: Path, origin: str) -> Manifest:
         files=files,
     )
     (content / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    target = asset_dir(card.name)
-    old = staging_dir(card.name) / f"old-{uuid.uuid4().hex}"
+    target, old = asset_dir(card.name), _replaced(card.name)
+    shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     content.rename(target)

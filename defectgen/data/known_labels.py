@@ -7,6 +7,7 @@ off by more than `MAX_LEVEL_ERROR_EV` is missing. Licence CC BY 4.0; what to cit
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import polars as pl
 
 from defectgen.config import package_folder
 from defectgen.core import Host
+from defectgen.core.hosts import BUILT_IN
 from defectgen.core.properties import BY_COLUMN, COLUMNS, MAGNETIZATION
 from defectgen.data.assets import asset_path
 from defectgen.data.cards import CARD_PACKAGE
@@ -94,13 +96,16 @@ def labels_of(host: Host, *, hidden: Collection[str] = (), fetched: bool = True)
     """The known labels of a host.
 
     Args:
-        host: in the supercell of the labels; another one has none.
+        host: in the cell and supercell of the labels; another one has none, whatever its name.
         hidden: parts of the split that are left out: ``train``, ``validation``, ``test``.
         fetched: whether rows of 2DMD that were fetched complete the shipped ones.
 
     Raises:
         DefectgenError: the table of the package is missing or damaged.
     """
+    home = BUILT_IN.get(host.name)
+    if home is None or not replace(home, supercell=host.supercell).is_like(host):
+        return {}  # keys of another cell name other sites
     rows = shipped_labels().filter((pl.col("host") == host.name) & (pl.col("supercell") == host.size))
     if rows.is_empty():
         return {}

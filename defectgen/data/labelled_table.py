@@ -11,7 +11,7 @@ import polars as pl
 from defectgen import __version__
 from defectgen.data.cards import Card
 from defectgen.errors import UsageError
-from defectgen.io.files import refuse_existing, write_whole
+from defectgen.io.files import refuse_existing, write_text, write_whole
 from defectgen.io.tables import write_csv
 
 SUFFIXES = (".parquet", ".csv")
@@ -75,7 +75,7 @@ def write_table(frame: pl.DataFrame, path: Path, card: Card, *, overwrite: bool 
         keys: dict[str, str] = {f"defectgen.{name}": text for name, text in about.items()}
         write_whole(path, lambda part: frame.write_parquet(part, metadata=keys))
         return [path]
-    write_whole(sidecar(path), lambda part: _write_text(part, _csv_metadata(path.name, frame, about)))
+    write_text(sidecar(path), _csv_metadata(path.name, frame, about))
     write_whole(path, lambda part: write_csv(frame, part))
     return [path, sidecar(path)]
 
@@ -94,7 +94,3 @@ def _csv_metadata(name: str, frame: pl.DataFrame, about: Mapping[str, str]) -> s
         "tableSchema": {"columns": columns},
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")

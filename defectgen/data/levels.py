@@ -8,7 +8,7 @@ It fails where the lowest orbital belongs to something else: Mo in WSe2 moves E_
 orbitals beside a missing Ga or In pull a state of their own below the band.
 
 So a row counts as aligned by its core level only while E_1 lies in the window in which the host's
-own orbital lies (`HOST_WINDOW_EV`, from the distribution of E_1 in each set). On these rows the shift
+own orbital lies (`LevelScale.window_ev`, from the distribution of E_1 in each set). On these rows the shift
 E_1 - E_1(pristine) is linear in the number of defects of each kind (plus an intercept where the cells
 have another vacuum than the pristine one); this fitted shift aligns the other rows. A term that the rows
 cannot tell from the others is left out, the intercept first: with rows of one size of cell only it is
@@ -26,7 +26,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from defectgen.core.level_scale import LevelScale, kind_counts
+from defectgen.core.level_scale import UNFITTED_SHIFT_EV, LevelScale, kind_counts
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import read_object
 
@@ -43,26 +43,6 @@ SPIN_LEVELS = {
 }
 """Likewise for each spin channel, where the table has them."""
 
-HOST_WINDOW_EV = {
-    "MoS2": (-0.5, 0.2),
-    "WSe2": (-0.5, 0.2),
-    "MoS2_500": (-2.5, -1.0),
-    "WSe2_500": (-1.3, -0.9),
-    "hBN_spin_500": (-0.15, 0.2),
-    "BP_spin_500": (-0.2, 0.2),
-    "GaSe_spin_500": (-0.09, 0.2),
-    "InSe_spin_500": (-0.09, 0.2),
-}
-"""E_1 - E_1(pristine) of rows whose lowest orbital is the host's own, in eV, for each set.
-
-MoS2 (both densities): Mo 4s in every cell. WSe2: the bottom of the Se 4s band, 46 eV above the Mo 4s
-that any Mo brings. Their high-density cells have a thicker vacuum, which moves the zero by -1.4 and
--1.1 eV. Spin-polarized sets: the bottom of the anion's s band; a second, lower group of values belongs
-to orbitals localized beside a defect.
-"""
-
-DEFAULT_WINDOW_EV = (-0.5, 0.2)
-
 MIN_ROWS_PER_KIND = 8
 """A kind of defect in fewer rows of the fit gets no coefficient."""
 
@@ -72,14 +52,16 @@ MAX_REFERENCE_ERROR = 3.0
 LARGEST_SHIFT_EV = 0.25
 """No defect moves the zero by more: a fit without intercept that says so has taken the vacuum for defects."""
 
-MAX_UNFITTED_EV = 0.2
-"""Rows that may be misaligned by more than this are left without aligned levels."""
-
 
 def is_host_orbital(frame: pl.DataFrame) -> NDArray[np.bool_]:
-    """For each row of one set, whether its E_1 is the host's own orbital; shape (n_rows,)."""
-    name = frame["set"][0] if len(frame) else ""
-    low, high = HOST_WINDOW_EV.get(name, DEFAULT_WINDOW_EV)
+    """For each row of one set, whether its E_1 is the host's own orbital; shape (n_rows,).
+
+    Raises:
+        DefectgenError: a set whose window of the host's own orbital is not known.
+    """
+    if frame.is_empty():
+        return np.zeros(0, dtype=np.bool_)
+    low, high = _published(frame["set"][0]).window_ev
     difference = (frame["core_level_raw_ev"] - frame["core_level_pristine_ev"]).fill_null(np.nan).to_numpy()
     return np.asarray((difference > low) & (difference < high))
 
@@ -118,7 +100,8 @@ def fit_level_scale(frame: pl.DataFrame) -> LevelScale:
             f"vacuum of the cells from their defects ({len(terms)} independent terms of {len(enough) + 1}).",
             "Give rows with other numbers of defects.",
         )
-    scatter = _left_out_error(columns, target)
+    published, scatter = _published(frame["set"][0]), _left_out_error(columns, target)
+    unfitted = tuple(kind for k, kind in enumerate(kinds) if k not in fitted)
     alone = ~(np.delete(counts, fitted, axis=1) > 0).any(axis=1)
     return LevelScale(
         set_name=frame["set"][0],
@@ -127,12 +110,14 @@ def fit_level_scale(frame: pl.DataFrame) -> LevelScale:
         e1_pristine_ev=float(frame["core_level_pristine_ev"][0]),
         intercept_ev=float(weights[-1]) if intercept else 0.0,
         coefficients={kinds[k]: float(w) for k, w in zip(fitted, weights, strict=False)},
-        unfitted=tuple(kind for k, kind in enumerate(kinds) if k not in fitted),
+        unfitted=unfitted,
         scatter_ev=scatter,
         n_rows=int(used.sum()),
         covariance_ev2=tuple(tuple(row) for row in (scatter**2 * np.linalg.inv(columns.T @ columns)).tolist()),
         most_defects=int(counts[used].sum(axis=1).max(initial=0)),
         own_share=float(used[alone].mean()) if alone.any() else 0.0,
+        window_ev=published.window_ev,
+        bounds_ev={kind: published.bounds_ev.get(kind, UNFITTED_SHIFT_EV) for kind in unfitted},
     )
 
 
@@ -176,7 +161,7 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale) -> pl.DataFrame:
     fitted = scale.intercept_ev + counts @ np.array([scale.coefficients.get(kind, 0.0) for kind in kinds])
     unfitted = scale.unfitted_bound(kinds, counts)
     core = (frame["core_level_raw_ev"] - scale.e1_pristine_ev).fill_null(np.nan).to_numpy()
-    trusted = own | ((unfitted <= MAX_UNFITTED_EV) & math.isfinite(scale.scatter_ev))
+    trusted = own | (scale.can_align(kinds, counts) & math.isfinite(scale.scatter_ev))
     shift = np.where(own, core, fitted)
     error = np.where(own, 0.0, np.hypot(scale.fit_error(kinds, counts), unfitted))
     method = [CORE_LEVEL if o else FITTED_SHIFT if t else None for o, t in zip(own, trusted, strict=True)]
@@ -201,6 +186,22 @@ def _reference_scales() -> dict[str, LevelScale]:
 def reference_scale(set_name: str) -> LevelScale | None:
     """The scale of a published set, fitted by `fit_level_scale` on 90 % of its rows; None for other sets."""
     return _reference_scales().get(set_name)
+
+
+def _published(set_name: str) -> LevelScale:
+    """`reference_scale` of a set that has to have one.
+
+    Raises:
+        DefectgenError: it has none.
+    """
+    found = reference_scale(set_name)
+    if found is None:
+        raise DefectgenError(
+            f"the set {set_name} has core levels, but where its host's own lowest orbital lies is not known: expected "
+            f"one of {', '.join(_reference_scales())}.",
+            "Give its levels relative to the valence band maximum of the pristine host (homo_ev, lumo_ev).",
+        )
+    return found
 
 
 def scale_of(frame: pl.DataFrame) -> LevelScale:

@@ -14,6 +14,7 @@ from typing import Any
 
 from defectgen.data.cards import FromMaterialsProject
 from defectgen.errors import DefectgenError
+from defectgen.io.files import write_whole
 from defectgen.io.tables import safe_cell
 from defectgen.watch import Watch
 from defectgen.web import MaterialsProject
@@ -83,15 +84,17 @@ def download_summaries(get: FromMaterialsProject, work: Path, progress: Watch) -
 
 def _write_page(path: Path, documents: list[dict[str, Any]]) -> None:
     """The documents as CSV rows without header; the file appears complete or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        for document in documents:
-            symmetry = document.get("symmetry") or {}
-            found = (document.get(field) for field in FIELDS.values())
-            labels = [safe_cell(value) if isinstance(value, str) else value for value in found]
-            writer.writerow([*labels, symmetry.get("number"), _cif(document)])
-    part.replace(path)
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            for document in documents:
+                symmetry = document.get("symmetry") or {}
+                found = (document.get(field) for field in FIELDS.values())
+                labels = [safe_cell(value) if isinstance(value, str) else value for value in found]
+                writer.writerow([*labels, symmetry.get("number"), _cif(document)])
+
+    write_whole(path, write)
 
 
 def _cif(document: Mapping[str, Any]) -> str:

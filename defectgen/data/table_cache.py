@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from defectgen.data.assets import cache_dir
+from defectgen.errors import DefectgenError
+from defectgen.io.files import write_whole
 
 
 def cached_table(name: str, about: str, files: Sequence[Path], read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
@@ -36,10 +37,7 @@ def cached_table(name: str, about: str, files: Sequence[Path], read: Callable[[]
         pass
     frame = read()
     try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cached.parent, suffix=".part", delete=False) as handle:
-            frame.write_parquet(handle)
-        Path(handle.name).replace(cached)
-    except OSError:
+        write_whole(cached, frame.write_parquet)
+    except DefectgenError:
         return frame
     return frame

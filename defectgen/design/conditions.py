@@ -101,7 +101,8 @@ def formation_enthalpy_ev(host: Host, surrogate: Surrogate) -> float:
     if part is None or part.energy_weights_ev is None:
         raise UsageError(f"the formation enthalpy of {host.name} {host.size} is not known.", "Leave --mu out.")
     rules = [(rule.element, rule.replacement) for rule in part.core_host.rules]
-    weights = dict(zip(rules, part.energy_weights_ev[1:], strict=True))
+    seen = zip(rules, part.energy_weights_ev[1:], part.max_counts, strict=True)
+    weights = {rule: weight for rule, weight, most in seen if most}
     total = part.energy_weights_ev[0]
     for element in host.elements:
         if (element, VACANCY) not in weights:

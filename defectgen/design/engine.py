@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -155,7 +156,9 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     scorer = load_surrogate(models.surrogate or shipped(SHIPPED_SURROGATE))
     if host.name not in scorer.hosts:
         raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
-    check_cell(host, scorer, card)
+    check_cell(host, [part.core_host for part in scorer.parts])
+    if card.core_hosts:
+        check_cell(host, card.core_hosts)
     trained = card.max_defects[host.name]
     space = Space.of(host, limits, trained)
     least, most, kinds = space.least, space.most, limits.kinds
@@ -199,18 +202,21 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     return Engine(host, card, proposer, scorer, known, facts, warnings)
 
 
-def check_cell(host: Host, scorer: Surrogate, card: AdapterCard) -> None:
-    """Refuse a host that has the name of one that was trained on, but another cell or other sites.
+def check_cell(host: Host, trained: Sequence[Host]) -> None:
+    """Refuse a host that has the name of one that a model was trained on, but another cell or other sites.
+
+    Args:
+        host: what is wanted.
+        trained: the hosts that the model carries.
 
     Raises:
         UsageError: it has.
     """
-    trained = sorted({part.supercell for part in scorer.parts if part.host == host.name})
-    if host.size not in trained:
-        raise UsageError(f"the models know {host.name} in cells of {', '.join(trained)}, got {host.size}.")
-    known = [[part.core_host for part in scorer.parts], card.core_hosts]
-    named = [[item for item in hosts if item.name == host.name] for hosts in known]
-    if not all(any(host.is_like(item) for item in hosts) for hosts in named if hosts):
+    named = [item for item in trained if item.name == host.name]
+    sizes = sorted({item.size for item in named})
+    if host.size not in sizes:
+        raise UsageError(f"the models know {host.name} in cells of {', '.join(sizes)}, got {host.size}.")
+    if not any(host.is_like(item) for item in named):
         raise UsageError(
             f"the models were trained on {host.name} with its sites in another order or place than in this one.",
             "Use the host that they carry: defectgen.read_host(FOLDER of the surrogate), or defectgen.host for the "

@@ -18,11 +18,13 @@ import numpy as np
 from defectgen import __version__
 from defectgen.core import Configuration, Host
 from defectgen.core.stored_hosts import host_title, record_hosts
-from defectgen.data.record_files import MANIFEST, PROPOSALS, UNFINISHED, write_records
+from defectgen.data.record_files import write_records
 from defectgen.design.proposers import Ask, Proposer
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import parse_json, read_object, require_object
+from defectgen.io.files import write_text
+from defectgen.io.folders import MANIFEST, claimed, contents
 from defectgen.llm.train.design_metric import distance_ev, labels_of, levels_of, structure_of, value_levels
 from defectgen.score.protocol import Scorer
 from defectgen.tasks.defect.defect_task import BY_DFT, LEVEL_PAIR, VALUES_BY, DefectTask
@@ -32,6 +34,9 @@ CHUNK = 64
 
 FACTOR = 2.0
 """How many times as far from the target as the better proposal the worse one of a pair is at least."""
+
+PROPOSALS = "proposals.jsonl"
+"""Beside the pairs: all proposals that they were chosen from."""
 
 Record = dict[str, Any]
 
@@ -204,57 +209,60 @@ def write_feedback(
 
     Raises:
         UsageError: the folder holds other pairs or files.
-        DefectgenError: no fitting training records.
+        DefectgenError: no fitting training records, or another run has the folder.
     """
-    manifest = read_object(records / MANIFEST)
-    hosts = record_hosts(manifest)
-    header = {
-        "settings": manifest["settings"] | {"feedback": {**asdict(settings), "sets": list(settings.sets), **sources}},
-        "records_sha256": manifest["data_sha256"],
-    }
-    targets = choose_targets(training, settings)
-    path = output / PROPOSALS
-    done = _resume(path, header, output, overwrite=overwrite)
-    progress(len(done))
-    known = {(judged.record["set"], judged.record["id"]) for judged in done}
-    left = [record for record in targets if (record["set"], record["id"]) not in known]
-    with path.open("a", encoding="utf-8") as stream:
-        for chunk in judge_proposals(left, propose, training, held_back, settings, hosts):
-            stream.writelines(json.dumps(asdict(judged)) + "\n" for judged in chunk)
-            stream.flush()
-            done += chunk
-            progress(len(chunk))
-    made = (pair_record(judged, task, settings, hosts[host_title(judged.record)]) for judged in done)
-    pairs = [record for record in made if record is not None]
-    if not pairs:
-        raise DefectgenError(
-            f"none of {len(done)} targets has a better and a worse proposal.", "Raise --n or --temperature."
+    with claimed(output):
+        manifest = read_object(records / MANIFEST)
+        hosts = record_hosts(manifest)
+        header = {
+            "settings": manifest["settings"]
+            | {"feedback": {**asdict(settings), "sets": list(settings.sets), **sources}},
+            "records_sha256": manifest["data_sha256"],
+        }
+        targets = choose_targets(training, settings)
+        path = output / PROPOSALS
+        done = _resume(path, header, output, overwrite=overwrite)
+        progress(len(done))
+        known = {(judged.record["set"], judged.record["id"]) for judged in done}
+        left = [record for record in targets if (record["set"], record["id"]) not in known]
+        with path.open("a", encoding="utf-8") as stream:
+            for chunk in judge_proposals(left, propose, training, held_back, settings, hosts):
+                stream.writelines(json.dumps(asdict(judged)) + "\n" for judged in chunk)
+                stream.flush()
+                done += chunk
+                progress(len(chunk))
+        made = (pair_record(judged, task, settings, hosts[host_title(judged.record)]) for judged in done)
+        pairs = [record for record in made if record is not None]
+        if not pairs:
+            raise DefectgenError(
+                f"none of {len(done)} targets has a better and a worse proposal.", "Raise --n or --temperature."
+            )
+        distances = [value for judged in done for value in judged.distances_ev.values()]
+        checksum = hashlib.sha256("".join(json.dumps(record) for record in pairs).encode()).hexdigest()
+        wanted = {
+            "defectgen": __version__,
+            "prompt_version": manifest["prompt_version"],
+            "settings": header["settings"],
+            "data_sha256": checksum,
+        }
+        about = {
+            name: manifest[name] for name in ("hosts", "max_defects", "covered_ev", "structures") if name in manifest
+        } | {
+            "records_sha256": manifest["data_sha256"],
+            "targets": len(done),
+            "pairs": len(pairs),
+            "proposals": len(distances),
+            "within_share": float(np.mean(np.array(distances) <= settings.within_ev)),
+        }
+        return write_records(
+            output,
+            wanted,
+            lambda part: pairs if part == "train" else [r for r in held_back if r["split"] == part],
+            about,
+            lambda record: str(record["set"]),
+            overwrite=overwrite,
+            begun=True,
         )
-    distances = [value for judged in done for value in judged.distances_ev.values()]
-    checksum = hashlib.sha256("".join(json.dumps(record) for record in pairs).encode()).hexdigest()
-    wanted = {
-        "defectgen": __version__,
-        "prompt_version": manifest["prompt_version"],
-        "settings": header["settings"],
-        "data_sha256": checksum,
-    }
-    about = {
-        name: manifest[name] for name in ("hosts", "max_defects", "covered_ev", "structures") if name in manifest
-    } | {
-        "records_sha256": manifest["data_sha256"],
-        "targets": len(done),
-        "pairs": len(pairs),
-        "proposals": len(distances),
-        "within_share": float(np.mean(np.array(distances) <= settings.within_ev)),
-    }
-    return write_records(
-        output,
-        wanted,
-        lambda part: pairs if part == "train" else [r for r in held_back if r["split"] == part],
-        about,
-        lambda record: str(record["set"]),
-        overwrite=overwrite,
-    )
 
 
 def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: bool) -> list[JudgedProposals]:
@@ -263,9 +271,7 @@ def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: b
     Raises:
         UsageError: proposals made with other settings, or foreign files.
     """
-    part = path.with_name(f".{path.name}.part")
-    began = {UNFINISHED, part.name}
-    if output.is_dir() and not path.is_file() and any(entry.name not in began for entry in output.iterdir()):
+    if contents(output) and not path.is_file():
         raise UsageError(f"{output} holds other files.", "Choose another folder.")
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     whole = [line for line in lines if line.endswith("\n")]
@@ -275,13 +281,8 @@ def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: b
                 f"{output} holds proposals made with other settings.", "Choose another folder or add --overwrite."
             )
         whole = []
-    if whole and len(whole) == len(lines):
-        return [_judged(line, path) for line in whole[1:]]
-    output.mkdir(parents=True, exist_ok=True)
-    if not (output / MANIFEST).exists():
-        (output / UNFINISHED).touch()
-    part.write_text("".join(whole or [json.dumps(header) + "\n"]), encoding="utf-8")
-    part.replace(path)
+    if not whole or len(whole) < len(lines):
+        write_text(path, "".join(whole or [json.dumps(header) + "\n"]))
     return [_judged(line, path) for line in whole[1:]]
 
 

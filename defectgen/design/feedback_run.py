@@ -13,7 +13,8 @@ from defectgen.design.feedback import FeedbackSettings, choose_targets, write_fe
 from defectgen.design.limits import Limits
 from defectgen.design.proposers import Proposer
 from defectgen.errors import UsageError
-from defectgen.io.files import file_hash, require_writable
+from defectgen.io.files import file_hash
+from defectgen.io.folders import claimed
 from defectgen.llm.adapter import WEIGHTS, read_adapter
 from defectgen.llm.train.record_folder import read_manifest, read_parts
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
@@ -63,29 +64,29 @@ def feedback_of_model(
         )
     if "feedback" in manifest["settings"]:
         raise UsageError(f"{data} holds pairs of proposals.", "Give the records of build-data that they came from.")
-    require_writable(output)
-    parts = read_parts(data, manifest)
-    training, held_back = parts["train"], [*parts["validation"], *parts["test"]]
-    settings = replace(settings, sets=_chosen_sets(settings.sets, training, data))
-    say("loading the models ...")
-    judge = models.surrogate or shipped(SHIPPED_SURROGATE)
-    load_surrogate(judge)
-    sources = {"model": file_hash(adapter / WEIGHTS), "surrogate": file_hash(judge / METADATA)}
-    sizes = {name: [r["n_defects"] for r in training if r["set"] == name] for name in settings.sets}
-    hosts = record_hosts(manifest)
-    homes = {record["set"]: hosts[host_title(record)] for record in training}
+    with claimed(output):
+        parts = read_parts(data, manifest)
+        training, held_back = parts["train"], [*parts["validation"], *parts["test"]]
+        settings = replace(settings, sets=_chosen_sets(settings.sets, training, data))
+        say("loading the models ...")
+        judge = models.surrogate or shipped(SHIPPED_SURROGATE)
+        load_surrogate(judge)
+        sources = {"model": file_hash(adapter / WEIGHTS), "surrogate": file_hash(judge / METADATA)}
+        sizes = {name: [r["n_defects"] for r in training if r["set"] == name] for name in settings.sets}
+        hosts = record_hosts(manifest)
+        homes = {record["set"]: hosts[host_title(record)] for record in training}
 
-    def propose(name: str) -> tuple[Proposer, Scorer]:
-        limits = Limits(min(sizes[name]), max(sizes[name]))
-        drawing = Drawing(temperature=settings.temperature)
-        loaded = load_engine(homes[name], replace(models, adapter=adapter), limits, drawing)
-        return replace(loaded.proposer, sampling=replace(loaded.proposer.sampling, batch_size=BATCH)), loaded.scorer
+        def propose(name: str) -> tuple[Proposer, Scorer]:
+            limits = Limits(min(sizes[name]), max(sizes[name]))
+            drawing = Drawing(temperature=settings.temperature)
+            loaded = load_engine(homes[name], replace(models, adapter=adapter), limits, drawing)
+            return replace(loaded.proposer, sampling=replace(loaded.proposer.sampling, batch_size=BATCH)), loaded.scorer
 
-    with watch("judging", len(choose_targets(training, settings)), "targets") as advance:
-        return write_feedback(
-            data, output, training, held_back, settings, sources, task_of(card), propose,
-            overwrite=overwrite, progress=advance,
-        )  # fmt: skip
+        with watch("judging", len(choose_targets(training, settings)), "targets") as advance:
+            return write_feedback(
+                data, output, training, held_back, settings, sources, task_of(card), propose,
+                overwrite=overwrite, progress=advance,
+            )  # fmt: skip
 
 
 def _chosen_sets(wanted: Sequence[str], training: Sequence[dict[str, Any]], data: Path) -> tuple[str, ...]:

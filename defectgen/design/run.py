@@ -114,8 +114,8 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
     card = read_adapter(adapter)
     if card.encoding == "bulk":
         raise UsageError(f"the model in {adapter.name} makes bulk crystals, not defects.", "Use: defectgen generate")
-    predictor = scorer = request.scorer or _surrogate_for(request, card)
-    known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
+    predictor = scorer = request.scorer or _surrogate_for(request)
+    known = training_configurations(adapter).get(host.title, frozenset()) if card.knows(host) else frozenset()
     trained = card.max_defects.get(host.name) if known else None
     labels = request.labels
     if labels is None:
@@ -134,7 +134,7 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
         assert not isinstance(request.proposer, str)
         mix = Mix((stages_of(request.proposer),))
     else:
-        knows = host.name in card.hosts
+        knows = card.knows(host)
         if request.asks_for_llm or knows:
             _check_llm(card, host, adapter.name)
         mix = default_mix(options, llm=knows, llm_is_asked_for=request.asks_for_llm)
@@ -184,7 +184,7 @@ def _conditions(request: DesignRequest, scorer: Scorer) -> Conditions | None:
     return growth_conditions(request.host, enthalpy, request.conditions, request.mu)
 
 
-def _surrogate_for(request: DesignRequest, card: AdapterCard) -> Scorer:
+def _surrogate_for(request: DesignRequest) -> Scorer:
     """The surrogate of the request, if it knows the host.
 
     Raises:
@@ -197,15 +197,16 @@ def _surrogate_for(request: DesignRequest, card: AdapterCard) -> Scorer:
             f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.",
             f"Train one on {host.name} (surrogate train) and give it with --surrogate, or a scorer in Python.",
         )
-    check_cell(host, scorer, card)
+    check_cell(host, [part.core_host for part in scorer.parts])
     return scorer
 
 
 def _check_llm(card: AdapterCard, host: Host, name: str) -> None:
     """Refuse a language model that does not know the host."""
-    if host.name not in card.hosts:
+    if not card.knows(host):
+        this = f"this {host.title}" if host.name in card.hosts else host.name
         raise UsageError(
-            f"the model in {name} was trained on {', '.join(card.hosts)}, not on {host.name}.",
+            f"the model in {name} was trained on {', '.join(card.hosts)}, not on {this}.",
             f"Train one on {host.name} (build-data --sets, finetune) and give it with --model.",
         )
 

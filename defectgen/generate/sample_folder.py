@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from defectgen import __version__
-from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.files import require_writable
+from defectgen.errors import UsageError
+from defectgen.io.folders import MANIFEST, claimed, contents, listing, write_folder
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-MANIFEST, TABLE, STRUCTURES, FRAMES = "manifest.json", "samples.parquet", "structures", "samples.extxyz"
+TABLE, STRUCTURES, FRAMES = "samples.parquet", "structures", "samples.extxyz"
 
 SCHEMA = {
     "index": pl.Int64,
@@ -52,24 +51,28 @@ class SampleRow:
     conditions: Mapping[str, object]
 
 
-def refuse_folder(folder: Path) -> None:
-    """Make sure that nothing is overwritten and that it can be written; meant to be called before the work starts.
+@contextmanager
+def claimed_samples(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder of samples, which must hold nothing; meant to last as long as the work.
+
+    Samples that a killed run was moving in when it ended are replaced.
 
     Raises:
         UsageError: it is a file, not empty, or cannot be written.
+        DefectgenError: another run has it.
     """
-    folder = folder.resolve()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.", "Name another one.")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty.", "Name another folder.")
-    require_writable(folder)
+    with claimed(folder) as claim:
+        if contents(folder) and not claim.continued:
+            raise UsageError(f"{folder} is not empty.", "Name another folder.")
+        yield
 
 
 def write_sample_folder(
     draws: Sequence[SampleRow], folder: Path, task: str, seed: int, manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write a folder of samples; a new one appears complete or not at all, an empty one gets its manifest last.
+    """Write a folder of samples, the manifest last; see `defectgen.io.folders.write_folder`.
 
     ``structures/*.cif`` and ``samples.extxyz`` hold the valid crystals, ``samples.parquet`` every draw:
     a draw that is a crystal but was refused has a CIF there, with ``valid`` false and the reason.
@@ -79,41 +82,31 @@ def write_sample_folder(
         folder: must be new or empty.
         task: that they answer.
         seed: with which they were drawn.
-        manifest: what it is to say beside the version.
+        manifest: what it is to say beside version and files.
 
     Returns:
         The manifest.
 
     Raises:
         UsageError: the folder holds something already.
-        DefectgenError: it cannot be written.
+        DefectgenError: it cannot be written, or another run has it.
     """
-    folder = folder.resolve()
-    refuse_folder(folder)
     rows = [_row(index, draw, task, seed) for index, draw in enumerate(draws)]
-    written = {"defectgen": __version__, **manifest}
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder if folder.is_dir() else folder.parent))
-        try:
-            new = stage / "new"
-            (new / STRUCTURES).mkdir(parents=True)
-            for row in rows:
-                if row["valid"]:
-                    (new / STRUCTURES / f"{row['index']:05d}.cif").write_text(row["cif"], encoding="utf-8")
-            pl.DataFrame(rows, schema=SCHEMA).write_parquet(new / TABLE)
-            frames = [_extxyz(k, d.structure) for k, d in enumerate(draws) if d.structure is not None and not d.reason]
-            (new / FRAMES).write_text("".join(frames), encoding="utf-8")
-            (new / MANIFEST).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-            if folder.is_dir():  # perhaps someone's current one: it stays
-                for part in (STRUCTURES, TABLE, FRAMES, MANIFEST):
-                    (new / part).rename(folder / part)
-            else:
-                new.rename(folder)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-    except OSError as error:
-        raise DefectgenError(f"{folder} cannot be written: {error.strerror}.", "Name another folder.") from error
+    written: dict[str, Any] = {"defectgen": __version__, **manifest}
+
+    def fill(new: Path) -> None:
+        (new / STRUCTURES).mkdir()
+        for row in rows:
+            if row["valid"]:
+                (new / STRUCTURES / f"{row['index']:05d}.cif").write_text(row["cif"], encoding="utf-8")
+        pl.DataFrame(rows, schema=SCHEMA).write_parquet(new / TABLE)
+        frames = [_extxyz(k, d.structure) for k, d in enumerate(draws) if d.structure is not None and not d.reason]
+        (new / FRAMES).write_text("".join(frames), encoding="utf-8")
+        written["files"] = listing(new)
+        (new / MANIFEST).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+    with claimed_samples(folder):
+        write_folder(folder, fill, MANIFEST)
     return written
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from defectgen.core.properties import COLUMNS
 from defectgen.core.stored_hosts import read_hosts
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import DocumentError, read_object
+from defectgen.io.folders import write_folder
 from defectgen.io.stamps import check_stamps, stamps
 from defectgen.one_line import shown
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
@@ -88,6 +89,11 @@ class AdapterCard:
             DefectgenError: one of them is damaged.
         """
         return tuple(read_hosts(self.host_records).values())
+
+    def knows(self, host: Host) -> bool:
+        """Whether it was trained on a host: the same sites in the same order, as far as the card carries them."""
+        hosts = self.core_hosts
+        return host.name in self.hosts and (not hosts or any(host.is_like(item) for item in hosts))
 
     def write(self, folder: Path) -> None:
         """Write the card for programs, with the checksums of what is there, and the model card for people."""
@@ -309,6 +315,25 @@ def _card(values: dict[str, Any]) -> AdapterCard:
 
 MOST_ATOMS = 10_000
 """Largest cell that an adapter for bulk crystals may state."""
+
+
+def write_adapter(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Write the files of an adapter into a folder, the card last; other files stay.
+
+    Args:
+        folder: of the adapter.
+        fill: writes the five files into the folder that it is given, see `AdapterCard.write` for two of them.
+
+    Raises:
+        DefectgenError: the folder cannot be written.
+    """
+
+    def readable(new: Path) -> None:
+        fill(new)
+        for name in (*CHECKED, MODEL_CARD):
+            (new / name).chmod((new / METADATA).stat().st_mode)  # safetensors writes for the owner only
+
+    write_folder(folder, readable, METADATA, unlisted=[*CHECKED, MODEL_CARD])
 
 
 def check_adapter_files(folder: Path, names: tuple[str, ...] = CHECKED) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
 from defectgen.data.assets import asset_path
 from defectgen.data.cards import load_cards
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.folders import write_folder
 
 
 def base_model_path(name: str) -> str:
@@ -83,10 +82,9 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     wrong = sorted({str(weight.dtype) for weight in model.parameters()} - {"torch.bfloat16"})
     if wrong:
         raise DefectgenError(f"{file} was unpacked to {', '.join(wrong)}, expected torch.bfloat16.")
-    work = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        model.save_pretrained(work)
-        tokenizer.save_pretrained(work)
-        work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+
+    def fill(new: Path) -> None:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+
+    write_folder(target, fill, "config.json")

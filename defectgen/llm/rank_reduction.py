@@ -12,9 +12,18 @@ from safetensors.torch import save_file
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
-from defectgen.llm.adapter import LORA_CONFIG, METADATA, MODEL_CARD, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter
+from defectgen.io.folders import claimed, contents
+from defectgen.llm.adapter import (
+    LORA_CONFIG,
+    METADATA,
+    TRAINING_CONFIGURATIONS,
+    WEIGHTS,
+    AdapterCard,
+    read_adapter,
+    write_adapter,
+)
 from defectgen.llm.adapter_weights import read_weights
-from defectgen.llm.lora_config import read_lora
+from defectgen.llm.lora_config import Lora, read_lora
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,19 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
 
     Raises:
         DefectgenError: no adapter in `folder`.
-        UsageError: `output` exists, or the rank is not lower.
+        UsageError: `output` holds something, or the rank is not lower.
     """
     card = read_adapter(folder)
     before = read_lora(folder)
-    if output.exists():
-        raise UsageError(f"{output} exists already.", "Choose a new folder.")
     if not 1 <= rank < before.rank:
         raise UsageError(f"got rank {rank}, expected 1 to {before.rank - 1}: the adapter has rank {before.rank}.")
+    with claimed(output) as claim:
+        if contents(output) and not claim.continued:
+            raise UsageError(f"{output} exists already.", "Choose a new folder.")
+        return _shrink(folder, output, rank, before, card)
+
+
+def _shrink(folder: Path, output: Path, rank: int, before: Lora, card: AdapterCard) -> Shrunk:
     weights = read_weights(folder, before)
     config = read_object(folder / LORA_CONFIG)
     smaller: dict[str, torch.Tensor] = {}
@@ -71,18 +85,18 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
     result = Shrunk(rank, sum(kept) / len(kept), min(kept))
     lora = {"rank": rank, "alpha": before.alpha * rank / before.rank}
     note = {"from_rank": before.rank, "rank": rank, "mean_kept": result.mean_kept, "least_kept": result.least_kept}
-    output.mkdir(parents=True)
-    save_file(smaller, output / WEIGHTS, metadata={"format": "pt"})
     changed = config | {"r": rank, "lora_alpha": lora["alpha"]}
-    (output / LORA_CONFIG).write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    shutil.copyfile(folder / TRAINING_CONFIGURATIONS, output / TRAINING_CONFIGURATIONS)
-    try:
-        replace(card, training=card.training | {"shrunk": note}).write(output)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        shutil.rmtree(output)
-        raise DefectgenError(
-            f"{folder / METADATA} does not tell how the adapter was trained ({error!r:.80})."
-        ) from error
-    for file in (WEIGHTS, LORA_CONFIG, TRAINING_CONFIGURATIONS, MODEL_CARD):
-        (output / file).chmod((output / METADATA).stat().st_mode)
+
+    def fill(new: Path) -> None:
+        save_file(smaller, new / WEIGHTS, metadata={"format": "pt"})
+        (new / LORA_CONFIG).write_text(json.dumps(changed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        shutil.copyfile(folder / TRAINING_CONFIGURATIONS, new / TRAINING_CONFIGURATIONS)
+        try:
+            replace(card, training=card.training | {"shrunk": note}).write(new)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise DefectgenError(
+                f"{folder / METADATA} does not tell how the adapter was trained ({error!r:.80})."
+            ) from error
+
+    write_adapter(output, fill)
     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import polars as pl
 
 from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError
+from defectgen.io.files import write_whole
 from defectgen.metrics.fingerprints import Vector, structure_fingerprint
 
 STORE_VERSION = 1
@@ -87,7 +87,4 @@ def _add(path: Path | None, fresh: dict[str, Vector | str]) -> None:
         }
         for key, value in (_read(path) | fresh).items()
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as handle:
-        pl.DataFrame(rows, schema=_SCHEMA).write_parquet(handle)
-    Path(handle.name).replace(path)
+    write_whole(path, pl.DataFrame(rows, schema=_SCHEMA).write_parquet)

@@ -12,17 +12,16 @@ import polars as pl
 
 from defectgen import __version__
 from defectgen.core import Configuration
+from defectgen.core.level_scale import MAX_UNFITTED_EV
 from defectgen.data.cards import Card
-from defectgen.data.levels import MAX_UNFITTED_EV
 from defectgen.data.summary import LABELS, ClassCount, Range, SetSummary, Summary
 from defectgen.io.host_tables import host_of_row
 from defectgen.report.data_plots import (
-    HOST_COLOURS,
     JITTER_PERCENT,
     MIN_BOX_ROWS,
-    OTHER_COLOUR,
     colour_class,
     gap_svg,
+    host_colours,
     host_title,
     pair_svg,
     sample_rows,
@@ -107,7 +106,7 @@ def render_data_page(frame: pl.DataFrame, summary: Summary, card: Card) -> str:
         card=card,
         summary=summary,
         version=__version__,
-        colours={host: HOST_COLOURS.get(host, OTHER_COLOUR) for host in summary.hosts},
+        colours=host_colours(summary.hosts),
         views=_views(frame, summary),
         sample_rows=SAMPLE_ROWS,
         seed=SEED,

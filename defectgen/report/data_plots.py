@@ -10,16 +10,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from defectgen.core.hosts import BUILT_IN
 from defectgen.data.summary import LABELS, PAIRED, SetSummary
 
-HOST_COLOURS = {
-    "MoS2": "#0072b2", "WSe2": "#e69f00", "BN": "#009e73", "P": "#cc79a7", "GaSe": "#d55e00", "InSe": "#56b4e9",
-}  # fmt: skip
-"""Okabe and Ito's palette, told apart with any kind of colour vision."""
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#868e96", "#000000")
+"""Okabe and Ito's palette, told apart with any kind of colour vision; grey and black last."""
 
 HOST_TITLES = {"BN": "h-BN", "P": "BP"}
-
-OTHER_COLOUR = "#868e96"
 
 CELL_PX, CELL_STEP_PX = 190, 204
 LEFT_PX, TOP_PX, BOTTOM_PX = 62, 6, 44
@@ -36,6 +33,12 @@ GAP_WIDTH_PX, GAP_HEIGHT_PX = 340, 236
 JITTER_PERCENT = {"low": 0.16, "high": 0.32}
 """Half of the sideways spread of dots that share a concentration, by density; sites of a cell are 0.5 % or more."""
 MIN_BOX_ROWS = 10
+
+
+def host_colours(hosts: Sequence[str]) -> dict[str, str]:
+    """A colour for each host: the built-in ones always have the same, the others follow in their order."""
+    order = [*BUILT_IN, *(host for host in hosts if host not in BUILT_IN)]
+    return {host: PALETTE[order.index(host) % len(PALETTE)] for host in hosts}
 
 
 def host_title(host: str) -> str:

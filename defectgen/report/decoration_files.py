@@ -14,11 +14,10 @@ from defectgen.core import Host
 from defectgen.core.selection import Decoration
 from defectgen.errors import UsageError
 from defectgen.io.documents import read_json
-from defectgen.io.files import write_whole
+from defectgen.io.files import write_text, write_whole
+from defectgen.io.folders import MANIFEST, contents
 from defectgen.io.tables import write_csv
 from defectgen.io.writers import cif_text
-
-MANIFEST = "manifest.json"
 
 SCHEMA: dict[str, pl.DataType] = {
     "configuration": pl.String(),
@@ -65,6 +64,8 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
 class CifFolder:
     """A folder with one CIF a configuration, which an interrupted run of the same request fills up.
 
+    Claim it first, see `defectgen.io.folders.claimed`.
+
     Args:
         folder: to write to; new, empty, or of the same request.
         request: what identifies the run: host, classes, seed.
@@ -89,8 +90,6 @@ class CifFolder:
             **request,
         }
         self._about = json.loads(json.dumps(about))
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder} is a file, expected a folder.")
         manifest = folder / MANIFEST
         if manifest.is_file():
             try:
@@ -99,7 +98,7 @@ class CifFolder:
                 found = {}
             if not isinstance(found, dict) or {key: found.get(key) for key in self._about} != self._about:
                 raise UsageError(f"{folder} holds structures of another request.", "Choose another folder.")
-        elif folder.is_dir() and any(folder.iterdir()):
+        elif contents(folder):
             raise UsageError(f"{folder} holds other files.", "Choose another folder.")
 
     def add(self, number: int, row: Decoration) -> None:
@@ -115,15 +114,14 @@ class CifFolder:
         if there not in (None, text) and not self._overwrite:
             raise UsageError(f"{path} was changed since it was written.", "Add --overwrite, or choose another folder.")
         if there != text:
-            write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+            write_text(path, text)
 
     def close(self, number: int) -> None:
         """Note that all are there."""
         self._finish(number)
 
     def _finish(self, number: int | None) -> None:
-        text = json.dumps({**self._about, "structures": number}, indent=1) + "\n"
-        write_whole(self.folder / MANIFEST, lambda part: part.write_text(text, encoding="utf-8"))
+        write_text(self.folder / MANIFEST, json.dumps({**self._about, "structures": number}, indent=1) + "\n")
 
 
 def numbered(rows: Iterator[Decoration], folder: CifFolder | None) -> Iterator[Decoration]:

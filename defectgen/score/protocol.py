@@ -28,6 +28,10 @@ class Sample(OneLine):
     configuration: Configuration | None = None
 
 
+MISSING = "missing"
+"""A column that a scorer may give: why one of its values is null, as text, null where nothing is missing."""
+
+
 @runtime_checkable
 class Scorer(Protocol):
     """Predicts properties of configurations."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.folders import claimed, contents, write_folder
 from defectgen.io.host_tables import host_of
 from defectgen.io.stamps import check_stamps, stamps
 from defectgen.one_line import OneLine
@@ -229,27 +230,28 @@ def train(
     if "split" not in frame.columns:
         raise UsageError("the table has no column 'split'.", "Split it first.")
     out_dir = Path(out_dir)
-    if out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / METADATA).is_file():
-        raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
-    parts = [
-        _train_part(frame.filter(set=name).sort("id"), seed, threads, trees, advance)
-        for name in sorted(frame["set"].unique())
-    ]
-    out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / METADATA).unlink(missing_ok=True)
-    for part in parts:
-        for column, model in part.models.items():
-            save_trees(model, out_dir / part.file_name(column))
-    names = [part.file_name(column) for part in parts for column in part.models]
-    metadata = {
-        "format": FORMAT_VERSION,
-        "seed": seed,
-        "parts": [part.to_dict() for part in parts],
-        "files": stamps(out_dir, names),
-    }
-    unfinished = out_dir / f"{METADATA}.part"
-    unfinished.write_text(json.dumps(metadata, separators=(",", ":")) + "\n", encoding="utf-8")
-    unfinished.replace(out_dir / METADATA)
+    with claimed(out_dir):
+        if contents(out_dir) and not (out_dir / METADATA).is_file():
+            raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
+        parts = [
+            _train_part(frame.filter(set=name).sort("id"), seed, threads, trees, advance)
+            for name in sorted(frame["set"].unique())
+        ]
+        names = [part.file_name(column) for part in parts for column in part.models]
+
+        def fill(new: Path) -> None:
+            for part in parts:
+                for column, model in part.models.items():
+                    save_trees(model, new / part.file_name(column))
+            metadata = {
+                "format": FORMAT_VERSION,
+                "seed": seed,
+                "parts": [part.to_dict() for part in parts],
+                "files": stamps(new, names),
+            }
+            (new / METADATA).write_text(json.dumps(metadata, separators=(",", ":")) + "\n", encoding="utf-8")
+
+        write_folder(out_dir, fill, METADATA)
     return SlicesCatBoost.load(out_dir)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from defectgen.core import Host, get_host, host_names
+from defectgen.core import Host
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.score.protocol import Scorer
+from defectgen.score.protocol import MISSING, Scorer
 from defectgen.score.registry import NO_CONFIGURATION, score_samples
 from defectgen.score.samples import NamedSample, structure_files
 from defectgen.score.validity import check
@@ -78,6 +78,8 @@ def structure_table(
     scorers: Mapping[str, Scorer],
     known: Mapping[str, Collection[str]],
     watch: Watch = unwatched,
+    *,
+    hosts: Sequence[Host] = (),
 ) -> StructureTable:
     """Judge and score structures.
 
@@ -86,6 +88,7 @@ def structure_table(
         scorers: by name.
         known: canonical keys that a model was trained on, by host and supercell, e.g. ``MoS2 8x8``.
         watch: told how far each scorer is.
+        hosts: that these keys are of.
 
     Raises:
         DefectgenError: none of the samples could be read.
@@ -94,7 +97,7 @@ def structure_table(
         raise DefectgenError(samples[0].note + more(len(samples) - 1, "cannot be read"))
     notes = [[named.note] if named.note and not named.sample else [] for named in samples]
     scored: set[int] = set()
-    columns = [structure_facts(samples, known)]
+    columns = [structure_facts(samples, known, hosts)]
     for name, scorer in scorers.items():
         title = f"{name}: " if len(scorers) > 1 else ""
         found, problems = _scores(name, scorer, samples, watch)
@@ -103,6 +106,11 @@ def structure_table(
                 notes[index].append(title + (samples[index].note if problem == NO_CONFIGURATION else problem))
             else:
                 scored.add(index)
+        if MISSING in found.columns:
+            for index, reason in enumerate(found[MISSING]):
+                if reason:
+                    notes[index].append(title + reason)
+            found = found.drop(MISSING)
         found, beyond = without_false_intervals(found)
         for index in beyond:
             notes[index].append(title + EXTRAPOLATED)
@@ -111,12 +119,15 @@ def structure_table(
     return StructureTable(pl.concat(columns, how="horizontal"), len(scored))
 
 
-def structure_facts(samples: Sequence[NamedSample], known: Mapping[str, Collection[str]]) -> pl.DataFrame:
+def structure_facts(
+    samples: Sequence[NamedSample], known: Mapping[str, Collection[str]], hosts: Sequence[Host] = ()
+) -> pl.DataFrame:
     """What each sample is, whether it can be, and whether it is new to a model; the columns are `FACTS`.
 
     Args:
         samples: a row each.
         known: see `structure_table`; ``novel`` is null for hosts and supercells that are not in it.
+        hosts: see `structure_table`; a host of the same name with another unit cell has other keys.
     """
     rows: list[dict[str, Any]] = []
     for named in samples:
@@ -135,7 +146,7 @@ def structure_facts(samples: Sequence[NamedSample], known: Mapping[str, Collecti
                     "n_defects": found.n_defects,
                     "formula": found.formula,
                     "configuration": key,
-                    "novel": key not in known[cell] if cell in known and _is_written_so(found.host) else None,
+                    "novel": key not in known[cell] if cell in known and any(map(found.host.is_like, hosts)) else None,
                     "transformation": named.transformation,
                 }
         rows.append(row)
@@ -175,8 +186,3 @@ def _scores(
 
 def _cell(host: Host) -> str:
     return f"{host.name} {host.size}"
-
-
-def _is_written_so(host: Host) -> bool:
-    """Whether a host is the known one of its name, not one with another unit cell, e.g. a rectangular one."""
-    return host.name in host_names() and get_host(host.name).lattice == host.lattice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from defectgen.core import (
     host_names,
 )
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.folders import MANIFEST, listing, write_folder
 from defectgen.io.structures import read_structure
 from defectgen.slices.econnn import graph_of_structure
 from defectgen.slices.host_graph import graph_of_configuration
@@ -100,7 +102,7 @@ def read_strings(paths: Sequence[Path]) -> list[str]:
 
 
 def decode_to_files(texts: Sequence[str], folder: Path, package: ReferencePackage) -> Outcome:
-    """Write the structures of SLICES strings as CIF files, numbered and named after their formula.
+    """Write the structures of SLICES strings as CIF files, numbered and named after their formula, and a manifest.
 
     Args:
         texts: the strings.
@@ -110,16 +112,23 @@ def decode_to_files(texts: Sequence[str], folder: Path, package: ReferencePackag
     Returns:
         The files.
     """
-    written, problems = [], []
+    made: dict[str, Structure] = {}
+    problems = []
     for number, structure in enumerate(package.decode(texts), start=1):
         if isinstance(structure, str):
             problems.append(f"string {number}: {structure}")
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{number:04d}-{structure.composition.reduced_formula}.cif"
-        structure.to(str(path), fmt="cif")
-        written.append(path)
-    return Outcome(tuple(written), tuple(problems), len(texts))
+        else:
+            made[f"{number:04d}-{structure.composition.reduced_formula}.cif"] = structure
+
+    def fill(new: Path) -> None:
+        for name, structure in made.items():
+            structure.to(str(new / name), fmt="cif")
+        about = {"stage": "slices", "strings": len(texts), "files": listing(new)}
+        (new / MANIFEST).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+    if made:
+        write_folder(folder, fill)
+    return Outcome(tuple(folder / name for name in made), tuple(problems), len(texts))
 
 
 def _row(path: Path) -> dict[str, Any]:

@@ -20,9 +20,8 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import RELAXATIONS, RELAXED, SAMPLES, NamedCrystal, file_label
 from defectgen.io.documents import JSON_BYTES, parse_json, read_text
 from defectgen.io.structures import parse_cif
-from defectgen.score.potentials.cell_relaxation import FORCE_TOLERANCE_EV_ANGSTROM, MAX_STEPS, relax_crystal
 from defectgen.score.potentials.potential import Potential
-from defectgen.score.potentials.relaxation import CONVERGED, NOT_CONVERGED
+from defectgen.score.potentials.relaxation import CONVERGED, CRYSTAL, NOT_CONVERGED, relax
 from defectgen.stability.corrections import correction_ev, corrections_of
 from defectgen.stability.hull import FORMATION, Hull, NoReferenceError
 from defectgen.stability.references import References
@@ -65,13 +64,13 @@ class RelaxationSettings:
 
     Attributes:
         potential: its name.
-        max_steps: see `relax_crystal`.
-        fmax_ev_angstrom: see `relax_crystal`.
+        max_steps: see `defectgen.score.potentials.relaxation.relax`.
+        fmax_ev_angstrom: see `defectgen.score.potentials.relaxation.relax`.
     """
 
     potential: str
-    max_steps: int = MAX_STEPS
-    fmax_ev_angstrom: float = FORCE_TOLERANCE_EV_ANGSTROM
+    max_steps: int = CRYSTAL.max_steps
+    fmax_ev_angstrom: float = CRYSTAL.fmax_ev_angstrom
 
 
 def check_folder(folder: Path) -> None:
@@ -181,8 +180,12 @@ def _row(crystal: NamedCrystal, potential: Potential, settings: RelaxationSettin
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = relax_crystal(
-                structure, potential, max_steps=settings.max_steps, fmax_ev_angstrom=settings.fmax_ev_angstrom
+            found = relax(
+                structure,
+                potential,
+                CRYSTAL,
+                max_steps=settings.max_steps,
+                fmax_ev_angstrom=settings.fmax_ev_angstrom,
             )
             correction = correction_ev(found.structure, potential) / len(structure) if found.usable else math.nan
     except Exception as error:  # a library may fail in any way on atoms that make no sense

@@ -15,6 +15,7 @@ import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import JSON_BYTES, parse_json
+from defectgen.io.files import write_whole
 from defectgen.io.tables import safe_cell
 from defectgen.one_line import OneLine
 from defectgen.stability.thermo import competing_energies
@@ -315,9 +316,11 @@ def _read_table(path: Path) -> Hull:
 
 def save_hull(hull: Hull, path: Path) -> None:
     """Write the points of a hull of total energies as a table that `read_hull` reads."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(SAVED)
-        writer.writerows((safe_cell(formula), repr(energy)) for formula, energy in sorted(hull.points.items()))
-    part.replace(path)
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(SAVED)
+            writer.writerows((safe_cell(formula), repr(energy)) for formula, energy in sorted(hull.points.items()))
+
+    write_whole(path, write)

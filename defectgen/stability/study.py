@@ -15,7 +15,7 @@ from defectgen.data.assets import cache_dir
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import NamedCrystal, read_crystals
 from defectgen.io.documents import DocumentError, read_object
-from defectgen.io.files import file_hash, write_whole
+from defectgen.io.files import file_hash, write_text
 from defectgen.io.tables import write_csv
 from defectgen.score.potentials.potential import Potential, PotentialScorer
 from defectgen.score.potentials.relaxation import CONVERGED, NOT_CONVERGED
@@ -255,5 +255,4 @@ def _relaxed_elements(
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=1) + "\n"
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(value, indent=1) + "\n")

@@ -228,3 +228,22 @@ class TestRealData:
         assert scales["WSe2"].unfitted == ("Mo_W",)
         assert scales["BP_spin_500"].unfitted == ("N_P",)
         assert max(scale.scatter_ev for scale in scales.values()) < 0.1
+
+
+def test_what_is_known_of_a_set_is_in_its_record() -> None:
+    for name in SET_NAMES:
+        scale = reference_scale(name)
+        assert scale is not None
+        low, high = scale.window_ev
+        assert low < scale.intercept_ev < high
+        assert set(scale.bounds_ev) == set(scale.unfitted)
+        assert LevelScale.from_dict(json.loads(json.dumps(scale.to_dict()))) == scale
+    assert reference_scale("WSe2").unfitted_bound(["Mo_W", "v_W"], np.array([[2.0, 1.0]])) == pytest.approx(0.014)
+    assert reference_scale("hBN_spin_500").unfitted_bound(["C_B"], np.array([[2.0]])) == pytest.approx(0.07)
+
+
+def test_core_levels_of_a_set_that_is_not_known_are_refused() -> None:
+    with pytest.raises(DefectgenError, match=r"the set mine has core levels, .* expected one of BP_spin_500.*homo_ev"):
+        is_host_orbital(rows(LABELS, "mine"))
+    with pytest.raises(DefectgenError, match="the set mine has core levels"):
+        align_levels(rows(LABELS, "mine"), scale_of(rows(LABELS, "mine")))

@@ -12,11 +12,17 @@ import pytest
 from counting_scorer import CountingScorer
 
 from defectgen.core import Configuration, Host, get_host
-from defectgen.data.record_files import PROPOSALS
 from defectgen.data.records import RecordSettings, build_data
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
-from defectgen.design.feedback import FeedbackSettings, JudgedProposals, choose_pair, choose_targets, write_feedback
+from defectgen.design.feedback import (
+    PROPOSALS,
+    FeedbackSettings,
+    JudgedProposals,
+    choose_pair,
+    choose_targets,
+    write_feedback,
+)
 from defectgen.design.proposers import Ask, Proposal, RandomProposer
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.train.dataset import read_records

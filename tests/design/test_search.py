@@ -67,7 +67,8 @@ def test_what_it_finds_is_distinct_canonical_as_near_as_it_says_and_nearer_than_
 
     assert distances(list(found.configurations)) == pytest.approx(np.array(found.distances_ev), abs=1e-6)
     rng = np.random.default_rng(0)
-    assert found.distances_ev[0] < distances([space.draw(rng) for _ in range(700)]).min(), "as many in the same time"
+    best_random = np.sort(distances([space.draw(rng) for _ in range(700)]))[:12]
+    assert np.mean(found.distances_ev) < np.mean(best_random), "as many in the same time"
 
 
 LIMITS = [

@@ -16,7 +16,7 @@ from tiny_model import tiny_generator, tiny_model_dir
 from defectgen.core.crystal import Crystal
 from defectgen.core.elements import swap_candidates
 from defectgen.errors import UsageError
-from defectgen.generate.sample_folder import refuse_folder
+from defectgen.generate.sample_folder import claimed_samples
 from defectgen.generate.sampling import (
     CrystalJob,
     charge_check,
@@ -276,14 +276,15 @@ def test_the_empty_current_folder_is_filled_and_stays(tmp_path: Path, monkeypatc
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
-    refuse_folder(tmp_path / "new" / "deep")
+    with claimed_samples(tmp_path / "new" / "deep"):
+        pass
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
-        refuse_folder(tmp_path / "file" / "out")
+    with pytest.raises(UsageError, match="cannot be written"), claimed_samples(tmp_path / "file" / "out"):
+        pass
     if Path("/proc/self").is_dir():
-        with pytest.raises(UsageError, match="cannot be written"):
-            refuse_folder(Path("/proc/self/out"))
+        with pytest.raises(UsageError, match="cannot be written"), claimed_samples(Path("/proc/self/out")):
+            pass
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_failed_save_leaves_nothing(tiny_gguf: Path, tmp_path: Path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("transformers.PreTrainedTokenizerBase.save_pretrained", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DefectgenError, match="No space left"):
         convert_gguf(tiny_gguf, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -17,9 +17,9 @@ from defectgen.core import host_names
 from defectgen.data.cards import get_card
 from defectgen.data.checks import formation_energy_errors
 from defectgen.data.summary import LABELS, PAIRED, summarize
-from defectgen.data.twodmd import SETS, read_2dmd
+from defectgen.data.twodmd import read_2dmd
 from defectgen.report.data_page import number, render_data_page, small, span, subscripts
-from defectgen.report.data_plots import CELL_PX, HOST_COLOURS, colour_class, gap_svg, pair_svg, sample_rows
+from defectgen.report.data_plots import CELL_PX, colour_class, gap_svg, host_colours, pair_svg, sample_rows
 
 VOID = {"meta", "br", "input", "path", "circle", "rect", "polygon"}
 CARD = get_card("2dmd")
@@ -198,10 +198,11 @@ def test_a_sample_is_equal_for_equal_seeds_and_fair_to_sets(frame: pl.DataFrame)
 
 
 def test_each_host_has_one_colour_of_its_own(page: str) -> None:
-    assert set(HOST_COLOURS) == set(host_names()) == {info.host for info in SETS}
-    assert len(set(HOST_COLOURS.values())) == 6
+    colours = host_colours([*sorted(host_names()), "WS2", "PtSe2"])
+    assert len(set(colours.values())) == len(colours) == 8
+    assert {host: colours[host] for host in ("P", "MoS2")} == host_colours(["P", "MoS2"])
     for host in ("MoS2", "WSe2"):
-        assert f".c-{host} {{ --c: {HOST_COLOURS[host]}; }}" in page
+        assert f".c-{host} {{ --c: {colours[host]}; }}" in page
     used = set(re.findall(r"\bc-(\w+)", page))
     assert used == {"MoS2", "WSe2"}
 

@@ -12,7 +12,7 @@ from defectgen.design.candidates import DesignRun, Target
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.structures import read_configuration
 from defectgen.report import export
-from defectgen.report.export import check_output_folder, write_run
+from defectgen.report.export import claimed_run, write_run
 from defectgen.report.rows import run_rows, safe_name
 
 
@@ -110,17 +110,18 @@ def test_a_run_without_candidates_is_written_too(build: Callable[..., DesignRun]
 
 
 def test_folders_that_are_refused(run: DesignRun, tmp_path: Path) -> None:
-    check_output_folder(tmp_path / "new")
-    (tmp_path / "empty").mkdir()
-    check_output_folder(tmp_path / "empty")
+    for folder in (tmp_path / "new", tmp_path / "empty"):
+        with claimed_run(folder):
+            folder.mkdir(exist_ok=True)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="not a folder"):
-        check_output_folder(tmp_path / "file", overwrite=True)
+    with pytest.raises(UsageError, match="not a folder"), claimed_run(tmp_path / "file", overwrite=True):
+        pass
     write_run(run, tmp_path / "run")
-    with pytest.raises(UsageError, match="not empty") as caught:
-        check_output_folder(tmp_path / "run")
+    with pytest.raises(UsageError, match="not empty") as caught, claimed_run(tmp_path / "run"):
+        pass
     assert "\n" not in str(caught.value)
-    check_output_folder(tmp_path / "run", overwrite=True)
+    with claimed_run(tmp_path / "run", overwrite=True):
+        pass
 
 
 @pytest.mark.parametrize("manifest", [None, "{", "[]", '{"tool": "other", "files": {}}', '{"tool": "defectgen"}'])

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from defectgen.core import VACANCY, Configuration, get_host
+from defectgen.core import VACANCY, Configuration, Host, get_host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.protocol import Sample
 from defectgen.score.samples import NamedSample
@@ -57,8 +57,21 @@ def test_several_scorers_have_columns_and_notes_of_their_own() -> None:
 
 def test_novel_is_told_for_the_cells_of_the_model_only() -> None:
     known = {"MoS2 2x2": [VACANT.canonical().key]}
-    assert structure_facts(SAMPLES, known)["novel"].to_list() == [False, None, None, True]
-    assert structure_facts(SAMPLES, {"MoS2 8x8": []})["novel"].to_list() == [None] * 4
+    assert structure_facts(SAMPLES, known, [MOS2])["novel"].to_list() == [False, None, None, True]
+    assert structure_facts(SAMPLES, {"MoS2 8x8": []}, [get_host("MoS2")])["novel"].to_list() == [None] * 4
+    moved = Host.from_dict(MOS2.to_dict() | {"frac_coords": MOS2.to_dict()["frac_coords"][::-1]})
+    assert structure_facts(SAMPLES, known, [moved])["novel"].to_list() == [None] * 4, "keys of other sites"
+
+
+def test_what_a_scorer_says_of_a_missing_value_is_in_the_note() -> None:
+    class Silent:
+        def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+            why = [None if "VAC" in item.key else "no value of W" for item in configurations]
+            return pl.DataFrame({"homo_ev": [1.0] * len(why), "missing": pl.Series(why, dtype=pl.String)})
+
+    frame = structure_table(SAMPLES, {"silent": Silent()}, {}).frame
+    assert "missing" not in frame.columns
+    assert frame["note"].to_list()[::3] == [None, "no value of W"]
 
 
 def test_nothing_scored_is_an_error_that_names_the_first() -> None:

@@ -14,8 +14,8 @@ from pymatgen.core import Composition, Lattice, Structure
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import NamedCrystal
-from defectgen.score.potentials import cell_relaxation, relaxation
-from defectgen.score.potentials.cell_relaxation import relax_crystal
+from defectgen.score.potentials import relaxation
+from defectgen.score.potentials.relaxation import CRYSTAL, relax
 from defectgen.stability.assessment import (
     MANIFEST,
     ROWS,
@@ -37,7 +37,7 @@ CORRECTED = {"Cl": -0.614, "O": -0.687}
 
 def test_the_cell_goes_to_the_volume_without_stress() -> None:
     start = rocksalt("Na", "Cl", 6.0)
-    found = relax_crystal(start, CrystalPotential(), fmax_ev_angstrom=1e-3)
+    found = relax(start, CrystalPotential(), CRYSTAL, fmax_ev_angstrom=1e-3)
     assert (found.status, found.usable, found.detail) == (relaxation.CONVERGED, True, "")
     assert found.structure.volume == pytest.approx(2 * VOLUME_AN_ATOM, rel=0.02)
     assert found.volume_ratio == pytest.approx(found.structure.volume / start.volume)
@@ -67,36 +67,37 @@ def broken(_: Any) -> float:
     ],
 )
 def test_divergence_is_named(distort: Any, status: str, detail: str) -> None:
-    found = relax_crystal(rocksalt("Na", "Cl"), CrystalPotential(distort=distort))
+    found = relax(rocksalt("Na", "Cl"), CrystalPotential(distort=distort), CRYSTAL)
     assert (found.status, found.usable) == (status, False)
     assert detail in found.detail
 
 
 def test_a_cell_that_flies_apart_atoms_on_top_of_each_other_and_too_few_steps() -> None:
-    far = relax_crystal(rocksalt("Na", "Cl", 3.0), CrystalPotential(), fmax_ev_angstrom=1e-3)
-    assert (far.status, far.usable) == (cell_relaxation.CELL_EXPLODED, False), "from 6.75 to 40 A^3"
+    far = relax(rocksalt("Na", "Cl", 3.0), CrystalPotential(), CRYSTAL, fmax_ev_angstrom=1e-3)
+    assert (far.status, far.usable) == (relaxation.CELL_EXPLODED, False), "from 6.75 to 40 A^3"
     assert "the volume changed by a factor of 3" in far.detail
     close = Structure(Lattice.cubic(4.0), ["Na", "Cl"], [[0, 0, 0], [0.1, 0, 0]])
-    found = relax_crystal(close, CrystalPotential())
+    found = relax(close, CrystalPotential(), CRYSTAL)
     assert found.status == relaxation.TOO_CLOSE
     assert found.detail == "two atoms 0.40 angstrom apart before any step"
-    dense = relax_crystal(Structure(Lattice.cubic(1.2), ["Na"], [[0, 0, 0]]), CrystalPotential(distort=unasked))
+    dense = relax(Structure(Lattice.cubic(1.2), ["Na"], [[0, 0, 0]]), CrystalPotential(distort=unasked), CRYSTAL)
     assert (dense.status, dense.detail) == (relaxation.TOO_CLOSE, "1.73 cubic angstrom an atom before any step")
-    few = relax_crystal(rocksalt("Na", "Cl", 5.5), CrystalPotential(), fmax_ev_angstrom=1e-4, max_steps=2)
+    few = relax(rocksalt("Na", "Cl", 5.5), CrystalPotential(), CRYSTAL, fmax_ev_angstrom=1e-4, max_steps=2)
     assert (few.status, few.steps, few.usable) == (relaxation.NOT_CONVERGED, 2, True)
     with pytest.raises(UsageError, match="never saw Xe"):
-        relax_crystal(element_cell("Xe"), CrystalPotential())
+        relax(element_cell("Xe"), CrystalPotential(), CRYSTAL)
 
 
 def test_crystals_are_relaxed_by_the_careful_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
+    careful_fire = relaxation.careful_fire
 
     def watched(atoms: Any) -> Any:
-        made.append(relaxation.careful_fire(atoms))
+        made.append(careful_fire(atoms))
         return made[-1]
 
-    monkeypatch.setattr(cell_relaxation, "careful_fire", watched)
-    found = relax_crystal(rocksalt("Na", "Cl", 6.0), CrystalPotential(), fmax_ev_angstrom=1e-3)
+    monkeypatch.setattr(relaxation, "careful_fire", watched)
+    found = relax(rocksalt("Na", "Cl", 6.0), CrystalPotential(), CRYSTAL, fmax_ev_angstrom=1e-3)
     assert len(made) == 1
     assert made[0].nsteps == found.steps > 0
 
@@ -331,11 +332,11 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_real_weights_relax_salt_to_its_pbe_lattice_and_formation_energy(real: Any) -> None:
     """PBE: a = 5.69 angstrom; formation energy with corrections -2.11 eV/atom (mp-22862; by experiment -2.13)."""
     start = rocksalt("Na", "Cl", 6.2)
-    found = relax_crystal(start, real)
+    found = relax(start, real, CRYSTAL)
     assert found.status == relaxation.CONVERGED
     assert (found.structure.volume * 4) ** (1 / 3) == pytest.approx(5.69, abs=0.06)
     body_centred = Structure(Lattice.cubic(4.19), ["Na", "Na"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    sodium = relax_crystal(body_centred, real).energy_ev_per_atom
+    sodium = relax(body_centred, real, CRYSTAL).energy_ev_per_atom
     corrected = found.energy_ev_per_atom + correction_ev(found.structure, real) / 2
     chlorine = -1.84  # eV an atom, PBE energy of the molecule's crystal
     assert corrected - (sodium + chlorine) / 2 == pytest.approx(-2.11, abs=0.1)

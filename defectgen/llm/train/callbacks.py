@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from defectgen.io.files import write_text
 from defectgen.llm.train.checkpoints import best_step, complete
 
 LOG = "losses.jsonl"
@@ -72,9 +73,7 @@ class LossFile(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Write the history of the checkpoint, which is the truth, over whatever a killed run left."""
         if state.is_world_process_zero:
-            temporary = self.path.with_name(f".{self.path.name}")
-            temporary.write_text("".join(_line(row) for row in state.log_history), encoding="utf-8")
-            temporary.replace(self.path)
+            write_text(self.path, "".join(_line(row) for row in state.log_history))
 
     def on_log(self, args: Any, state: Any, control: Any, **about: Any) -> None:  # noqa: ARG002
         """Append one line."""

@@ -14,7 +14,8 @@ from typing import Any
 from defectgen.config import StageConfig
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import DocumentError, read_json, read_object
-from defectgen.io.files import require_writable
+from defectgen.io.files import write_text
+from defectgen.io.folders import contents
 from defectgen.io.stamps import check_stamps, stamps
 
 COMPLETE = "complete"
@@ -56,9 +57,7 @@ def complete(folder: Path, step: int, best: int | None) -> None:
     """
     made = checkpoint(folder, step)
     names = [path.name for path in made.iterdir() if path.name != COMPLETE]
-    part = made / f".{COMPLETE}"
-    part.write_text(json.dumps(stamps(made, names), indent=1) + "\n", encoding="utf-8")
-    part.replace(made / COMPLETE)
+    write_text(made / COMPLETE, json.dumps(stamps(made, names), indent=1) + "\n")
     for path in complete_checkpoints(folder)[:-KEPT]:
         if step_of(path) != best:
             (path / COMPLETE).unlink(missing_ok=True)
@@ -117,18 +116,15 @@ def check_claim(output: Path, run: Mapping[str, Any], model: type[StageConfig]) 
         model: of the run's configuration.
 
     Raises:
-        UsageError: it is a file, cannot be written, holds other files, or belongs to another run.
+        UsageError: it holds other files, or belongs to another run.
     """
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file, expected a folder.")
-    require_writable(output)
     path = output / RUN
     if not path.is_file():
         if (output / CHECKPOINTS).is_dir() and any((output / CHECKPOINTS).iterdir()):
             raise UsageError(
                 f"{output} holds checkpoints of an unknown run ({RUN} is missing).", "Choose another folder."
             )
-        if output.is_dir() and any(entry.name != f".{RUN}" for entry in output.iterdir()):
+        if contents(output):
             raise UsageError(f"{output} holds other files.", "Choose another folder, which may be new.")
         return
     try:
@@ -141,10 +137,7 @@ def check_claim(output: Path, run: Mapping[str, Any], model: type[StageConfig]) 
 
 def claim(output: Path, run: Mapping[str, Any]) -> None:
     """Note what run this folder is for."""
-    output.mkdir(parents=True, exist_ok=True)
-    temporary = output / f".{RUN}"
-    temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
-    temporary.replace(output / RUN)
+    write_text(output / RUN, json.dumps(run, indent=1))
 
 
 @contextmanager

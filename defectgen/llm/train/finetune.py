@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from transformers import PrinterCallback, TrainerState
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
+from defectgen.io.folders import claimed
 from defectgen.llm.adapter import (
     LORA_CONFIG,
     METADATA,
-    MODEL_CARD,
     TRAINING_CONFIGURATIONS,
     WEIGHTS,
     AdapterCard,
@@ -30,6 +29,7 @@ from defectgen.llm.adapter import (
     read_adapter,
     record_identity,
     training_configurations,
+    write_adapter,
 )
 from defectgen.llm.loading import context_length, load_base
 from defectgen.llm.train.callbacks import (
@@ -122,13 +122,23 @@ def finetune(
 
     Raises:
         UsageError: `output` holds an adapter, or the checkpoints of another run, or cannot be written.
-        DefectgenError: missing records, or a full disk.
+        DefectgenError: missing records, a full disk, or another run has the folder.
     """
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file, expected a folder.")
+    if not is_first_process():
+        return _finetune(config, data, output, report, command)
+    with claimed(output) as claim:
+        if (output / METADATA).exists() and not claim.continued:
+            raise UsageError(f"{output} already holds a trained adapter.", "Choose another folder for the new one.")
+        return _finetune(config, data, output, report, command)
+
+
+def _finetune(config: FinetuneConfig, data: Path, output: Path, report: Report, command: str) -> FinetuneResult:
+    """See `finetune`; the first process has claimed the folder."""
     start = time.monotonic()
     config = follow_adapter(config)
     manifest = read_manifest(data)
-    if (output / METADATA).exists():
-        raise UsageError(f"{output} already holds a trained adapter.", "Choose another folder for the new one.")
     run = run_identity(config.model_dump(), manifest)
     check_claim(output, run, FinetuneConfig)
     if config.design.targets and is_sharded():
@@ -153,6 +163,8 @@ def finetune(
     model = _with_adapter(model, config)
     metric = (DESIGN_METRIC if config.design.targets else LOSS_METRIC) if _chooses(config) else None
     checkpoints = output / CHECKPOINTS
+    if is_first_process():
+        claim(output, run)
     progress = TrainingProgress(report, metric)
     callbacks: list[Any] = [progress, LossFile(output / LOG)]
     if tensorboard_installed():
@@ -174,7 +186,6 @@ def finetune(
         trainer.design = lambda causal: {} if design is None else design.measure(causal, tokenizer)
     with clear_write_errors(output):
         if is_first_process():
-            claim(output, run)
             remove_unfinished(checkpoints)
         trainer.accelerator.wait_for_everyone()
         if isinstance(train, PairDataset) and isinstance(trainer, PreferenceTrainer):
@@ -304,17 +315,16 @@ def _save_adapter(source: Path, card: AdapterCard, seen: Mapping[str, set[str]],
         seen: see `_seen`.
         output: folder of the adapter.
     """
-    with tempfile.TemporaryDirectory(dir=output) as name:
-        temporary = Path(name)
+
+    def fill(new: Path) -> None:
         weights = {key: weight.to(torch.bfloat16) for key, weight in load_file(source / WEIGHTS).items()}
         if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
             raise DefectgenError(f"training ended in numbers that are not finite ({source}).", "Lower learning_rate.")
-        save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
-        (temporary / LORA_CONFIG).write_bytes((source / LORA_CONFIG).read_bytes())
-        _tidy_config(temporary / LORA_CONFIG, card.base_model)
+        save_file(weights, new / WEIGHTS, metadata={"format": "pt"})
+        (new / LORA_CONFIG).write_bytes((source / LORA_CONFIG).read_bytes())
+        _tidy_config(new / LORA_CONFIG, card.base_model)
         text = json.dumps({host: sorted(keys) for host, keys in sorted(seen.items())}, separators=(",", ":"))
-        (temporary / TRAINING_CONFIGURATIONS).write_text(text, encoding="utf-8")
-        card.write(temporary)
-        for file in (WEIGHTS, LORA_CONFIG, TRAINING_CONFIGURATIONS, MODEL_CARD, METADATA):
-            (temporary / file).chmod((temporary / METADATA).stat().st_mode)  # safetensors writes for the owner only
-            (temporary / file).replace(output / file)
+        (new / TRAINING_CONFIGURATIONS).write_text(text, encoding="utf-8")
+        card.write(new)
+
+    write_adapter(output, fill)

@@ -11,6 +11,7 @@ import torch
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_json
+from defectgen.io.files import write_text
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.train.dataset import IGNORED, CompletionDataset, collate
 from defectgen.llm.train.finetune_config import FinetuneConfig, PreferenceSettings
@@ -123,7 +124,5 @@ def reference_margins(model: Any, tokenizer: Any, records: Sequence[Mapping[str,
     model.eval()
     nats = [judged.nats for judged in log_likelihoods(model, tokenizer, texts)]
     margins = [better - worse for better, worse in zip(nats[::2], nats[1::2], strict=True)]
-    part = path.with_name(f".{REFERENCE}.part")
-    part.write_text(json.dumps(margins), encoding="utf-8")
-    part.replace(path)
+    write_text(path, json.dumps(margins))
     return margins

@@ -8,7 +8,7 @@ from typing import Any
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import DocumentError, read_object, require_object
 from defectgen.io.files import file_hash
-from defectgen.llm.adapter import installed_prompt_version
+from defectgen.llm.adapter import BULK, installed_prompt_version
 from defectgen.llm.train.dataset import read_records
 from defectgen.one_line import shown
 
@@ -31,7 +31,7 @@ def read_manifest(data: Path) -> dict[str, Any]:
     """The manifest of a folder of records.
 
     Raises:
-        DefectgenError: no records there, or a damaged manifest.
+        DefectgenError: no records there, a damaged manifest, or one without the hosts of its records.
         UsageError: records with prompts of another version.
     """
     path = data / MANIFEST
@@ -53,6 +53,8 @@ def read_manifest(data: Path) -> dict[str, Any]:
             f"{data} holds records of prompt version {version}, this is {installed}.",
             "Make them again with `defectgen build-data`.",
         )
+    if manifest["settings"]["encoding"] != BULK and not manifest.get("hosts"):
+        raise DefectgenError(f"{data} does not say the hosts of its records.", AGAIN)
     return manifest
 
 

@@ -18,6 +18,7 @@ from defectgen.core.configuration import Edit
 from defectgen.core.host import Host, Rule
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import parse_json, require_object
+from defectgen.io.files import write_whole
 from defectgen.score.network.geometry import HostGeometry
 from defectgen.score.network.model import Ensemble, Shape
 from defectgen.score.network.training import Geometries, Rows, combine, predict
@@ -101,9 +102,7 @@ class Network:
             "spin": [bool(s) for s in self.geometries.spin.tolist()],
             "about": dict(about or {}),
         }
-        unfinished = path.with_name(path.name + ".part")
-        save_file(tensors, unfinished, metadata={"network": json.dumps(metadata)})
-        unfinished.replace(path)
+        write_whole(path, lambda part: save_file(tensors, part, metadata={"network": json.dumps(metadata)}))
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu") -> Network:

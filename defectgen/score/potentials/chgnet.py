@@ -6,6 +6,7 @@ Source: Deng et al., Nat Mach Intell 5, 1031 (2023), doi 10.1038/s42256-023-0071
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,11 +25,20 @@ from defectgen.score.potentials.potential import EV_PER_ANGSTROM3_IN_GPA, Evalua
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-MP2020_ANION_SHIFTS_EV: Mapping[str, float] = MappingProxyType({"N": -0.361, "S": -0.503, "Se": -0.472})
-"""Corrections by anion that the training energies hold, eV an atom.
 
-Source: Wang et al., Sci Rep 11, 15496 (2021), doi 10.1038/s41598-021-94550-5.
-"""
+@functools.cache
+def anion_shifts_ev() -> Mapping[str, float]:
+    """Corrections by anion that the training energies hold, eV an atom; oxygen as in an oxide.
+
+    Source: Wang et al., Sci Rep 11, 15496 (2021), doi 10.1038/s41598-021-94550-5, as pymatgen has them.
+    """
+    from pymatgen.core import Element
+    from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
+
+    found = dict(MaterialsProject2020Compatibility(check_potcar=False).comp_correction)
+    shifts = {symbol: float(value) for symbol, value in found.items() if Element.is_valid_symbol(symbol)}
+    return MappingProxyType({**shifts, "O": float(found["oxide"])})
+
 
 VERSION = "0.3.0"
 """Of the weights, trained on MPtrj."""
@@ -67,7 +77,7 @@ class CHGNet(OneLine):
     @property
     def atom_shifts_ev(self) -> Mapping[str, float]:
         """It was trained on energies with the corrections of the Materials Project."""
-        return MP2020_ANION_SHIFTS_EV
+        return anion_shifts_ev()
 
     def evaluate(self, structures: Sequence[Structure]) -> list[Evaluation]:
         """See `defectgen.score.potentials.potential.Potential`."""

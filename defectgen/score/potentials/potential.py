@@ -15,7 +15,7 @@ from defectgen.core import VACANCY, Configuration, Host
 from defectgen.errors import UsageError
 from defectgen.io.places import atoms_problem
 from defectgen.one_line import OneLine
-from defectgen.score.protocol import Sample, uncertainty_column
+from defectgen.score.protocol import MISSING, Sample, uncertainty_column
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -85,9 +85,12 @@ class PotentialScorer(OneLine):
 
     Attributes:
         potential: what computes the energies.
+        chemical_potentials_ev: energy of an atom of each element in its reservoir, by PBE, eV; an element that is
+            exchanged and not among them leaves no formation energy.
     """
 
     potential: Potential
+    chemical_potentials_ev: Mapping[str, float] = field(default_factory=lambda: CHEMICAL_POTENTIALS_EV)
     _pristine_ev: dict[Host, float] = field(default_factory=dict, repr=False, compare=False)
 
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
@@ -99,7 +102,7 @@ class PotentialScorer(OneLine):
 
         Returns:
             ``formation_energy_ev`` (null where there is no configuration), ``energy_per_atom_ev``, their
-            uncertainties (null), ``energy_ev``, ``max_force_ev_angstrom`` and ``max_stress_gpa``.
+            uncertainties (null), ``energy_ev``, ``max_force_ev_angstrom``, ``max_stress_gpa`` and `MISSING`.
 
         Raises:
             UsageError: an element that the potential does not know, a structure that holds no finite atoms, or
@@ -111,8 +114,9 @@ class PotentialScorer(OneLine):
         for sample, found in zip(samples, self.potential.evaluate([s.structure for s in samples]), strict=True):
             if not np.isfinite(found.energy_ev):
                 raise UsageError(f"{self.potential.name} gives no finite energy: atoms lie on top of each other.")
-            formation = None
+            formation, reason = None, None
             if sample.configuration is not None:
+                reason = self.why_no_formation_energy(sample.configuration) or None
                 formation = self.formation_energy_ev(sample.configuration, found.energy_ev)
             force = float(np.linalg.norm(found.forces, axis=1).max())
             rows.append(
@@ -122,13 +126,20 @@ class PotentialScorer(OneLine):
                     "energy_ev": found.energy_ev,
                     "max_force_ev_angstrom": force,
                     "max_stress_gpa": float(np.abs(found.stress).max()) * EV_PER_ANGSTROM3_IN_GPA,
+                    MISSING: reason,
                 }
             )
         numbers = ["formation_energy_ev", "energy_per_atom_ev", "energy_ev", "max_force_ev_angstrom", "max_stress_gpa"]
-        frame = pl.DataFrame(rows, schema=dict.fromkeys(numbers, pl.Float64))
+        frame = pl.DataFrame(rows, schema=dict.fromkeys(numbers, pl.Float64) | {MISSING: pl.String})
         return frame.with_columns(
             *(pl.lit(None, pl.Float64).alias(uncertainty_column(column)) for column in sorted(UNCERTAIN))
         )
+
+    def why_no_formation_energy(self, configuration: Configuration) -> str:
+        """Why a configuration gets no formation energy: an exchanged element without chemical potential; else empty."""
+        exchanged = {element for kind in configuration.kinds for element in kind if element != VACANCY}
+        unknown = sorted(exchanged - self.chemical_potentials_ev.keys())
+        return f"no formation energy: the chemical potential of {', '.join(unknown)} is not known" if unknown else ""
 
     def pristine_energy_ev(self, host: Host) -> float:
         """Energy of the pristine supercell at its own geometry, from one unit cell."""
@@ -142,18 +153,18 @@ class PotentialScorer(OneLine):
     def formation_energy_ev(self, configuration: Configuration, energy_ev: float) -> float | None:
         """E_defect - E_pristine + sum of mu (removed atoms) - sum of mu (added atoms), eV, neutral cell.
 
-        The chemical potentials are `CHEMICAL_POTENTIALS_EV`, moved to the potential's own scale by its
-        `Potential.atom_shifts_ev`. None if one of the elements has none.
+        The chemical potentials are moved to the potential's own scale by its `Potential.atom_shifts_ev`, which is 0
+        for an element that is not named there. None where one is not known, see `why_no_formation_energy`.
         """
+        if self.why_no_formation_energy(configuration):
+            return None
         exchanged = 0.0
         for (old, new), count in configuration.kinds.items():
             for element, sign in ((old, 1.0), (new, -1.0)):
                 if element == VACANCY:
                     continue
-                if element not in CHEMICAL_POTENTIALS_EV:
-                    return None
                 shift = self.potential.atom_shifts_ev.get(element, 0.0)
-                exchanged += sign * count * (CHEMICAL_POTENTIALS_EV[element] + shift)
+                exchanged += sign * count * (self.chemical_potentials_ev[element] + shift)
         return energy_ev - self.pristine_energy_ev(configuration.host) + exchanged
 
 

@@ -76,16 +76,24 @@ class Agreement:
         """Whether the gap is LUMO - HOMO in every label."""
         return self.slack_ev == 0 and self.slack_variance_ev2 == 0
 
-    def apply(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """`COLUMNS` moved as little as possible, each of shape (n,); NaN where one of them is."""
+    def apply(self, values: Mapping[str, Array], gap_stays: NDArray[np.bool_] | None = None) -> dict[str, Array]:
+        """`COLUMNS` moved as little as possible, each of shape (n,); NaN where one of them is.
+
+        Args:
+            values: of `COLUMNS`, each of shape (n,).
+            gap_stays: rows whose gap is not moved, as their levels are guesses, shape (n,); none by default.
+        """
         start = np.stack([values[column] for column in COLUMNS], axis=-1)
-        pull = np.array(self.covariance_ev2) @ SIGNS
-        variance = float(SIGNS @ pull)
+        stays = np.zeros(len(start), dtype=bool) if gap_stays is None else gap_stays
+        covariance = np.array(self.covariance_ev2)
+        levels = covariance * np.outer([1, 1, 0], [1, 1, 0])
+        pull = np.where(stays[:, None], levels @ SIGNS, covariance @ SIGNS)
+        variance = pull @ SIGNS
         excess = start @ SIGNS
         step = (excess + self.slack_ev) / (variance + self.slack_variance_ev2)
         negative = self.slack_ev - self.slack_variance_ev2 * step < 0
         step = np.where(negative, excess / variance, step)
-        homo, lumo, gap = np.moveaxis(start - step[..., None] * pull, -1, 0)
+        homo, lumo, gap = (start - step[:, None] * pull).T
         if self.one_channel:
             middle, half = (homo + lumo) / 2, np.maximum(lumo - homo, 0.0) / 2
             homo, lumo = middle - half, middle + half

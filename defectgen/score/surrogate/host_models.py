@@ -94,8 +94,9 @@ class HostModels:
     ) -> tuple[Values, Values]:
         """What the models give, made to agree and within the bounds of physics, and what follows from it.
 
-        HOMO, LUMO and gap agree, gap and magnetization are 0 at least, the energy per atom follows from the
-        formation energy, and the intervals of levels hold the error of their zero.
+        HOMO, LUMO and gap agree (the gap stays in cells whose levels no training row has), gap and magnetization
+        are 0 at least, the energy per atom follows from the formation energy, and the intervals of levels hold the
+        error of their zero.
 
         Args:
             values: of modelled properties in their units, each of shape (n,).
@@ -104,7 +105,7 @@ class HostModels:
         """
         values, widths = dict(values), dict(widths)
         if self.agreement is not None and all(column in values for column in GAP):
-            values |= self.agreement.apply(values)
+            values |= self.agreement.apply(values, self._never_aligned(counts))
         for column in {"band_gap_ev", MAGNETIZATION} & values.keys():
             values[column] = np.maximum(values[column], 0.0)
         levels = [column for column in widths if column in BY_COLUMN and BY_COLUMN[column].is_level]
@@ -114,10 +115,22 @@ class HostModels:
             vacancies = [rule.is_vacancy for rule in self.core_host.rules]
             n_atoms = self.core_host.n_sites - counts[:, vacancies].sum(axis=1)
             reference = self.energy_weights_ev[0] + counts @ np.array(self.energy_weights_ev[1:])
+            unseen = np.array(self.max_counts) == 0
+            reference[(counts[:, unseen] > 0).any(axis=1)] = np.nan  # no training row tells the energy of their atoms
             values[PER_ATOM] = (values["formation_energy_ev"] + reference) / n_atoms
             if "formation_energy_ev" in widths:
                 widths[PER_ATOM] = widths["formation_energy_ev"] / n_atoms
         return values, widths
+
+    @cached_property
+    def _scale(self) -> LevelScale | None:
+        return None if self.level_scale is None else LevelScale.from_dict(self.level_scale)
+
+    def _never_aligned(self, counts: Array) -> NDArray[np.bool_]:
+        """Cells like which no training row has levels, so that only their gap is learnt; `counts` as in `finish`."""
+        if self._scale is None:
+            return np.zeros(len(counts), dtype=bool)
+        return ~self._scale.can_align(kind_names(self.core_host), counts)
 
     def zero_half_widths_ev(self, counts: Array) -> Array:
         """How far the zero of the levels may be off, see `LevelScale.half_widths`.
@@ -125,9 +138,9 @@ class HostModels:
         Args:
             counts: as in `finish`.
         """
-        if self.level_scale is None:
+        if self._scale is None:
             return np.zeros(len(counts))
-        return LevelScale.from_dict(self.level_scale).half_widths(kind_names(self.core_host), counts)
+        return self._scale.half_widths(kind_names(self.core_host), counts)
 
     @cached_property
     def zero_summary_ev(self) -> tuple[float, float]:

@@ -16,31 +16,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.score.surrogate.environments import Decorations, Environments, Points
+from defectgen.score.surrogate.kernel_table import (
+    AROUND,
+    ENERGY_LENGTHS,
+    LEVEL_DECAY_ANGSTROM,
+    LEVEL_LENGTHS,
+    LEVEL_PAIRS_ANGSTROM,
+    LEVEL_POWERS,
+    LEVEL_SURROUNDINGS,
+    LIKE_SHARES,
+    LONG_ANGSTROM,
+    NEAR,
+    NUMBER,
+    POOLED,
+    PRESENT,
+    SHORT_ANGSTROM,
+    SMOOTHING_ANGSTROM,
+    TIMES_HAS,
+    WIDE,
+    EnergyKernel,
+    LevelKernel,
+)
 
 Array = NDArray[np.float64]
-
-N_ENERGY_KERNELS = 10
-N_LEVEL_KERNELS = 16
-
-LEVEL_PAIRS_ANGSTROM = 8.0
-"""Longest pair that `level_kernels` look at."""
-
-NEAR = 3.0, 0.0, 4.5, 0.5
-WIDE = 4.0, 0.7, 9.0, 0.1
-LEVEL_SURROUNDINGS = 3.0, 0.7, 7.0, 0.1
-"""Surroundings in energies, and in levels, as `environment_basis` takes them."""
-
-LEVEL_POWERS = 1, 5
-"""Powers of the Gaussian between the surroundings of two defects, in the kernels of levels."""
 
 BLOCK = 32
 """Configurations that are compared with the others in one step, and..."""
 
 BLOCK_NUMBERS = 2**17
 """...pairs of surroundings: so many numbers stay in a core's cache."""
-
-SHORT, LONG, SMOOTHING = 2.0, 5.0, 3.0
-"""Lengths on which the influence of pairs decays, and how far apart pairs that are alike may be, in angstrom."""
 
 
 def gaussian(distances: Array, length: float, out: Array) -> None:
@@ -123,8 +127,8 @@ class EnergySide:
     def of(cls, rows: Decorations) -> EnergySide:
         """Of some configurations."""
         distances = rows.distances_angstrom
-        short, long = (np.exp((distances[0] - distances) / decay) for decay in (SHORT, LONG))
-        alike = np.exp(-0.5 * ((distances[:, None] - distances) / SMOOTHING) ** 2)
+        short, long = (np.exp((distances[0] - distances) / decay) for decay in (SHORT_ANGSTROM, LONG_ANGSTROM))
+        alike = np.exp(-0.5 * ((distances[:, None] - distances) / SMOOTHING_ANGSTROM) ** 2)
         values, vectors = np.linalg.eigh(alike)
         kept = values > 1e-14 * values.max()
         root = vectors[:, kept] * np.sqrt(values[kept])
@@ -165,25 +169,28 @@ class EnergySide:
 
 
 def energy_kernels(a: EnergySide, b: EnergySide) -> Array:
-    """For energies per defect, shape (10, a.n, b.n)."""
-    out = np.empty((N_ENERGY_KERNELS, a.n, b.n))
-    environment_kernels(a.near, b.near, (1,), out[6:7])
-    environment_kernels(a.wide, b.wide, (1,), out[7:8])
+    """For energies per defect, those of `EnergyKernel`, shape (10, a.n, b.n)."""
+    kernel = EnergyKernel
+    out = np.empty((len(kernel), a.n, b.n))
+    environment_kernels(a.near, b.near, (1,), out[kernel.NEAR, None])
+    environment_kernels(a.wide, b.wide, (1,), out[kernel.WIDE, None])
     for start in range(0, a.n, BLOCK):
         rows = slice(start, start + BLOCK)
         block, both = out[:, rows], np.outer(a.sizes[rows], b.sizes)
         shares = a.shares.minus_squared_distances(b.shares, rows)
-        block[0] = a.counts[rows] @ b.counts.T
-        block[1] = a.pairs[rows] @ b.pairs.T
-        block[2] = a.smooth[rows] @ b.smooth.T
-        block[3] = a.long[rows] @ b.long.T
-        gaussian(a.composition.minus_squared_distances(b.composition, rows), 6.0, block[4])
-        block[4] *= np.sqrt(both)
-        gaussian(shares, 1.0, block[5])
-        block[5] *= both
-        gaussian(shares, 0.5, block[9])
-        np.multiply(block[2], block[9], out=block[8])
-        block[9] *= block[6]
+        composition = a.composition.minus_squared_distances(b.composition, rows)
+        block[kernel.COUNTS] = a.counts[rows] @ b.counts.T
+        block[kernel.PAIRS] = a.pairs[rows] @ b.pairs.T
+        block[kernel.SMOOTH_PAIRS] = a.smooth[rows] @ b.smooth.T
+        block[kernel.LONG_PAIRS] = a.long[rows] @ b.long.T
+        gaussian(composition, ENERGY_LENGTHS[kernel.COMPOSITION], block[kernel.COMPOSITION])
+        block[kernel.COMPOSITION] *= np.sqrt(both)
+        gaussian(shares, ENERGY_LENGTHS[kernel.SHARES], block[kernel.SHARES])
+        block[kernel.SHARES] *= both
+        alike = block[kernel.NEAR_IN_LIKE_SHARES]
+        gaussian(shares, LIKE_SHARES, alike)
+        np.multiply(block[kernel.SMOOTH_PAIRS], alike, out=block[kernel.SMOOTH_PAIRS_IN_LIKE_SHARES])
+        alike *= block[kernel.NEAR]
         block /= both
     return out
 
@@ -192,19 +199,19 @@ def own_energy_kernels(a: EnergySide) -> Array:
     """`energy_kernels` of each configuration with itself, shape (10, a.n)."""
     smooth, both = (a.smooth**2).sum(axis=1), a.sizes**2
     (near,), (wide,) = a.near.own((1,)), a.wide.own((1,))
-    kernels = [
-        (a.counts**2).sum(axis=1),
-        (a.pairs**2).sum(axis=1),
-        smooth,
-        (a.long**2).sum(axis=1),
-        a.sizes,
-        both,
-        near,
-        wide,
-        smooth,
-        near,
-    ]
-    return np.stack(kernels) / both
+    kernels = {
+        EnergyKernel.COUNTS: (a.counts**2).sum(axis=1),
+        EnergyKernel.PAIRS: (a.pairs**2).sum(axis=1),
+        EnergyKernel.SMOOTH_PAIRS: smooth,
+        EnergyKernel.LONG_PAIRS: (a.long**2).sum(axis=1),
+        EnergyKernel.COMPOSITION: a.sizes,
+        EnergyKernel.SHARES: both,
+        EnergyKernel.NEAR: near,
+        EnergyKernel.WIDE: wide,
+        EnergyKernel.SMOOTH_PAIRS_IN_LIKE_SHARES: smooth,
+        EnergyKernel.NEAR_IN_LIKE_SHARES: near,
+    }
+    return np.stack([kernels[kernel] for kernel in EnergyKernel]) / both
 
 
 @dataclass(frozen=True)
@@ -236,7 +243,7 @@ def _pair_features(rows: Decorations, pair_counts: Array) -> tuple[Array, Array]
     weights = rows.weights
     distances = rows.distances_angstrom[rows.distances_angstrom <= LEVEL_PAIRS_ANGSTROM]
     both = np.array([weights[i] * weights[j] for i, j in rows.two_kinds])
-    scale = np.outer(both, np.exp(-distances / 3.0))
+    scale = np.outer(both, np.exp(-distances / LEVEL_DECAY_ANGSTROM))
     counts = pair_counts[:, :, : len(distances)]
     flat = len(counts), -1
     return (np.minimum(counts, 1) * scale).reshape(flat), (np.log1p(counts) * scale).reshape(flat)
@@ -304,32 +311,31 @@ def level_points(
 
 
 def level_kernels(a: LevelSide, b: LevelSide) -> Array:
-    """For levels, gaps and moments, shape (16, a.n, b.n)."""
-    out = np.empty((N_LEVEL_KERNELS, a.n, b.n))
-    environment_kernels(a.around, b.around, LEVEL_POWERS, out[12:14])
+    """For levels, gaps and moments, those of `LevelKernel`, shape (16, a.n, b.n)."""
+    out = np.empty((len(LevelKernel), a.n, b.n))
+    environment_kernels(a.around, b.around, LEVEL_POWERS, out[AROUND])
     for start in range(0, a.n, BLOCK):
         rows = slice(start, start + BLOCK)
         block = out[:, rows]
-        counts = a.counts.minus_squared_distances(b.counts, rows)
-        pooled = a.pooled.minus_squared_distances(b.pooled, rows)
-        gaussian(a.has.minus_squared_distances(b.has, rows), 0.5, block[0])
-        gaussian(counts, 0.7, block[1])
-        gaussian(counts, 2.5, block[2])
-        gaussian(a.logs.minus_squared_distances(b.logs, rows), 0.5, block[3])
-        gaussian(a.shares.minus_squared_distances(b.shares, rows), 0.5, block[4])
-        for kernel, length in zip(block[5:8], (0.4, 1.0, 3.0), strict=True):
-            gaussian(pooled, length, kernel)
-        for kernels, points, others in ((block[8:10], a.present, b.present), (block[10:12], a.number, b.number)):
-            distances = points.minus_squared_distances(others, rows)
-            gaussian(distances, 0.3, kernels[0])
-            gaussian(distances, 1.0, kernels[1])
-        np.multiply(block[5], block[0], out=block[14])
-        np.multiply(block[7], block[0], out=block[15])
+        compared = (
+            ((LevelKernel.HAS,), a.has.minus_squared_distances(b.has, rows)),
+            ((LevelKernel.COUNTS, LevelKernel.COUNTS_COARSE), a.counts.minus_squared_distances(b.counts, rows)),
+            ((LevelKernel.LOG_COUNTS,), a.logs.minus_squared_distances(b.logs, rows)),
+            ((LevelKernel.SHARES,), a.shares.minus_squared_distances(b.shares, rows)),
+            (POOLED, a.pooled.minus_squared_distances(b.pooled, rows)),
+            (PRESENT, a.present.minus_squared_distances(b.present, rows)),
+            (NUMBER, a.number.minus_squared_distances(b.number, rows)),
+        )
+        for kernels, distances in compared:
+            for kernel in kernels:
+                gaussian(distances, LEVEL_LENGTHS[kernel], block[kernel])
+        for kernel, product in TIMES_HAS.items():
+            np.multiply(block[kernel], block[LevelKernel.HAS], out=block[product])
     return out
 
 
 def own_level_kernels(a: LevelSide) -> Array:
     """`level_kernels` of each configuration with itself, shape (16, a.n)."""
-    out = np.ones((N_LEVEL_KERNELS, a.n))
-    out[12:14] = a.around.own(LEVEL_POWERS)
+    out = np.ones((len(LevelKernel), a.n))
+    out[AROUND] = a.around.own(LEVEL_POWERS)
     return out

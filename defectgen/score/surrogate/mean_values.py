@@ -21,15 +21,23 @@ from defectgen.score.surrogate.agreement import COLUMNS as GAP
 from defectgen.score.surrogate.environments import Environments, Points, environment_basis
 from defectgen.score.surrogate.high_density import ENERGY, DenseModels, shown_to_trees
 from defectgen.score.surrogate.host_models import PER_ATOM, HostModels
-from defectgen.score.surrogate.kernels import (
+from defectgen.score.surrogate.kernel_table import (
+    AROUND,
+    ENERGY_LENGTHS,
+    LEVEL_LENGTHS,
     LEVEL_POWERS,
     LEVEL_SURROUNDINGS,
+    LIKE_SHARES,
     NEAR,
+    NUMBER,
+    POOLED,
+    PRESENT,
+    TIMES_HAS,
     WIDE,
-    gaussian,
-    level_points,
-    small_power,
+    EnergyKernel,
+    LevelKernel,
 )
+from defectgen.score.surrogate.kernels import gaussian, level_points, small_power
 from defectgen.score.surrogate.site_tables import RANGES, Tables
 from defectgen.score.trees import predict_trees
 
@@ -226,9 +234,9 @@ class MeanModel:
         if ENERGY in self._columns:
             side, (weights, share) = rows.energy_side, self._energy_weights
             near = kept(NEAR, side.near, (1,), [np.eye(side.n)])
-            wide = kept(WIDE, side.wide, (1,), [(weights[7] * share)[:, None]])
+            wide = kept(WIDE, side.wide, (1,), [(weights[EnergyKernel.WIDE] * share)[:, None]])
         if self._levels:
-            sums = [self._level_weights[12 + k] for k in range(len(LEVEL_POWERS))]
+            sums = list(self._level_weights[AROUND])
             around = kept(LEVEL_SURROUNDINGS, rows.level_side.around, LEVEL_POWERS, sums)
         return near, wide, around
 
@@ -237,7 +245,10 @@ class MeanModel:
         """What one pair of each two kinds in each orbit contributes to the energy's sum, shape (n_two, n_orbits)."""
         side, (weights, share) = self._models.rows.energy_side, self._energy_weights
         plain, smooth, long = side.pair_sums(share)
-        return np.asarray(weights[1] * plain + weights[2] * smooth + weights[3] * long)
+        kernel = EnergyKernel
+        return np.asarray(
+            weights[kernel.PAIRS] * plain + weights[kernel.SMOOTH_PAIRS] * smooth + weights[kernel.LONG_PAIRS] * long
+        )
 
     def _compositions_of(self, numbers: Numbers) -> tuple[list[_Composition], NDArray[np.int64]]:
         found, which = np.unique(numbers.counts, axis=0, return_inverse=True)
@@ -257,35 +268,35 @@ class MeanModel:
             side, (weights, share) = rows.energy_side, self._energy_weights
             shares = Points(counts / size).minus_squared_distances(side.shares, everything)[0]
             close = Points(counts).minus_squared_distances(side.composition, everything)[0]
-            gaussian(close, 6.0, close)
+            gaussian(close, ENERGY_LENGTHS[EnergyKernel.COMPOSITION], close)
             alike = np.empty_like(shares)
-            gaussian(shares, 0.5, alike)
+            gaussian(shares, LIKE_SHARES, alike)
             alike *= share
-            gaussian(shares, 1.0, shares)
+            gaussian(shares, ENERGY_LENGTHS[EnergyKernel.SHARES], shares)
             prior = rows.prior_of_counts(counts)[0]
             energy = float(
                 self._pulled[ENERGY] @ prior
-                + weights[0] * (side.counts @ counts[0]) @ share / size
-                + weights[4] * close @ (share * np.sqrt(side.sizes)) / np.sqrt(size)
-                + weights[5] * shares @ (share * side.sizes)
+                + weights[EnergyKernel.COUNTS] * (side.counts @ counts[0]) @ share / size
+                + weights[EnergyKernel.COMPOSITION] * close @ (share * np.sqrt(side.sizes)) / np.sqrt(size)
+                + weights[EnergyKernel.SHARES] * shares @ (share * side.sizes)
             )
         if self._levels:
             level, w = rows.level_side, self.weights
-            has = np.empty(level.n)
-            gaussian(
-                Points(np.where(counts > 0, np.sqrt(w), 0.0)).minus_squared_distances(level.has, everything)[0],
-                0.5,
-                has,
-            )
+            present = Points(np.where(counts > 0, np.sqrt(w), 0.0)).minus_squared_distances(level.has, everything)[0]
             number = Points(counts * w).minus_squared_distances(level.counts, everything)[0]
-            logs = Points(np.log1p(counts) * w).minus_squared_distances(level.logs, everything)[0]
-            share_distance = Points(counts / size * w).minus_squared_distances(level.shares, everything)[0]
-            kernels = [has]
-            for distances, length in ((number, 0.7), (number, 2.5), (logs, 0.5), (share_distance, 0.5)):
-                kernels.append(np.empty_like(has))
-                gaussian(distances, length, kernels[-1])
+            compared = {
+                LevelKernel.HAS: present,
+                LevelKernel.COUNTS: number,
+                LevelKernel.COUNTS_COARSE: number,
+                LevelKernel.LOG_COUNTS: Points(np.log1p(counts) * w).minus_squared_distances(level.logs, everything)[0],
+                LevelKernel.SHARES: Points(counts / size * w).minus_squared_distances(level.shares, everything)[0],
+            }
+            kernels = np.empty((len(compared), level.n))
+            for place, (kernel, distances) in enumerate(compared.items()):
+                gaussian(distances, LEVEL_LENGTHS[kernel], kernels[place])
+            has = kernels[0]
             constant = np.array([self._pulled[column].sum() for column in self._levels])
-            levels = np.einsum("kn,knp->p", np.stack(kernels), self._level_weights[:5]) + constant
+            levels = np.einsum("kn,knp->p", kernels, self._level_weights[list(compared)]) + constant
         return _Composition(energy, alike, levels, has)
 
     def _summed(self, kept: _Kept, place: int, numbers: Numbers) -> Array:
@@ -302,8 +313,10 @@ class MeanModel:
         near = self._summed(self._near, RANGES.index(NEAR), numbers)
         total = self._summed(self._wide, RANGES.index(WIDE), numbers)[:, 0]
         total += np.tensordot(numbers.pair_counts, self._linear, 2)
-        total += near @ (weights[6] * self._energy_weights[1])
-        both = weights[8] * (side.smoothed(numbers.pair_counts) @ side.smooth.T) + weights[9] * near
+        total += near @ (weights[EnergyKernel.NEAR] * self._energy_weights[1])
+        pairs = side.smoothed(numbers.pair_counts) @ side.smooth.T
+        both = weights[EnergyKernel.SMOOTH_PAIRS_IN_LIKE_SHARES] * pairs
+        both += weights[EnergyKernel.NEAR_IN_LIKE_SHARES] * near
         alike = np.stack([composition.alike for composition in compositions])
         total += np.einsum("ij,ij->i", both, alike[which])
         total /= numbers.sizes
@@ -323,19 +336,19 @@ class MeanModel:
         pooled, present, number = level_points(rows.decorations, rows.level_scales, numbers.pooled, numbers.pair_counts)
         for start in range(0, len(numbers), 32):
             part = slice(start, start + 32)
-            distances = pooled.minus_squared_distances(level.pooled, part)
-            kernel = np.empty_like(distances)
-            for place, length, product in ((5, 0.4, 14), (6, 1.0, None), (7, 3.0, 15)):
-                gaussian(distances, length, kernel)
-                total[part] += kernel @ weights[place]
-                if product is not None:
-                    kernel *= has[which[part]]
-                    total[part] += kernel @ weights[product]
-            for first, points, others in ((8, present, level.present), (10, number, level.number)):
-                distances = points.minus_squared_distances(others, part)
-                for place, length in ((first, 0.3), (first + 1, 1.0)):
-                    gaussian(distances, length, kernel)
-                    total[part] += kernel @ weights[place]
+            compared = (
+                (POOLED, pooled.minus_squared_distances(level.pooled, part)),
+                (PRESENT, present.minus_squared_distances(level.present, part)),
+                (NUMBER, number.minus_squared_distances(level.number, part)),
+            )
+            values = np.empty_like(compared[0][1])
+            for kernels, distances in compared:
+                for kernel in kernels:
+                    gaussian(distances, LEVEL_LENGTHS[kernel], values)
+                    total[part] += values @ weights[kernel]
+                    if kernel in TIMES_HAS:
+                        values *= has[which[part]]
+                        total[part] += values @ weights[TIMES_HAS[kernel]]
         found = {}
         for column, sums in zip(self._levels, total.T, strict=True):
             model = self._models.models[column]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from defectgen.core import Host
 from defectgen.score.surrogate.environments import FIELD_LENGTHS_ANGSTROM, LONGEST_ANGSTROM
 from defectgen.score.surrogate.features import pair_orbits, two_kinds_table
-from defectgen.score.surrogate.kernels import LEVEL_SURROUNDINGS, NEAR, WIDE
+from defectgen.score.surrogate.kernel_table import LEVEL_SURROUNDINGS, NEAR, WIDE
 
 RANGES = NEAR, WIDE, LEVEL_SURROUNDINGS
 """The surroundings that `Numbers.codes` tell apart."""
@@ -22,8 +22,8 @@ def surrounding_codes(n_kinds: int, distances_angstrom: NDArray[np.float64]) -> 
     """
     rng = np.random.default_rng(20)
     codes = rng.integers(-(2**62), 2**62, size=(n_kinds, len(distances_angstrom) + 1, len(RANGES)), dtype=np.int64)
-    for place, (_, _, longest, _) in enumerate(RANGES):
-        codes[:, :-1][:, distances_angstrom > longest, place] = 0
+    for place, surroundings in enumerate(RANGES):
+        codes[:, :-1][:, distances_angstrom > surroundings.longest_angstrom, place] = 0
     codes[:, -1] = 0
     return codes
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.folders import claimed, contents, write_folder
 from defectgen.score.intervals import LEVEL, MIN_TRAIN_ROWS
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.agreement import COLUMNS as AGREEING
@@ -31,6 +32,8 @@ from defectgen.score.trees import TreeSettings, save_trees
 
 LOW_TREES = TreeSettings(iterations=1500, depth=6, learning_rate=0.1)
 HIGH_TREES = TreeSettings(iterations=300, depth=4, learning_rate=0.06, column_share=0.2)
+
+README = "README.md"
 
 MAX_LOW_ROWS = 200
 """Low-density training rows of the same host that a high-density set is given beside its own."""
@@ -67,36 +70,35 @@ def train_surrogate(
 
     Raises:
         UsageError: no column ``split``, or a folder with other files.
-        DefectgenError: a set without training or validation rows.
+        DefectgenError: a set without training or validation rows, or another run has the folder.
     """
     out_dir = Path(out_dir)
-    if out_dir.exists() and not out_dir.is_dir():
-        raise UsageError(f"{out_dir} is a file, expected a folder.")
-    if out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / METADATA).is_file():
-        raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
-    fitted = fit_surrogate(
-        frame,
-        seed,
-        level_scales=level_scales,
-        threads=threads,
-        low_trees=low_trees,
-        high_trees=high_trees,
-        advance=advance,
-    )
-    rows = {f"{s}/{p}": n for s, p, n in frame.group_by("set", "split").len().sort("set", "split").iter_rows()}
-    metadata: dict[str, Any] = {
-        "format": FORMAT_VERSION,
-        "defectgen": __version__,
-        "seed": seed,
-        "threads": threads,
-        "level": LEVEL,
-        "rows": rows,
-        **(about or {}),
-        "parts": [part.to_dict() for part in fitted.parts],
-    }
-    test = frame.filter(split="test").sort("density", "set", "id", descending=[True, False, False])
-    metadata["errors"] = {"test": evaluate(fitted, test)}
-    _write(fitted, metadata, out_dir)
+    with claimed(out_dir):
+        if contents(out_dir) and not (out_dir / METADATA).is_file():
+            raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
+        fitted = fit_surrogate(
+            frame,
+            seed,
+            level_scales=level_scales,
+            threads=threads,
+            low_trees=low_trees,
+            high_trees=high_trees,
+            advance=advance,
+        )
+        rows = {f"{s}/{p}": n for s, p, n in frame.group_by("set", "split").len().sort("set", "split").iter_rows()}
+        metadata: dict[str, Any] = {
+            "format": FORMAT_VERSION,
+            "defectgen": __version__,
+            "seed": seed,
+            "threads": threads,
+            "level": LEVEL,
+            "rows": rows,
+            **(about or {}),
+            "parts": [part.to_dict() for part in fitted.parts],
+        }
+        test = frame.filter(split="test").sort("density", "set", "id", descending=[True, False, False])
+        metadata["errors"] = {"test": evaluate(fitted, test)}
+        _write(fitted, metadata, out_dir)
     return Surrogate.load(out_dir)
 
 
@@ -228,19 +230,16 @@ def _covered(values: Mapping[str, NDArray[np.float64]]) -> dict[str, tuple[float
 
 
 def _write(surrogate: Surrogate, metadata: Mapping[str, Any], out_dir: Path) -> None:
-    """Write the folder; the metadata comes last, and old models go first."""
-    out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / METADATA).unlink(missing_ok=True)
-    for old in out_dir.glob("*.cbm"):
-        old.unlink()
-    for part in surrogate.parts:
-        for column, model in part.models.models.items():
-            if model.trees is not None:
-                save_trees(model.trees, out_dir / file_name(part.host, part.density, column))
-    (out_dir / SEEN).write_text("\n".join(sorted(surrogate.seen)) + "\n", encoding="ascii")
-    (out_dir / "README.md").write_text(model_card(metadata), encoding="utf-8")
-    unfinished = out_dir / f"{METADATA}.part"
-    unfinished.write_text(
-        json.dumps({**metadata, "files": file_hashes(out_dir)}, separators=(",", ":")) + "\n", encoding="utf-8"
-    )
-    unfinished.replace(out_dir / METADATA)
+    """Write the folder, the metadata last."""
+
+    def fill(new: Path) -> None:
+        for part in surrogate.parts:
+            for column, model in part.models.models.items():
+                if model.trees is not None:
+                    save_trees(model.trees, new / file_name(part.host, part.density, column))
+        (new / SEEN).write_text("\n".join(sorted(surrogate.seen)) + "\n", encoding="ascii")
+        (new / README).write_text(model_card(metadata), encoding="utf-8")
+        text = json.dumps({**metadata, "files": file_hashes(new)}, separators=(",", ":")) + "\n"
+        (new / METADATA).write_text(text, encoding="utf-8")
+
+    write_folder(out_dir, fill, METADATA, unlisted=[README])

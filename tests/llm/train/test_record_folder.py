@@ -55,6 +55,7 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda folder: (folder / "test.jsonl").unlink(), r"test\.jsonl is missing"),
     (lambda folder: (leak(folder), stamp_records(folder)), r"line \d+: a record of the part 'test', expected 'train'"),
     (manifest_with(lambda m: m.pop("files")), "the key 'files' is missing"),
+    (manifest_with(lambda m: m.pop("hosts")), "does not say the hosts of its records"),
     (manifest_with(lambda m: m.update(files={})), r"files, train\.jsonl: got None"),
     (manifest_with(lambda m: m["files"]["train.jsonl"].update(records=1)), r"holds 112 records, manifest\.json says 1"),  # type: ignore[index]
     (manifest_with(lambda m: m.update(settings=[1])), r"settings is \[1\], expected an object"),

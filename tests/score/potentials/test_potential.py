@@ -83,3 +83,15 @@ def test_reservoirs_are_those_of_the_data(twodmd_dir: object) -> None:
     for path in paths:
         table = dict(pl.read_csv(path).select("element", "chemical_potential").iter_rows())
         assert {element: table[element] for element in MU} == pytest.approx(dict(MU))
+
+
+def test_an_element_without_chemical_potential_leaves_a_reason(mos2: Host) -> None:
+    exchanged = [Configuration.of(mos2, {64: "Te"}), Configuration.of(mos2, {64: VACANCY})]
+    potential = AdditivePotential(atom_ev=ATOM_EV | {"Te": -3.0})
+    frame = PotentialScorer(potential).score(exchanged)
+    assert frame["formation_energy_ev"].is_null().to_list() == [True, False]
+    assert frame["missing"].to_list() == ["no formation energy: the chemical potential of Te is not known", None]
+    known = PotentialScorer(potential, {**MU, "Te": -3.142}).score(exchanged)
+    expected = (-3.0 + 3.142) - (ATOM_EV["S"] - MU["S"])
+    assert known["formation_energy_ev"][0] == pytest.approx(expected)
+    assert known["missing"].null_count() == 2

@@ -1,0 +1,271 @@
+"""Folders that one run at a time writes to, and whose files change from those of one run to those of the next at once.
+
+While a run has a folder, the subfolder `WORKPLACE` in it holds its lock and what it is making. New files are moved in
+when all are there, the manifest last. If the process is killed while they are moved, the next run moves the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.files import file_hash
+from defectgen.io.locks import LOCK, WORKPLACE, Held, Workplace, held, holding, remove_empty
+
+MANIFEST = "manifest.json"
+_NEW, _OLD, _PLAN = "new", "old", "plan.json"
+"""In the workplace: files to be moved in, files that they replace, and, once the former are complete, what to do."""
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[Held]:
+    """Keep other runs out of a folder as long as this one works in it; the folder is made.
+
+    What a killed run left is put in order first: files that it was moving in are moved in, others of its own are
+    removed. Within the same thread a folder can be claimed again. A folder that was made and is empty in the end is
+    removed.
+
+    Args:
+        folder: to write to.
+
+    Raises:
+        UsageError: it is a file, or cannot be written.
+        DefectgenError: another run has it, or its file system has no locks.
+    """
+    place = folder.resolve()
+    known = held(place)
+    if known is not None:
+        yield known
+        return
+    made: list[Path] = []
+    try:
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{folder} is a file, expected a folder.", "Name another one.")
+        made = [path for path in (place, *place.parents) if not path.exists()]
+        place.mkdir(parents=True, exist_ok=True)
+        workplace = Workplace.take(place / WORKPLACE)
+    except OSError as error:
+        remove_empty(made)
+        raise UsageError(f"{folder} cannot be written: {error.strerror}.", "Name another folder.") from error
+    if workplace is None:
+        raise DefectgenError(f"another run is writing to {folder}.", "Wait for it to end, or name another folder.")
+    try:
+        continued = _tidy(place, workplace.path)
+    except BaseException as error:
+        workplace.lock.close()  # what is left is kept for another attempt
+        if isinstance(error, OSError):
+            raise DefectgenError(f"{folder} cannot be written: {error.strerror}.", "Name another folder.") from error
+        raise
+    try:
+        with holding(place, workplace, continued) as found:
+            yield found
+    finally:
+        if (workplace.path / _PLAN).exists():
+            workplace.lock.close()  # files could be moved neither in nor back: the next run tries again
+        else:
+            workplace.remove()
+            remove_empty(made)
+
+
+def contents(folder: Path) -> list[Path]:
+    """What is in a folder besides the workplace of a run, sorted; nothing if there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name != WORKPLACE)
+
+
+def listing(folder: Path) -> dict[str, dict[str, Any]]:
+    """``bytes`` and ``sha256`` of every file below a folder by its path, for a manifest."""
+    return {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_hash(folder / name)} for name in _files(folder)
+    }
+
+
+def own_files(folder: Path, manifest: str = MANIFEST) -> dict[str, str]:
+    """Path -> sha256 of the files that the manifest in a folder lists; none if there is no manifest.
+
+    The manifest's ``files`` map a path to its checksum, or to something with a ``sha256``.
+    """
+    try:
+        files = json.loads((folder / manifest).read_bytes())["files"]
+        found = {str(name): entry if isinstance(entry, str) else str(entry["sha256"]) for name, entry in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {name: digest for name, digest in found.items() if _is_inside(name)}
+
+
+def is_unchanged(path: Path, sha256: str | None) -> bool:
+    """Whether a path is a file with this checksum, and not a link to one."""
+    return sha256 is not None and not path.is_symlink() and path.is_file() and file_hash(path) == sha256
+
+
+def write_folder(
+    folder: Path,
+    fill: Callable[[Path], object],
+    manifest: str = MANIFEST,
+    *,
+    unlisted: Iterable[str] = (),
+    keep: Iterable[str] = (),
+) -> None:
+    """Write the files of a run into a folder, in place of those that an earlier run left there.
+
+    They are made in a folder of their own and moved in together, the manifest last; if that fails they are moved
+    back. Of the earlier run the files go that its manifest lists and nobody has edited; all else stays, under a new
+    name if its own is taken.
+
+    Args:
+        folder: to write to; whether it may be is for the caller to say.
+        fill: writes files, `manifest` among them, into the empty folder that it is given.
+        manifest: name of the file that is written last and lists the files, see `own_files`.
+        unlisted: files that belong to a run though its manifest does not list them, by their paths.
+        keep: files of the earlier run that stay, by their paths.
+
+    Raises:
+        UsageError: see `claimed`.
+        DefectgenError: the folder cannot be written, or another run has it.
+    """
+    with claimed(folder) as claim:
+        work = claim.workplace.path
+        new = work / _NEW
+        place = folder.resolve()
+        try:
+            new.mkdir()
+            fill(new)
+            earlier = own_files(place, manifest)
+            if (place / manifest).is_file():
+                earlier |= {name: file_hash(place / name) for name in unlisted if (place / name).is_file()}
+            for name in keep:
+                earlier.pop(name, None)
+            plan = _Plan(manifest, tuple(name for name in _files(new) if name != manifest), earlier)
+            (work / f"{_PLAN}.part").write_text(plan.text(), encoding="utf-8")
+            (work / f"{_PLAN}.part").rename(work / _PLAN)
+            _move_in(place, work, plan)
+        except OSError as error:
+            raise DefectgenError(
+                f"{folder} cannot be written: {error.strerror or error}.", "Nothing was changed there."
+            ) from error
+        finally:
+            if not (work / _PLAN).exists():
+                _discard(work)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What moving in means.
+
+    Attributes:
+        manifest: moved in last.
+        new: paths of the other files.
+        old: path -> sha256 of files that go.
+    """
+
+    manifest: str
+    new: tuple[str, ...]
+    old: Mapping[str, str]
+
+    def text(self) -> str:
+        return json.dumps({"manifest": self.manifest, "new": self.new, "old": dict(self.old)})
+
+    @classmethod
+    def read(cls, path: Path) -> _Plan:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return cls(found["manifest"], tuple(found["new"]), found["old"])
+
+
+def _tidy(folder: Path, work: Path) -> bool:
+    """Put in order what a killed run left; whether it was moving files in."""
+    moving = (work / _PLAN).is_file()
+    if moving:
+        _move_in(folder, work, _Plan.read(work / _PLAN))
+    _discard(work)
+    return moving
+
+
+def _discard(work: Path) -> None:
+    """Empty a workplace."""
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink()
+
+
+def _move_in(folder: Path, work: Path, plan: _Plan) -> None:
+    """Move the files in, or leave all as it was; goes on where another process was killed.
+
+    The plan is there as long as files are neither here nor there.
+    """
+    moves: list[tuple[Path, Path]] = []
+    try:
+        _move_all(folder, work, plan, moves)
+    except BaseException:
+        for source, target in reversed(moves):
+            _move_back(target, source)
+        _remove_empty_parents(folder, plan.new)
+        if not _files(work / _OLD):  # else a process before this one was killed: its files must not be lost
+            (work / _PLAN).unlink()
+        raise
+    (work / _PLAN).unlink()
+    _remove_empty_parents(folder, [*plan.old, *plan.new])
+
+
+def _move_all(folder: Path, work: Path, plan: _Plan, moves: list[tuple[Path, Path]]) -> None:
+    """Move the files in; every move is noted before it is done."""
+    new, old = work / _NEW, work / _OLD
+
+    def move(source: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        moves.append((source, target))
+        source.rename(target)
+
+    for path in sorted(path for path in new.rglob("*") if path.is_dir()):
+        (folder / path.relative_to(new)).mkdir(parents=True, exist_ok=True)
+    for name in plan.new:
+        source, target = new / name, folder / name
+        if not os.path.lexists(source):
+            continue
+        if os.path.lexists(target):
+            is_own = is_unchanged(target, plan.old.get(name))
+            move(target, old / name if is_own else _free_name(target))
+        move(source, target)
+    for name, digest in plan.old.items():
+        if name not in plan.new and is_unchanged(folder / name, digest):
+            move(folder / name, old / name)
+    if os.path.lexists(new / plan.manifest):
+        (new / plan.manifest).replace(folder / plan.manifest)
+
+
+def _remove_empty_parents(folder: Path, names: Iterable[str]) -> None:
+    """Remove the folders between `folder` and files of these paths where nothing is left in them."""
+    parents = {parent for name in names for parent in PurePosixPath(name).parents if parent.name}
+    for parent in sorted(parents, key=lambda path: -len(path.parts)):
+        remove_empty([folder / parent])
+
+
+def _move_back(target: Path, source: Path) -> None:
+    if not os.path.lexists(source) and os.path.lexists(target):
+        target.rename(source)
+
+
+def _free_name(path: Path) -> Path:
+    """A name beside `path` that nothing has: ``report.html`` -> ``report.html.kept-1``."""
+    number = 1
+    while os.path.lexists(path.with_name(f"{path.name}.kept-{number}")):
+        number += 1
+    return path.with_name(f"{path.name}.kept-{number}")
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(path.name) and not path.is_absolute() and ".." not in path.parts and path.parts[0] != WORKPLACE
