@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -66,18 +66,23 @@ class Account:
     Attributes:
         budget: the limits.
         evaluated: structures that were scored.
+        clock: gives seconds, of wall time or of the process.
     """
 
     budget: Budget
     evaluated: int = 0
-    _started: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    _started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
 
     @property
     def spent(self) -> float:
         """Share of the budget that is spent; the larger one of time and number."""
         shares = [0.0]
         if self.budget.seconds is not None:
-            shares.append((time.monotonic() - self._started) / self.budget.seconds)
+            shares.append((self.clock() - self._started) / self.budget.seconds)
         if self.budget.evaluations is not None:
             shares.append(self.evaluated / self.budget.evaluations)
         return max(shares)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from defectgen.design.landscape import (
 )
 from defectgen.design.limits import Space
 from defectgen.design.proposers import Ask, Budget, Proposal, ProposerOptions
+from defectgen.design.ranking import Shortlist, score_batch
 from defectgen.design.seeds import seed_for
 from defectgen.design.tree_search import Prior, tree_search
 from defectgen.one_line import OneLine
@@ -45,6 +47,12 @@ WARM_EV = 0.02
 TREE_EVERY, TREE_SHARE = 4, 0.08
 """After so many walks a tree takes so large a share of the budget."""
 
+KEPT = 2048
+"""Decorations that are remembered by their predicted distance, and..."""
+
+FINALISTS = 512
+"""...the nearest of them, at least, whose uncertainty is looked at."""
+
 PARENTS = 24
 """Of the best decorations, of which two are crossed."""
 
@@ -57,8 +65,8 @@ class Found:
     """What a search hands over.
 
     Attributes:
-        configurations: canonical and distinct, nearest first.
-        distances_ev: predicted distance of each to the target.
+        configurations: canonical and distinct, best first: by the expected distance, which counts the uncertainty.
+        distances_ev: predicted distance of each to the target, without it.
         evaluated: structures that were scored.
     """
 
@@ -79,6 +87,7 @@ class SearchProposer(OneLine):
         budget: for each ask.
         start: decorations to begin with, e.g. of a file, before those of an ask; those beyond the space are left out.
         prior: probability of next edits in the trees, e.g. of a language model; None for none.
+        clock: what a budget in seconds is measured by.
     """
 
     space: Space
@@ -86,9 +95,10 @@ class SearchProposer(OneLine):
     budget: Budget = USUAL_BUDGET
     start: tuple[Configuration, ...] = ()
     prior: Prior | None = None
+    clock: Callable[[], float] = time.monotonic
 
     def propose(self, _: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
-        """See `defectgen.design.proposers.Proposer`: the best of each ask for a whole target, nearest first."""
+        """See `defectgen.design.proposers.Proposer`: the best of each ask for a whole target first."""
         for index, ask in enumerate(asks):
             if ask.whole:
                 for configuration in self.find(ask).configurations:
@@ -106,7 +116,7 @@ class SearchProposer(OneLine):
         edits = edits_of(self.space, crowded)
         landscape = Landscape(target, edits, self.scorer, None if crowded is None else crowded[0])
         rng = np.random.default_rng(seed_for(ask.seed, "search"))
-        account, archive = Account(self.budget), Archive(max(4 * ask.n, 512))
+        account, archive = Account(self.budget, clock=self.clock), Archive(KEPT)
         starts = [kinds for item in (*self.start, *ask.start) if (kinds := edits.kinds_of(item)) is not None]
         walks = 0
         with single_blas():
@@ -119,7 +129,7 @@ class SearchProposer(OneLine):
                     root = best[int(rng.integers(len(best)))][1]
                     until = min(account.spent + TREE_SHARE, 1.0)
                     tree_search(landscape, root, until, account, archive, rng, self.prior)
-        return _distinct(landscape, archive, ask.n, account.evaluated)
+        return _finalists(landscape, archive, ask.n, account.evaluated)
 
 
 def _start(
@@ -166,15 +176,21 @@ def _walk(
             distance = float(found[chosen])
 
 
-def _distinct(landscape: Landscape, archive: Archive, n: int, evaluated: int) -> Found:
-    """The nearest `n` that no symmetry relates."""
-    best = archive.best(8 * n)
-    items = canonicalize([landscape.edits.configuration(kind_of) for _, kind_of in best])
-    found: dict[str, tuple[Configuration, float]] = {}
-    for item, (distance, _) in zip(items, best, strict=True):
-        found.setdefault(item.key, (item, distance))
-    some = list(found.values())[:n]
-    return Found(tuple(item for item, _ in some), tuple(distance for _, distance in some), evaluated)
+def _finalists(landscape: Landscape, archive: Archive, n: int, evaluated: int) -> Found:
+    """Of those that no symmetry relates half the nearest, half the best with their uncertainty counted, best first."""
+    best = archive.best(max(FINALISTS, 2 * n))
+    items = {item.key: item for item in canonicalize([landscape.edits.configuration(kinds) for _, kinds in best])}
+    shortlist = Shortlist(landscape.target)
+    shortlist.offer(score_batch(list(items.values()), landscape.scorer))
+    found = shortlist.candidates(len(items), ())
+    by_distance = sorted(range(len(found)), key=lambda k: (found[k].distance_ev, k))
+    by_both = dict.fromkeys(k for pair in zip(by_distance, range(len(found)), strict=True) for k in pair)
+    chosen = [found[k] for k in sorted(list(by_both)[:n])]
+    return Found(
+        tuple(candidate.configuration for candidate in chosen),
+        tuple(candidate.distance_ev for candidate in chosen),
+        evaluated,
+    )
 
 
 def search_proposer(options: ProposerOptions) -> SearchProposer:

@@ -14,6 +14,7 @@ from defectgen.design.engine import SHIPPED, USUAL
 from defectgen.design.landscape import STAY, Account, Archive, Landscape, crowded_model, edits_of
 from defectgen.design.limits import Limits, Space
 from defectgen.design.proposers import Ask, Budget, ProposerOptions, make_proposer
+from defectgen.design.ranking import rank
 from defectgen.design.search import SearchProposer
 from defectgen.design.tree_search import tree_search
 from defectgen.errors import UsageError
@@ -55,11 +56,12 @@ def test_the_same_seed_gives_the_same_and_another_seed_another() -> None:
 def test_what_it_finds_is_distinct_canonical_as_near_as_it_says_and_nearer_than_random(name: str) -> None:
     wanted, space = target_of(name, 3), space_of(name)
     ask = Ask(wanted, 12, 5)
-    found = SearchProposer(space, surrogate(), Budget(evaluations=3000)).find(ask)
+    found = SearchProposer(space, surrogate(), Budget(evaluations=6000)).find(ask)
     assert len(found.configurations) == 12
     assert len({item.key for item in found.configurations}) == 12
     assert all(item == item.canonical() and space.admits(item) for item in found.configurations)
-    assert list(found.distances_ev) == sorted(found.distances_ev)
+    ranked = rank(ask.objective, {item.key: item for item in found.configurations}, surrogate(), ())
+    assert [candidate.configuration for candidate in ranked] == list(found.configurations), "as a design ranks them"
 
     def distances(items: list[Configuration]) -> np.ndarray:
         scores = surrogate().score(items)
@@ -67,8 +69,8 @@ def test_what_it_finds_is_distinct_canonical_as_near_as_it_says_and_nearer_than_
 
     assert distances(list(found.configurations)) == pytest.approx(np.array(found.distances_ev), abs=1e-6)
     rng = np.random.default_rng(0)
-    best_random = np.sort(distances([space.draw(rng) for _ in range(700)]))[:12]
-    assert np.mean(found.distances_ev) < np.mean(best_random), "as many in the same time"
+    best_random = np.sort(distances([space.draw(rng) for _ in range(700)]))[:6]
+    assert np.mean(sorted(found.distances_ev)[:6]) < np.mean(best_random), "the other half is nearer to be expected"
 
 
 LIMITS = [
@@ -132,9 +134,9 @@ def test_starts_are_used() -> None:
     scores = surrogate().score([hit])
     wanted = {column: float(scores[column][0]) for column in COLUMNS}
     proposer = SearchProposer(space, surrogate(), Budget(evaluations=300))
-    cold, warm = proposer.find(Ask(wanted, 1, 0)), proposer.find(Ask(wanted, 1, 0, start=(hit,)))
-    assert warm.configurations[0] == hit.canonical()
-    assert warm.distances_ev[0] < 1e-9 < cold.distances_ev[0]
+    cold, warm = proposer.find(Ask(wanted, 200, 0)), proposer.find(Ask(wanted, 200, 0, start=(hit,)))
+    assert hit.canonical() in warm.configurations
+    assert min(warm.distances_ev) < 1e-9 < min(cold.distances_ev)
 
 
 def test_a_budget_of_seconds_ends() -> None:
