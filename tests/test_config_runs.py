@@ -104,6 +104,7 @@ def write_records(encoding: str, folder: Path) -> Path:
         "records": {"train/MoS2": 6, "validation/MoS2": 2},
         "structures": {"train": 6, "validation": 2, "test": 0},
         "max_defects": {"MoS2": 3},
+        "hosts": {"MoS2 3x3": get_host("MoS2", (3, 3)).to_dict()},
         "covered_ev": {"MoS2": {}},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

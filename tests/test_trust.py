@@ -69,7 +69,7 @@ def test_nothing_is_unpickled() -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_json_and_yaml_of_files_go_through_the_one_reader(folder: Path) -> None:
-    """Only texts that this process or its child wrote are parsed directly."""
+    """Only texts that this process or its child wrote are parsed directly; drivers run without the package."""
     own = {
         "documents.py",
         "host.py",
@@ -85,4 +85,4 @@ def test_json_and_yaml_of_files_go_through_the_one_reader(folder: Path) -> None:
         for name, call in calls(file):
             of = getattr(call.func.value, "id", "") if isinstance(call.func, ast.Attribute) else ""
             if (of, name) in {("json", "loads"), ("json", "load"), ("yaml", "safe_load"), ("yaml", "load")}:
-                assert file.name in own, f"{file}:{call.lineno}"
+                assert file.name in own or file.name.endswith("_driver.py"), f"{file}:{call.lineno}"

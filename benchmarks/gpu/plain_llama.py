@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from defectgen.llm.adapter import LORA_CONFIG, WEIGHTS, read_lora
+from defectgen.llm.adapter import LORA_CONFIG, WEIGHTS
+from defectgen.llm.lora_config import read_lora
 
 MATRICES = {
     "q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn",
@@ -73,7 +74,8 @@ class PlainLlama:
     @torch.no_grad()
     def load(self, folder: Path) -> None:
         """Take the updates of an adapter of this rank or a smaller one."""
-        rank, alpha = read_lora(folder)
+        lora = read_lora(folder)
+        rank, alpha = lora.rank, lora.alpha
         if rank > self.rank:
             raise ValueError(f"{folder}: got rank {rank}, expected at most {self.rank}")
         found, prefix = load_file(folder / WEIGHTS), "base_model.model.model.layers"

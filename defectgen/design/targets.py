@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -16,13 +18,17 @@ from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
 from defectgen.design.candidates import Target
 from defectgen.design.wishes import Wish, parse_wish
 from defectgen.errors import UsageError
-from defectgen.io.documents import read_yaml
+from defectgen.io.documents import DocumentError, read_text, read_yaml
+from defectgen.one_line import printable, shown
 
 
 def _columns_by_name() -> dict[str, str]:
     """Columns by every name of a property that a user may give."""
     return {name: p.column for p in PROPERTIES for name in (p.column, p.option, p.option.replace("-", "_"))}
 
+
+LARGEST_TABLE = 200_000_000
+"""Bytes of a table of targets; a million of them have some ten millions."""
 
 LARGEST_EV = 1e3
 """No property in eV is larger; what is, was meant in another unit."""
@@ -112,16 +118,17 @@ def read_targets(path: Path) -> tuple[Target, ...]:
     by_name = _columns_by_name()
     plain = {name: name.strip().lower() for name in names}
     columns = [by_name.get(one, one) for one in plain.values()]
-    repeated = [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]
+    times = Counter(columns)
+    repeated = [name for name, column in zip(names, columns, strict=True) if times[column] > 1]
     if repeated:
-        raise UsageError(f"{path}: column {repeated[0]!r} stands for a property that another one gives too.")
+        raise UsageError(f"{path}: column {shown(repeated[0])} stands for a property that another one gives too.")
     notes = [name for name, one in plain.items() if one != "id" and one not in by_name]
     for name in notes:
         if difflib.get_close_matches(plain[name], list(by_name), n=1, cutoff=MISSPELT) or not any(
             one in by_name for one in plain.values()
         ):
             known = ", ".join(["id", *COLUMNS])
-            raise UsageError(f"{path}: unknown column {name!r}.", f"Known columns: {known}.")
+            raise UsageError(f"{path}: unknown column {shown(name)}.", f"Known columns: {known}.")
     identity_column = next((name for name, one in plain.items() if one == "id"), None)
     targets: list[Target] = []
     for number, row in enumerate(rows, 1):
@@ -134,8 +141,8 @@ def read_targets(path: Path) -> tuple[Target, ...]:
                 wishes.append(parse_wish(column, text))
             except UsageError as error:
                 message = str(error).replace(f"{BY_COLUMN[column].name} is ", f"{name} is ", 1)
-                raise UsageError(f"{path}, target {number}: {message}") from error
-        identity = (row[identity_column].strip() if identity_column else "") or str(number)
+                raise UsageError(f"{path}, target {number}: {printable(message)}") from error
+        identity = " ".join(printable(row[identity_column] if identity_column else "").split()) or str(number)
         if not wishes:
             raise UsageError(
                 f"{path}: target {identity} asks for nothing.", "Expected a number in at least one column."
@@ -143,9 +150,9 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         targets.append(_target(identity, wishes, str(path), [(name, row[name]) for name in notes]))
     if not targets:
         raise UsageError(f"{path} holds no targets.", "Expected one a line below the header.")
-    twice = sorted({t.id for t in targets if [u.id for u in targets].count(t.id) > 1})
+    twice = sorted(name for name, number in Counter(target.id for target in targets).items() if number > 1)
     if twice:
-        raise UsageError(f"{path}: target id {twice[0]!r} occurs more than once.", "Give each target its own id.")
+        raise UsageError(f"{path}: target id {shown(twice[0])} occurs more than once.", "Give each target its own id.")
     return tuple(targets)
 
 
@@ -155,14 +162,17 @@ MISSPELT = 0.75
 
 def _csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            header = next(csv.reader(handle), [])
-        if twice := sorted({name for name in header if header.count(name) > 1}):
-            raise UsageError(f"{path}: two columns are named {twice[0]!r}.", "Give each column a name of its own.")
-        table = pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path, LARGEST_TABLE)
+        times = Counter(next(csv.reader(io.StringIO(text, newline="")), []))
+        if twice := sorted(name for name, number in times.items() if number > 1):
+            raise UsageError(f"{path}: two columns are named {shown(twice[0])}.", "Give each column a name of its own.")
+        table = pl.read_csv(io.StringIO(text), infer_schema=False)
+    except DocumentError as error:
+        raise UsageError(str(error)) from error
+    except (pl.exceptions.PolarsError, OSError, csv.Error) as error:
+        reason = printable((str(error).strip() or type(error).__name__).splitlines()[0])
         raise UsageError(
-            f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}).", "Expected commas between columns."
+            f"{path}: cannot be read as CSV ({reason:.200}).", "Expected commas between columns."
         ) from error
     return table.columns, [{name: text or "" for name, text in row.items()} for row in table.iter_rows(named=True)]
 

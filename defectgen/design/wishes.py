@@ -13,6 +13,7 @@ from scipy.special import ndtr  # type: ignore[import-untyped]
 
 from defectgen.core.properties import BY_COLUMN
 from defectgen.errors import UsageError
+from defectgen.one_line import shown
 from defectgen.tasks.numbers import format_number
 
 Towards = Literal["", "min", "max"]
@@ -150,7 +151,7 @@ def parse_wish(column: str, text: str) -> Wish:
     name, unit = BY_COLUMN[column].name, BY_COLUMN[column].unit
     match = _WISH.fullmatch(text.strip().lower().replace(" ", ""))
     if match is None or text.strip() == ":":
-        raise UsageError(f"{name} is {text!r}, expected a number in {unit}.", f"Or {FORMS}.")
+        raise UsageError(f"{name} is {shown(text)}, expected a number in {unit}.", f"Or {FORMS}.")
     weight = float(match["weight"] or 1)
     towards: Towards = "min" if match["goal"] == "min" else "max" if match["goal"] == "max" else ""
     if towards:
@@ -163,7 +164,7 @@ def parse_wish(column: str, text: str) -> Wish:
     else:
         low, high = float(match["low"] or -math.inf), float(match["high"] or math.inf)
     if low > high:
-        raise UsageError(f"{name}: got the range {text}, which is upside down.", f"Expected {high:g}:{low:g}.")
+        raise UsageError(f"{name}: got the range {shown(text)}, which is upside down.", f"Expected {high:g}:{low:g}.")
     try:
         return Wish(column, low, high, towards, weight)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,6 @@ import numpy as np
 from defectgen.dft.result import DftResult, Fingerprint, SpinLevels, spin_levels
 from defectgen.errors import DefectgenError
 from defectgen.io.structures import DB_SUFFIXES, EXTXYZ_SUFFIXES, structure_from_ase
-
-HARTREE_EV = 27.211386245988
-"""CODATA 2018, doi 10.1103/RevModPhys.93.025010."""
 
 
 def is_ase_file(path: Path) -> bool:
@@ -59,9 +57,9 @@ def read_gpw(path: Path) -> DftResult:
         with open_ulm(str(path)) as reader:
             parameters = dict(reader.parameters.asdict()) if "parameters" in reader else {}
             waves = reader.wave_functions
-            levels = np.asarray(waves.eigenvalues) * HARTREE_EV  # (spins, k points, bands)
+            levels = np.asarray(waves.eigenvalues)  # eV, (spins, k points, bands)
             occupied = np.asarray(waves.occupations)
-            fermi = np.asarray(waves.fermi_levels).ravel()[0] * HARTREE_EV if "fermi_levels" in waves else None
+            fermi = np.asarray(waves.fermi_levels).ravel()[0] if "fermi_levels" in waves else None
             converged = bool(reader.scf.converged) if "scf" in reader and "converged" in reader.scf else True
             energy = float(atoms.get_potential_energy())
     except Exception as error:  # of ASE on a damaged file
@@ -133,7 +131,7 @@ def read_gpaw_text(path: Path) -> DftResult:
     return replace(
         _plain(path, atoms, energy),
         code="gpaw",
-        fingerprint=Fingerprint(code="gpaw", functional=_after(text, "xc:"), basis=_after(text, "mode:")),
+        fingerprint=_text_fingerprint(text, spins),
         electronic_converged="Did not converge" not in text.rpartition("Converged")[2],
         levels=tuple(levels),
         fermi_level_ev=_fermi(text),
@@ -204,9 +202,22 @@ def _with_values(result: DftResult, values: dict[str, Any]) -> DftResult:
     )
 
 
-def _after(text: str, mark: str) -> str:
-    rest = text.partition(mark)[2].split("\n", 1)[0].strip(" ,{}\"'")
-    return rest.split(",")[0].strip("\"' ")
+def _text_fingerprint(text: str, spins: list[int]) -> Fingerprint:
+    """Settings as GPAW prints them among its input parameters."""
+
+    def given(pattern: str) -> str:
+        found = re.search(rf"(?m)^\s+{pattern}", text)
+        return found[1] if found else ""
+
+    cutoff = given(r"mode: \{ecut: ([\d.]+)")
+    basis = " ".join(("lcao", given(r"basis: (\S+?),?$"), f"h={given(r'h: ([0-9.]+)')}"))
+    return Fingerprint(
+        code="gpaw",
+        functional=given(r"xc: (\w+)"),
+        cutoff_ev=float(cutoff) if cutoff else None,
+        basis="" if cutoff else basis,
+        spin=len(spins) == 2,
+    )
 
 
 def _fermi(text: str) -> float | None:

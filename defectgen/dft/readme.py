@@ -17,7 +17,8 @@ _SETTINGS = {
   the normal.
 - `ISMEAR = 0`, `SIGMA = {smearing:g}`: Gaussian smearing, for cells whose gap is not known before.
 - `ISPIN = 2` with `MAGMOM` where spin is needed (see the table); `ISPIN = 1` elsewhere.
-- `ISIF = 2`: atoms move, the cell does not. An elemental crystal is relaxed with its cell (`ISIF = 3`).
+- `ISIF = 2`: atoms move, the cell does not. An elemental crystal is relaxed with its cell (`ISIF = 3`),
+  a molecule in its box.
 - `LVHAR`: LOCPOT holds the electrostatic potential, from which levels are aligned.
 - `POTCAR.spec` names the potentials. With pymatgen's `PMG_VASP_PSP_DIR` set, POTCAR is written too; else put them
   together in this order.""",

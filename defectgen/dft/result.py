@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,8 @@ class SpinLevels:
     @property
     def gap_ev(self) -> float:
         """Gap of the channel, 0 for a metal; NaN without bands above."""
-        return max(METAL_GAP_EV, self.lumo_ev - self.homo_ev)
+        gap = self.lumo_ev - self.homo_ev
+        return METAL_GAP_EV if gap < METAL_GAP_EV else gap  # NaN stays NaN
 
 
 def spin_levels(levels_ev: NDArray[np.float64], occupations: NDArray[np.float64]) -> SpinLevels:
@@ -139,18 +141,18 @@ class DftResult(OneLine):
     @property
     def homo_ev(self) -> float | None:
         """Highest occupied level of both channels, on the zero of the code."""
-        return _finite(max((level.homo_ev for level in self.levels), default=math.nan))
+        return max(_numbers(level.homo_ev for level in self.levels), default=None)
 
     @property
     def lumo_ev(self) -> float | None:
         """Lowest empty level of both channels, on the zero of the code."""
-        return _finite(min((level.lumo_ev for level in self.levels), default=math.nan))
+        return min(_numbers(level.lumo_ev for level in self.levels), default=None)
 
     @property
     def gap_ev(self) -> float | None:
         """The smaller one of the two channels' gaps, as 2DMD defines it."""
-        return _finite(min((level.gap_ev for level in self.levels), default=math.nan))
+        return min(_numbers(level.gap_ev for level in self.levels), default=None)
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _numbers(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]

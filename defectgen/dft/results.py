@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,11 +184,15 @@ def _raw(result: DftResult) -> dict[str, Any]:
     }
     for name, level in channels.items():
         values |= {
-            f"homo_{name}_raw_ev": level.homo_ev,
-            f"lumo_{name}_raw_ev": level.lumo_ev,
-            f"band_gap_{name}_ev": level.gap_ev,
+            f"homo_{name}_raw_ev": _known(level.homo_ev),
+            f"lumo_{name}_raw_ev": _known(level.lumo_ev),
+            f"band_gap_{name}_ev": _known(level.gap_ev),
         }
     return values
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _levels(result: DftResult, zero: Alignment | None) -> dict[str, Any]:

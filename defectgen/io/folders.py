@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.documents import read_object
 from defectgen.io.files import file_hash
 from defectgen.io.locks import LOCK, WORKPLACE, Held, Workplace, held, holding, remove_empty
 
@@ -94,7 +95,7 @@ def own_files(folder: Path, manifest: str = MANIFEST) -> dict[str, str]:
     The manifest's ``files`` map a path to its checksum, or to something with a ``sha256``.
     """
     try:
-        files = json.loads((folder / manifest).read_bytes())["files"]
+        files = read_object(folder / manifest)["files"]
         found = {str(name): entry if isinstance(entry, str) else str(entry["sha256"]) for name, entry in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
@@ -175,7 +176,7 @@ class _Plan:
 
     @classmethod
     def read(cls, path: Path) -> _Plan:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_object(path, {"manifest": str, "new": list, "old": dict})
         return cls(found["manifest"], tuple(found["new"]), found["old"])
 
 

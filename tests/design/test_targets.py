@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +67,41 @@ def test_values_outside_the_data_are_warned_of_with_the_range() -> None:
     assert "target 2: HOMO 2.000 eV is outside" in lines[0]
     assert "0.000 to 0.900 eV" in lines[0]
     assert "not trained on LUMO" in lines[1]
+
+
+def test_reading_takes_a_time_in_proportion_to_the_rows(tmp_path: Path) -> None:
+    """By the number of lines that Python runs, which no other work on the machine changes."""
+    import sys
+
+    def lines_run(rows: int) -> int:
+        lines = [f"t{k},{0.1 + k * 1e-6:.6f},1.2" for k in range(rows)]
+        (tmp_path / "t.csv").write_text("\n".join(["id,homo,lumo", *lines]) + "\n")
+        count = 0
+
+        def trace(_frame: object, event: str, _argument: object) -> Any:
+            nonlocal count
+            count += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            found = read_targets(tmp_path / "t.csv")
+        finally:
+            sys.settrace(before)
+        assert len(found) == rows
+        return count
+
+    few, many = lines_run(100), lines_run(800)
+    assert many < 9 * few
+
+
+@pytest.mark.parametrize(
+    "content", [b"homo\n0.1\xe9\n", b"\xff\xfeh\x00", b"homo\n\x00\n", b'homo\n"0.1\n', b"homo\n1e309\n"]
+)
+def test_a_table_of_bytes_that_are_no_table_gets_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(UsageError) as error:
+        read_targets(tmp_path / "t.csv")
+    assert "\n" not in str(error.value)
+    assert "t.csv" in str(error.value)

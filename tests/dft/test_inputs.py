@@ -66,6 +66,15 @@ def test_the_settings_are_those_of_2dmd(vasp_folder: Path) -> None:
     assert Kpoints.from_file(str(vasp_folder / "001_v_S_q+0" / "KPOINTS")).kpts[0] == (8, 8, 1)
 
 
+def test_crystals_relax_with_their_cell_and_molecules_in_their_box(mos2_3x3: dg.Host, tmp_path: Path) -> None:
+    defect = dg.Configuration.from_key(mos2_3x3, "Se@B00+VAC@B01")
+    dft_inputs(defect, tmp_path / "in")
+    cells = {
+        name: Incar.from_file(str(tmp_path / "in" / name / "INCAR"))["ISIF"] for name in ("element_S", "element_Se")
+    }
+    assert cells == {"element_S": 2, "element_Se": 3}
+
+
 def test_charges_change_the_number_of_electrons(vasp_folder: Path) -> None:
     neutral = 9 * 14 + 17 * 6  # Mo_sv, S
     for charge in (-1, 1):

@@ -32,7 +32,7 @@ def calculator(task: dict[str, Any]) -> Any:
         spinpol=bool(task["moments"]),
         charge=task["charge"],
         maxiter=task["max_iterations"],
-        symmetry="off" if task["role"] == "defect" else {},
+        symmetry={"point_group": False} if task["role"] == "defect" else {},
         txt="gpaw.txt",
         **grid,
     )

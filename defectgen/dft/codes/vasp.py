@@ -57,7 +57,7 @@ def input_set(calculation: Calculation, settings: DftSettings) -> Any:
         "GGA": GGA_TAGS[settings.functional],
         "ISMEAR": 0,
         "SIGMA": settings.smearing_ev,
-        "ISIF": 2 if calculation.role != "element" else 3,
+        "ISIF": 3 if calculation.role == "element" and calculation.mesh != (1, 1, 1) else 2,  # a molecule keeps its box
         "EDIFFG": -settings.force_ev_angstrom,
         "NSW": settings.max_steps if settings.relax else 0,
         "IBRION": 2 if settings.relax else -1,
