@@ -107,6 +107,7 @@ def build_data(
     divided by formula (80/10/10).
     """
     from defectgen.errors import UsageError
+    from defectgen.io.folders import claimed
 
     if task not in ("defect", "bulk"):
         raise UsageError(f"unknown task {task!r}.", "Expected one of: defect, bulk.")
@@ -114,10 +115,11 @@ def build_data(
         if _is_given(context, field.name):
             option = "--rotations/--canonical" if field.name == "rotations" else f"--{field.name.replace('_', '-')}"
             raise UsageError(f"{option} has no meaning for the task {task}.", "Leave it out.")
-    if task == "bulk":
-        manifest = _build_bulk(output, data if _is_given(context, "data") else None, records, crystals.max_atoms)
-    else:
-        manifest = _build_defects(output, data, records, defects, own)
+    with claimed(output):
+        if task == "bulk":
+            manifest = _build_bulk(output, data if _is_given(context, "data") else None, records, crystals.max_atoms)
+        else:
+            manifest = _build_defects(output, data, records, defects, own)
     counts = {name: entry["records"] for name, entry in manifest["files"].items()}
     text = ", ".join(f"{n} in {name}" for name, n in counts.items())
     done = "records are there already" if manifest.get("skipped") else "records written"
@@ -140,7 +142,6 @@ def _build_defects(
     from defectgen.data.splits import split_rows
     from defectgen.design.pseudo_labels import enlarge_records
     from defectgen.errors import UsageError
-    from defectgen.io.files import require_writable
     from defectgen.models import SHIPPED_SURROGATE, shipped
     from defectgen.tasks.defect.encodings import get_encoding
 
@@ -162,7 +163,6 @@ def _build_defects(
     if defects.pilot and defects.sets != "all":
         raise UsageError("--sets is for the full data.", "Leave out --sets or --pilot.")
     wanted = chosen_sets(defects.sets)
-    require_writable(output)
     host = own.find_host()
     if own.table is not None and (defects.pilot or defects.sets != "all"):
         raise UsageError("--pilot and --sets are of 2DMD.", "Leave them out, or --table.")

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from defectgen_cli.design_options import DrawingOptions, ManyModelOptions
+from defectgen_cli.design_options import DrawingOptions, ManyModelOptions, names
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import DataOption, JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
+
+    from defectgen.design.held_out import EvaluationRequest
 
 app = typer.Typer(help="Measure models on held-out data.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -38,6 +42,14 @@ def defect(
     ] = 40,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Structures generated for each target.")] = 16,
     split: Annotated[str, typer.Option(help="test, or validation, which the surrogate was fitted on too.")] = "test",
+    proposers: Annotated[
+        str,
+        typer.Option(metavar="NAME,...", help="First-ranked of designs: default, or such as known+exhaustive,random."),
+    ] = "",
+    hide: Annotated[
+        str, typer.Option(metavar="WHAT", help="Labels that designs do not see: part, targets, nothing.")
+    ] = "part",
+    novel: Annotated[bool, typer.Option("--novel", help="With --proposers: only structures without a label.")] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write metrics as JSON.")
     ] = None,
@@ -53,6 +65,8 @@ def defect(
     random ones by the surrogate, and the nearest labelled structure of the training part. The
     distance of a structure is |HOMO - target| + |LUMO - target|, by DFT where it is labelled in
     any part of the data, else by the surrogate. Numbers of defects are those of the training part of the set.
+    With --proposers the first-ranked candidate of a design for each target is measured instead, labels as
+    --hide says hidden.
     """
     from defectgen.data.locations import chosen_sets, dataset_path
     from defectgen.design.held_out import EvaluationRequest, common_sets, evaluate_sets
@@ -70,6 +84,9 @@ def defect(
             seed=seed,
         )
         common_sets(request)
+        if proposers:
+            _first_ranked(request, names(proposers), (novel, hide), dataset_path(data), output, as_json)
+            return
         result: dict[str, Any] = {**request.settings, "sets": {}}
         plots: dict[str, dict[str, pl.DataFrame]] = {}
         lines = [_HEAD]
@@ -83,6 +100,27 @@ def defect(
             from defectgen.report.target_page import targets_page
 
             write(page, "plots", lambda: targets_page(plots, result))
+
+
+def _first_ranked(
+    request: EvaluationRequest,
+    proposers: Sequence[str],
+    shown: tuple[bool, str],
+    data: Path,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure designs with each of some proposers."""
+    from defectgen.design.first_ranked import HEAD, first_ranked_lines, first_ranked_sets
+
+    novel, hide = shown
+    result: dict[str, Any] = {**request.settings, "novel": novel, "hide": hide, "sets": {}}
+    lines = [HEAD]
+    for name, found in first_ranked_sets(request, proposers, novel, hide, data, progress):
+        result["sets"][name] = {title: one.metrics for title, one in found.items()}
+        lines += first_ranked_lines(name, found)
+    emit(result, as_json, "\n".join(lines))
+    write(output, "metrics", lambda: json.dumps(result, indent=1) + "\n")
 
 
 _HEAD = (

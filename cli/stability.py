@@ -51,19 +51,21 @@ def stability(
     one of an earlier run, which goes on. The exit code is 3 if crystals that the generator did not refuse
     have no energy above the hull.
     """
+    from defectgen.io.folders import claimed
     from defectgen.stability.assessment import RelaxationSettings, check_folder
     from defectgen.stability.study import open_hull, open_potential, read_all, run_study
 
-    check_folder(output)
-    found = open_hull(hull)
-    crystals = read_all(files, progress)
-    _tell_left_out(crystals)
-    say(f"loading {potential} ...")
-    loaded = open_potential(potential, m3gnet)
-    settings = RelaxationSettings(loaded.name, max_steps, fmax)
-    study = run_study(
-        crystals, found, loaded, settings, output, hull_file=Path(hull), elements=elements, watch=progress
-    )
+    with claimed(output):
+        check_folder(output)
+        found = open_hull(hull)
+        crystals = read_all(files, progress)
+        _tell_left_out(crystals)
+        say(f"loading {potential} ...")
+        loaded = open_potential(potential, m3gnet)
+        settings = RelaxationSettings(loaded.name, max_steps, fmax)
+        study = run_study(
+            crystals, found, loaded, settings, output, hull_file=Path(hull), elements=elements, watch=progress
+        )
     for line in study.warnings:
         say(f"warning: {line}")
     study.require_judged()

@@ -213,7 +213,7 @@ def measure(samples: pl.DataFrame) -> dict[str, Any]:
         "novel_samples": _distances(samples.filter("novel")),
         "first": _distances(samples.filter("first")),
         "first_novel_share": float(samples.filter("first")["novel"].mean() or 0.0) if samples.height else None,  # type: ignore[arg-type]
-        "best": {"distance": _spread(best["distance_ev"])},
+        "best": {"distance": spread(best["distance_ev"])},
         "levels": {column: level_errors(samples, column) for column in LEVEL_PAIR},
     }
 
@@ -238,13 +238,13 @@ def _agreement(target: np.ndarray[Any, Any], squared: np.ndarray[Any, Any]) -> t
 
 def _distances(samples: pl.DataFrame) -> dict[str, Any]:
     return {
-        "surrogate": _spread(samples["surrogate_distance_ev"]),
-        "dft": _spread(samples["dft_distance_ev"].drop_nulls()),
-        "distance": _spread(samples["distance_ev"]),
+        "surrogate": spread(samples["surrogate_distance_ev"]),
+        "dft": spread(samples["dft_distance_ev"].drop_nulls()),
+        "distance": spread(samples["distance_ev"]),
     }
 
 
-def _spread(distances: pl.Series) -> dict[str, float | int | None]:
+def spread(distances: pl.Series) -> dict[str, float | int | None]:
     """Count, median and 90th percentile in meV, and share within 20 meV, of distances in eV."""
     values = distances.to_numpy()
     some = len(values) > 0

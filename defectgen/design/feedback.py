@@ -7,6 +7,7 @@ better and a worse one are written down. `defectgen.llm.train.preferences` train
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -115,12 +116,10 @@ def judge_proposals(
     """
     labels = labels_of(training)
     hidden = {structure_of(record) for record in held_back}
-    for name in sorted({record["set"] for record in targets}):
+    for name, chunks in itertools.groupby(_chunks(targets), lambda chunk: str(chunk[0]["set"])):
         proposer, scorer = propose(name)
-        wanted = [record for record in targets if record["set"] == name]
-        host = hosts[host_title(wanted[0])]
-        for first in range(0, len(wanted), CHUNK):
-            chunk = wanted[first : first + CHUNK]
+        for chunk in chunks:
+            host = hosts[host_title(chunk[0])]
             asks = [Ask(record["values"], settings.n, seed_for(settings.seed, name, record["id"])) for record in chunk]
             found: list[dict[str, Configuration]] = [{} for _ in chunk]
             for proposal in proposer.propose(host, asks):
@@ -221,7 +220,7 @@ def write_feedback(
         }
         targets = choose_targets(training, settings)
         path = output / PROPOSALS
-        done = _resume(path, header, output, overwrite=overwrite)
+        done = _resume(path, header, output, [len(chunk) for chunk in _chunks(targets)], overwrite=overwrite)
         progress(len(done))
         known = {(judged.record["set"], judged.record["id"]) for judged in done}
         left = [record for record in targets if (record["set"], record["id"]) not in known]
@@ -265,8 +264,21 @@ def write_feedback(
         )
 
 
-def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: bool) -> list[JudgedProposals]:
+def _chunks(targets: Sequence[Record]) -> list[list[Record]]:
+    """Targets of one set each, drawn and judged together."""
+    chunks = []
+    for name in sorted({record["set"] for record in targets}):
+        wanted = [record for record in targets if record["set"] == name]
+        chunks += [wanted[first : first + CHUNK] for first in range(0, len(wanted), CHUNK)]
+    return chunks
+
+
+def _resume(
+    path: Path, header: Mapping[str, Any], output: Path, chunks: Sequence[int], *, overwrite: bool
+) -> list[JudgedProposals]:
     """What an earlier run judged; begins the file if there is none.
+
+    Of a chunk that was cut off nothing is kept: drawn in another company, proposals differ.
 
     Raises:
         UsageError: proposals made with other settings, or foreign files.
@@ -281,6 +293,8 @@ def _resume(path: Path, header: Mapping[str, Any], output: Path, *, overwrite: b
                 f"{output} holds proposals made with other settings.", "Choose another folder or add --overwrite."
             )
         whole = []
+    kept = 1 + max((n for n in itertools.accumulate(chunks) if n < len(whole)), default=0)
+    whole = whole[:kept]
     if not whole or len(whole) < len(lines):
         write_text(path, "".join(whole or [json.dumps(header) + "\n"]))
     return [_judged(line, path) for line in whole[1:]]

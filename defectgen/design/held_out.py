@@ -140,7 +140,7 @@ def evaluate_set(
     trained = frame.filter(pl.col("split") == "train")
     sizes = trained["n_defects"].to_list()
     limits = Limits(min(sizes), max(sizes))
-    labels = _labels(frame)
+    labels = set_labels(frame)
     blind = RandomProposer(max(sizes), min(sizes))
     adapters: Sequence[Path | None] = request.adapters or [None]
     found = {}
@@ -165,7 +165,8 @@ def evaluate_set(
     return found
 
 
-def _labels(frame: pl.DataFrame) -> Mapping[str, Mapping[str, float]]:
+def set_labels(frame: pl.DataFrame) -> Mapping[str, Mapping[str, float]]:
+    """HOMO and LUMO of the rows of a set, by canonical key, in eV."""
     return {
         row["configuration"]: {column: row[column] for column in LEVEL_PAIR}
         for row in frame.select("configuration", *LEVEL_PAIR).iter_rows(named=True)

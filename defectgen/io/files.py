@@ -99,8 +99,8 @@ def claimed_files(*paths: Path | None, overwrite: bool | None = None) -> Iterato
     with ExitStack() as claims:
         for path in paths:
             if path is not None:
-                refuse_existing(path, overwrite)
                 claims.enter_context(_claimed_file(path))
+                refuse_existing(path, overwrite)
         yield
 
 

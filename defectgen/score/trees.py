@@ -56,7 +56,20 @@ def save_trees(model: CatBoostRegressor, path: Path) -> None:
     """Write a .cbm file without the weights of the leaves, history and dates, which predictions do not need.
 
     It is half as large as CatBoost's own, and the same model gives the same bytes.
+
+    Raises:
+        DefectgenError: it cannot be written.
     """
+    from catboost import CatBoostError
+
+    try:
+        _save_bare(model, path)
+    except CatBoostError as error:
+        reason = str(error).splitlines()[0]
+        raise DefectgenError(f"{path.name} cannot be written ({reason:.200}).", "Free some space.") from error
+
+
+def _save_bare(model: CatBoostRegressor, path: Path) -> None:
     from catboost import CatBoostRegressor
 
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.crystal_files import RELAXATIONS, RELAXED, SAMPLES, NamedCrystal, file_label
+from defectgen.io.crystal_files import RELAXATIONS, SAMPLES, NamedCrystal
 from defectgen.io.documents import JSON_BYTES, parse_json, read_text
-from defectgen.io.structures import parse_cif
+from defectgen.io.files import write_text
+from defectgen.io.folders import contents
 from defectgen.score.potentials.potential import Potential
 from defectgen.score.potentials.relaxation import CONVERGED, CRYSTAL, NOT_CONVERGED, relax
 from defectgen.stability.corrections import correction_ev, corrections_of
@@ -27,7 +27,7 @@ from defectgen.stability.hull import FORMATION, Hull, NoReferenceError
 from defectgen.stability.references import References
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    pass
 
 METASTABLE_EV_PER_ATOM = 0.1
 """A crystal less than this above the hull is metastable (Gruver et al., section 5)."""
@@ -37,12 +37,6 @@ ROWS = RELAXATIONS
 
 REFERENCES, ELEMENTS = "references.json", "elements"
 """Reference energies of a folder, and the subfolder with relaxations of elemental phases."""
-
-MANIFEST = "manifest.json"
-"""Written last: what changed in the folder since then was changed by someone else."""
-
-VASP, VASP_FILES = "vasp", frozenset({"POSCAR", "INCAR", "KPOINTS", "POTCAR.spec"})
-"""The subfolder of inputs, and what is in the folder of each."""
 
 NOT_READ, REFUSED, UNKNOWN_ELEMENT, FAILED = "not read", "refused", "unknown element", "failed"
 
@@ -85,7 +79,7 @@ def check_folder(folder: Path) -> None:
     if (folder / SAMPLES).exists():
         raise UsageError(f"{folder} holds samples ({SAMPLES}).", hint)
     ours = (ROWS, REFERENCES, f"{ELEMENTS}/{ROWS}")
-    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).is_file() for name in ours):
+    if contents(folder) and not any((folder / name).is_file() for name in ours):
         raise UsageError(f"{folder} is not empty and holds no relaxations.", hint)
 
 
@@ -159,7 +153,7 @@ def read_rows(path: Path, settings: RelaxationSettings) -> dict[str, dict[str, A
         got = ", ".join(f"{key} {before.get(key)}" for key in changed)
         raise UsageError(f"{path.parent} holds relaxations with {got}.", "Choose another folder, or the same settings.")
     if whole != content:
-        path.write_text(whole, encoding="utf-8")
+        write_text(path, whole)
     return {digest: row for digest, row in rows.items() if row.get("status") != FAILED}
 
 
@@ -275,81 +269,6 @@ def summarize(table: pl.DataFrame) -> dict[str, Any]:
         "threshold_ev_per_atom": METASTABLE_EV_PER_ATOM,
         "median_seconds": table["seconds"].median(),
     }
-
-
-def write_structures(rows: Sequence[Mapping[str, Any]], table: pl.DataFrame, folder: Path) -> tuple[int, list[str]]:
-    """Write ``relaxed/*.cif`` of all relaxed crystals and ``vasp/*/`` of the metastable ones.
-
-    Those of an earlier call are taken away. Files of other names stay, and so does a folder below ``vasp`` that
-    holds anything but the four files of an input, or one that was edited since the manifest was written.
-
-    Returns:
-        How many inputs for VASP were written; of which crystals none could be made, and which folders were left.
-    """
-    relaxed, vasp = folder / RELAXED, folder / VASP
-    relaxed.mkdir(parents=True, exist_ok=True)
-    for made in relaxed.glob("*.cif"):
-        if _is_label(made.stem):
-            made.unlink()
-    manifest = folder / MANIFEST
-    left = _remove_inputs(vasp, manifest.stat().st_mtime if manifest.is_file() else math.inf)
-    n_inputs, without = 0, [f"{path} holds more than an input, or was edited, and is left as it is." for path in left]
-    for index, (row, metastable) in enumerate(zip(rows, table["metastable"], strict=True)):
-        if not row.get("cif"):
-            continue
-        label = file_label(index, row["name"])
-        (relaxed / f"{label}.cif").write_text(row["cif"], encoding="utf-8")
-        if metastable and vasp / label not in left:
-            try:
-                write_vasp_input(parse_cif(row["cif"]), vasp / label)
-                n_inputs += 1
-            except DefectgenError as error:
-                without.append(f"{row['name']}: {error}")
-    return n_inputs, without
-
-
-def _is_label(name: str) -> bool:
-    """Whether a name is one of `file_label`."""
-    return re.fullmatch(r"\d{5,}-[A-Za-z0-9_-]*", name) is not None
-
-
-def _is_input(path: Path, written: float) -> bool:
-    """Whether a file is one of an input as it was at a time (seconds since the epoch)."""
-    return path.name in VASP_FILES and path.is_file() and path.stat().st_mtime <= written
-
-
-def _remove_inputs(vasp: Path, written: float) -> list[Path]:
-    """Remove the folders of inputs below a folder; those that hold anything else or later stay and are returned."""
-    left = []
-    for made in sorted(path for path in vasp.glob("*") if path.is_dir() and _is_label(path.name)):
-        found = list(made.iterdir())
-        if made.is_symlink() or any(not _is_input(path, written) for path in found):
-            left.append(made)
-            continue
-        for path in found:
-            path.unlink()
-        made.rmdir()
-    if vasp.is_dir() and not any(vasp.iterdir()):
-        vasp.rmdir()
-    return left
-
-
-def write_vasp_input(structure: Structure, folder: Path) -> None:
-    """Write POSCAR, INCAR and KPOINTS of a relaxation with the Materials Project's settings (MPRelaxSet).
-
-    POTCAR files are licensed: ``POTCAR.spec`` names them, one a line in the order of the POSCAR.
-
-    Raises:
-        DefectgenError: an element for which these settings name no POTCAR.
-    """
-    from pymatgen.io.vasp.sets import MPRelaxSet
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            MPRelaxSet(structure.get_sorted_structure()).write_input(str(folder), potcar_spec=True)
-    except (KeyError, ValueError) as error:
-        raise DefectgenError(f"no VASP input for {structure.composition.formula} ({error}).") from error
 
 
 def settings_text(potential: Potential) -> str:

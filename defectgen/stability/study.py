@@ -16,21 +16,22 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import NamedCrystal, read_crystals
 from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.files import file_hash, write_text
-from defectgen.io.tables import write_csv
+from defectgen.io.folders import claimed
 from defectgen.score.potentials.potential import Potential, PotentialScorer
 from defectgen.score.potentials.relaxation import CONVERGED, NOT_CONVERGED
 from defectgen.score.registry import ScorerOptions, load_scorer
 from defectgen.stability import assessment
-from defectgen.stability.assessment import ELEMENTS, MANIFEST, REFERENCES, RelaxationSettings
+from defectgen.stability.assessment import ELEMENTS, REFERENCES, RelaxationSettings
 from defectgen.stability.hull import FORMATION, TOTAL, Hull, project_hull, read_hull, save_hull
 from defectgen.stability.references import References, elemental_references, references_from_table
+from defectgen.stability.study_folder import write_results
 from defectgen.watch import Watch, unwatched
 from defectgen.web import MaterialsProject
 
 PROJECT = "mp"
 """In place of a file: the hull of the Materials Project."""
 
-TABLE, HULL = "stability.csv", "hull.csv"
+HULL = "hull.csv"
 POTENTIALS = ("m3gnet", "chgnet")
 
 UNJUDGED = {
@@ -164,33 +165,32 @@ def run_study(
         UsageError: the folder holds relaxations with other settings; elements that do not go with the hull.
         DefectgenError: see `defectgen.stability.references.references_from_table`.
     """
-    references = element_references(hull, hull_file, elements, potential, settings, folder, watch)
-    with watch("relaxing", len(crystals), "crystals") as advance:
-        rows = assessment.relax_all(crystals, potential, settings, folder, advance=advance)
-    try:
-        table = assessment.judge(rows, hull, references)
-    finally:  # interrupted or not: what the Materials Project answered is kept
-        if hull.scale == TOTAL and hull.points:
-            save_hull(hull, folder / HULL)
-    n_inputs, warnings = assessment.write_structures(rows, table, folder)
-    write_csv(table, folder / TABLE, float_precision=5)
-    corrections = assessment.settings_text(potential)
-    manifest: dict[str, Any] = {
-        "stage": "stability",
-        "version": __version__,
-        "counts": assessment.summarize(table) | {"vasp_inputs": n_inputs},
-        "settings": {
-            "potential": potential.name,
-            "max_steps": settings.max_steps,
-            "fmax_ev_angstrom": settings.fmax_ev_angstrom,
-        },
-        "corrections": corrections,
-        "hull": {"source": hull.source, "scale": hull.scale, "partial": hull.partial or None},
-        "references": references
-        and {"source": references.source, "mean_error_ev_per_atom": references.mean_error_ev_per_atom},
-    }
-    _write_json(folder / MANIFEST, manifest)
-    return Study(manifest, table, hull, references, corrections, tuple(warnings))
+    with claimed(folder):
+        references = element_references(hull, hull_file, elements, potential, settings, folder, watch)
+        with watch("relaxing", len(crystals), "crystals") as advance:
+            rows = assessment.relax_all(crystals, potential, settings, folder, advance=advance)
+        try:
+            table = assessment.judge(rows, hull, references)
+        finally:  # interrupted or not: what the Materials Project answered is kept
+            if hull.scale == TOTAL and hull.points:
+                save_hull(hull, folder / HULL)
+        corrections = assessment.settings_text(potential)
+        about: dict[str, Any] = {
+            "stage": "stability",
+            "version": __version__,
+            "counts": assessment.summarize(table),
+            "settings": {
+                "potential": potential.name,
+                "max_steps": settings.max_steps,
+                "fmax_ev_angstrom": settings.fmax_ev_angstrom,
+            },
+            "corrections": corrections,
+            "hull": {"source": hull.source, "scale": hull.scale, "partial": hull.partial or None},
+            "references": references
+            and {"source": references.source, "mean_error_ev_per_atom": references.mean_error_ev_per_atom},
+        }
+        manifest, warnings = write_results(rows, table, folder, about)
+        return Study(manifest, table, hull, references, corrections, tuple(warnings))
 
 
 def element_references(

@@ -160,7 +160,7 @@ def _prepare(root: Path, fault: Fault | None) -> list[str]:
     return done
 
 
-def chosen(operations: Sequence[str], n: int) -> list[int]:
+def chosen(operations: Sequence[Any], n: int) -> list[int]:
     """Numbers of at most `n` operations, spread evenly, the first and the last among them."""
     if n >= len(operations):
         return list(range(1, len(operations) + 1))

@@ -18,7 +18,7 @@ from children import Ended, Fault, run_child
 from defectgen.io.folders import is_unchanged, own_files
 
 VOLATILE = re.compile(
-    r'"(seconds|created_utc|crystals_per_second|draws_per_second|sha256|bytes)": [^,}\n]+'
+    r'"(seconds|generation_seconds|created_utc|crystals_per_second|draws_per_second|sha256|bytes)": [^,}\n]+'
     r"|\(\d+ s\)|\d{4}-\d\d-\d\d[T ][\d:+.]+"
 )
 """What differs from run to run: times, and in manifests the checksums of files that hold them."""
@@ -76,8 +76,8 @@ class Command:
         return found
 
 
-def inputs(folder: Path) -> None:
-    """Data sets, structure files, a tiny model, records and a trained adapter; each made in a child."""
+def inputs(folder: Path, *, trained: bool = True) -> None:
+    """Data sets and structure files; if `trained`, a tiny model, records and an adapter too; each made in a child."""
     from synthetic import distinct_configurations, write_set
 
     from defectgen.core import Configuration, get_host
@@ -95,7 +95,7 @@ def inputs(folder: Path) -> None:
         from fake_crystal_potential import element_cell, rocksalt
 
         (folder / "crystals").mkdir()
-        for name, cell in (("salt", rocksalt("Na", "Cl")), ("magnesia", rocksalt("Mg", "O"))):
+        for name, cell in (("salt", rocksalt("Na", "Cl")), ("sodium", element_cell("Na"))):
             cell.to(filename=str(folder / "crystals" / f"{name}.cif"))
         rows = [
             {"pretty_formula": f, "formation_energy_per_atom": e, "e_above_hull": 0.0, "cif": cell.to(fmt="cif")}
@@ -121,12 +121,13 @@ def inputs(folder: Path) -> None:
 
         return work
 
-    for step in (
+    steps = [
         crystals,
         model,
         call("build-data", "--data", folder / "2dmd", "-o", folder / "records", "--sets", "MoS2", "--seed", 3),
         call("finetune", folder / "tiny.yaml", "--data", folder / "records", "-o", folder / "adapter"),
-    ):
+    ]
+    for step in steps if trained else steps[:1]:
         ended = run_child(step, folder)
         if ended.code:
             raise RuntimeError(f"the inputs cannot be made ({ended.code}): {ended.said[-800:]}")

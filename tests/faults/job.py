@@ -35,14 +35,20 @@ def warm_up() -> None:
     torch.set_num_threads(1)
 
 
+def half_sizes(sizes: list[int], n: int) -> list[int]:
+    """At most `n` of the halves of some sizes of files, spread evenly."""
+    from children import chosen
+
+    halves = sorted({size // 2 for size in sizes if size > 1})
+    return [halves[k - 1] for k in chosen(halves, n)] if halves and n else []
+
+
 def faults_of(operations: tuple[str, ...], sizes: list[int], n: int) -> list[Any]:
     """Kills before operations and, a third of them, half-way through the writing of a file."""
     from children import Fault, chosen
 
-    halves = [size // 2 for size in sorted({size for size in sizes if size > 1})]
-    n_half = min(len(halves), max(n // 3, 1))
-    picked = [halves[k - 1] for k in chosen(tuple(map(str, halves)), n_half)] if halves else []
-    return [Fault("kill", k) for k in chosen(operations, n - len(picked))] + [Fault("half", k) for k in picked]
+    halves = [Fault("half", size) for size in half_sizes(sizes, max(n // 3, 1))]
+    return [Fault("kill", k) for k in chosen(operations, n - len(halves))] + halves
 
 
 def judge(command: Any, fault: Any, root: Path, whole: dict[str, str]) -> dict[str, Any]:
@@ -85,7 +91,8 @@ def main() -> int:
     try:
         with store():
             (work / "in").mkdir()
-            inputs(work / "in")
+            light = {"build-data", "enumerate", "fetch", "score"}
+            inputs(work / "in", trained=not options.only or not set(options.only.split(",")) <= light)
             for command in commands(work / "in", work / "fit.pickle"):
                 if options.only and command.name not in options.only.split(","):
                     continue
@@ -103,13 +110,7 @@ def main() -> int:
                 faults = faults_of(operations, sizes, options.kills)
                 for number in (signal.SIGTERM, signal.SIGINT):
                     faults += [Fault("signal", k, number) for k in chosen(operations, options.signals)]
-                faults += [fault for fault in faults_of((), sizes, 3 * options.full) if fault.kind == "half"][
-                    : options.full
-                ]
-                faults[len(faults) - options.full :] = [
-                    Fault("full", fault.number) if fault.kind == "half" else fault
-                    for fault in faults[len(faults) - options.full :]
-                ]
+                faults += [Fault("full", size) for size in half_sizes(sizes, options.full)]
                 rows = [judge(command, fault, root, whole) for fault in faults]
                 kinds = Counter(row["kind"] for row in rows if row["code"] != 0)
                 bad = [row for row in rows if not row["good"]]

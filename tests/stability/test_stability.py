@@ -17,18 +17,17 @@ from defectgen.io.crystal_files import NamedCrystal
 from defectgen.score.potentials import relaxation
 from defectgen.score.potentials.relaxation import CRYSTAL, relax
 from defectgen.stability.assessment import (
-    MANIFEST,
     ROWS,
     RelaxationSettings,
     check_folder,
     judge,
     relax_all,
     summarize,
-    write_structures,
 )
 from defectgen.stability.corrections import correction_ev, hubbard_u_ev, mp2020_correction_ev
 from defectgen.stability.hull import FORMATION, TOTAL, Hull
 from defectgen.stability.references import elemental_references, fit_references, pick_rows, references_from_table
+from defectgen.stability.study_folder import write_results
 
 SETTINGS = RelaxationSettings("fake", 200, 1e-2)
 CORRECTED = {"Cl": -0.614, "O": -0.687}
@@ -248,12 +247,18 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         relax_all(crystals(), again, RelaxationSettings("fake", 100, 0.05), tmp_path / "half")
 
 
+def written(rows: Any, table: Any, folder: Path) -> tuple[int, list[str]]:
+    """Number of inputs for VASP, and what is said."""
+    manifest, said = write_results(rows, table, folder, {})
+    return manifest["counts"]["vasp_inputs"], said
+
+
 def test_inputs_for_vasp_are_complete_without_licensed_contents(tmp_path: Path) -> None:
     mixed = [NamedCrystal("rust", rocksalt("Fe", "O", 4.3)), crystals()[0]]
     rows = relax_all(mixed, CrystalPotential(), RelaxationSettings("fake", 3, 0.1), tmp_path)
     hull = Hull("made", TOTAL, "", {"Na": -1.3, "Cl": -1.8, "Fe": 0.0, "O": 0.0})
     table = judge(rows, hull, None)
-    assert write_structures(rows, table, tmp_path) == (2, [])
+    assert written(rows, table, tmp_path) == (2, [])
     folder = tmp_path / "vasp" / "00000-rust"
     assert sorted(path.name for path in folder.iterdir()) == ["INCAR", "KPOINTS", "POSCAR", "POTCAR.spec"]
     assert (folder / "POTCAR.spec").read_text().split() == ["Fe_pv", "O"]
@@ -261,14 +266,14 @@ def test_inputs_for_vasp_are_complete_without_licensed_contents(tmp_path: Path) 
     assert "LDAUU = 5.3 0" in (folder / "INCAR").read_text()
     assert len(list((tmp_path / "relaxed").glob("*.cif"))) == 2
     again = judge(rows, Hull("made", TOTAL, "", {"Na": -9.0, "Cl": -9.0}), None)
-    assert write_structures(rows, again, tmp_path) == (0, [])
+    assert written(rows, again, tmp_path) == (0, [])
     assert not (tmp_path / "vasp").exists(), "inputs of an earlier hull are gone"
 
 
 def test_nothing_of_the_user_is_removed(tmp_path: Path) -> None:
     rows = relax_all([crystals()[0], crystals()[5]], CrystalPotential(), SETTINGS, tmp_path)
     hull = Hull("made", TOTAL, "", {"Na": -1.3, "Cl": -1.8})
-    assert write_structures(rows, judge(rows, hull, None), tmp_path)[0] == 2
+    assert written(rows, judge(rows, hull, None), tmp_path)[0] == 2
     (tmp_path / "relaxed" / "mine.cif").write_text("x")
     (tmp_path / "relaxed" / "00009-old.cif").write_text("x")
     (tmp_path / "vasp" / "mine").mkdir()
@@ -277,30 +282,28 @@ def test_nothing_of_the_user_is_removed(tmp_path: Path) -> None:
     (run / "INCAR").write_text("changed")
     other = judge(rows, Hull("made", TOTAL, "", {"Na": -9.0, "Cl": -9.0}), None)
     for table in (other, judge(rows, hull, None)):
-        _, said = write_structures(rows, table, tmp_path)
+        _, said = written(rows, table, tmp_path)
         assert said == [f"{run} holds more than an input, or was edited, and is left as it is."]
         assert (run / "OUTCAR").read_text() == "days of work"
         assert (run / "INCAR").read_text() == "changed"
         assert len(list(run.iterdir())) == 5
     names = {path.name for path in (tmp_path / "relaxed").iterdir()}
-    assert names == {"00000-salt.cif", "00001-sodium.cif", "mine.cif"}
+    assert names == {"00000-salt.cif", "00001-sodium.cif", "00009-old.cif", "mine.cif"}
     assert {path.name for path in (tmp_path / "vasp").iterdir()} == {"00000-salt", "00001-sodium", "mine"}
 
 
 def test_an_input_that_was_edited_stays(tmp_path: Path) -> None:
     rows = relax_all([crystals()[0], crystals()[5]], CrystalPotential(), SETTINGS, tmp_path)
     table = judge(rows, Hull("made", TOTAL, "", {"Na": -1.3, "Cl": -1.8}), None)
-    write_structures(rows, table, tmp_path)
-    (tmp_path / MANIFEST).touch()
-    after = (tmp_path / MANIFEST).stat().st_mtime + 5
-    for name in ("00000-salt", "00001-sodium"):
-        (tmp_path / "vasp" / name / "INCAR").write_text("mine")
-    os.utime(tmp_path / "vasp" / "00000-salt" / "INCAR", (after, after))
-    os.utime(tmp_path / "vasp" / "00001-sodium" / "INCAR", (after - 10, after - 10))
-    n_inputs, said = write_structures(rows, table, tmp_path)
+    written(rows, table, tmp_path)
+    (tmp_path / "vasp" / "00000-salt" / "INCAR").write_text("mine")
+    (tmp_path / "vasp" / "00001-sodium" / "INCAR").touch()
+    n_inputs, said = written(rows, table, tmp_path)
     assert (n_inputs, len(said)) == (1, 1)
     assert (tmp_path / "vasp" / "00000-salt" / "INCAR").read_text() == "mine"
-    assert (tmp_path / "vasp" / "00001-sodium" / "INCAR").read_text() != "mine"
+    assert len(list((tmp_path / "vasp" / "00001-sodium").iterdir())) == 4
+    assert written(rows, table, tmp_path)[0] == 1, "what was left is not taken for its own the next time"
+    assert (tmp_path / "vasp" / "00000-salt" / "INCAR").read_text() == "mine"
 
 
 def test_a_folder_of_something_else_is_refused_before_work(tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ def clear_write_errors(output: Path) -> Iterator[None]:
         text = str(error)
         number = error.errno if isinstance(error, OSError) else None
         # safetensors and torch.save have error types of their own for what the system refuses.
-        full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text
-        if full or "PytorchStreamWriter failed writing" in text:
+        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in text
+        if full or "PytorchStreamWriter failed writing" in text or "inline_container" in text:
             raise DefectgenError(
                 f"the disk of {output} is full.",
                 "Free some space; the same command goes on from the last complete checkpoint.",

@@ -1,0 +1,52 @@
+"""First-ranked candidates of designs, judged by labels that they do not see."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+from counting_scorer import CountingScorer
+
+from defectgen.core import Host
+from defectgen.design.candidates import Target
+from defectgen.design.first_ranked import first_ranked_lines, measure_first
+from defectgen.design.limits import Limits
+from defectgen.design.request import DesignRequest, Ranking
+from defectgen_cli.app import main
+
+
+def test_the_first_is_judged_by_its_label(mos2: Host) -> None:
+    targets = tuple(Target(str(n), (("homo_ev", 0.1 * n), ("lumo_ev", 1.0))) for n in (1, 2))
+    request = DesignRequest(
+        mos2, targets, Ranking(n=1), Limits(max_defects=2, only=("v_Mo",)),
+        proposer="exhaustive", scorer=CountingScorer(), labels={},
+    )  # fmt: skip
+    found = measure_first(mos2, request, {"VAC@A00": {"homo_ev": 0.15, "lumo_ev": 1.0}})
+    assert found.samples["dft_distance_ev"].to_list() == [pytest.approx(0.05), None]
+    assert found.samples["key"][0] == "VAC@A00"
+    assert found.metrics["labelled_share"] == 0.5
+    assert found.metrics["dft"]["median_mev"] == pytest.approx(50.0)
+    assert found.metrics["evaluated_per_target"] == 10  # v_Mo and the pairs of it
+    (line,) = first_ranked_lines("MoS2", {"exhaustive": found})
+    assert line.split()[:6] == ["MoS2", "exhaustive", "2", "50%", "100%", "50.0"]
+
+
+def test_held_out_targets_are_met_without_their_labels(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, twodmd: pl.DataFrame
+) -> None:
+    assert twodmd.height
+    words = ["evaluate", "defect", "--data", os.environ["DEFECTGEN_2DMD"], "--sets", "MoS2", "--targets", "8"]
+    assert main([*words, "--proposers", "default,exhaustive", "--novel", "-o", str(tmp_path / "m.json")]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 100
+    found = json.loads((tmp_path / "m.json").read_text())["sets"]["MoS2"]
+    assert list(found) == ["default", "exhaustive"]
+    for metrics in found.values():
+        assert metrics["novel_share"] == 1.0
+        assert metrics["dft"]["median_mev"] < 20
+        assert metrics["cpu_s_per_target"] < metrics["cpu_s_alone"]
+    assert main([*words, "--proposers", "default", "--hide", "all"]) == 2
+    assert "expected one of part, targets, nothing" in capsys.readouterr().err
