@@ -44,7 +44,7 @@ def results(
     Levels are relative to the valence band maximum of the pristine host where a potential aligns them.
     Results of different settings are never compared: settings_id and note say which and why.
     """
-    from defectgen.dft.comparison import compare, read_predictions, summary
+    from defectgen.dft.comparison import compare, read_predictions, scale_warnings, summary
     from defectgen.dft.options import host_of_options
     from defectgen.dft.results import dft_results, parse_potentials
     from defectgen.errors import UsageError
@@ -65,15 +65,17 @@ def results(
     if output is not None:
         write_whole(output, frame.write_csv if output.suffix.lower() == ".csv" else frame.write_parquet)
     lines = [_text(row) for row in frame.iter_rows(named=True)]
-    result = {"results": frame.to_dicts(), "warnings": table.warnings, "output": output}
+    warnings = list(table.warnings)
+    result = {"results": frame.to_dicts(), "warnings": warnings, "output": output}
     if guesses is not None:
         compared = compare(guesses, frame)
         if comparison is not None:
             write_whole(comparison, compared.write_csv)
         lines += ["", *_compared(compared), *summary(compared)]
         result["comparison"] = compared.to_dicts()
+        warnings += scale_warnings(frame)
     emit(result, as_json, "\n".join(lines))
-    for line in table.warnings:
+    for line in warnings:
         say(f"warning: {line}")
 
 

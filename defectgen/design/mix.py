@@ -129,7 +129,8 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
         else:
             text = f"no {what} has this: the nearest that exists is {mev:.1f} meV away {looked}"
     else:
-        text = f"the nearest is {mev:.1f} meV away: best of {number:,} evaluated; not a proof"
+        half = f", predicted to within {1e3 * nearest.half_width_ev:.0f} meV" if nearest.half_width_ev else ""
+        text = f"the nearest is {mev:.1f} meV away{half}: best of {number:,} evaluated; not a proof"
         if listing is not None and number >= listing.count and not search.settings.novel:
             kinds = " of kinds that the surrogate was trained on" if listing.left_out else ""
             text += f" (among them all {listing.count:,} with {listing.words}{kinds})"

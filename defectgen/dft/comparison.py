@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from defectgen.core.properties import PROPERTIES
 from defectgen.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
+
+TRAINED_ON = ("vasp", "PBE", 500.0)
+"""Code, functional and cutoff (eV) of 2DMD, on whose scale the shipped models predict."""
 
 TABLES = ("candidates.parquet", "candidates.csv")
 
@@ -44,6 +47,8 @@ def compare(predicted: pl.DataFrame, computed: pl.DataFrame) -> pl.DataFrame:
         predicted: ``configuration`` (canonical key), columns of properties, and their ``..._uncertainty_...``.
         computed: rows of `defectgen.dft.results.DftTable.frame`; defects, neutral and converged ones count.
 
+    Total energies of other settings than `TRAINED_ON` have another zero and are left out.
+
     Returns:
         ``configuration``, ``label``, ``name``, ``property``, ``predicted``, ``computed``, ``error`` (predicted minus
         computed), ``half_width`` (of the 90 % interval) and ``error_in_intervals`` (error by half-width).
@@ -60,7 +65,7 @@ def compare(predicted: pl.DataFrame, computed: pl.DataFrame) -> pl.DataFrame:
         for each in PROPERTIES:
             guess = item.get(each.column)
             value = item.get(f"{each.column}_computed") if each.column in once.columns else None
-            if guess is None or value is None:
+            if guess is None or value is None or (each.column == "energy_per_atom_ev" and not _on_scale(item)):
                 continue
             width = item.get(each.uncertainty_column)
             found.append(
@@ -79,6 +84,24 @@ def compare(predicted: pl.DataFrame, computed: pl.DataFrame) -> pl.DataFrame:
     texts, numbers = ("configuration", "label", "name", "property"), ("predicted", "computed", "error", "half_width")
     schema = dict.fromkeys(texts, pl.String()) | dict.fromkeys((*numbers, "error_in_intervals"), pl.Float64())
     return pl.DataFrame(found, schema=schema)
+
+
+def scale_warnings(computed: pl.DataFrame) -> list[str]:
+    """What to know where defects were computed by other settings than those that the shipped models were trained on."""
+    import polars as pl
+
+    others = [row for row in computed.filter(pl.col("role") == "defect").to_dicts() if not _on_scale(row)]
+    if not others:
+        return []
+    kinds = sorted({" ".join(filter(None, (row["code"], row["functional"], row["basis"]))) for row in others})
+    return [
+        f"predictions of the shipped models are on the scale of VASP, PBE, 500 eV; computed by {', '.join(kinds)}: "
+        "errors hold the difference of the settings too, total energies are not compared."
+    ]
+
+
+def _on_scale(row: Mapping[str, Any]) -> bool:
+    return (row["code"], row["functional"], row["cutoff_ev"]) == TRAINED_ON
 
 
 def summary(comparison: pl.DataFrame) -> Sequence[str]:

@@ -18,7 +18,7 @@ from vasprun_files import write_vasprun
 
 import defectgen as dg
 from defectgen.dft.codes.vasp_outputs import read_vasp
-from defectgen.dft.comparison import compare, summary
+from defectgen.dft.comparison import compare, scale_warnings, summary
 from defectgen.dft.elements import element_structure
 from defectgen.dft.inputs import dft_inputs
 from defectgen.dft.results import dft_results, parse_potentials
@@ -188,6 +188,17 @@ def test_predicted_against_computed(runs: Path, vacancy: dg.Configuration) -> No
     assert found["error"] == pytest.approx(0.1)
     assert found["error_in_intervals"] == pytest.approx(2.0)
     assert "0 of 1 inside" in summary(table)[0]
+
+
+def test_total_energies_of_other_settings_are_not_compared(runs: Path, vacancy: dg.Configuration) -> None:
+    key = vacancy.canonical().key
+    predicted = pl.DataFrame({"configuration": [key], "label": ["v_S"], "energy_per_atom_ev": [-7.4]})
+    frame = dft_results(runs).frame
+    assert compare(predicted, frame)["computed"].to_list() == pytest.approx([-194 / 26])
+    assert scale_warnings(frame) == []
+    other = frame.with_columns(code=pl.lit("gpaw"))
+    assert compare(predicted, other).height == 0
+    assert "computed by gpaw PBE" in scale_warnings(other)[0]
 
 
 def test_the_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
