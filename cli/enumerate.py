@@ -33,6 +33,10 @@ class HostOptions:
         list[str] | None,
         typer.Option("--allow", metavar="EL:SP[,SP]", help="Defects instead of the host's own, e.g. Mo:W,VAC."),
     ] = None
+    symmetry_tolerance: Annotated[
+        float,
+        typer.Option(metavar="A", help="A file that is symmetric to so many angstrom only is noisy; 0.01 takes any."),
+    ] = 0.1
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def enumerate_(
     from defectgen.report.decoration_files import CifFolder, numbered, to_frame, write_table
 
     size = parse_supercell(host.supercell) if host.supercell else None
-    crystal = find_host(host.host, size, parse_rules(host.allow or ()))
+    crystal = find_host(host.host, size, parse_rules(host.allow or ()), host.symmetry_tolerance)
     selection = select(
         crystal,
         labels or (),

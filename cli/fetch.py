@@ -26,7 +26,7 @@ def fetch(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a data set or base model, or list them."""
-    from defectgen.data.assets import asset_state, read_manifest
+    from defectgen.data.assets import asset_state, discard_leftovers, read_manifest
     from defectgen.data.cards import get_card
     from defectgen.data.download import fetch_asset
     from defectgen.errors import UsageError
@@ -50,6 +50,7 @@ def fetch(
     state = "fetched"
     if manifest is None:
         state, manifest = "present", read_manifest(name)
+        discard_leftovers(name)
         if manifest is not None and origin is not None and not manifest.came_from(origin):
             raise UsageError(f"the cache holds {name} from {manifest.origin}.", "Add --force to replace it.")
     if manifest is None:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import JsonOption, M3GNetOption, SurrogateOption
-from defectgen_cli.output import emit, end_partial, progress
+from defectgen_cli.output import emit, end_partial, progress, say
 
 if TYPE_CHECKING:
     import polars as pl
+
+SHOWN_SKIPPED = 10
+"""Names of skipped files that are shown."""
 
 
 def score(
@@ -49,6 +52,7 @@ def score(
     from defectgen.errors import UsageError
     from defectgen.io.files import claimed_files, write_whole
     from defectgen.io.host_files import find_host, stored_hosts
+    from defectgen.io.structures import skipped_files
     from defectgen.io.tables import write_csv
     from defectgen.llm.adapter import read_adapter, training_configurations
     from defectgen.models import SHIPPED_ADAPTER, shipped
@@ -76,7 +80,13 @@ def score(
         if output is not None:
             write_whole(output, lambda part: write_csv(found.frame, part, float_precision=6))
     found.require_scored()
-    emit({"structures": found.frame.to_dicts(), "output": output}, as_json, _text(found.frame, names))
+    skipped = [path for given in files if given.is_dir() for path in skipped_files(given)]
+    shown = {"structures": found.frame.to_dicts(), "skipped": [str(path) for path in skipped], "output": output}
+    emit(shown, as_json, _text(found.frame, names))
+    if skipped:
+        names_of = ", ".join(path.name for path in skipped[:SHOWN_SKIPPED])
+        more = f" and {len(skipped) - SHOWN_SKIPPED} more" if len(skipped) > SHOWN_SKIPPED else ""
+        say(f"skipped {len(skipped)} files that are no structures by their names: {names_of}{more}")
     if missing := found.frame.height - found.n_scored:
         end_partial(f"{missing} of {found.frame.height} structures have no score; see their note.")
 

@@ -51,6 +51,7 @@ def read_host(
     path: Path | str,
     supercell: Supercell | None = None,
     allow: Allowed = None,
+    symmetry_tolerance: float | None = None,
 ) -> Host:
     """The host whose unit cell is in a CIF or POSCAR file, any layer, or the one that a folder carries.
 
@@ -60,17 +61,20 @@ def read_host(
         supercell: repetitions in the plane; a file needs them.
         allow: what may stand in place of an element: ``{"W": ["Mo", "VAC"], "S": "VAC"}``, or texts such as
             ``W:Mo,VAC``; None for a vacancy of each element.
+        symmetry_tolerance: a layer that has more symmetry to within so many angstrom than to within 0.01 is refused as
+            one with rounded coordinates [0.1]; 0.01 takes a distorted layer with the symmetry that it has.
 
     Raises:
         UsageError: a supercell or rule that is none, or a rule for an element that the file does not have.
         DefectgenError: an unreadable file, no layer, partial occupancy, too many atoms.
     """
-    from defectgen.io.host_files import find_host, host_from_file
+    from defectgen.io.host_files import NOISE_ANGSTROM, find_host, host_from_file
 
     found, size = _path(path), None if supercell is None else _supercell(supercell)
     if found.is_dir() or found.suffix.lower() == ".json":
         return find_host(str(found), size, _rules(allow))
-    return host_from_file(found, size, _rules(allow))
+    noise = NOISE_ANGSTROM if symmetry_tolerance is None else symmetry_tolerance
+    return host_from_file(found, size, _rules(allow), noise)
 
 
 def read_structure(path: Path | str, host: Host | None = None) -> Configuration | Structure:

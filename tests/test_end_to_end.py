@@ -66,7 +66,7 @@ def test_pilot_to_designs(tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_was_generated(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     command = [sys.executable, "-m", "defectgen_cli.app", "design", "--host", "MoS2", "--homo", "0.2"]
-    options = ["-n", "5", "--samples", "100000", "--search", "0", "-o", str(folder)]
+    options = ["-n", "5", "--samples", "100000", "--proposer", "llm", "-o", str(folder)]
 
     def hear_ctrl_c() -> None:  # a shell in the background makes its children deaf to it
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -78,7 +78,7 @@ def test_ctrl_c_keeps_what_was_generated(tmp_path: Path) -> None:
         seen = []
         for line in process.stderr:
             seen.append(line)
-            told = re.search(r"(\d+) of 100000 structures", line)
+            told = re.search(r"looking at MoS2: (\d+) structures", line)
             if told and int(told[1]) >= 100:
                 process.send_signal(signal.SIGINT)
                 break

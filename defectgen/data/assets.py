@@ -178,6 +178,14 @@ def _replaced(name: str) -> Path:
     return staging_dir(name) / "replaced"
 
 
+def discard_leftovers(name: str) -> None:
+    """Remove what a killed process left of putting an asset together that is in the cache now."""
+    if staging_dir(name).exists():
+        with locked(name, lambda _: None):
+            if asset_state(name) == "present":
+                shutil.rmtree(staging_dir(name), ignore_errors=True)
+
+
 def finish_asset(card: Card, content: Path, origin: str) -> Manifest:
     """Check that a put-together asset is complete, write its manifest, and move it into the cache.
 

@@ -21,6 +21,7 @@ from defectgen.io.structures import (
     is_structure_file,
     parse_cif,
     read_structures,
+    structure_files,
 )
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def crystal_files(path: Path) -> list[Path]:
     if (path / SAMPLES).is_file():
         return [path / SAMPLES]
     top = path / RELAXED if (path / RELAXATIONS).is_file() else path
-    files = sorted(file for file in top.rglob("*") if holds_one(file) and file.is_file())
+    files = [file for file in structure_files(top) if holds_one(file)]
     for suffixes in ((*TABLE_SUFFIXES, *EXTXYZ_SUFFIXES), *((suffix,) for suffix in SEVERAL_SUFFIXES)):
         files = files or sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
     if not files:

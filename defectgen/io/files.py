@@ -53,8 +53,22 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
                 part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
-    except OSError as error:
-        raise DefectgenError(f"{path} cannot be written: {error.strerror or error}.", "Name another file.") from error
+    except Exception as error:
+        reason = write_problem(error)
+        if reason is None:
+            raise
+        raise DefectgenError(f"{path} cannot be written: {reason}.", "Name another file.") from error
+
+
+FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+"""What libraries say, each with an error of its own, of a disk that takes no more."""
+
+
+def write_problem(error: Exception) -> str | None:
+    """Why a file cannot be written, if an error says that."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return None if isinstance(error, DefectgenError) else next((text for text in FULL if text in str(error)), None)
 
 
 def write_text(path: Path, text: str) -> None:

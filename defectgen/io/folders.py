@@ -17,7 +17,7 @@ from typing import Any
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
-from defectgen.io.files import file_hash
+from defectgen.io.files import file_hash, write_problem
 from defectgen.io.locks import LOCK, WORKPLACE, Held, Workplace, held, holding, remove_empty
 
 MANIFEST = "manifest.json"
@@ -148,10 +148,11 @@ def write_folder(
             (work / f"{_PLAN}.part").write_text(plan.text(), encoding="utf-8")
             (work / f"{_PLAN}.part").rename(work / _PLAN)
             _move_in(place, work, plan)
-        except OSError as error:
-            raise DefectgenError(
-                f"{folder} cannot be written: {error.strerror or error}.", "Nothing was changed there."
-            ) from error
+        except Exception as error:
+            reason = write_problem(error)
+            if reason is None:
+                raise
+            raise DefectgenError(f"{folder} cannot be written: {reason}.", "Nothing was changed there.") from error
         finally:
             if not (work / _PLAN).exists():
                 _discard(work)

@@ -31,7 +31,18 @@ CARRIERS = ("surrogate.json", "slices_catboost.json", "defectgen.json", "manifes
 """Files that carry hosts, in folders of models, records and design runs."""
 
 
-def find_host(name: str, supercell: tuple[int, int] | None = None, rules: Sequence[Rule] = ()) -> Host:
+NOISE_ANGSTROM = 10 * SYMPREC_ANGSTROM
+"""A host that is this symmetric, but not to within `SYMPREC_ANGSTROM`, is taken for one with rounded coordinates."""
+
+LARGEST_TOLERANCE_ANGSTROM = 1.0
+
+
+def find_host(
+    name: str,
+    supercell: tuple[int, int] | None = None,
+    rules: Sequence[Rule] = (),
+    symmetry_tolerance_angstrom: float = NOISE_ANGSTROM,
+) -> Host:
     """The built-in host of this name, the one in this CIF or POSCAR file, or the one that a folder carries.
 
     Args:
@@ -39,6 +50,7 @@ def find_host(name: str, supercell: tuple[int, int] | None = None, rules: Sequen
             model, records or a design run.
         supercell: repetitions in the plane; must be given for a file.
         rules: the allowed defects; by default the host's own, or a vacancy of each element of a file's.
+        symmetry_tolerance_angstrom: see `host_from_file`.
 
     Raises:
         UsageError: unknown host, several hosts, or a rule for an element that it does not have.
@@ -51,7 +63,7 @@ def find_host(name: str, supercell: tuple[int, int] | None = None, rules: Sequen
         if path.is_dir() or path.suffix.lower() == ".json":
             host = _stored_host(path, supercell)
         elif path.suffix or path.is_file():
-            return host_from_file(path, supercell, rules)
+            return host_from_file(path, supercell, rules, symmetry_tolerance_angstrom)
         else:
             raise
     _check_rules(host.name, host.elements, rules)
@@ -94,10 +106,23 @@ def _stored_host(path: Path, supercell: tuple[int, int] | None) -> Host:
     return chosen[0]
 
 
-def host_from_file(path: Path, supercell: tuple[int, int] | None, rules: Sequence[Rule] = ()) -> Host:
+def host_from_file(
+    path: Path,
+    supercell: tuple[int, int] | None,
+    rules: Sequence[Rule] = (),
+    symmetry_tolerance_angstrom: float = NOISE_ANGSTROM,
+) -> Host:
     """The host whose unit cell is in a CIF or POSCAR file.
 
     The axis with the vacuum becomes the third one and is made normal to the layer, which changes nothing in it.
+
+    Args:
+        path: of the file.
+        supercell: repetitions in the plane.
+        rules: the allowed defects; by default a vacancy of each element.
+        symmetry_tolerance_angstrom: a host that has more symmetry to within this than it has to within
+            `SYMPREC_ANGSTROM` is taken for one with rounded coordinates and refused. For a layer with a real, small
+            distortion give less than the distortion: it is taken with the symmetry that it has.
 
     Raises:
         UsageError: no supercell, or a rule for an element that the file does not have.
@@ -155,12 +180,19 @@ def host_from_file(path: Path, supercell: tuple[int, int] | None, rules: Sequenc
         supercell=supercell,
         rules=tuple(rules) or tuple(Rule(element, VACANCY) for element in elements),
     )
-    nearly = n_operations(host, 10 * SYMPREC_ANGSTROM)
+    if not SYMPREC_ANGSTROM <= symmetry_tolerance_angstrom <= LARGEST_TOLERANCE_ANGSTROM:
+        raise UsageError(
+            f"got a symmetry tolerance of {symmetry_tolerance_angstrom:g} angstrom, "
+            f"expected {SYMPREC_ANGSTROM:g} to {LARGEST_TOLERANCE_ANGSTROM:g}."
+        )
+    nearly = n_operations(host, symmetry_tolerance_angstrom)
     if nearly > n_operations(host):
         raise DefectgenError(
-            f"{path} is symmetric to {10 * SYMPREC_ANGSTROM:g} angstrom only, expected {SYMPREC_ANGSTROM:g}: "
+            f"{path} is symmetric to {symmetry_tolerance_angstrom:g} angstrom only, expected {SYMPREC_ANGSTROM:g}: "
             "equivalent defects would count as different.",
-            "Write its coordinates with more decimals, or symmetrize it (e.g. with pymatgen's SpacegroupAnalyzer).",
+            "Write its coordinates with more decimals, or symmetrize it (e.g. with pymatgen's SpacegroupAnalyzer); "
+            f"if the layer is distorted, give --symmetry-tolerance {SYMPREC_ANGSTROM:g} "
+            f"(symmetry_tolerance={SYMPREC_ANGSTROM:g}) to take it with the symmetry that it has.",
         )
     return host
 

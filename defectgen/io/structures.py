@@ -10,6 +10,7 @@ import re
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,7 @@ from defectgen.core.matching import configuration_from_structure
 from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_positions
+from defectgen.io.extxyz_frames import extxyz_frames
 from defectgen.io.places import atoms_problem, place_problem
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ DB_SUFFIXES = (".db",)
 ZIP_SUFFIXES = (".zip",)
 SEVERAL_SUFFIXES = (*EXTXYZ_SUFFIXES, *DB_SUFFIXES, *ZIP_SUFFIXES)
 """Of files that hold any number of structures."""
+
+RUN_TABLE, RUN_STRUCTURES = "candidates.csv", "structures"
+"""What tells a folder that `defectgen design` wrote, and the structures in it."""
 
 READABLE = "CIF, POSCAR, extended XYZ, ASE .db or zip files"
 
@@ -124,13 +129,26 @@ def read_configuration(host: Host, path: Path) -> Configuration:
 
 
 def structure_files(folder: Path) -> list[Path]:
-    """The files of structures in a folder and the folders in it, by path; hidden ones are left out."""
+    """The files of structures in a folder and the folders in it, by path; hidden ones are left out.
+
+    Of a folder that `defectgen design` wrote these are the ones in its folder of structures.
+    """
+    return [path for path in _files(folder) if is_structure_file(path) and path.is_file()]
+
+
+def skipped_files(folder: Path) -> list[Path]:
+    """The files in a folder and the folders in it that `structure_files` leaves out because of their names."""
+    return [path for path in _files(folder) if not (is_structure_file(path) and path.is_file())]
+
+
+def _files(folder: Path) -> list[Path]:
+    """What is in a folder and the folders in it but folders and what is hidden, by path."""
+    run = folder / RUN_STRUCTURES
+    top = run if (folder / RUN_TABLE).is_file() and run.is_dir() else folder
     return sorted(
         path
-        for path in folder.rglob("*")
-        if is_structure_file(path)
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        for path in top.rglob("*")
+        if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(top).parts)
     )
 
 
@@ -149,7 +167,7 @@ def is_poscar(path: Path) -> bool:
     suffix = path.suffix.lower()
     return suffix in POSCAR_SUFFIXES or (
         suffix not in (*CIF_SUFFIXES, *SEVERAL_SUFFIXES, ".csv", ".parquet", ".json")
-        and ("POSCAR" in path.name or "CONTCAR" in path.name)
+        and ("POSCAR" in path.name.upper() or "CONTCAR" in path.name.upper())
     )
 
 
@@ -294,20 +312,11 @@ def _other(path: Path, content: bytes) -> Structure:
 
 
 def _extxyz(text: str) -> Iterator[NamedStructure]:
-    import io
-
-    from ase.io.extxyz import read_xyz
-
-    frames = read_xyz(io.StringIO(text), index=slice(None))
-    while True:
-        try:
-            atoms = next(frames)
-        except StopIteration:
-            return
-        except Exception as error:  # the reader raises nearly anything on a damaged file
-            yield NamedStructure("", None, f"cannot be read as extended XYZ ({_reason(error)})")
-            return
-        yield _from_ase(atoms)
+    for atoms, problem in extxyz_frames(text):
+        if problem:
+            yield NamedStructure("", None, f"cannot be read as extended XYZ ({problem})")
+        else:
+            yield _from_ase(atoms)
 
 
 def _db(path: Path) -> Iterator[NamedStructure]:
@@ -317,7 +326,11 @@ def _db(path: Path) -> Iterator[NamedStructure]:
     try:
         with opened(path, type="db", use_lock_file=False) as database:
             for row in database.select():
-                yield replace(_from_ase(row.toatoms()), name=str(row.id))
+                try:
+                    item = _from_ase(row.toatoms())
+                except Exception as error:  # of a damaged row
+                    item = NamedStructure("", None, f"cannot be read as a row of ASE's database ({_reason(error)})")
+                yield replace(item, name=str(row.id))
     except Exception as error:  # of sqlite or of ase
         yield NamedStructure("", None, f"cannot be read as a database of ASE ({_reason(error)})")
 
@@ -350,7 +363,11 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[NamedSt
     if name.suffix.lower() in ZIP_SUFFIXES:
         yield NamedStructure(info.filename, None, "is a zip file in a zip file")
         return
-    content = archive.read(info)
+    try:
+        content = archive.read(info)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+        yield NamedStructure(info.filename, None, f"cannot be unpacked ({_reason(error)})")
+        return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / name
         if name.suffix.lower() in DB_SUFFIXES:
