@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.documents import DocumentError, parse_yaml, read_yaml
+from defectgen.io.documents import DocumentError
+from defectgen.io.yaml_documents import parse_yaml, read_yaml
 from defectgen.one_line import printable, shown
 
 

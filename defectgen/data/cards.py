@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from defectgen.config import package_folder
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.documents import YAML_BYTES, DocumentError, parse_yaml, read_text
+from defectgen.io.documents import DocumentError, read_text
+from defectgen.io.yaml_documents import YAML_BYTES, parse_yaml
 from defectgen.one_line import printable, shown
 
 CARD_PACKAGE = "defectgen_datasets"

@@ -18,7 +18,8 @@ from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
 from defectgen.design.candidates import Target
 from defectgen.design.wishes import Wish, parse_wish
 from defectgen.errors import UsageError
-from defectgen.io.documents import DocumentError, read_text, read_yaml
+from defectgen.io.documents import DocumentError, read_text
+from defectgen.io.yaml_documents import read_yaml
 from defectgen.one_line import printable, shown
 
 

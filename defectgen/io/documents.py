@@ -1,4 +1,4 @@
-"""JSON and YAML that may come from anywhere, read with bounds: size, depth, encoding, keys, finite numbers."""
+"""JSON that may come from anywhere, read with bounds: size, depth, encoding, keys, finite numbers."""
 
 from __future__ import annotations
 
@@ -8,22 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from defectgen.errors import DefectgenError
 from defectgen.one_line import printable, shown
 
 JSON_BYTES = 500_000_000
 """Largest JSON document that is read: the list of training configurations of a large run."""
 
-YAML_BYTES = 1_000_000
-"""Largest YAML document that is read: a configuration or a card."""
-
 DEPTH = 40
 """Most levels of lists and mappings in one another."""
-
-YAML_ITEMS = 100_000
-"""Most values of a YAML document, with aliases written out."""
 
 WHOLE_DIGITS = 40
 """Most digits of a whole number."""
@@ -41,11 +33,11 @@ class DocumentError(DefectgenError, ValueError):
         self.reason = reason
 
 
-class _RefusedError(ValueError):
+class RefusedError(ValueError):
     """Why a parser was stopped."""
 
 
-_TOO_DEEP = f"nested deeper than {DEPTH} levels"
+TOO_DEEP = f"nested deeper than {DEPTH} levels"
 
 
 def read_text(path: Path, limit: int) -> str:
@@ -138,13 +130,13 @@ def parse_json(text: str, where: str, *, finite: bool = True) -> Any:
             parse_float=_finite if finite else float,
             parse_int=_whole,
         )
-    except _RefusedError as error:
+    except RefusedError as error:
         raise DocumentError(where, str(error)) from error
     except RecursionError as error:
-        raise DocumentError(where, _TOO_DEEP) from error
+        raise DocumentError(where, TOO_DEEP) from error
     except ValueError as error:
         raise DocumentError(where, f"cannot be read as JSON ({printable(str(error))})") from error
-    for _ in _walk(value, where):
+    for _ in walk(value, where):
         pass
     return value
 
@@ -162,73 +154,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, require_object(parse_json(_decoded(line, where, JSON_BYTES), where), where)
 
 
-def read_yaml(path: Path) -> Any:
-    """The value in a YAML file, with the checks of `parse_yaml`.
-
-    Raises:
-        DocumentError: see `read_text` and `parse_yaml`.
-        OSError: no such file, or it cannot be read.
-    """
-    return parse_yaml(read_text(path, YAML_BYTES), str(path))
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """The value of a YAML text, of plain types only.
-
-    Args:
-        text: no key twice in a mapping, keys are texts, and numbers are finite.
-        where: it comes from, for messages.
-
-    Raises:
-        DocumentError: it breaks one of these rules, is nested deeper than `DEPTH`, or has more than `YAML_ITEMS`
-            values.
-    """
-    try:
-        value = yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except _RefusedError as error:
-        raise DocumentError(where, str(error)) from error
-    except RecursionError as error:
-        raise DocumentError(where, _TOO_DEEP) from error
-    except (yaml.YAMLError, ValueError, LookupError, OverflowError, TypeError, AttributeError) as error:
-        reason = " ".join(printable(str(error)).split())
-        raise DocumentError(where, f"cannot be read as YAML ({reason:.200})") from error
-    for number, item in enumerate(_walk(value, where)):
-        if number > YAML_ITEMS:
-            raise DocumentError(where, f"more than {YAML_ITEMS} values (aliases written out)")
-        if isinstance(item, int) and abs(item) >= 10**WHOLE_DIGITS:
-            raise DocumentError(where, f"got a whole number of more than {WHOLE_DIGITS} digits")
-        if isinstance(item, float) and not math.isfinite(item):
-            raise DocumentError(where, f"got {item}, expected finite numbers")
-        if isinstance(item, dict) and (other := next((key for key in item if not isinstance(key, str)), None)):
-            raise DocumentError(where, f"got the key {shown(other)}, expected a text")
-    return value
-
-
-class _Loader(yaml.SafeLoader):
-    """A SafeLoader that minds how deep it is, and refuses a key that occurs twice."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        self.depth += 1
-        if self.depth > DEPTH:
-            raise _RefusedError(_TOO_DEEP)
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self.depth -= 1
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: set[str] = set()
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:str":
-                if key.value in keys:
-                    raise _RefusedError(f"the key {shown(key.value)} occurs twice (line {key.start_mark.line + 1})")
-                keys.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _walk(value: object, where: str) -> Iterator[object]:
+def walk(value: object, where: str) -> Iterator[object]:
     """All values in one another, as often as they occur.
 
     Raises:
@@ -240,7 +166,7 @@ def _walk(value: object, where: str) -> Iterator[object]:
         yield item
         if isinstance(item, dict | list | tuple | set):
             if depth > DEPTH:
-                raise DocumentError(where, _TOO_DEEP)
+                raise DocumentError(where, TOO_DEEP)
             waiting += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
 
 
@@ -249,22 +175,22 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys: set[str] = set()
         twice = next(key for key, _ in pairs if key in keys or keys.add(key))  # type: ignore[func-returns-value]
-        raise _RefusedError(f"the key {shown(twice)} occurs twice")
+        raise RefusedError(f"the key {shown(twice)} occurs twice")
     return found
 
 
 def _no_constant(name: str) -> float:
-    raise _RefusedError(f"got {name}, expected finite numbers")
+    raise RefusedError(f"got {name}, expected finite numbers")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise _RefusedError(f"got {text:.40}, expected finite numbers")
+        raise RefusedError(f"got {text:.40}, expected finite numbers")
     return value
 
 
 def _whole(text: str) -> int:
     if len(text) > WHOLE_DIGITS:
-        raise _RefusedError(f"got a whole number of {len(text)} digits, expected {WHOLE_DIGITS} or fewer")
+        raise RefusedError(f"got a whole number of {len(text)} digits, expected {WHOLE_DIGITS} or fewer")
     return int(text)

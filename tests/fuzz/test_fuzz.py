@@ -23,7 +23,8 @@ from defectgen.core.crystal import volume_fraction
 from defectgen.core.properties import COLUMNS
 from defectgen.data.cards import CARD_PACKAGE, Card, parse_card
 from defectgen.design.targets import read_targets
-from defectgen.io.documents import YAML_BYTES, read_text
+from defectgen.io.documents import read_text
+from defectgen.io.yaml_documents import YAML_BYTES
 from defectgen.llm.adapter import LORA_CONFIG, METADATA, WEIGHTS, AdapterCard, read_adapter, training_configurations
 from defectgen.llm.adapter_weights import read_weights
 from defectgen.llm.lora_config import read_lora

@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from defectgen.io.documents import (
-    DEPTH,
-    DocumentError,
-    json_lines,
-    parse_json,
-    parse_yaml,
-    read_json,
-    read_object,
-    read_yaml,
-    require_object,
-)
+from defectgen.io.documents import DEPTH, DocumentError, json_lines, parse_json, read_json, read_object, require_object
+from defectgen.io.yaml_documents import parse_yaml, read_yaml
 from defectgen.one_line import printable, shown
 
 BOMB = "\n".join(

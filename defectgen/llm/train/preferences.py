@@ -14,7 +14,7 @@ from defectgen.io.documents import read_json
 from defectgen.io.files import write_text
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.train.dataset import IGNORED, CompletionDataset, collate
-from defectgen.llm.train.finetune_config import FinetuneConfig, PreferenceSettings
+from defectgen.llm.train.finetune_config import FinetuneConfig
 from defectgen.llm.train.trainer import CompletionTrainer
 
 REJECTED = "rejected"
@@ -83,8 +83,6 @@ class PreferenceTrainer(CompletionTrainer):
     both completions of a pair may become less likely (Pang et al. 2024, doi 10.48550/arXiv.2404.19733).
     """
 
-    preference: PreferenceSettings
-
     def batch_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], tokens_in_step: torch.Tensor | int | None
     ) -> torch.Tensor:
@@ -98,8 +96,9 @@ class PreferenceTrainer(CompletionTrainer):
         nats = -torch.zeros(len(labels), device=losses.device).index_add(0, rows, losses).view(-1, 2)
         gained = nats[:, 0] - nats[:, 1] - inputs["margins"]
         imitation = -nats[:, 0] / counts.view(-1, 2)[:, 0]
-        loss = torch.nn.functional.softplus(-self.preference.beta * gained) + self.preference.imitation * imitation
-        return loss.sum() / (self.records_per_step / self.args.world_size)
+        settings = self.plan.preference
+        loss = torch.nn.functional.softplus(-settings.beta * gained) + settings.imitation * imitation
+        return loss.sum() / (self.plan.records_per_step / self.args.world_size)
 
 
 def reference_margins(model: Any, tokenizer: Any, records: Sequence[Mapping[str, Any]], output: Path) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from peft.helpers import disable_input_dtype_casting
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Sampler
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from defectgen.errors import DefectgenError, UsageError
@@ -19,7 +20,7 @@ from defectgen.llm.loading import out_of_memory
 from defectgen.llm.output_layer import OutputLayer
 from defectgen.llm.train.checkpoints import best_step, evaluations_since_best
 from defectgen.llm.train.dataset import IGNORED
-from defectgen.llm.train.finetune_config import FinetuneConfig
+from defectgen.llm.train.finetune_config import FinetuneConfig, PreferenceSettings
 
 LOGITS_AT_ONCE = 2**28
 """Logits that are held at once: 1 GiB of float32, e.g. 2,000 tokens of Llama-3's vocabulary of 128 thousand."""
@@ -56,8 +57,9 @@ class LengthOrder(Sampler[int]):
         return iter([index for step in shuffled for index in step])
 
 
-class CompletionTrainer(Trainer):
-    """transformers' trainer with the output layer applied to the positions of the completion only.
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a trainer is told beside the library's arguments.
 
     Attributes:
         records_per_step: records in one optimizer step, all processes together.
@@ -65,7 +67,7 @@ class CompletionTrainer(Trainer):
         design: measures the design metric of a model; None if there is none.
         metric: name of what the best checkpoint is chosen by; None if the last one is taken.
         patience: evaluations without a better value before training stops; None for never.
-        rows_at_once: most records in one forward pass; halved when memory runs out.
+        preference: how pairs are learnt from.
     """
 
     records_per_step: int
@@ -73,7 +75,23 @@ class CompletionTrainer(Trainer):
     design: Callable[[Any], dict[str, float]] | None = None
     metric: str | None = None
     patience: int | None = None
-    rows_at_once: int
+    preference: PreferenceSettings = field(default_factory=PreferenceSettings)
+
+
+class CompletionTrainer(Trainer):
+    """transformers' trainer with the output layer applied to the positions of the completion only.
+
+    Attributes:
+        plan: see `TrainingPlan`.
+        rows_at_once: most records in one forward pass; halved when memory runs out.
+    """
+
+    def __init__(self, plan: TrainingPlan, **of_library: Any) -> None:
+        """A trainer that prints nothing on stdout, which is for results."""
+        super().__init__(**of_library)
+        self.plan = plan
+        self.rows_at_once = int(self.args.per_device_train_batch_size)
+        self.remove_callback(PrinterCallback)
 
     def compute_loss(
         self,
@@ -99,7 +117,7 @@ class CompletionTrainer(Trainer):
         labels = inputs["labels"][:, 1:]
         if not model.training:
             # transformers takes the mean over records: so that this is the mean over all their tokens
-            return loss / (len(labels) * self.tokens_a_record)
+            return loss / (len(labels) * self.plan.tokens_a_record)
         if tokens_in_step is None:
             return loss / (labels != IGNORED).sum()
         return loss / (tokens_in_step / self.args.world_size)  # gradients of the processes are averaged
@@ -161,7 +179,7 @@ class CompletionTrainer(Trainer):
                 torch.cuda.empty_cache()
             self.rows_at_once = (min(self.rows_at_once, len(inputs["input_ids"])) + 1) // 2
             self.log({"rows_at_once": float(self.rows_at_once)})
-        if self.metric is None and not bool(torch.isfinite(loss)):  # else the best checkpoint before it is taken
+        if self.plan.metric is None and not bool(torch.isfinite(loss)):  # else the best checkpoint before it is taken
             raise DefectgenError(
                 f"the loss of step {self.state.global_step + 1} is {float(loss)}, no finite number.",
                 "Take a lower learning_rate, and another folder.",
@@ -183,15 +201,16 @@ class CompletionTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The validation loss and the design metric; saves what is best, stops when it has been so for long."""
         metrics = dict(super().evaluate(*args, **kwargs))
-        if self.design is not None:
-            figures = self._measure(self.design)
+        if self.plan.design is not None:
+            figures = self._measure(self.plan.design)
             self.log(figures)
             metrics.update(figures)
-        if self.metric is not None:
+        metric, patience = self.plan.metric, self.plan.patience
+        if metric is not None:
             history = self.state.log_history
-            if best_step(history, self.metric) == self.state.global_step:
+            if best_step(history, metric) == self.state.global_step:
                 self.control.should_save = True
-            if self.patience is not None and evaluations_since_best(history, self.metric) >= self.patience:
+            if patience is not None and evaluations_since_best(history, metric) >= patience:
                 self.control.should_training_stop = True
         return metrics
 
@@ -225,7 +244,7 @@ class CompletionTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:  # noqa: ARG002
         data: Any = self.train_dataset
-        return LengthOrder([len(x["input_ids"]) for x in data], self.records_per_step, self.args.data_seed or 0)
+        return LengthOrder([len(x["input_ids"]) for x in data], self.plan.records_per_step, self.args.data_seed or 0)
 
 
 def completion_losses(hidden: torch.Tensor, labels: torch.Tensor, head: OutputLayer) -> torch.Tensor:

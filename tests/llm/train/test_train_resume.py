@@ -17,7 +17,8 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import METADATA, read_adapter
 from defectgen.llm.train.callbacks import LOG
 from defectgen.llm.train.checkpoints import COMPLETE, best_step, complete, complete_checkpoints, evaluations_since_best
-from defectgen.llm.train.finetune import FinetuneResult, finetune
+from defectgen.llm.train.finetune import finetune
+from defectgen.llm.train.history import FinetuneResult
 from defectgen.llm.train.trainer import LengthOrder, share_out
 
 TOLERANCE = 1e-6
