@@ -33,12 +33,6 @@ PURPOSES = {
     "vllm": "decoding with vLLM",
     "tensorboard": "training curves in TensorBoard",
 }
-PROGRAMS = {
-    "gpaw": ("GPAW", "apt install gpaw gpaw-data, or pip install gpaw"),
-    "vasp_std": ("VASP", "licensed; put vasp_std on the PATH"),
-    "pw.x": ("Quantum ESPRESSO", "apt install quantum-espresso, and pseudopotentials"),
-}
-"""Program, its name, and how to get it."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +150,15 @@ def _devices() -> Iterator[Finding]:
 
 
 def _programs() -> Iterator[Finding]:
-    for program, (name, advice) in PROGRAMS.items():
-        place = shutil.which(program)
-        yield Finding(
-            "DFT codes", name, "ok" if place else "missing", place or "not on the PATH", "" if place else advice
-        )
+    from defectgen.dft.codes import CODES, EngineOptions
+
+    for code in CODES.values():
+        try:
+            words = code.command(EngineOptions())
+        except DefectgenError as error:
+            yield Finding("DFT codes", code.title, "missing", str(error.args[0]).rstrip("."), error.hint)
+        else:
+            yield Finding("DFT codes", code.title, "ok", shutil.which(words[0]) or words[0])
 
 
 def _installed(package: str) -> str:

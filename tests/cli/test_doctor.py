@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from defectgen import installation
+from defectgen.dft.codes import CODES, gpaw
 from defectgen_cli.app import main
 
 
@@ -32,10 +33,12 @@ def test_every_thing_that_is_not_there_has_its_advice(own_cache: Path, monkeypat
     assert own_cache.name
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(installation, "version", missing)
+    monkeypatch.setattr(gpaw, "_has_gpaw", lambda _: False)
     monkeypatch.setenv("DEFECTGEN_2DMD", "/no/such/folder")
     found = list(installation.examine())
     lacking = [item for item in found if item.state != "ok"]
     assert {item.name for item in lacking} >= {"torch", "m3gnet", "GPAW", "VASP", "smollm2-135m", "DEFECTGEN_2DMD"}
+    assert {item.name for item in found if item.group == "DFT codes"} == {code.title for code in CODES.values()}
     assert all(item.advice for item in lacking)
     assert not any(item.advice for item in found if item.state == "ok")
 
