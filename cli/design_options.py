@@ -144,7 +144,7 @@ class RankingOptions:
     samples: Annotated[
         int | None, typer.Option(min=1, help="Structures to generate for each target before ranking [16 n].")
     ] = None
-    search: Annotated[
+    random: Annotated[
         int | None,
         typer.Option(min=0, help="Random structures beside what can be listed [400; 1000 without a list]."),
     ] = None
@@ -165,7 +165,7 @@ class RankingOptions:
         return Ranking(
             self.n,
             self.samples,
-            self.search,
+            self.random,
             self.rank_by,  # type: ignore[arg-type]
             self.reference,
             self.seed,

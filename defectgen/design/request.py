@@ -28,7 +28,7 @@ class Ranking:
     Attributes:
         n: candidates to return for each target.
         samples: structures that the language model proposes for each target; None for 16 `n`.
-        search: random structures that compete where not every structure can be listed; None for 1,000, or 400 beside
+        random: random structures that compete where not every structure can be listed; None for 1,000, or 400 beside
             a listing.
         rank_by: ``expected`` distance to the target, uncertainty counted, or ``distance`` of the predicted values.
         reference: the zero of all levels: ``vbm`` of the pristine host, or ``raw``, of the data's own cells.
@@ -40,7 +40,7 @@ class Ranking:
 
     n: int = 16
     samples: int | None = None
-    search: int | None = None
+    random: int | None = None
     rank_by: RankBy = "expected"
     reference: str = VBM
     seed: int = 0
@@ -49,9 +49,9 @@ class Ranking:
     budget: Budget = ENDLESS
 
     def __post_init__(self) -> None:
-        for name, least in (("n", 1), ("samples", 1), ("search", 0), ("seed", 0)):
+        for name, least in (("n", 1), ("samples", 1), ("random", 0), ("seed", 0)):
             value = getattr(self, name)
-            if value is None and name in ("samples", "search"):
+            if value is None and name in ("samples", "random"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(f"got {name}={value!r}, expected a whole number of {least} or more.")

@@ -124,7 +124,7 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
     if conditions is not None:
         scorer, labels = ConditionedScorer(scorer, conditions), shifted_labels(host, labels, conditions)
     options = ProposerOptions(
-        host, request.limits, request.drawing, models, trained, scorer, ranking.budget, ranking.search,
+        host, request.limits, request.drawing, models, trained, scorer, ranking.budget, ranking.random,
         labels={} if ranking.novel else labels, start=request.start, seed=ranking.seed,
     )  # fmt: skip
     warnings: list[str] = []
@@ -236,7 +236,7 @@ def _facts(request: DesignRequest, card: AdapterCard, adapter: Path, mix: Mix) -
     if mix.space is not None:
         facts |= {"min_defects": mix.space.least, "max_defects": mix.space.most}
         facts["kinds"] = ", ".join(limits.kinds) or "any"
-        facts["search"] = request.ranking.search
+        facts["random"] = request.ranking.random
         facts["budget"] = request.ranking.budget.text or None
     if mix.listing is not None:
         facts["listed"] = mix.listing.count
