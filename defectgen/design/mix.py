@@ -19,6 +19,9 @@ KNOWN, EXHAUSTIVE, RANDOM, LLM, SEARCH = "known", "exhaustive", "random", "llm",
 REACHED_EV = 1e-3
 """A target is reached at this distance, however narrow the intervals are."""
 
+HIDDEN_EV = 1e-4
+"""Differences below it do not show."""
+
 POOL_BESIDE = 400
 """Random structures beside a listing: crowded cells take some milliseconds each to score."""
 
@@ -106,6 +109,17 @@ def _stage(name: str, options: ProposerOptions) -> Stage:
     return Stage(name, lambda: make_proposer(name, options), PROPOSERS.find(name).repeats)
 
 
+def _why_not_first(search: Search, target: Target) -> str:
+    """Where row 1 is farther away than the nearest: which one that is, and why it comes later; else nothing."""
+    shortlist = search.shortlists[target.id]
+    nearest, first = shortlist.nearest, shortlist.candidates(1, ())
+    if not first or first[0].best_distance_ev - nearest.distance_ev < HIDDEN_EV:
+        return ""
+    away = 1e3 * first[0].best_distance_ev
+    basis = "by DFT" if set(first[0].dft) >= {column for column, _ in target.values} else "by a surer prediction"
+    return f"; it is {nearest.label}, which its uncertainty puts behind row 1, {away:.1f} meV away {basis}"
+
+
 def verdicts(search: Search, mix: Mix) -> list[Verdict]:
     """What is known of each target: reached or not, and what that rests on."""
     return [_verdict(search, mix, target) for target in search.targets]
@@ -134,4 +148,5 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
         if listing is not None and number >= listing.count and not search.settings.novel:
             kinds = " of kinds that the surrogate was trained on" if listing.left_out else ""
             text += f" (among them all {listing.count:,} with {listing.words}{kinds})"
+    text += _why_not_first(search, target)
     return Verdict(target.id, text, round(nearest.distance_ev, 6), bool(reached), number, proof)

@@ -24,6 +24,8 @@ DECIMALS = 6
 
 Values = Mapping[str, NDArray[np.float64]]
 
+Rows = NDArray[np.int64]
+
 Labels = Mapping[str, Mapping[str, float]]
 """Canonical key to DFT values by column, in their units."""
 
@@ -142,17 +144,22 @@ class Nearest:
     Attributes:
         distance_ev: by DFT where there is a label, else predicted; infinite before there is one.
         half_width_ev: sum of the half-widths of that structure's intervals.
+        label: of that structure.
     """
 
     distance_ev: float = np.inf
     half_width_ev: float = 0.0
+    label: str = ""
 
-    def offer(self, distances_ev: NDArray[np.float64], half_widths_ev: NDArray[np.float64]) -> None:
-        """Take n structures into account."""
+    def offer(
+        self, distances_ev: NDArray[np.float64], half_widths_ev: NDArray[np.float64], batch: Scored, rows: Rows
+    ) -> None:
+        """Take n structures, these rows of a batch, into account."""
         some = np.where(np.isfinite(half_widths_ev), distances_ev, np.inf)
         if len(some) and np.nanmin(some) < self.distance_ev:
             place = int(np.nanargmin(some))
             self.distance_ev, self.half_width_ev = float(some[place]), float(half_widths_ev[place])
+            self.label = batch.configurations[int(rows[place])].label
 
 
 class Shortlist:
@@ -201,7 +208,7 @@ class Shortlist:
         merit = np.where(np.isnan(merit), np.inf, merit).round(DECIMALS)
         ranked = merit if self.by == "expected" else distance.round(DECIMALS)
         widths = [batch.best_widths(column)[chosen] * BY_COLUMN[column].weight_ev for column in columns]
-        self.nearest.offer(distance, np.sum(widths, axis=0))
+        self.nearest.offer(distance, np.sum(widths, axis=0), batch, chosen)
         taken = np.flatnonzero(there & ((ranked <= self._worst) | np.isinf(self._worst)))
         if self.capacity is not None and len(taken) > self.capacity:
             nearest = np.lexsort((distance[taken], ranked[taken]))[: self.capacity]

@@ -180,9 +180,12 @@ def _lines(candidate: Candidate) -> tuple[Line, ...]:
         if value is None:
             continue
         error = candidate.uncertainty.get(item.column)
+        known = candidate.dft.get(item.column)
         deviation = candidate.deviation(item.column)
+        if known is not None and item.column in asked:
+            deviation = known - asked[item.column]
         verdict = ""
-        if deviation is not None and error is not None and math.isfinite(error):
+        if known is None and deviation is not None and error is not None and math.isfinite(error):
             verdict = "inside" if abs(deviation) <= error else "outside"
         lines.append(
             Line(

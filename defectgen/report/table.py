@@ -42,7 +42,9 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
     zero = "relative to the VBM of pristine " + run.host.name if run.reference == PRISTINE_VBM else "on the raw scale"
     console.print(f"[dim]Values in eV, levels {zero}. {ORDER[_ranks_by(run)]}[/]", width=width)
     if any(candidate.dft for candidate in run.candidates):
-        console.print("[dim]DFT: values and \u0394 of the row are labels, without uncertainty.[/]", width=width)
+        console.print(
+            "[dim]DFT: not new; values and \u0394 of the row are labels, without uncertainty.[/]", width=width
+        )
     if any(candidate.similar for candidate in run.candidates):
         console.print("[dim]like: as many more of the same label, alike within the intervals (--all).[/]", width=width)
     if conditions := run.settings.get("formation_energy_at"):
@@ -78,7 +80,7 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
         table.add_column("exp.", justify="right", no_wrap=True)
     if alike:
         table.add_column("like", justify="right", no_wrap=True)
-    table.add_column("new", no_wrap=True)
+    table.add_column("new?", no_wrap=True)
     last = [""] * (2 + by_expected + alike)
     goals = {wish.column: wish for wish in target.wishes}
     goal = [goals[item.column].text if item.column in goals else "" for item in shown]

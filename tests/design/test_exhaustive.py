@@ -162,6 +162,18 @@ def test_the_first_is_the_best_there_is(mos2: Host) -> None:
     assert merits == sorted(merits)
 
 
+def test_the_verdict_says_why_the_nearest_is_not_first(mos2: Host) -> None:
+    target = single_target({"homo_ev": 0.05, "lumo_ev": 1.15})
+    run = prepare_design(DesignRequest(mos2, (target,), Ranking(n=4), Limits())).run()
+    first, verdict = run.candidates[0], run.verdicts[0]
+    assert verdict.nearest_ev is not None
+    assert verdict.nearest_ev < first.best_distance_ev - 1e-3
+    assert f"behind row 1, {1e3 * first.best_distance_ev:.1f} meV away by DFT" in verdict.text
+    by_distance = prepare_design(DesignRequest(mos2, (target,), Ranking(n=4, rank_by="distance"), LOW)).run()
+    assert by_distance.candidates[0].best_distance_ev == pytest.approx(by_distance.verdicts[0].nearest_ev, abs=1e-6)
+    assert "behind row 1" not in by_distance.verdicts[0].text
+
+
 def test_alike_structures_stand_behind_one(mos2: Host) -> None:
     wish = {"homo": 0.05, "lumo": 1.15, "max_defects": 3}
     chosen = dg.design(mos2, n=12, **wish).candidates  # type: ignore[arg-type]
