@@ -189,7 +189,7 @@ def _names_a_group(block: Any) -> bool:
 
 def _check_formula(atoms: CifAtoms, what: str = "its operations and atoms give") -> None:
     """Refuse a file whose atoms are not those of the formula and the number of formula units that it states."""
-    stated = {name: float(count or 1) for name, count in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", atoms.stated)}
+    stated = {name: float(count or 1) for name, count in re.findall(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?", atoms.stated)}
     stated = {name: count for name, count in stated.items() if count}
     if not stated:
         return
@@ -326,15 +326,24 @@ def check_positions(atoms: CifAtoms) -> None:
         CifError: it has none, two atoms are on one place, the formula or the number of formula units is another one, or
             the coordinates are too coarse.
     """
-    if min(atoms.lengths) <= 0:
-        raise CifError(f"got lengths {atoms.lengths}, expected more than 0 angstrom")
-    if not all(0 < angle < 180 for angle in atoms.angles) or volume_fraction(atoms.angles) < 1e-6:
-        raise CifError(f"got angles {atoms.angles}, expected three that enclose a volume")
+    check_cell(atoms)
     _check_formula(atoms)
     if atoms.expanded:
         _check_images(atoms)
     _check_precision(atoms)
     _refuse_shared_places(atoms.fractional)
+
+
+def check_cell(atoms: CifAtoms) -> None:
+    """Make sure that lengths and angles make a cell.
+
+    Raises:
+        CifError: they do not.
+    """
+    if min(atoms.lengths) <= 0:
+        raise CifError(f"got lengths {atoms.lengths}, expected more than 0 angstrom")
+    if not all(0 < angle < 180 for angle in atoms.angles) or volume_fraction(atoms.angles) < 1e-6:
+        raise CifError(f"got angles {atoms.angles}, expected three that enclose a volume")
 
 
 def _check_images(atoms: CifAtoms) -> None:

@@ -23,9 +23,10 @@ from defectgen.core.host import Host
 from defectgen.core.matching import configuration_from_structure
 from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_positions
+from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_cell, check_positions
 from defectgen.io.extxyz_frames import extxyz_frames
 from defectgen.io.places import atoms_problem, place_problem
+from defectgen.one_line import printable
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -47,6 +48,9 @@ LARGEST_MEMBER_BYTES = 1 << 28
 """A file in a zip that unpacks to more is refused."""
 
 SMALLEST_VOLUME_ANGSTROM3 = 1e-6
+
+UNFORESEEN = "cannot be read as its format says"
+"""Of errors that no reader foresees."""
 
 AROUND_CELLS = 2.0
 """Atoms farther from the origin than so many cell vectors are moved into the cell."""
@@ -92,11 +96,14 @@ def read_structures(path: Path) -> Iterator[NamedStructure]:
         found = list(_in_file(path, content))
     except (DefectgenError, OSError) as error:
         found = [NamedStructure("", None, " ".join(str(error).split()))]
+    except Exception as error:  # of a library, on a damaged file: it costs this file, not those after it
+        found = [NamedStructure("", None, f"{UNFORESEEN} ({type(error).__name__}: {_reason(error)})")]
     if not found:
         found = [NamedStructure("", None, "holds no structure")]
     for number, item in enumerate(found, 1):
         mark = item.name or (str(number) if len(found) > 1 else "")
-        yield replace(item, name=f"{path}#{mark}" if mark else str(path))
+        note = " ".join(printable(item.note).split())
+        yield replace(item, name=f"{path}#{mark}" if mark else str(path), note=note)
 
 
 def read_structure(path: Path) -> Structure:
@@ -239,6 +246,7 @@ def _settled(structure: Structure, notes: tuple[str, ...] = ()) -> NamedStructur
 def _cif(text: str) -> tuple[Structure, tuple[str, ...]]:
     try:
         atoms = atoms_from_cif(text)
+        check_cell(atoms)
         if problem := place_problem(atoms.lattice(), atoms.fractional):
             raise CifError(problem)
         check_positions(atoms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,20 +157,23 @@ class _Inputs:
 
     Attributes:
         manifest: of the folder of records.
-        records: the training part.
-        held_back: the validation part.
+        parts: the records of each part by its name.
         pairs: whether the records are pairs of a better and a worse completion.
     """
 
     manifest: dict[str, Any]
-    records: list[dict[str, Any]]
-    held_back: list[dict[str, Any]]
+    parts: Mapping[str, list[dict[str, Any]]]
     pairs: bool
 
     @property
-    def parts(self) -> dict[str, list[dict[str, Any]]]:
-        """By name."""
-        return {"train": self.records, "validation": self.held_back}
+    def records(self) -> list[dict[str, Any]]:
+        """The training part."""
+        return self.parts["train"]
+
+    @property
+    def held_back(self) -> list[dict[str, Any]]:
+        """The validation part."""
+        return self.parts["validation"]
 
 
 def _read(config: FinetuneConfig, data: Path) -> _Inputs:
@@ -178,10 +182,9 @@ def _read(config: FinetuneConfig, data: Path) -> _Inputs:
         raise UsageError("the design metric needs the whole model in one process.", "Set design.targets=0 with FSDP.")
     manifest = read_manifest(data)
     parts = read_parts(data, manifest)
-    records, held_back = parts["train"], parts["validation"]
-    if not held_back and (config.patience or config.design.targets):
+    if not parts["validation"] and (config.patience or config.design.targets):
         raise UsageError(f"{data} has no validation records.", "Leave out patience and design.targets.")
-    return _Inputs(manifest, records, held_back, are_pairs(records, config))
+    return _Inputs(manifest, parts, are_pairs(parts["train"], config))
 
 
 def _datasets(
