@@ -5,10 +5,12 @@
 
 The rows that are learnt from are divided into two halves by symmetry class, and a surrogate is fitted on each. HOMO
 and LUMO of structures of the test part, which neither has seen, are the targets. Each half searches, the other judges,
-and both ways count. ``best of`` random structures and ``search`` with a budget in CPU seconds a target hand over the
-structure that comes first as a design ranks them (by the expected distance), and the one of least predicted distance.
-For both: the median distance in meV by the surrogate that searched and by the judge; the share within 5 meV by the
-former; the optimism, the mean of the judge's less its own.
+and both ways count. Random structures (so many, or for as long as a search is given, drawing and scoring counted) and
+``search`` with a budget in CPU seconds a target hand over the structure that comes first as a design ranks them (by the
+expected distance), and the one of least predicted distance. For both: the median distance in meV by the surrogate that
+searched and by the judge; the share within 5 meV by the former; the optimism, the mean of the judge's less its own.
+Below each search: for how many targets its first is nearer by the judge than that of the random structures, with the
+two-sided p of the sign test.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from scipy.stats import binomtest
 
-from defectgen.core import Configuration, get_host
+from defectgen.core import Configuration, canonicalize, get_host
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import SETS
@@ -60,15 +63,36 @@ def fitted(frame: pl.DataFrame, name: str, seed: int) -> tuple[dict[str, Surroga
     return found, rows
 
 
-def firsts(items: Sequence[Configuration], targets: Sequence[Target], scorer: Surrogate) -> list[list[Configuration]]:
-    """For each target the one that a design puts first, and the one of least predicted distance."""
-    scored, found = score_batch(items, scorer), []
-    for target in targets:
-        shortlists = [Shortlist(target, KEPT, by) for by in RANKINGS]
-        for shortlist in shortlists:
-            shortlist.offer(scored)
-        found.append([shortlist.candidates(1, ())[0].configuration for shortlist in shortlists])
-    return found
+class Firsts:
+    """For each target the structure that a design puts first, and the one of least predicted distance."""
+
+    def __init__(self, targets: Sequence[Target], scorer: Surrogate) -> None:
+        """None so far."""
+        self.shortlists = [[Shortlist(target, KEPT, by) for by in RANKINGS] for target in targets]
+        self.scorer, self.cpu_s, self.scored = scorer, 0.0, 0
+
+    def offer(self, items: Sequence[Configuration]) -> None:
+        """Take structures into account for all targets; the time to score them counts."""
+        started = time.process_time()
+        batch = score_batch(items, self.scorer)
+        self.cpu_s, self.scored = self.cpu_s + time.process_time() - started, self.scored + len(items)
+        for pair in self.shortlists:
+            for shortlist in pair:
+                shortlist.offer(batch)
+
+    def draw(self, space: Space, number: int, seconds: float, seed: int) -> None:
+        """Take so many random structures, or as many as can be drawn and scored in some CPU seconds."""
+        rng = np.random.default_rng(seed)
+        while self.scored < number and self.cpu_s < seconds:
+            started = time.process_time()
+            items = canonicalize([space.draw(rng) for _ in range(min(250, number - self.scored))])
+            self.cpu_s += time.process_time() - started
+            self.offer(items)
+
+    @property
+    def found(self) -> list[list[Configuration]]:
+        """Of each target the two."""
+        return [[shortlist.candidates(1, ())[0].configuration for shortlist in pair] for pair in self.shortlists]
 
 
 def distances_mev(items: Sequence[Configuration], targets: Sequence[Target], scorer: Surrogate) -> np.ndarray:
@@ -98,7 +122,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
     space = Space.of(host, Limits(min(sizes), max(sizes)), max(sizes))
     ways = [(halves["a"], halves["b"]), (halves["b"], halves["a"])]
 
-    def judged(title: str, found: list[list[list[Configuration]]], cpu_s: float, n: float) -> None:
+    def judged(title: str, found: list[list[list[Configuration]]], cpu_s: float, n: float) -> np.ndarray:
         figures = []
         for kind in range(2):
             pairs = [
@@ -106,15 +130,20 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
                 for way, scorers in zip(found, ways, strict=True)
             ]
             figures.append((np.concatenate([own for own, _ in pairs]), np.concatenate([other for _, other in pairs])))
-        report(name, title, figures, cpu_s / (2 * len(targets)), n)
+        report(name, title, figures, cpu_s, n)
+        return figures[0][1]
 
-    for number in options.random:
-        rng = np.random.default_rng(options.seed)
-        pool = [space.draw(rng).canonical() for _ in range(number)]
-        started = time.process_time()
-        found = [firsts(pool, targets, own) for own, _ in ways]
-        judged(f"{number} random", found, time.process_time() - started, number)
+    def random(title: str, number: int, seconds: float) -> np.ndarray:
+        both = [Firsts(targets, own) for own, _ in ways]
+        for firsts in both:
+            firsts.draw(space, number, seconds, options.seed)
+        cpu_s, scored = (float(np.mean([getattr(x, field) for x in both])) for field in ("cpu_s", "scored"))
+        return judged(title, [firsts.found for firsts in both], cpu_s, scored)
+
+    baselines = {f"{n} random": random(f"{n} random", n, np.inf) for n in options.random}
     for seconds in options.seconds:
+        title = f"random {seconds:g} s"
+        baselines[title] = random(title, 10**9, seconds)
         started, found, evaluated = time.process_time(), [], 0
         for own, _ in ways:
             found.append([])
@@ -122,8 +151,15 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
                 proposer = SearchProposer(space, own, Budget(seconds=seconds), clock=time.process_time)
                 result = proposer.find(Ask(dict(target.values), KEPT, options.seed + k))
                 evaluated += result.evaluated
-                found[-1] += firsts(result.configurations, [target], own)
-        judged(f"search {seconds:g} s", found, time.process_time() - started, evaluated / (2 * len(targets)))
+                firsts = Firsts([target], own)
+                firsts.offer(result.configurations)
+                found[-1] += firsts.found
+        shares = 2 * len(targets)
+        searched = judged(f"search {seconds:g} s", found, (time.process_time() - started) / shares, evaluated / shares)
+        for title, baseline in baselines.items():
+            nearer, differ = int((searched < baseline).sum()), int((searched != baseline).sum())
+            p = binomtest(nearer, differ).pvalue if differ else 1.0
+            print(f"{name:<14}   nearer than {title}: {nearer} of {differ}, p = {p:.2g}", flush=True)
 
 
 def main() -> None:

@@ -106,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        if isinstance(error, OSError) and error.filename is not None:
-            say(f"error: {error.filename}: {error.strerror}.")
+        if isinstance(error, OSError) and error.strerror is not None:
+            say(f"error: {'' if error.filename is None else f'{error.filename}: '}{error.strerror}.")
             return 1
         if isinstance(error, DefectgenError):
             say(f"error: {error}")

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from defectgen.one_line import CONTROL, printable
+from defectgen.one_line import CONTROL, encodable, printable
 
 EXIT_PARTIAL = 3
 """Exit code of a run that wrote less than was asked for; what is missing is named."""
@@ -65,16 +65,18 @@ def write(path: Path | None, what: str, text: Callable[[], str]) -> None:
 def _plain(value: Any) -> Any:
     """A value in JSON's own types; what is not a finite number becomes null, paths become text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {encodable(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, str | bool | int):
+    if isinstance(value, str):
+        return encodable(value)
+    if value is None or isinstance(value, bool | int):
         return value
     if hasattr(value, "tolist"):  # a numpy scalar or array
         return _plain(value.tolist())
-    return str(value)
+    return encodable(str(value))
 
 
 def size_text(n_bytes: int) -> str:

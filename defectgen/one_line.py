@@ -14,10 +14,18 @@ SHOWN_CHARACTERS = 60
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """What moves the cursor, changes colours or turns the direction of writing; tab and line feed are not among it."""
 
+_LONE = re.compile(r"[\ud800-\udfff]")
+"""Python's stand-ins for bytes of a file name that are no UTF-8."""
+
 
 def printable(text: str) -> str:
     """A text without control characters, as it may be shown in a terminal."""
-    return CONTROL.sub("", text)
+    return CONTROL.sub("", encodable(text))
+
+
+def encodable(text: str) -> str:
+    r"""A text that UTF-8 can hold: bytes of a file name that are none become ``\xff`` (four characters)."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if _LONE.search(text) else text
 
 
 def shown(value: object, width: int = SHOWN_CHARACTERS) -> str:

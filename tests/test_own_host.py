@@ -129,7 +129,13 @@ def test_a_fresh_process_scores_the_same(model: Path, host: dg.Host, table: Path
 
 def test_a_design_finds_what_the_law_allows(model: Path, host: dg.Host, tmp_path: Path) -> None:
     run = dg.design(
-        dg.read_host(model), homo=0.2, lumo=1.1, n=3, max_defects=2, proposer="random", models=Models(surrogate=model)
+        dg.read_host(model),
+        homo=0.2,
+        lumo=1.1,
+        n=3,
+        max_defects=2,
+        proposer="random",
+        models=Models(surrogate=str(model)),  # type: ignore[arg-type]
     )
     best = run.candidates[0].configuration
     assert best.host == host

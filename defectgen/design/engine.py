@@ -53,8 +53,8 @@ class Models:
     """What proposes and predicts.
 
     Attributes:
-        adapter: folder of a trained adapter; None for the shipped one.
-        surrogate: folder of a trained surrogate; None for the shipped one.
+        adapter: folder of a trained adapter, a path or its text; None for the shipped one.
+        surrogate: folder of a trained surrogate, likewise; None for the shipped one.
         engine: what runs the language model: ``transformers`` or ``vllm``.
         allow_download: get the base model that the adapter names from the hub, if it is not on this machine.
     """
@@ -63,6 +63,11 @@ class Models:
     surrogate: Path | None = None
     engine: str = "transformers"
     allow_download: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("adapter", "surrogate"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
 
 
 SHIPPED = Models()

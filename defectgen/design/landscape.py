@@ -15,6 +15,7 @@ from defectgen.design.candidates import Target
 from defectgen.design.edits import Edits
 from defectgen.design.limits import Space
 from defectgen.design.proposers import Budget
+from defectgen.design.widths import WidthModel
 from defectgen.errors import UsageError
 from defectgen.score.protocol import Scorer
 from defectgen.score.surrogate import Surrogate
@@ -89,11 +90,12 @@ class Account:
 
 
 class Archive:
-    """The best decorations that were seen."""
+    """The best decorations that were seen, and which of them were scored in full."""
 
     def __init__(self, capacity: int) -> None:
         """For so many, and as many more before the worst ones are dropped."""
         self._capacity = capacity
+        self._looked_at: set[bytes] = set()
         self._found: dict[bytes, tuple[float, Indices]] = {}
         self._worst = np.inf
 
@@ -103,8 +105,18 @@ class Archive:
             self.add(float(distances[row]), moves.applied(kind_of, int(row)))
 
     def add(self, distance: float, kind_of: Indices) -> None:
-        """Take one."""
+        """Take one; what is known of it already stays."""
         self._found.setdefault(kind_of.astype(np.int8).tobytes(), (distance, kind_of))
+        self._trim()
+
+    def correct(self, distance: float, kind_of: Indices) -> None:
+        """Take one with its exact distance, in place of the guessed one."""
+        key = kind_of.astype(np.int8).tobytes()
+        self._looked_at.add(key)
+        self._found[key] = (distance, kind_of)
+        self._trim()
+
+    def _trim(self) -> None:
         if len(self._found) > 2 * self._capacity:
             kept = sorted(self._found.items(), key=lambda item: (item[1][0], item[0]))[: self._capacity]
             self._found, self._worst = dict(kept), kept[-1][1][0]
@@ -114,22 +126,29 @@ class Archive:
         found = sorted(self._found.items(), key=lambda item: (item[1][0], item[0]))
         return [entry for _, entry in found[:n]]
 
+    def unseen(self, n: int) -> list[Indices]:
+        """The first `n` of those that were not scored in full, best first."""
+        found = sorted((entry[0], key) for key, entry in self._found.items() if key not in self._looked_at)
+        return [self._found[key][1] for _, key in found[:n]]
+
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """The distance of decorations to one target.
+    """The expected distance of decorations to one target.
 
     Attributes:
         target: what is wanted, levels relative to the pristine host's VBM.
         edits: the decorations that there are.
         scorer: predicts.
         model: predicts crowded cells fast; None where `scorer` has none.
+        widths: guesses how uncertain the predictions are; without it, or before it knows, distances count without.
     """
 
     target: Target
     edits: Edits
     scorer: Scorer
     model: MeanModel | None
+    widths: WidthModel | None = None
 
     def walker(self, kind_of: Indices) -> Walker:
         """Begin with a decoration."""
@@ -140,7 +159,7 @@ class Landscape:
         return State(self.model, Configuration.of(host, [(int(s), rules[kind_of[s]].replacement) for s in sites]))
 
     def distances(self, walker: Walker, moves: Moves, account: Account, archive: Archive) -> Array:
-        """Of each neighbour in eV, infinite without a prediction; what is near goes into the archive."""
+        """Expected for each neighbour, in eV, infinite without a prediction; what is near goes into the archive."""
         if not len(moves):
             return np.zeros(0)
         account.evaluated += len(moves)
@@ -149,7 +168,11 @@ class Landscape:
         missing = [column for column in columns if column not in values]
         if missing:
             raise UsageError(f"the scorer has no {missing[0]}.", "Leave that target out.")
-        found = self.target.distances_ev(values)
+        if self.widths is not None and self.widths.is_fitted:
+            counts = moves.counts(walker.kind_of, len(self.edits.lows))
+            found = self.target.expected_ev(values, self.widths.guess(counts))
+        else:
+            found = self.target.distances_ev(values)
         found = np.where(np.isnan(found), np.inf, found)
         archive.offer(found, walker.kind_of, moves)
         return found

@@ -133,8 +133,13 @@ class _Entry:
     origin: tuple[str, ...]
 
     @property
+    def key(self) -> str:
+        """Canonical key."""
+        return self.batch.keys[self.row]
+
+    @property
     def order(self) -> tuple[float, float, str]:
-        return self.merit, self.second, self.batch.keys[self.row]
+        return self.merit, self.second, self.key
 
 
 @dataclass

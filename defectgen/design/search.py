@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from defectgen.design.proposers import Ask, Budget, Proposal, ProposerOptions
 from defectgen.design.ranking import Shortlist, score_batch
 from defectgen.design.seeds import seed_for
 from defectgen.design.tree_search import Prior, tree_search
+from defectgen.design.widths import WidthModel
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
 from defectgen.score.surrogate.threads import single_blas
@@ -48,10 +50,13 @@ TREE_EVERY, TREE_SHARE = 4, 0.08
 """After so many walks a tree takes so large a share of the budget."""
 
 KEPT = 2048
-"""Decorations that are remembered by their predicted distance, and..."""
+"""Decorations that are remembered by their expected distance."""
 
-FINALISTS = 512
-"""...the nearest of them, at least, whose uncertainty is looked at."""
+FIRST_LOOK, LOOK = 128, 64
+"""Decorations that are scored in full, with their uncertainty: random ones at first, the best ones after each walk."""
+
+FIRST_SHARE = 0.125
+"""Of a budget in structures, for the first look."""
 
 PARENTS = 24
 """Of the best decorations, of which two are crossed."""
@@ -77,7 +82,11 @@ class Found:
 
 @dataclass(frozen=True, repr=False)
 class SearchProposer(OneLine):
-    """Looks for decorations whose predicted values are near the target.
+    """Looks for decorations that are near the target, as far as the uncertainty of the predictions tells.
+
+    The expected distance, which ranks a design, guides one half of the walks, the distance of the predicted values the
+    other half. Exact intervals cost too much for every step: they are guessed from the composition, the best of each
+    walk are scored in full, and the guess learns from these.
 
     With a budget in evaluations the same seed gives the same proposals.
 
@@ -114,22 +123,84 @@ class SearchProposer(OneLine):
         columns = tuple(wish.column for wish in target.wishes)
         crowded = crowded_model(self.scorer, self.space.host, columns)
         edits = edits_of(self.space, crowded)
-        landscape = Landscape(target, edits, self.scorer, None if crowded is None else crowded[0])
+        model = None if crowded is None else crowded[0]
         rng = np.random.default_rng(seed_for(ask.seed, "search"))
-        account, archive = Account(self.budget, clock=self.clock), Archive(KEPT)
+        account = Account(self.budget, clock=self.clock)
+        guides = [
+            (Landscape(target, edits, self.scorer, model, widths), Archive(KEPT))
+            for widths in (WidthModel(columns), None)
+        ]
         starts = [kinds for item in (*self.start, *ask.start) if (kinds := edits.kinds_of(item)) is not None]
-        walks = 0
+        walks, seen = 0, Seen(guides, account, ask.n)
+        first = FIRST_LOOK if self.budget.evaluations is None else int(self.budget.evaluations * FIRST_SHARE)
         with single_blas():
+            seen.look([edits.draw(rng) for _ in range(min(first, FIRST_LOOK))])
             while account.spent < 1:
+                landscape, archive = guides[walks % len(guides)]
                 kind_of, warm = _start(landscape, starts, walks, archive, rng)
                 _walk(landscape, kind_of, warm, account, archive, rng)
+                if account.spent < 1:
+                    seen.look(archive.unseen(LOOK))
                 walks += 1
                 if walks % TREE_EVERY == 0:
                     best = archive.best(PARENTS)
                     root = best[int(rng.integers(len(best)))][1]
                     until = min(account.spent + TREE_SHARE, 1.0)
                     tree_search(landscape, root, until, account, archive, rng, self.prior)
-        return _finalists(landscape, archive, ask.n, account.evaluated)
+            for _, archive in guides:
+                seen.look(archive.unseen(max(LOOK // 2, ask.n - len(seen))))
+        return seen.best(ask.n)
+
+
+class Seen:
+    """What was scored in full: the nearest, and those of least expected distance."""
+
+    def __init__(self, guides: Sequence[tuple[Landscape, Archive]], account: Account, n: int) -> None:
+        """For the best `n` of each sort, or somewhat more."""
+        self._guides, self._account = guides, account
+        target, capacity = guides[0][0].target, 2 * n
+        self._near, self._expected = Shortlist(target, capacity, "distance"), Shortlist(target, capacity)
+
+    def __len__(self) -> int:
+        return len(self._expected)
+
+    def look(self, decorations: Sequence[Indices]) -> None:
+        """Score decorations in full, correct what the archives say of them, and learn how wide intervals are."""
+        if not len(decorations):
+            return
+        edits, target = self._guides[0][0].edits, self._guides[0][0].target
+        columns = [wish.column for wish in target.wishes]
+        items = canonicalize([edits.configuration(kind_of) for kind_of in decorations])
+        self._account.evaluated += len(items)
+        batch = score_batch(items, self._guides[0][0].scorer)
+        for shortlist in (self._near, self._expected):
+            shortlist.offer(batch)
+        if not all(column in batch.values for column in columns):
+            return
+        n_kinds = len(edits.lows)
+        counts = np.array([np.bincount(kind_of[kind_of >= 0], minlength=n_kinds) for kind_of in decorations])
+        for landscape, archive in self._guides:
+            found = target.distances_ev(batch.values)
+            if landscape.widths is not None:
+                landscape.widths.learn(counts, [batch.half_widths[column] for column in columns])
+                if landscape.widths.is_fitted:
+                    found = target.expected_ev(batch.values, batch.half_widths)
+            for distance, kind_of in zip(np.where(np.isnan(found), np.inf, found), decorations, strict=True):
+                archive.correct(float(distance), kind_of)
+
+    def best(self, n: int) -> Found:
+        """Half the nearest, half those of least expected distance, ranked as a design does."""
+        pairs = zip_longest(self._near.best(), self._expected.best())
+        chosen = {entry.key: entry for pair in pairs for entry in pair if entry is not None}
+        ranked = Shortlist(self._guides[0][0].target)
+        for entry in list(chosen.values())[:n]:
+            ranked.offer(entry.batch, rows=[entry.row])
+        found = ranked.candidates(n, ())
+        return Found(
+            tuple(candidate.configuration for candidate in found),
+            tuple(candidate.distance_ev for candidate in found),
+            self._account.evaluated,
+        )
 
 
 def _start(
@@ -174,23 +245,6 @@ def _walk(
         if chosen < len(found):
             walker.accept(moves, chosen)
             distance = float(found[chosen])
-
-
-def _finalists(landscape: Landscape, archive: Archive, n: int, evaluated: int) -> Found:
-    """Of those that no symmetry relates half the nearest, half the best with their uncertainty counted, best first."""
-    best = archive.best(max(FINALISTS, 2 * n))
-    items = {item.key: item for item in canonicalize([landscape.edits.configuration(kinds) for _, kinds in best])}
-    shortlist = Shortlist(landscape.target)
-    shortlist.offer(score_batch(list(items.values()), landscape.scorer))
-    found = shortlist.candidates(len(items), ())
-    by_distance = sorted(range(len(found)), key=lambda k: (found[k].distance_ev, k))
-    by_both = dict.fromkeys(k for pair in zip(by_distance, range(len(found)), strict=True) for k in pair)
-    chosen = [found[k] for k in sorted(list(by_both)[:n])]
-    return Found(
-        tuple(candidate.configuration for candidate in chosen),
-        tuple(candidate.distance_ev for candidate in chosen),
-        evaluated,
-    )
 
 
 def search_proposer(options: ProposerOptions) -> SearchProposer:

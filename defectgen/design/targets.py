@@ -193,7 +193,7 @@ def _target(identity: str, wishes: Sequence[Wish], where: str, notes: Sequence[t
     for wish in wishes:
         ends = [end for end in (wish.low, wish.high) if math.isfinite(end)]
         if wish.unit == "eV" and any(abs(end) > LARGEST_EV for end in ends):
-            raise UsageError(f"{about}: got {wish.column}={wish.text}, expected electronvolts.")
+            raise UsageError(f"{about}: got {wish.column}={wish.text:.20}, expected electronvolts.")
     gap = by_column.get("band_gap_ev")
     if gap is not None and gap.high < 0:
         raise UsageError(f"{about}: got a gap of {gap.high:g} eV, expected 0 or more.")

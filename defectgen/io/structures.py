@@ -26,7 +26,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_cell, check_positions
 from defectgen.io.extxyz_frames import extxyz_frames
 from defectgen.io.places import atoms_problem, place_problem
-from defectgen.one_line import printable
+from defectgen.one_line import encodable, printable
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -103,7 +103,7 @@ def read_structures(path: Path) -> Iterator[NamedStructure]:
     for number, item in enumerate(found, 1):
         mark = item.name or (str(number) if len(found) > 1 else "")
         note = " ".join(printable(item.note).split())
-        yield replace(item, name=f"{path}#{mark}" if mark else str(path), note=note)
+        yield replace(item, name=encodable(f"{path}#{mark}" if mark else str(path)), note=note)
 
 
 def read_structure(path: Path) -> Structure:
@@ -310,13 +310,16 @@ def _other(path: Path, content: bytes) -> Structure:
     """A file of a kind that pymatgen knows by its name."""
     from pymatgen.core import Structure
 
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / path.name
-            copy.write_bytes(content)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(content)
+        try:
             return Structure.from_file(copy)
-    except Exception as error:
-        raise DefectgenError(f"cannot be read as a CIF or POSCAR ({_reason(error)})") from error
+        except Exception as error:
+            if "Unrecognized extension" in str(error):
+                raise DefectgenError(f"is no structure by its name, expected {READABLE}") from error
+            reason = _reason(error).replace(str(copy), path.name)
+            raise DefectgenError(f"cannot be read as a CIF or POSCAR ({reason})") from error
 
 
 def _extxyz(text: str) -> Iterator[NamedStructure]:

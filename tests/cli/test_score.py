@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import polars as pl
@@ -159,3 +160,14 @@ def test_extended_xyz(tmp_path: Path, mos2: Host, capsys: pytest.CaptureFixture[
     assert [row["label"] for row in rows] == [None, "v_S", "v_Mo+W_Mo"]
     assert rows[1]["file"].endswith("two.extxyz#1")
     assert "has no cell" in rows[0]["note"]
+
+
+def test_a_file_name_that_is_no_utf8(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.cif"))
+    odd.write_bytes((folder / "a.cif").read_bytes())
+    assert main(["score", str(odd), "-o", str(tmp_path / "scores.csv"), "--json"]) == 0
+    shown = f"{tmp_path}/a\\xff.cif"
+    assert json.loads(capsys.readouterr().out)["structures"][0]["file"] == shown
+    assert pl.read_csv(tmp_path / "scores.csv")["file"].to_list() == [shown]
+    assert main(["slices", str(odd), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["structures"][0]["file"] == shown

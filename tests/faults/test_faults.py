@@ -43,6 +43,7 @@ def test_a_sample_of_kills() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.job
 def test_three_hundred_kills() -> None:
     found = report("--kills", "40", "--signals", "3", "--full", "2")
     assert set(found) == COMMANDS

@@ -1,6 +1,6 @@
 """Readers of tables, configurations, cards and adapters on spoiled files: a value that is right, or one clear line.
 
-The full numbers run with the slow tests; docs/reliability.md has their figures. The same seed spoils the same way.
+The full numbers are a job (`-m job`); docs/reliability.md has their figures. The same seed spoils the same way.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SEED = 15
 
 
 def counts(usual: int, full: int) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("count", [usual, pytest.param(full, marks=pytest.mark.slow)])
+    return pytest.mark.parametrize("count", [usual, pytest.param(full, marks=[pytest.mark.slow, pytest.mark.job])])
 
 
 def summary(what: str, count: int, accepted: int) -> None:

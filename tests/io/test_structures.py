@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -160,3 +161,19 @@ def test_noise_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     assert found.structure is None
     assert found.note
     assert "\n" not in found.note
+
+
+def test_a_name_that_is_no_utf8_is_shown_by_its_bytes(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/POSCAR_\xff"))
+    path.write_text(POSCAR)
+    (found,) = read_structures(path)
+    assert found.structure is not None
+    assert found.name == f"{tmp_path}/POSCAR_\\xff"
+
+
+def test_other_files_are_named_without_the_copy_that_is_read(tmp_path: Path) -> None:
+    for name, expected in (("a.csv", "is no structure by its name"), ("a.json", "cannot be read as a CIF or POSCAR")):
+        (tmp_path / name).write_text("{")
+        (found,) = read_structures(tmp_path / name)
+        assert found.note.startswith(expected)
+        assert "/tmp" not in found.note

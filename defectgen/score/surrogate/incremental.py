@@ -61,6 +61,14 @@ class Moves:
         found[self.added[row][there]] = self.kinds[row][there]
         return found
 
+    def counts(self, kind_of: Indices, n_kinds: int) -> Indices:
+        """Number of defects of each kind after each of the moves, shape (m, n_kinds)."""
+        found = np.tile(np.bincount(kind_of[kind_of >= 0], minlength=n_kinds), (len(self), 1))
+        for sites, kinds, sign in ((self.removed, kind_of[self.removed], -1), (self.added, self.kinds, 1)):
+            rows, places = np.nonzero(sites >= 0)
+            np.add.at(found, (rows, kinds[rows, places]), sign)
+        return found
+
 
 class State:
     """A configuration with what its neighbours are scored from.

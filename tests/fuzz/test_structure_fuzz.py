@@ -1,6 +1,6 @@
 """The reader of structures on spoiled files: finite atoms, or one clear line; memory and time are limited.
 
-The full number runs with the slow tests; docs/reliability.md has its figures. The same seed spoils the same way.
+The full number is a job (`-m job`); docs/reliability.md has its figures. The same seed spoils the same way.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def in_children(folder: Path, n: int, seed: int) -> Counter[str]:
     return total
 
 
-@pytest.mark.parametrize("n", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.job])])
 def test_spoiled_structure_files(n: int, tmp_path: Path) -> None:
     counts = in_children(tmp_path, n, seed=20)
     print(dict(counts))
