@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from defectgen.core.level_scale import UNFITTED_SHIFT_EV, LevelScale, kind_counts
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import read_object
+from defectgen.io.files import file_hash
 
 CORE_LEVEL = "core_level"
 FITTED_SHIFT = "fitted_shift"
@@ -177,9 +178,17 @@ def align_levels(frame: pl.DataFrame, scale: LevelScale) -> pl.DataFrame:
     )
 
 
+REFERENCE_SCALES = Path(__file__).with_name("level_scales.json")
+
+
+def reference_digest() -> str:
+    """Tells the reference scales from those of another version of this package."""
+    return file_hash(REFERENCE_SCALES)
+
+
 @lru_cache(maxsize=1)
 def _reference_scales() -> dict[str, LevelScale]:
-    values = read_object(Path(__file__).with_name("level_scales.json"))
+    values = read_object(REFERENCE_SCALES)
     return {name: LevelScale.from_dict(scale) for name, scale in values["scales"].items()}
 
 

@@ -27,14 +27,14 @@ from defectgen.core import (
 )
 from defectgen.core.hosts import BUILT_IN
 from defectgen.core.level_scale import LevelScale
-from defectgen.data.levels import align_levels, reference_scale, scale_of
+from defectgen.data.levels import align_levels, reference_digest, reference_scale, scale_of
 from defectgen.data.table_cache import cached_table
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, atoms_from_cif
 from defectgen.io.host_tables import HOST_RECORD
 
-READER_VERSION = 3
-"""Counts changes of what the reader returns; cached tables of another version are not used."""
+READER_VERSION = 4
+"""Counts changes of what the reader returns; cached tables of another version or other level scales are not used."""
 
 TOLERANCE_ANGSTROM = 0.05
 """Farthest that an atom of these unrelaxed structures may lie from its site."""
@@ -204,7 +204,7 @@ def _cached_set(path: Path, info: SetInfo) -> pl.DataFrame:
     """`_read_set` through the cache."""
     names = ("descriptors.csv", "initial_structures.csv", "initial.tar.gz")
     files = [*(set_folder(path, info) / name for name in names), targets_file(path, info)]
-    about = f"{READER_VERSION} {info.name}"
+    about = f"{READER_VERSION} {info.name} {reference_digest()}"
     return cached_table(f"2dmd-{info.name}", about, files, lambda: _read_set(path, info))
 
 

@@ -15,6 +15,7 @@ import pytest
 from synthetic import cif_text, defect_list, distinct_configurations, made_up_labels, write_rows, write_set
 
 from defectgen.core import Configuration, Host, get_host
+from defectgen.data import twodmd
 from defectgen.data.checks import descriptor_mismatches, formation_energy_errors
 from defectgen.data.sources import read_dataset
 from defectgen.data.twodmd import COLUMNS, SET_NAMES, read_2dmd
@@ -148,6 +149,17 @@ def test_the_second_read_comes_from_the_cache_until_a_file_changes(folder: Path,
     frame.write_parquet(table)
     with pytest.raises(DefectgenError, match=r"initial\.tar\.gz is truncated or damaged"):
         read_2dmd(folder)
+
+
+def test_a_table_of_other_level_scales_is_made_again(
+    folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = read_2dmd(folder)
+    (table,) = (own_cache / "tables").iterdir()
+    frame.with_columns(homo_ev=pl.col("homo_ev") + 0.017).write_parquet(table)
+    assert not read_2dmd(folder).equals(frame), "what lies there is taken"
+    monkeypatch.setattr(twodmd, "reference_digest", lambda: "of another version")
+    assert read_2dmd(folder).equals(frame)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(

@@ -207,6 +207,7 @@ def test_a_base_model_of_the_hub_needs_permission(adapter: Path, monkeypatch: py
         asked.append((name, options))
         raise OSError("no connection")
 
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # which has a message of its own
     for kind in ("AutoTokenizer", "AutoConfig", "AutoModelForCausalLM"):
         monkeypatch.setattr(getattr(transformers, kind), "from_pretrained", refuse)
     path = adapter / METADATA
