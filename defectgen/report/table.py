@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from defectgen.core.properties import PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
 from defectgen.one_line import printable
+from defectgen.report.rows import half_width_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,7 +101,7 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
         table.add_row("", "no candidate", *[""] * len(shown), *last)
     if first is not None:
         errors = [
-            f"\u00b1{first.uncertainty[item.column]:.{item.decimals}f}" if item.column in first.uncertainty else ""
+            half_width_text(first.uncertainty[item.column], item) if item.column in first.uncertainty else ""
             for item in shown
         ]
         table.add_section()
