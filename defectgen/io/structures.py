@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from defectgen.core.host import Host
 from defectgen.core.matching import configuration_from_structure
 from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_cell, check_positions
+from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_cell, check_positions, collected_remarks
 from defectgen.io.extxyz_frames import extxyz_frames
 from defectgen.io.places import atoms_problem, place_problem
 from defectgen.one_line import encodable, printable
@@ -219,16 +218,14 @@ def _in_file(path: Path, content: bytes) -> Iterator[NamedStructure]:
 def _one(path: Path, content: bytes) -> NamedStructure:
     form = "CIF" if path.suffix.lower() in CIF_SUFFIXES else "POSCAR" if is_poscar(path) else ""
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with collected_remarks() as remarks:
             if form == "CIF":
                 structure, notes = _cif(decoded(content))
             else:
                 structure, notes = (_poscar(decoded(content)) if form else _other(path, content)), ()
     except DefectgenError as error:
         return NamedStructure("", None, str(error).rstrip("."))
-    remarks = (" ".join(str(item.message).split()) for item in caught)
-    return _settled(structure, (*notes, *dict.fromkeys(remarks)))
+    return _settled(structure, (*notes, *remarks))
 
 
 def _settled(structure: Structure, notes: tuple[str, ...] = ()) -> NamedStructure:

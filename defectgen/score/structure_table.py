@@ -115,6 +115,8 @@ def structure_table(
         for index in beyond:
             notes[index].append(title + EXTRAPOLATED)
         columns.append(found.rename({column: f"{name}_{column}" for column in found.columns}) if title else found)
+    for named, lines in zip(samples, notes, strict=True):
+        lines += [f"the reader says: {remark}" for remark in named.warnings if named.sample]
     columns.append(pl.DataFrame({"note": ["; ".join(lines) or None for lines in notes]}, schema={"note": pl.String}))
     return StructureTable(pl.concat(columns, how="horizontal"), len(scored))
 
