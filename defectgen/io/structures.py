@@ -132,7 +132,7 @@ def read_configuration(host: Host, path: Path) -> Configuration:
     try:
         return configuration_from_structure(host, read_structure(path))
     except NotADecorationError as error:
-        raise NotADecorationError(f"{path} is no decoration of {host.name} {host.size}: {error}") from error
+        raise NotADecorationError(f"{path} is no decoration of {host.title}: {error}") from error
 
 
 def structure_files(folder: Path) -> list[Path]:

@@ -60,7 +60,7 @@ class Network:
         number = self._numbers.get((host.name, host.size))
         if number is None:
             known = ", ".join(f"{name} {size}" for name, size in self._numbers)
-            raise UsageError(f"the network does not cover {host.name} {host.size}.", f"It covers: {known}.")
+            raise UsageError(f"the network does not cover {host.title}.", f"It covers: {known}.")
         kinds, elements = self._kinds[number], host.site_elements
         most = max((len(edits) for edits in decorations), default=0)
         sites, chosen = (np.full((len(decorations), max(most, 1)), -1, dtype=np.int64) for _ in range(2))
