@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import defectgen as dg
+from defectgen.io.crystal_files import read_crystals
 from defectgen.io.structures import read_structure, read_structures
 from defectgen_cli.app import main
 
@@ -189,6 +191,14 @@ def test_the_command_names_each_file(rows: dict[str, dict[str, Any]]) -> None:
         assert reason in rows[name]["note"], name
 
 
+def test_what_the_reader_took_for_granted_is_told_once() -> None:
+    (guessed,) = read_structures(INPUTS / "fmt" / "c11_HMonly.cif")
+    assert any("4 fractional coordinates rounded" in line for line in guessed.warnings)
+    assert sum("Spacegroup from _symmetry_space_group_name_H-M used" in line for line in guessed.warnings) == 1
+    (plain,) = read_structures(INPUTS / "fmt" / "c00_plain.cif")
+    assert plain.warnings == ()
+
+
 def test_one_structure_in_other_words_is_one_configuration(rows: dict[str, dict[str, Any]]) -> None:
     for label in (BOTH, PAIR):
         same = [row for name, row in rows.items() if row["label"] == label and name in RECOGNIZED]
@@ -219,6 +229,38 @@ def test_a_distorted_layer_has_a_way_in(capsys: pytest.CaptureFixture[str]) -> N
     for name, reason in (("d_bulk2H", r"at most 3\.0 angstrom of vacuum"), ("e_ribbon", "vacuum along 2 axes")):
         with pytest.raises(dg.DefectgenError, match=reason):
             dg.read_host(INPUTS / "enum2" / f"{name}.cif", (2, 2), symmetry_tolerance=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nan", r"pretty_formula is nan, the crystal is WS2"),
+        ("latin", "(cannot be read as a table|damaged or no CSV file).*invalid utf-8"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_one_line_in_every_command(
+    name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
+    path = str(INPUTS / "misc" / f"{name}.csv")
+    (tmp_path / "hull.csv").write_text("formula,formation_energy_per_atom\nWS2,-0.8\n")
+    for words in (
+        ["evaluate", "bulk", path],
+        ["build-data", "--task", "bulk", "--data", path, "-o", str(tmp_path / "records")],
+        ["stability", path, "--hull", str(tmp_path / "hull.csv"), "-o", str(tmp_path / "study")],
+    ):
+        assert main(words) == 1
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        assert len(lines) == 1
+        assert re.search(reason, lines[0], re.IGNORECASE), lines[0]
+
+
+@pytest.mark.parametrize("name", ["bom", "crlf"])
+def test_tables_of_other_editors_are_read(name: str) -> None:
+    rows = list(read_crystals(INPUTS / "misc" / f"{name}.csv"))
+    plain = list(read_crystals(INPUTS / "bulk_probe.csv"))
+    assert [row.digest for row in rows] == [row.digest for row in plain]
+    assert [row.name for row in rows if row.structure is None] == ["on_top"]
 
 
 def test_a_damaged_frame_costs_that_frame_only(tmp_path: Path) -> None:
