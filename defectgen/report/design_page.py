@@ -226,8 +226,8 @@ def _cell_text(wish: Wish) -> str:
     if wish.low == wish.high:
         return low
     if math.isinf(wish.low):
-        return f"\u2264 {high}"
-    return f"\u2265 {low}" if math.isinf(wish.high) else f"{low} to {high}"
+        return f"\u2264\xa0{high}"
+    return f"\u2265\xa0{low}" if math.isinf(wish.high) else f"{low}\xa0to {high}"
 
 
 def number_text(value: float | None, item: Property) -> str:

@@ -8,6 +8,7 @@ from html import escape
 
 from defectgen.core.properties import BY_COLUMN
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
+from defectgen.design.wishes import Wish
 
 Scale = Callable[[float], float]
 """Height in the drawing, in px, of an energy in eV."""
@@ -74,9 +75,7 @@ def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], w
             )
     for _, end in asked:
         parts.append(f'<path class="goal" d="M{LEFT_PX:.0f} {y(end):.1f}H{right:.0f}"/>')
-    wanted = [
-        (f"{BY_COLUMN[wish.column].title} {wish.towards or f'{end:.3f}'}", end, "goal-text") for wish, end in asked
-    ]
+    wanted = [(f"{BY_COLUMN[wish.column].title} {_end_text(wish, end)}", end, "goal-text") for wish, end in asked]
     edges = [(f"{name} {value:.2f}", value, "edge-text") for name, value in bands.items()]
     parts += _labels([*wanted, *edges], y, right + 6)
     title = escape(f"Predicted levels of {len(shown)} candidates for target {target.id}")
@@ -84,6 +83,14 @@ def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], w
         f'<svg class="levels" role="img" aria-label="{title}" viewBox="0 0 {width_px} {HEIGHT_PX:.0f}">'
         f"<title>{title}</title>{''.join(parts)}</svg>"
     )
+
+
+def _end_text(wish: Wish, end: float) -> str:
+    """An end of a wanted range, or the value that is wanted."""
+    if wish.towards:
+        return wish.towards
+    sign = "\u2264 " if math.isinf(wish.low) else "\u2265 " if math.isinf(wish.high) else ""
+    return f"{sign}{end:.3f}"
 
 
 def _range(candidates: Sequence[Candidate], others: Sequence[float]) -> tuple[float, float]:

@@ -62,7 +62,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return re.sub(r"\s+", " ", "".join(self.words))
+        return re.sub(r"[ \n]+", " ", "".join(self.words))
 
 
 def test_the_page_is_well_formed_and_loads_nothing(run: DesignRun, many_targets: DesignRun) -> None:
@@ -103,11 +103,11 @@ def test_a_card_says_what_was_predicted_and_how_far_off_it_is(build: Callable[..
 @pytest.mark.parametrize(
     ("text", "homo_ev", "said"),
     [
-        ("0.1:0.3", 0.2, "HOMO0.100 to 0.3000.200\u00b10.1000 gap"),
-        ("0.1:0.3", 0.35, "HOMO0.100 to 0.3000.350\u00b10.100+50 gap"),
-        ("0.1:0.3", 0.05, "HOMO0.100 to 0.3000.050\u00b10.100\u221250 gap"),
-        ("0.1:", 0.05, "HOMO\u2265 0.1000.050\u00b10.100\u221250 gap"),
-        (":0.3", 0.05, "HOMO\u2264 0.3000.050\u00b10.1000 gap"),
+        ("0.1:0.3", 0.2, "HOMO0.100\xa0to 0.3000.200\u00b10.1000 gap"),
+        ("0.1:0.3", 0.35, "HOMO0.100\xa0to 0.3000.350\u00b10.100+50 gap"),
+        ("0.1:0.3", 0.05, "HOMO0.100\xa0to 0.3000.050\u00b10.100\u221250 gap"),
+        ("0.1:", 0.05, "HOMO\u2265\xa00.1000.050\u00b10.100\u221250 gap"),
+        (":0.3", 0.05, "HOMO\u2264\xa00.3000.050\u00b10.1000 gap"),
     ],
 )
 def test_deviations_count_from_the_ends_of_a_range(
