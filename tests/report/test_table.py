@@ -36,9 +36,11 @@ def test_it_fits_eighty_columns_and_cuts_nothing(build: Callable[..., DesignRun]
     text = printed(run)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     assert "\u2026" not in text
+    lines = text.splitlines()
     for candidate in run.candidates:
-        line = next(line for line in text.splitlines() if line.split()[:1] == [str(candidate.rank)])
-        assert candidate.configuration.label in line
+        row = next(number for number, line in enumerate(lines) if line.split()[:1] == [str(candidate.rank)])
+        line, folded = lines[row], lines[row].split()[1]
+        assert candidate.configuration.label in (folded, folded + lines[row + 1].strip())
         assert f"{candidate.predicted['homo_ev']:.3f}" in line
         assert f" {candidate.distance_ev * 1000:.0f} " in line
         assert line.rstrip().endswith("yes" if candidate.novel else "no")
