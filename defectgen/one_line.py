@@ -34,6 +34,11 @@ def shown(value: object, width: int = SHOWN_CHARACTERS) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
+def reason_of(error: Exception) -> str:
+    """What an error of a library says, on one line of at most 100 characters."""
+    return f"{' '.join(str(error).split()) or type(error).__name__:.100}"
+
+
 class OneLine:
     """Base of a dataclass, made with ``repr=False``: shows short fields as they are, and of others what they are."""
 

@@ -29,7 +29,6 @@ OWN_SHARE = 0.9
 NORMAL_90 = 1.645
 """Half-width of the 90 % interval of a normal distribution, in standard deviations."""
 
-
 MAX_UNFITTED_EV = 0.2
 """Rows that may be misaligned by more than this are left without aligned levels."""
 

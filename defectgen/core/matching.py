@@ -145,7 +145,7 @@ def recognize(structure: Structure, hosts: Sequence[Host]) -> Match:
     nearest = max(like, key=lambda host: (sum(symbol in host.elements for symbol in species), -like.index(host)))
     if nearest not in reasons:
         reasons[nearest] = _cell_problem(nearest, slab)
-    raise NotADecorationError(f"is no decoration of {nearest.name} {nearest.size}: {reasons[nearest]}")
+    raise NotADecorationError(f"is no decoration of {nearest.title}: {reasons[nearest]}")
 
 
 def known_configuration(structure: Structure, host: Host | None = None) -> Configuration:
@@ -169,7 +169,7 @@ def known_configuration(structure: Structure, host: Host | None = None) -> Confi
     try:
         return match_structure(host, structure).configuration
     except NotADecorationError as error:
-        raise NotADecorationError(f"no decoration of {host.name} {host.size}: {error}") from error
+        raise NotADecorationError(f"no decoration of {host.title}: {error}") from error
 
 
 def configuration_from_atoms(
@@ -237,9 +237,7 @@ def _another_compound(structure: Structure, configuration: Configuration) -> str
 
 def _match(host: Host, slab: Slab, species: NDArray[np.str_], tolerance: float) -> Match:
     if len(species) > host.n_sites:
-        raise NotADecorationError(
-            f"got {len(species)} atoms, expected at most {host.n_sites} in {host.name} {host.size}."
-        )
+        raise NotADecorationError(f"got {len(species)} atoms, expected at most {host.n_sites} in {host.title}.")
     best = best_placing(host, slab, species, tolerance)
     if best is None:
         raise NotADecorationError(_cell_problem(host, slab))
@@ -284,7 +282,7 @@ def _cell_problem(host: Host, slab: Slab) -> str:
         return f"{a:.2f} x {b:.2f} angstrom, {np.degrees(np.arccos(rows[0] @ rows[1] / (a * b))):.1f} degrees"
 
     expected = plane(np.array(host.supercell_lattice)[:2])
-    return f"the in-plane cell is {plane(slab.plane)}; expected {expected} for {host.name} {host.size}."
+    return f"the in-plane cell is {plane(slab.plane)}; expected {expected} for {host.title}."
 
 
 def _placing_problem(host: Host, placing: Placing, tolerance: float) -> str:

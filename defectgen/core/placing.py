@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,9 +19,6 @@ SITE_TOLERANCE_ANGSTROM = 0.8
 
 EXACT_ANGSTROM = 0.01
 """A match as close as this needs no comparison with others; an unrelaxed structure without a shift has it."""
-
-ANCHORS = 3
-"""Atoms that are laid on each site of the unit cell in turn to find the origin."""
 
 
 @dataclass(frozen=True)
@@ -139,17 +136,20 @@ def _has_rivals(host: Host) -> bool:
     return any(
         placing.is_valid(tolerance) and placing.n_changed <= few and placing.distance.max() > EXACT_ANGSTROM
         for matrix, sign in orientations(host, slab.plane)
-        for placing in _placings(host, slab, species, matrix, sign, (0,))
+        for placing in _placings(host, slab, species, matrix, sign, 0)
     )
 
 
 def _best_origin(
     host: Host, slab: Slab, species: NDArray[np.str_], matrix: Integers, sign: int, tolerance: float
 ) -> Placing:
-    """The atoms laid on the host with one orientation: as they are, then with atoms on each site of the unit cell."""
+    """The atoms laid on the host with one orientation: as they are, then with an atom on each site of the unit cell.
+
+    The first atom, another one if that gives no valid placing (it may be the one that is far from its site), a third.
+    """
     best: Placing | None = None
-    for anchor in sorted({0, len(species) // 2, len(species) - 1})[:ANCHORS]:
-        for placing in _placings(host, slab, species, matrix, sign, (anchor,)):
+    for anchor in sorted({0, len(species) // 2, len(species) - 1}):
+        for placing in _placings(host, slab, species, matrix, sign, anchor):
             if best is None or _is_better(placing, best, tolerance):
                 best = placing
             if _is_enough(host, best, tolerance):
@@ -162,9 +162,9 @@ def _best_origin(
 
 
 def _placings(
-    host: Host, slab: Slab, species: NDArray[np.str_], matrix: Integers, sign: int, anchors: Sequence[int]
+    host: Host, slab: Slab, species: NDArray[np.str_], matrix: Integers, sign: int, anchor: int
 ) -> Iterator[Placing]:
-    """The atoms laid on the host with one orientation: as they are, then each anchor on each site of the unit cell."""
+    """The atoms laid on the host with one orientation: as they are, then one of them on each site of the unit cell."""
     position = np.empty((len(species), 3))
     position[:, :2] = slab.frac @ np.array(matrix) * np.array(host.supercell)
     position[:, 2] = sign * slab.height
@@ -186,9 +186,8 @@ def _placings(
     start = np.zeros(3)
     start[2] = basis[:, 2].mean() - position[:, 2].mean()
     yield place(start, 1)
-    for anchor in anchors:
-        for origin in basis:
-            yield place(origin - position[anchor], 2)
+    for origin in basis:
+        yield place(origin - position[anchor], 2)
 
 
 @lru_cache(maxsize=64)

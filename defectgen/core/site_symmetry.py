@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
-from defectgen.core.symmetry import site_permutations
+from defectgen.core.symmetry import site_group
 
 FLAT_ANGSTROM = 0.01
 """Layers thinner than this are their own mirror image."""
@@ -36,18 +36,13 @@ def kept_symmetry(configuration: Configuration) -> KeptSymmetry:
     import spglib
 
     host = configuration.host
-    permutations = site_permutations(host)
-    order = len(permutations)
-    kinds = sorted({species for _, species in configuration.edits})
-    keeps = np.ones(order, dtype=bool)
-    for kind in kinds:
-        sites = np.array(sorted(site for site, species in configuration.edits if species == kind))
-        keeps &= (np.sort(permutations[:, sites], axis=1) == sites).all(axis=1)
-    kept = permutations[keeps]
-    multiplicity = order // len(kept)
+    group = kept = site_group(host)
+    for kind in sorted({species for _, species in configuration.edits}):
+        kept = kept.stabilizer(np.array([site for site, species in configuration.edits if species == kind]))
+    multiplicity = len(group.permutations) // len(kept.permutations)
     if min(host.supercell) < 3:
         return KeptSymmetry(multiplicity, "")
-    rotations = np.unique(np.array([_rotation(host, row) for row in kept]), axis=0)
+    rotations = np.unique(np.array([_rotation(host, row) for row in kept.permutations]), axis=0)
     if np.ptp(host.site_cart_coords[:, 2]) < FLAT_ANGSTROM:
         mirrored = rotations * np.array([[1, 1, 1], [1, 1, 1], [1, 1, -1]])
         rotations = np.unique(np.concatenate([rotations, mirrored]), axis=0)

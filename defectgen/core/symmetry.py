@@ -31,25 +31,22 @@ def site_permutations(host: Host) -> NDArray[np.int32]:
         spglib (Togo et al., Sci. Technol. Adv. Mater. Meth. 4, 2384822 (2024),
         doi 10.1080/27660400.2024.2384822) for the operations of the unit cell.
     """
-    import spglib
-
-    numbers = [host.elements.index(element) + 1 for element in host.species]
-    frac = np.asarray(host.frac_coords)
-    symmetry = spglib.get_symmetry((host.lattice, host.frac_coords, numbers), symprec=SYMPREC_ANGSTROM)
-    if symmetry is None:
+    rotations, translations = _operations(host)
+    if not len(rotations):
         raise ValueError(f"spglib found no symmetry for {host.name}")
+    frac = np.asarray(host.frac_coords)
     n_a, n_b = host.supercell
-    n_numbers = len(symmetry["rotations"]) * n_a * n_b * host.n_sites
+    n_numbers = len(rotations) * n_a * n_b * host.n_sites
     if n_numbers > MAX_GROUP_NUMBERS:
         raise UsageError(
-            f"{host.name} {host.size} has {host.n_sites:,} sites, too many for its symmetry group.",
+            f"{host.title} has {host.n_sites:,} sites, too many for its symmetry group.",
             f"Take a smaller supercell, e.g. {min(n_a, 12)}x{min(n_b, 12)}.",
         )
-    if (symmetry["rotations"] == np.eye(3, dtype=int)).all(axis=(1, 2)).sum() > 1:
+    if (rotations == np.eye(3, dtype=int)).all(axis=(1, 2)).sum() > 1:
         return _permutations_of_supercell(host)
     i, j = (axis.ravel() for axis in np.meshgrid(np.arange(n_a), np.arange(n_b), indexing="ij"))
     rows: list[NDArray[np.int32]] = []
-    for rotation, translation in zip(symmetry["rotations"], symmetry["translations"], strict=True):
+    for rotation, translation in zip(rotations, translations, strict=True):
         plane = rotation[:2, :2]
         in_layer = not rotation[:2, 2].any() and not rotation[2, :2].any()
         kept = plane * np.array([[n_b], [n_a]]) * np.array([n_a, n_b]) % (n_a * n_b) == 0
@@ -74,11 +71,7 @@ def site_permutations(host: Host) -> NDArray[np.int32]:
 
 def n_operations(host: Host, symprec_angstrom: float = SYMPREC_ANGSTROM) -> int:
     """Number of symmetry operations of the unit cell to within a tolerance."""
-    import spglib
-
-    numbers = [host.elements.index(element) + 1 for element in host.species]
-    symmetry = spglib.get_symmetry((host.lattice, host.frac_coords, numbers), symprec=symprec_angstrom)
-    return 0 if symmetry is None else len(symmetry["rotations"])
+    return len(_operations(host, symprec_angstrom)[0])
 
 
 @lru_cache(maxsize=64)
@@ -87,13 +80,23 @@ def rotations_in_layer(host: Host) -> NDArray[np.int32]:
 
     They act on columns of fractional coordinates of the unit cell.
     """
+    found, _ = _operations(host)
+    rotations = np.unique(found, axis=0) if len(found) else np.eye(3, dtype=np.int32)[None]
+    kept = ~rotations[:, :2, 2].any(axis=1) & ~rotations[:, 2, :2].any(axis=1)
+    return np.asarray(rotations[kept])
+
+
+def _operations(
+    host: Host, symprec_angstrom: float = SYMPREC_ANGSTROM
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Rotations (n, 3, 3) and translations (n, 3) of the unit cell; none if spglib finds no symmetry."""
     import spglib
 
     numbers = [host.elements.index(element) + 1 for element in host.species]
-    symmetry = spglib.get_symmetry((host.lattice, host.frac_coords, numbers), symprec=SYMPREC_ANGSTROM)
-    rotations = np.eye(3, dtype=np.int32)[None] if symmetry is None else np.unique(symmetry["rotations"], axis=0)
-    kept = ~rotations[:, :2, 2].any(axis=1) & ~rotations[:, 2, :2].any(axis=1)
-    return np.asarray(rotations[kept])
+    found = spglib.get_symmetry((host.lattice, host.frac_coords, numbers), symprec=symprec_angstrom)
+    if found is None:
+        return np.zeros((0, 3, 3), dtype=np.int32), np.zeros((0, 3))
+    return found["rotations"], found["translations"]
 
 
 def _permutations_of_supercell(host: Host) -> NDArray[np.int32]:
@@ -105,7 +108,7 @@ def _permutations_of_supercell(host: Host) -> NDArray[np.int32]:
     cell = host.supercell_lattice.tolist(), frac.tolist(), numbers
     symmetry = spglib.get_symmetry(cell, symprec=SYMPREC_ANGSTROM)
     if symmetry is None:
-        raise ValueError(f"spglib found no symmetry for {host.name} {host.size}")
+        raise ValueError(f"spglib found no symmetry for {host.title}")
     rows: list[NDArray[np.int32]] = []
     for rotation, translation in zip(symmetry["rotations"], symmetry["translations"], strict=True):
         if rotation[:2, 2].any() or rotation[2, :2].any():

@@ -6,7 +6,7 @@ off by more than `MAX_LEVEL_ERROR_EV` is missing. Licence CC BY 4.0; what to cit
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import polars as pl
 from defectgen.config import package_folder
 from defectgen.core import Host
 from defectgen.core.hosts import BUILT_IN
-from defectgen.core.properties import BY_COLUMN, COLUMNS, MAGNETIZATION
+from defectgen.core.properties import COLUMNS, MAGNETIZATION
 from defectgen.data.assets import asset_path
 from defectgen.data.cards import CARD_PACKAGE
 from defectgen.data.levels import LEVELS
@@ -37,6 +37,10 @@ MAX_LEVEL_ERROR_EV = 0.03
 """Levels whose alignment may be off by more are left out."""
 
 KEYS = ("host", "supercell", "configuration")
+
+
+Labels = Mapping[str, Mapping[str, float]]
+"""Canonical key to DFT values by column, in the properties' units."""
 
 
 def pack_labels(frame: pl.DataFrame, seed: int = 42) -> pl.DataFrame:
@@ -88,10 +92,6 @@ def shipped_labels() -> pl.DataFrame:
         raise DefectgenError(f"{path} cannot be read ({type(error).__name__}).", "Install defectgen again.") from error
 
 
-Labels = Mapping[str, Mapping[str, float]]
-"""Canonical key to DFT values by column, in the properties' units."""
-
-
 def labels_of(host: Host, *, hidden: Collection[str] = (), fetched: bool = True) -> Labels:
     """The known labels of a host.
 
@@ -109,7 +109,7 @@ def labels_of(host: Host, *, hidden: Collection[str] = (), fetched: bool = True)
     rows = shipped_labels().filter((pl.col("host") == host.name) & (pl.col("supercell") == host.size))
     if rows.is_empty():
         return {}
-    found = _values(rows.filter(~pl.col("split").is_in(list(hidden))), STEPS)
+    found = _values(rows.filter(~pl.col("split").is_in(list(hidden))))
     if fetched and not hidden:
         return {**_fetched(host.name, host.size), **found}
     return found
@@ -125,13 +125,14 @@ def _fetched(host: str, size: str) -> Labels:
     except DefectgenError:
         return {}
     frame = frame.filter((pl.col("host") == host) & (pl.col("supercell") == size))
-    return _values(pack_labels(frame), STEPS) if frame.height else {}
+    return _values(pack_labels(frame)) if frame.height else {}
 
 
-def _values(rows: pl.DataFrame, steps: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    columns: Sequence[str] = [column for column in COLUMNS if column in steps and column in BY_COLUMN]
+def _values(rows: pl.DataFrame) -> dict[str, dict[str, float]]:
+    """The labels of rows of the small table."""
+    columns = [column for column in COLUMNS if column in STEPS]
     found = {}
     for row in rows.select("configuration", *columns).iter_rows():
         values = zip(columns, row[1:], strict=True)
-        found[row[0]] = {column: round(value * steps[column], 7) for column, value in values if value is not None}
+        found[row[0]] = {column: round(value * STEPS[column], 7) for column, value in values if value is not None}
     return found

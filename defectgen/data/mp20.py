@@ -20,8 +20,9 @@ from defectgen.data.splits import PARTS, split_by_class
 from defectgen.data.table_cache import cached_table
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, check_apart, crystal_from_cif
+from defectgen.io.crystal_files import FORMULA_COLUMN, check_stated_formula
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Counts changes of what the reader returns; cached tables of another version are not used."""
 
 LABELS = {
@@ -190,7 +191,7 @@ def _rows(file: Path, root: Path) -> Iterator[dict[str, Any]]:
         yield {"source": name, "row": 0, "material_id": name[:-4], "cif": text}
         return
     try:
-        table = pl.read_csv(file, infer_schema=False, null_values=["", "NaN", "nan"])
+        table = pl.read_csv(file, infer_schema=False, null_values=[""])
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DefectgenError(f"{file} is damaged or no CSV file ({reason:.120}).") from error
@@ -215,7 +216,7 @@ def _tidy(row: Mapping[str, Any]) -> dict[str, Any]:
         negative = [LABELS[name] for name in NOT_NEGATIVE if (labels[name] or 0.0) < 0]
         if negative:
             raise CifError(f"{negative[0]} is {row[negative[0]]}, expected 0 or more")
-        formula = _formula(crystal, row.get("pretty_formula"))
+        check_stated_formula(crystal.formula, row.get(FORMULA_COLUMN))
         group = _spacegroup(row)
     except CifError as error:
         return tidy | {"problem": str(error)}
@@ -223,7 +224,7 @@ def _tidy(row: Mapping[str, Any]) -> dict[str, Any]:
         tidy
         | labels
         | {
-            "formula": formula,
+            "formula": crystal.formula,
             "n_atoms": len(crystal.species),
             "spacegroup": group,
             "lengths_angstrom": crystal.lengths,
@@ -252,18 +253,3 @@ def _spacegroup(row: Mapping[str, Any]) -> int | None:
     if value not in range(1, 231):
         raise CifError(f"spacegroup.number is {row['spacegroup.number']}, expected 1 to 230")
     return int(value)
-
-
-def _formula(crystal: Crystal, stated: str | None) -> str:
-    """The reduced formula of the crystal, which the stated one must agree with."""
-    from pymatgen.core import Composition
-
-    formula = crystal.formula
-    if stated is not None and stated != formula:
-        try:
-            same = Composition(stated).reduced_formula == formula
-        except ValueError:
-            same = False
-        if not same:
-            raise CifError(f"pretty_formula is {stated}, the crystal is {formula}")
-    return formula

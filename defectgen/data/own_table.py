@@ -6,21 +6,14 @@ from pathlib import Path
 
 import polars as pl
 
-from defectgen.core import (
-    Configuration,
-    Host,
-    NotADecorationError,
-    canonicalize,
-    configuration_from_structure,
-    defect_name,
-)
+from defectgen.core import Configuration, Host, canonicalize, defect_name
 from defectgen.core.classes import class_from_label
 from defectgen.core.enumeration import enumerate_class
 from defectgen.core.properties import COLUMNS, PROPERTIES
-from defectgen.data.twodmd import COLUMNS as READER_COLUMNS
+from defectgen.data.sources import with_reader_columns
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.host_tables import HOST_RECORD, host_of, with_host
-from defectgen.io.structures import read_structure
+from defectgen.io.structures import read_configuration
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -33,8 +26,6 @@ ENERGY = "energy_ev"
 
 MOST_AT_LOW_DENSITY = 3
 """A cell with more defects counts as one at high density, as in 2DMD."""
-
-_TEXTS = ("defect_class", "level_method")
 
 
 def read_own_table(path: Path, host: Host | None = None) -> pl.DataFrame:
@@ -121,11 +112,7 @@ def own_rows(table: pl.DataFrame, host: Host, name: str = "own", folder: Path | 
     ).with_columns(**values)
     rows = with_host(rows, host)
     rows = rows.with_columns(formation_energy_per_site_ev=pl.col("formation_energy_ev") / pl.col("n_defects"))
-    absent = [column for column in READER_COLUMNS if column not in rows.columns]
-    rows = rows.with_columns(
-        pl.lit(None, pl.String if column in _TEXTS else pl.Float64).alias(column) for column in absent
-    )
-    return rows.select(*READER_COLUMNS, pl.exclude(READER_COLUMNS))
+    return with_reader_columns(rows)
 
 
 def valued_columns(rows: pl.DataFrame) -> tuple[str, ...]:
@@ -174,11 +161,7 @@ def _configuration(
     if said == "configuration":
         return _with_defects(Configuration.from_key(host, text))
     if said == "structure":
-        path = Path(text) if folder is None else folder / text
-        try:
-            return _with_defects(configuration_from_structure(host, read_structure(path)))
-        except NotADecorationError as error:
-            raise DefectgenError(f"{path} is no decoration of {host.title}: {error}") from error
+        return _with_defects(read_configuration(host, Path(text) if folder is None else folder / text))
     if text not in singles:
         distinct = enumerate_class(host, class_from_label(host, text))
         first, second = next(distinct, None), next(distinct, None)

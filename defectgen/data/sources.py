@@ -129,6 +129,11 @@ def read_dataset(path: Path, sets: Sequence[str] | None = None) -> pl.DataFrame:
         raise breaks("data source", name, f"its table has no column {missing[0]}")
     if HOST_RECORD not in frame.columns:
         frame = _with_named_hosts(frame)
+    return with_reader_columns(frame)
+
+
+def with_reader_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the columns of the data reader first, `defectgen.data.twodmd.COLUMNS`; null where they had none."""
     absent = [column for column in twodmd.COLUMNS if column not in frame.columns]
     frame = frame.with_columns(
         pl.lit(None, pl.String if column in _TEXTS else pl.Float64).alias(column) for column in absent

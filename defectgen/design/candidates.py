@@ -177,9 +177,9 @@ class Candidate:
         return self.target.distance_ev(self.best_values)
 
     def deviation(self, column: str) -> float | None:
-        """Predicted minus target in the unit of the property, or None for a property that was not asked for."""
-        asked = dict(self.target.values)
-        return self.predicted[column] - asked[column] if column in asked else None
+        """How far the best value is above what is wanted, see `Wish.deviation`; None for what was not asked for."""
+        wish = next((wish for wish in self.target.wishes if wish.column == column), None)
+        return None if wish is None else float(wish.deviation(self.best_values[column]))
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ def named_mix(names: Sequence[str], options: ProposerOptions) -> Mix:
     """
     if twice := sorted({name for name in names if list(names).count(name) > 1}):
         raise UsageError(f"the proposer {twice[0]!r} is named twice.")
+    if options.start and set(names) <= {KNOWN, EXHAUSTIVE, RANDOM, LLM}:
+        raise UsageError(
+            f"got --from and the proposers {', '.join(names)}, none of which begins with a structure.",
+            f"Add --proposer {SEARCH}, or leave out --from.",
+        )
     entries = {name: PROPOSERS.find(name) for name in names}
     stages, listing = [], None
     for name, entry in entries.items():
@@ -64,9 +69,9 @@ def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) 
     """Everything that is small enough to be listed, then what may add to it.
 
     Random structures follow where the listing does not hold all that the limits leave, and a search for targets that
-    are out of reach by then. The language model follows where nothing could be listed that the scorer was made for and
-    no search came near enough: what is listed it cannot add to, and beyond it it is no better than random structures
-    (docs/results.md) and slower by far.
+    are out of reach by then, or for all of them where a structure to begin with is given. The language model follows
+    where nothing could be listed that the scorer was made for and no search came near enough: what is listed it cannot
+    add to, and beyond it it is no better than random structures (docs/results.md) and slower by far.
 
     Args:
         options: host, limits, scorer and the like.
@@ -92,8 +97,8 @@ def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) 
         proposer = make_proposer(LLM, options)
         stages.append(Stage(LLM, lambda: proposer))
     searched = not (is_listed and listing.is_whole) and has_crowded(options.scorer, options.host)
-    if searched:
-        stages.append(replace(_stage(SEARCH, options), gains=_is_away))
+    if searched or options.start:
+        stages.append(replace(_stage(SEARCH, options), gains=None if options.start else _is_away))
     if llm and not is_listed and not llm_is_asked_for:
         stages.append(replace(_stage(LLM, options), is_optional=True, gains=_is_away if searched else None))
     return Mix(tuple(stages), listing if is_listed else None, space)

@@ -110,6 +110,11 @@ class DesignRequest(OneLine):
             raise UsageError(f"got targets {self.targets!r:.80}, expected one or more of type Target.")
         for name in self.names:
             PROPOSERS.find(name)
+        if self.ranking.novel and "known" in self.names:
+            raise UsageError(
+                "got --novel and --proposer known, which contradict each other: known structures are not novel.",
+                "Leave out one of them.",
+            )
         proposer = None if isinstance(self.proposer, str) else self.proposer
         for name, value, method in (("proposer", proposer, "propose"), ("scorer", self.scorer, "score")):
             if value is not None and not callable(getattr(value, method, None)):

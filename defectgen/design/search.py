@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host, canonicalize
+from defectgen.core.names import short_text
+from defectgen.design.edits import Edits
 from defectgen.design.landscape import (
     STAY,
     Account,
@@ -25,6 +27,7 @@ from defectgen.design.ranking import Shortlist, score_batch
 from defectgen.design.seeds import seed_for
 from defectgen.design.tree_search import Prior, tree_search
 from defectgen.design.widths import WidthModel
+from defectgen.errors import UsageError
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
 from defectgen.score.surrogate.threads import single_blas
@@ -94,7 +97,7 @@ class SearchProposer(OneLine):
         space: the decorations that there are.
         scorer: predicts; fast for crowded cells of a surrogate.
         budget: for each ask.
-        start: decorations to begin with, e.g. of a file, before those of an ask; those beyond the space are left out.
+        start: decorations to begin with, e.g. of a file, before those of an ask.
         prior: probability of next edits in the trees, e.g. of a language model; None for none.
         clock: what a budget in seconds is measured by.
     """
@@ -117,7 +120,7 @@ class SearchProposer(OneLine):
         """The best `ask.n` distinct decorations for one ask.
 
         Raises:
-            UsageError: a property that the scorer does not predict, or limits that leave nothing.
+            UsageError: a property that the scorer does not predict, limits that leave nothing, or a start beyond them.
         """
         target = ask.objective
         columns = tuple(wish.column for wish in target.wishes)
@@ -130,11 +133,12 @@ class SearchProposer(OneLine):
             (Landscape(target, edits, self.scorer, model, widths), Archive(KEPT))
             for widths in (WidthModel(columns), None)
         ]
-        starts = [kinds for item in (*self.start, *ask.start) if (kinds := edits.kinds_of(item)) is not None]
+        own = [self._begin(edits, item) for item in self.start]
+        starts = [*own, *(kinds for item in ask.start if (kinds := edits.kinds_of(item)) is not None)]
         walks, seen = 0, Seen(guides, account, ask.n)
         first = FIRST_LOOK if self.budget.evaluations is None else int(self.budget.evaluations * FIRST_SHARE)
         with single_blas():
-            seen.look([edits.draw(rng) for _ in range(min(first, FIRST_LOOK))])
+            seen.look([*own, *(edits.draw(rng) for _ in range(min(first, FIRST_LOOK)))])
             while account.spent < 1:
                 landscape, archive = guides[walks % len(guides)]
                 kind_of, warm = _start(landscape, starts, walks, archive, rng)
@@ -150,6 +154,19 @@ class SearchProposer(OneLine):
             for _, archive in guides:
                 seen.look(archive.unseen(max(LOOK // 2, ask.n - len(seen))))
         return seen.best(ask.n)
+
+    @staticmethod
+    def _begin(edits: Edits, item: Configuration) -> Indices:
+        """The kinds of defects on each site of a structure to begin with."""
+        kinds = edits.kinds_of(item)
+        if kinds is None:
+            number = f"{item.n_defects} defect{'' if item.n_defects == 1 else 's'}"
+            raise UsageError(
+                f"the search cannot begin with {short_text(item.label)} ({number}): it looks at {edits.least} to "
+                f"{edits.most} defects, of the kinds and numbers that the limits and the surrogate leave.",
+                "Begin with another structure (--from), or give other limits.",
+            )
+        return kinds
 
 
 class Seen:

@@ -101,12 +101,17 @@ class Wish:
         """Electronvolts that a difference of one unit counts."""
         return self.weight * BY_COLUMN[self.column].weight_ev
 
+    def deviation(self, values: Array | float) -> Array:
+        """How far values are above what is wanted (below: negative), in the property's unit; 0 inside a range."""
+        found = np.asarray(values, dtype=np.float64)
+        return np.maximum(found - self.high, 0.0) + np.minimum(found - self.low, 0.0)
+
     def distance_ev(self, values: Array | float) -> Array:
         """How far values are from what is wanted, in eV; 0 inside a range, negative beyond the zero of a ``min``."""
-        found = np.asarray(values, dtype=np.float64)
+        away = self.deviation(values) * self.scale_ev
         if self.towards:
-            return (found - self.low) * self.scale_ev * (1 if self.towards == "min" else -1)
-        return np.maximum(np.maximum(self.low - found, found - self.high), 0.0) * self.scale_ev
+            return away if self.towards == "min" else -away
+        return np.abs(away)
 
     def expected_ev(self, values: Array | float, half_widths: Array | float) -> Array:
         """The mean distance in eV if the values are normal around the predicted ones.
@@ -128,8 +133,8 @@ class Wish:
 def _beyond(away: Array, spread: Array) -> Array:
     """Mean of ``max(x, 0)`` for x normal around `away`."""
     safe = np.where(spread > 0, spread, 1.0)
-    ratio = np.where(np.isfinite(away), away / safe, -np.inf)
-    tail = np.where(np.isfinite(ratio), away * ndtr(ratio), 0.0)
+    ratio = away / safe
+    tail = np.where(np.isfinite(away), away, 0.0) * ndtr(ratio)
     some = safe * np.exp(-(ratio**2) / 2) / math.sqrt(2 * math.pi) + tail
     return np.where(spread > 0, np.maximum(some, 0.0), np.maximum(away, 0.0))
 

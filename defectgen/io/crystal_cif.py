@@ -6,6 +6,8 @@ import math
 import re
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -297,8 +299,7 @@ def _with_symmetry(block: Any) -> CifAtoms:
         if text in (".", "?"):
             occupancies[row] = "1"  # pymatgen leaves out an atom that does not say it
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with collected_remarks() as remarks:
             structure = Structure.from_str(alone.as_string(), fmt="cif")
     except Exception as error:  # a damaged file raises nearly anything there
         raise CifError(f"unreadable ({type(error).__name__}: {' '.join(str(error).split()):.100})") from error
@@ -306,8 +307,19 @@ def _with_symmetry(block: Any) -> CifAtoms:
         crystal = Crystal.from_structure(structure)
     except DefectgenError as error:
         raise CifError(str(error).rstrip(".")) from error
-    notes = tuple(dict.fromkeys(" ".join(str(item.message).split()) for item in caught))
-    return CifAtoms(lengths, angles, crystal.species, np.array(crystal.fractional), notes)
+    return CifAtoms(lengths, angles, crystal.species, np.array(crystal.fractional), tuple(remarks))
+
+
+@contextmanager
+def collected_remarks() -> Iterator[list[str]]:
+    """Collect what libraries remark on a file (Python's warnings): a list that is filled in the end, none twice."""
+    remarks: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield remarks
+    of_the_file = [str(item.message) for item in caught if issubclass(item.category, UserWarning)]
+    lines = (" ".join(line.split()) for message in of_the_file for line in message.splitlines())
+    remarks += dict.fromkeys(line for line in lines if line)
 
 
 def check_apart(crystal: Crystal) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.crystal_cif import CifError
 from defectgen.io.structures import (
     EXTXYZ_SUFFIXES,
     READABLE,
@@ -23,6 +24,7 @@ from defectgen.io.structures import (
     read_structures,
     structure_files,
 )
+from defectgen.one_line import printable
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -37,6 +39,9 @@ RELAXATIONS, RELAXED = "relaxations.jsonl", "relaxed"
 EXPECTED = f"Expected {READABLE}, CSV or parquet tables with CIFs, or folders of them."
 
 NAME_COLUMNS = ("material_id", "name", "id", "index")
+FORMULA_COLUMN = "pretty_formula"
+"""Of tables of crystals, as the Materials Project and MP-20 name it."""
+
 VALID_COLUMN, REASON_COLUMN = "valid", "reason"
 """Columns of samples: a draw that was refused is no crystal to compute, but counts."""
 
@@ -127,9 +132,33 @@ def _table(path: Path) -> Iterator[NamedCrystal]:
             yield NamedCrystal(name, None, str(row.get(REASON_COLUMN) or "no CIF"), refused)
             continue
         try:
-            yield NamedCrystal(name, parse_cif(str(row["cif"])))
+            structure = parse_cif(str(row["cif"]))
+            check_stated_formula(structure.composition.reduced_formula, row.get(FORMULA_COLUMN))
+            yield NamedCrystal(name, structure)
         except DefectgenError as error:
             yield NamedCrystal(name, None, str(error))
+
+
+def check_stated_formula(formula: str, stated: object) -> None:
+    """Make sure that a crystal is what the column `FORMULA_COLUMN` of its table says.
+
+    Args:
+        formula: of the crystal, reduced.
+        stated: what the column holds; None if there is no such column or nothing in it.
+
+    Raises:
+        CifError: another formula, or none.
+    """
+    from pymatgen.core import Composition
+
+    if stated is None or stated == formula:
+        return
+    try:
+        same = Composition(str(stated)).reduced_formula == formula
+    except ValueError:
+        same = False
+    if not same:
+        raise CifError(f"{FORMULA_COLUMN} is {printable(str(stated)):.60}, the crystal is {formula}")
 
 
 def read_table(path: Path) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +21,9 @@ from defectgen.io.files import file_hash, write_problem
 from defectgen.io.locks import LOCK, WORKPLACE, Held, Workplace, held, holding, remove_empty
 
 MANIFEST = "manifest.json"
+ROOM_BYTES = 200
+"""What the system must allow for the path of a file after that of the folder."""
+
 _NEW, _OLD, _PLAN = "new", "old", "plan.json"
 """In the workplace: files to be moved in, files that they replace, and, once the former are complete, what to do."""
 
@@ -50,6 +53,8 @@ def claimed(folder: Path) -> Iterator[Held]:
         if place.exists() and not place.is_dir():
             raise UsageError(f"{folder} is a file, expected a folder.", "Name another one.")
         made = [path for path in (place, *place.parents) if not path.exists()]
+        with suppress(FileNotFoundError):
+            (place / WORKPLACE / _NEW / ("x" * ROOM_BYTES)).lstat()  # a path that is too long shows here
         place.mkdir(parents=True, exist_ok=True)
         workplace = Workplace.take(place / WORKPLACE)
     except OSError as error:

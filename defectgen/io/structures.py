@@ -6,9 +6,7 @@ each comes by itself with its name, and one that cannot be read says why and doe
 
 from __future__ import annotations
 
-import re
 import tempfile
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,10 +21,11 @@ from defectgen.core.host import Host
 from defectgen.core.matching import configuration_from_structure
 from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_cell, check_positions
+from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_cell, check_positions, collected_remarks
 from defectgen.io.extxyz_frames import extxyz_frames
 from defectgen.io.places import atoms_problem, place_problem
-from defectgen.one_line import encodable, printable
+from defectgen.io.poscar import parse_poscar
+from defectgen.one_line import encodable, printable, reason_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -97,7 +96,7 @@ def read_structures(path: Path) -> Iterator[NamedStructure]:
     except (DefectgenError, OSError) as error:
         found = [NamedStructure("", None, " ".join(str(error).split()))]
     except Exception as error:  # of a library, on a damaged file: it costs this file, not those after it
-        found = [NamedStructure("", None, f"{UNFORESEEN} ({type(error).__name__}: {_reason(error)})")]
+        found = [NamedStructure("", None, f"{UNFORESEEN} ({type(error).__name__}: {reason_of(error)})")]
     if not found:
         found = [NamedStructure("", None, "holds no structure")]
     for number, item in enumerate(found, 1):
@@ -132,7 +131,7 @@ def read_configuration(host: Host, path: Path) -> Configuration:
     try:
         return configuration_from_structure(host, read_structure(path))
     except NotADecorationError as error:
-        raise NotADecorationError(f"{path} is no decoration of {host.name} {host.size}: {error}") from error
+        raise NotADecorationError(f"{path} is no decoration of {host.title}: {error}") from error
 
 
 def structure_files(folder: Path) -> list[Path]:
@@ -219,16 +218,14 @@ def _in_file(path: Path, content: bytes) -> Iterator[NamedStructure]:
 def _one(path: Path, content: bytes) -> NamedStructure:
     form = "CIF" if path.suffix.lower() in CIF_SUFFIXES else "POSCAR" if is_poscar(path) else ""
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with collected_remarks() as remarks:
             if form == "CIF":
                 structure, notes = _cif(decoded(content))
             else:
-                structure, notes = (_poscar(decoded(content)) if form else _other(path, content)), ()
+                structure, notes = (parse_poscar(decoded(content)) if form else _other(path, content)), ()
     except DefectgenError as error:
         return NamedStructure("", None, str(error).rstrip("."))
-    remarks = (" ".join(str(item.message).split()) for item in caught)
-    return _settled(structure, (*notes, *dict.fromkeys(remarks)))
+    return _settled(structure, (*notes, *remarks))
 
 
 def _settled(structure: Structure, notes: tuple[str, ...] = ()) -> NamedStructure:
@@ -255,57 +252,6 @@ def _cif(text: str) -> tuple[Structure, tuple[str, ...]]:
         raise DefectgenError(f"cannot be read as CIF ({error})") from error
 
 
-def _poscar(text: str) -> Structure:
-    from pymatgen.io.vasp import Poscar
-
-    try:
-        found = Poscar.from_str(_plain_poscar(text))
-    except IndexError as error:
-        raise DefectgenError("cannot be read as POSCAR (it has fewer rows than atoms)") from error
-    except Exception as error:  # a damaged file raises nearly anything there
-        raise DefectgenError(f"cannot be read as POSCAR ({_reason(error)})") from error
-    if not found.true_names:
-        raise DefectgenError(
-            "cannot be read as POSCAR (it names no elements, as VASP 4 wrote it; expected a line with their symbols "
-            "before the numbers of atoms)"
-        )
-    return found.structure
-
-
-def _plain_poscar(text: str) -> str:
-    """A POSCAR with one scale factor and bare symbols, from one with three or with names of potentials."""
-    lines = text.splitlines()
-    if len(lines) < 8:
-        return text
-    scales = lines[1].split()
-    if len(scales) >= 3 and all(_is_number(scale) for scale in scales[:3]):
-        factors = np.array(scales[:3], dtype=np.float64)
-        lines[1] = "1.0"
-        for row in (2, 3, 4):
-            values = np.array(lines[row].split()[:3], dtype=np.float64) * factors
-            lines[row] = " ".join(f"{value:.16g}" for value in values)
-        start = next((n for n in range(5, 9) if n < len(lines) and lines[n].strip()[:1] in ("C", "c", "K", "k")), None)
-        if start is not None:
-            for row in range(start + 1, len(lines)):
-                words = lines[row].split()
-                if len(words) < 3 or not all(_is_number(word) for word in words[:3]):
-                    break
-                scaled = np.array(words[:3], dtype=np.float64) * factors
-                lines[row] = " ".join([*(f"{value:.16g}" for value in scaled), *words[3:]])
-    words = lines[5].split()
-    if words and not _is_number(words[0]):
-        lines[5] = " ".join(re.split(r"[_/]", word)[0] for word in words)
-    return "\n".join(lines) + "\n"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _other(path: Path, content: bytes) -> Structure:
     """A file of a kind that pymatgen knows by its name."""
     from pymatgen.core import Structure
@@ -318,7 +264,7 @@ def _other(path: Path, content: bytes) -> Structure:
         except Exception as error:
             if "Unrecognized extension" in str(error):
                 raise DefectgenError(f"is no structure by its name, expected {READABLE}") from error
-            reason = _reason(error).replace(str(copy), path.name)
+            reason = reason_of(error).replace(str(copy), path.name)
             raise DefectgenError(f"cannot be read as a CIF or POSCAR ({reason})") from error
 
 
@@ -340,10 +286,10 @@ def _db(path: Path) -> Iterator[NamedStructure]:
                 try:
                     item = _from_ase(row.toatoms())
                 except Exception as error:  # of a damaged row
-                    item = NamedStructure("", None, f"cannot be read as a row of ASE's database ({_reason(error)})")
+                    item = NamedStructure("", None, f"cannot be read as a row of ASE's database ({reason_of(error)})")
                 yield replace(item, name=str(row.id))
     except Exception as error:  # of sqlite or of ase
-        yield NamedStructure("", None, f"cannot be read as a database of ASE ({_reason(error)})")
+        yield NamedStructure("", None, f"cannot be read as a database of ASE ({reason_of(error)})")
 
 
 def _from_ase(atoms: Any) -> NamedStructure:
@@ -363,7 +309,7 @@ def _zip(path: Path) -> Iterator[NamedStructure]:
                     continue
                 yield from _member(archive, info)
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
-        yield NamedStructure("", None, f"cannot be read as a zip file ({_reason(error)})")
+        yield NamedStructure("", None, f"cannot be read as a zip file ({reason_of(error)})")
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[NamedStructure]:
@@ -377,7 +323,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[NamedSt
     try:
         content = archive.read(info)
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
-        yield NamedStructure(info.filename, None, f"cannot be unpacked ({_reason(error)})")
+        yield NamedStructure(info.filename, None, f"cannot be unpacked ({reason_of(error)})")
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / name
@@ -395,7 +341,3 @@ def decoded(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")
-
-
-def _reason(error: Exception) -> str:
-    return f"{' '.join(str(error).split()) or type(error).__name__:.100}"

@@ -13,6 +13,13 @@ from safetensors import SafetensorError
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.base import base_model_path
 
+PARTS_OF_A_MODEL = {
+    "its shape (config.json)": ("config.json",),
+    "its tokenizer (e.g. tokenizer.json)": ("tokenizer*", "vocab*", "*.model"),
+    "its weights (*.safetensors)": ("*.safetensors", "*.bin"),
+}
+"""What the folder of a base model must hold, by the names of its files."""
+
 
 def pick_dtype(wanted: str) -> torch.dtype:
     """The arithmetic for ``auto``, ``bfloat16`` or ``float32``.
@@ -134,7 +141,14 @@ def _causes(error: BaseException) -> Iterator[str]:
 def _not_loaded(name: str, error: Exception, download: bool) -> DefectgenError:
     """One line for what kept a base model from being loaded."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(base_model_path(name)).is_dir():
+    folder = Path(base_model_path(name))
+    if folder.is_dir():
+        for part, patterns in PARTS_OF_A_MODEL.items():
+            if not any(next(folder.glob(pattern), None) for pattern in patterns):
+                return DefectgenError(
+                    f"{name} holds no base model: {part} is missing.",
+                    "Expected the folder of an adapter, or of a base model in the format of transformers.",
+                )
         return DefectgenError(f"base model {name} cannot be loaded ({reason}).")
     if not download:
         return DefectgenError(
@@ -142,19 +156,19 @@ def _not_loaded(name: str, error: Exception, download: bool) -> DefectgenError:
             "Add --allow-download to get it from there, if you trust it.",
         )
     kinds = set(_causes(error))
-    folder = "or give a folder that holds the model as base_model."
+    other = "or give a folder that holds the model as base_model."
     if "GatedRepoError" in kinds or "gated repo" in str(error):
         given = "is refused" if os.environ.get("HF_TOKEN") else "is missing"
         return DefectgenError(
             f"base model {name} is gated on the hub, and the access token {given}.",
-            f"Accept its licence there and put a token into the variable HF_TOKEN, {folder}",
+            f"Accept its licence there and put a token into the variable HF_TOKEN, {other}",
         )
     if kinds & {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} or os.environ.get("HF_HUB_OFFLINE") == "1":
         return DefectgenError(
             f"base model {name} is not in the hub's local cache, and the hub cannot be reached.",
-            f"Leave HF_HUB_OFFLINE unset and check the network, {folder}",
+            f"Leave HF_HUB_OFFLINE unset and check the network, {other}",
         )
     return DefectgenError(
         f"base model {name} cannot be loaded from the hub ({reason}).",
-        f"Check the name, and the variable HF_TOKEN if it is private, {folder}",
+        f"Check the name, and the variable HF_TOKEN if it is private, {other}",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from defectgen import __version__
-from defectgen.errors import UsageError
+from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
 from defectgen.metrics.crystal_metrics import measure
 from defectgen.metrics.definitions import published
@@ -45,9 +45,12 @@ class CrystalSets:
 
         Raises:
             UsageError: no crystals, or a table of energies of other ones.
-            DefectgenError: a file that cannot be read.
+            DefectgenError: a file that cannot be read, or none of the crystals, unless they are a generator's draws.
         """
         found = read_entries(self.files)
+        if not found.has_draws and not any(entry.crystal for entry in found.entries):
+            first = found.entries[0]
+            raise DefectgenError(f"{first.name}: {first.problem} ({len(found.entries)} crystals, none can be read).")
         if self.stability is not None:
             found = found.with_stability(self.stability)
         return found.sampled(self.limit, self.seed)

@@ -13,7 +13,7 @@ import polars as pl
 from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, crystal_from_cif
-from defectgen.io.crystal_files import TABLE_SUFFIXES, crystal_files, read_table
+from defectgen.io.crystal_files import FORMULA_COLUMN, TABLE_SUFFIXES, check_stated_formula, crystal_files, read_table
 from defectgen.io.documents import parse_json, read_object
 from defectgen.io.structures import CIF_SUFFIXES, decoded, read_structures
 
@@ -134,7 +134,8 @@ def _read_table(file: Path) -> pl.DataFrame:
 def _table_entries(file: Path, table: pl.DataFrame, column: str) -> Iterator[Entry]:
     for number, row in enumerate(table.iter_rows(named=True), 1):
         accepted = row.get("valid")
-        found = _entry(f"{file.name} row {number}", row["cif"], str(row.get("reason") or ""))
+        name, reason = f"{file.name} row {number}", str(row.get("reason") or "")
+        found = _entry(name, row["cif"], reason, row.get(FORMULA_COLUMN))
         energy = row.get(column)
         yield Entry(
             name=found.name,
@@ -146,11 +147,14 @@ def _table_entries(file: Path, table: pl.DataFrame, column: str) -> Iterator[Ent
         )
 
 
-def _entry(name: str, text: str | None, reason: str = "") -> Entry:
+def _entry(name: str, text: str | None, reason: str = "", formula: object = None) -> Entry:
+    """The entry of a CIF; `formula` is what its table says of it."""
     if not text:
         return Entry(name, None, reason or "no CIF")
     try:
-        return Entry(name, crystal_from_cif(text))
+        crystal = crystal_from_cif(text)
+        check_stated_formula(crystal.formula, formula)
+        return Entry(name, crystal)
     except CifError as error:
         return Entry(name, None, str(error))
 

@@ -15,7 +15,7 @@ from defectgen.design.wishes import Wish
 from defectgen.report.lattice import lattice_svg
 from defectgen.report.level_plot import level_svg
 from defectgen.report.page_templates import template
-from defectgen.report.rows import STRUCTURE_FORMATS, Row, run_rows
+from defectgen.report.rows import STRUCTURE_FORMATS, Row, half_width_text, run_rows
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -172,7 +172,7 @@ def _relaxation_text(candidate: Candidate) -> str:
 
 def _lines(candidate: Candidate) -> tuple[Line, ...]:
     """What was asked for first, then the rest of the predicted properties."""
-    asked = dict(candidate.target.values)
+    asked = {wish.column: wish for wish in candidate.target.wishes}
     ordered = [*(p for p in PROPERTIES if p.column in asked), *(p for p in PROPERTIES if p.column not in asked)]
     lines = []
     for item in ordered:
@@ -182,8 +182,6 @@ def _lines(candidate: Candidate) -> tuple[Line, ...]:
         error = candidate.uncertainty.get(item.column)
         known = candidate.dft.get(item.column)
         deviation = candidate.deviation(item.column)
-        if known is not None and item.column in asked:
-            deviation = known - asked[item.column]
         verdict = ""
         if known is None and deviation is not None and error is not None and math.isfinite(error):
             verdict = "inside" if abs(deviation) <= error else "outside"
@@ -191,12 +189,12 @@ def _lines(candidate: Candidate) -> tuple[Line, ...]:
             Line(
                 title=item.title if item.unit == "eV" else f"{item.title}, {item.unit}",
                 description=item.description,
-                asked=number_text(asked[item.column], item) if item.column in asked else "",
+                asked=_cell_text(asked[item.column]) if item.column in asked else "",
                 predicted=number_text(value, item),
-                uncertainty="" if error is None else f"\u00b1{number_text(error, item)}",
+                uncertainty="" if error is None else half_width_text(error, item),
                 deviation="" if deviation is None else _signed_mev(deviation * item.weight_ev),
                 verdict=verdict,
-                dft=number_text(candidate.dft[item.column], item) if item.column in candidate.dft else "",
+                dft="" if known is None else number_text(known, item),
             )
         )
     return tuple(lines)
@@ -217,6 +215,19 @@ def wish_text(wish: Wish) -> str:
     else:
         text = f"{low} to {high} {item.unit}"
     return text if wish.weight == 1 else f"{text} (weight {wish.weight:g})"
+
+
+def _cell_text(wish: Wish) -> str:
+    """A wish in few characters for a table's cell, e.g. ``0.500``, ``0.500 to 0.800``, ``\u2265 0.500`` or ``min``."""
+    item = BY_COLUMN[wish.column]
+    low, high = number_text(wish.low, item), number_text(wish.high, item)
+    if wish.towards:
+        return wish.towards
+    if wish.low == wish.high:
+        return low
+    if math.isinf(wish.low):
+        return f"\u2264\xa0{high}"
+    return f"\u2265\xa0{low}" if math.isinf(wish.high) else f"{low}\xa0to {high}"
 
 
 def number_text(value: float | None, item: Property) -> str:

@@ -8,6 +8,7 @@ from html import escape
 
 from defectgen.core.properties import BY_COLUMN
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
+from defectgen.design.wishes import Wish
 
 Scale = Callable[[float], float]
 """Height in the drawing, in px, of an energy in eV."""
@@ -24,6 +25,7 @@ BAR_SHARE = 0.56
 def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], width_px: int = 760) -> str:
     """One column a candidate: HOMO and LUMO with their 90 % intervals, dashed lines where the target wants them.
 
+    What lies between the ends of a wanted range is shaded.
     With levels relative to the pristine VBM the valence band is shaded; the conduction band too if
     the run's settings give ``pristine_band_gap_ev``. Styled by the classes of the report's page.
 
@@ -39,12 +41,13 @@ def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], w
     shown = [c for c in candidates if any(math.isfinite(c.predicted.get(column, math.nan)) for column in LEVELS)]
     if not shown:
         return ""
-    asked = {column: value for column, value in target.values if BY_COLUMN[column].is_level}
+    wishes = [wish for wish in target.wishes if BY_COLUMN[wish.column].is_level]
+    asked = [(wish, end) for wish in wishes for end in sorted({wish.low, wish.high}) if math.isfinite(end)]
     gap = run.settings.get("pristine_band_gap_ev")
     bands = {"VBM": 0.0} if run.reference == PRISTINE_VBM else {}
     if bands and isinstance(gap, int | float) and math.isfinite(gap):
         bands["CBM"] = float(gap)
-    low, high = _range(shown, [*asked.values(), *bands.values()])
+    low, high = _range(shown, [*(end for _, end in asked), *bands.values()])
     inner = HEIGHT_PX - TOP_PX - BOTTOM_PX
     right = width_px - RIGHT_PX
 
@@ -63,9 +66,16 @@ def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], w
     room = (right - LEFT_PX) / max(len(shown), 6)
     for number, candidate in enumerate(shown):
         parts.append(_column(candidate, LEFT_PX + room * (number + 0.5), room * BAR_SHARE / 2, y))
-    for value in asked.values():
-        parts.append(f'<path class="goal" d="M{LEFT_PX:.0f} {y(value):.1f}H{right:.0f}"/>')
-    wanted = [(f"{BY_COLUMN[column].title} {value:.3f}", value, "goal-text") for column, value in asked.items()]
+    for wish in wishes:
+        if wish.low < wish.high:
+            top, bottom = y(min(wish.high, high)), y(max(wish.low, low))
+            parts.append(
+                f'<rect class="goal-range" x="{LEFT_PX:.0f}" y="{top:.1f}" width="{right - LEFT_PX:.0f}" '
+                f'height="{bottom - top:.1f}"/>'
+            )
+    for _, end in asked:
+        parts.append(f'<path class="goal" d="M{LEFT_PX:.0f} {y(end):.1f}H{right:.0f}"/>')
+    wanted = [(f"{BY_COLUMN[wish.column].title} {_end_text(wish, end)}", end, "goal-text") for wish, end in asked]
     edges = [(f"{name} {value:.2f}", value, "edge-text") for name, value in bands.items()]
     parts += _labels([*wanted, *edges], y, right + 6)
     title = escape(f"Predicted levels of {len(shown)} candidates for target {target.id}")
@@ -73,6 +83,14 @@ def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], w
         f'<svg class="levels" role="img" aria-label="{title}" viewBox="0 0 {width_px} {HEIGHT_PX:.0f}">'
         f"<title>{title}</title>{''.join(parts)}</svg>"
     )
+
+
+def _end_text(wish: Wish, end: float) -> str:
+    """An end of a wanted range, or the value that is wanted."""
+    if wish.towards:
+        return wish.towards
+    sign = "\u2264 " if math.isinf(wish.low) else "\u2265 " if math.isinf(wish.high) else ""
+    return f"{sign}{end:.3f}"
 
 
 def _range(candidates: Sequence[Candidate], others: Sequence[float]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from defectgen.core.configuration import Configuration
-from defectgen.core.properties import COLUMNS
+from defectgen.core.properties import COLUMNS, Property
 from defectgen.core.site_symmetry import kept_symmetry
 from defectgen.design.candidates import Candidate, DesignRun, Target
 from defectgen.design.limits import pair_range_angstrom
@@ -96,6 +96,16 @@ class Row:
             change, moved = _rounded(relaxation.energy_change_ev), _rounded(relaxation.max_displacement_angstrom)
             values = [relaxation.summary, change, moved, self.relaxed_file]
         return dict(zip(RELAXATION_COLUMNS, values, strict=True))
+
+
+def half_width_text(value: float, item: Property) -> str:
+    """The half-width of an interval, with more decimals than the property has where it would show as 0."""
+    if not math.isfinite(value):
+        return "\u2013"
+    decimals = item.decimals
+    if 0 < value < 0.5 * 10**-decimals:
+        decimals = -math.floor(math.log10(value))
+    return f"\u00b1{value:.{decimals}f}"
 
 
 def run_rows(run: DesignRun, formats: Collection[str] = tuple(STRUCTURE_FORMATS)) -> tuple[Row, ...]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from defectgen.core.properties import PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
+from defectgen.design.wishes import Wish
 from defectgen.one_line import printable
+from defectgen.report.rows import half_width_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,7 +85,7 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
     table.add_column("new?", no_wrap=True)
     last = [""] * (2 + by_expected + alike)
     goals = {wish.column: wish for wish in target.wishes}
-    goal = [goals[item.column].text if item.column in goals else "" for item in shown]
+    goal = [_two_lines(goals[item.column]) if item.column in goals else "" for item in shown]
     table.add_row("", "target", *goal, *last, style="cyan", end_section=True)
     for candidate in candidates[:top]:
         values = candidate.best_values
@@ -100,7 +102,7 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
         table.add_row("", "no candidate", *[""] * len(shown), *last)
     if first is not None:
         errors = [
-            f"\u00b1{first.uncertainty[item.column]:.{item.decimals}f}" if item.column in first.uncertainty else ""
+            half_width_text(first.uncertainty[item.column], item) if item.column in first.uncertainty else ""
             for item in shown
         ]
         table.add_section()
@@ -126,6 +128,12 @@ def _shown_properties(target: Target) -> list[Property]:
     usual = [column for column in USUAL_COLUMNS if column not in asked]
     wanted = {*asked, *usual[: max(0, len(USUAL_COLUMNS) - len(asked))]}
     return [item for item in PROPERTIES if item.column in wanted]
+
+
+def _two_lines(wish: Wish) -> str:
+    """A wish with the upper end of a range on a line of its own."""
+    low, colon, high = wish.text.partition(":")
+    return f"{low}:\n{high}" if low and high else f"{low}{colon}{high}"
 
 
 def _value(value: float | None, item: Property) -> str:

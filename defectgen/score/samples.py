@@ -8,11 +8,9 @@ from pathlib import Path
 
 from defectgen.core import Host, NotADecorationError
 from defectgen.core.matching import recognize
-from defectgen.io.structures import read_structures, structure_files
+from defectgen.io.structures import read_structures
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Sample
-
-__all__ = ["NamedSample", "read_samples", "structure_files"]
 
 
 @dataclass(frozen=True, repr=False)

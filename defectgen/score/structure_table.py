@@ -11,9 +11,10 @@ import polars as pl
 
 from defectgen.core import Host
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.structures import structure_files
 from defectgen.score.protocol import MISSING, Scorer
 from defectgen.score.registry import NO_CONFIGURATION, score_samples
-from defectgen.score.samples import NamedSample, structure_files
+from defectgen.score.samples import NamedSample
 from defectgen.score.validity import check
 from defectgen.watch import Watch, unwatched
 
@@ -115,6 +116,8 @@ def structure_table(
         for index in beyond:
             notes[index].append(title + EXTRAPOLATED)
         columns.append(found.rename({column: f"{name}_{column}" for column in found.columns}) if title else found)
+    for named, lines in zip(samples, notes, strict=True):
+        lines += [f"the reader says: {remark}" for remark in named.warnings if named.sample]
     columns.append(pl.DataFrame({"note": ["; ".join(lines) or None for lines in notes]}, schema={"note": pl.String}))
     return StructureTable(pl.concat(columns, how="horizontal"), len(scored))
 
@@ -138,7 +141,7 @@ def structure_facts(
             row |= {"formula": formula, "valid": verdict.valid, "reasons": "; ".join(verdict.reasons)}
             found = named.sample.configuration
             if found is not None:
-                key, cell = found.canonical().key, _cell(found.host)
+                key, cell = found.canonical().key, found.host.title
                 row |= {
                     "host": found.host.name,
                     "supercell": found.host.size,
@@ -182,7 +185,3 @@ def _scores(
     everything = pl.DataFrame({"_row": range(len(samples))}, schema={"_row": pl.Int64})
     found = everything.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row")
     return found.drop("_row"), problems
-
-
-def _cell(host: Host) -> str:
-    return f"{host.name} {host.size}"

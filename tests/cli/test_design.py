@@ -6,10 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from defectgen.core import Configuration, Host
+from defectgen.core import Configuration, Host, get_host
 from defectgen.design.engine import raw_reference
+from defectgen.design.limits import Limits, Space
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import training_configurations
 from defectgen.models import SHIPPED_ADAPTER, shipped
@@ -176,3 +178,47 @@ def test_fewer_structures_than_asked_for_are_written_and_said(
     assert 0 < found < 50
     assert f"only {found} of 50 structures for target 1." in captured.err
     assert main([*call, "-n", str(found), "-o", str(tmp_path / "all")]) == 0
+
+
+def test_a_search_begins_with_the_structure_of_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, mos2: Host
+) -> None:
+    """A search that begins with a structure of the wanted levels has it first, one without misses it."""
+    item = Space.of(mos2, Limits(9, 9), 9).draw(np.random.default_rng(7))
+    item.to_structure().to(tmp_path / "start.vasp", fmt="poscar")
+    levels = Surrogate.load().score([item])
+    words = [word for name in ("homo", "lumo") for word in (f"--{name}", f"{levels[f'{name}_ev'][0]:.9f}")]
+    call = ["design", "--host", "MoS2", *words, "--proposer", "search", "--budget", "300", "-n", "1", "--json",
+            "--rank-by", "distance"]  # fmt: skip
+    best = {}
+    for name, more in (("cold", []), ("warm", ["--from", str(tmp_path / "start.vasp")])):
+        assert main([*call, *more, "-o", str(tmp_path / name)]) == 0
+        (best[name],) = json.loads(capsys.readouterr().out)["best"]
+    assert best["warm"]["configuration"] == item.canonical().key
+    assert best["warm"]["distance_ev"] < 1e-6 < best["cold"]["distance_ev"]
+
+
+def test_structures_that_no_search_can_begin_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, mos2: Host
+) -> None:
+    call = ("design", "--host", "MoS2", *LEVELS, "-o", tmp_path / "out", "--from", tmp_path / "start.cif", "--proposer")
+    Configuration.of(get_host("WSe2"), {}).to_structure().to(tmp_path / "start.cif")
+    code, line = refused(capsys, *call, "search")
+    assert code == 1
+    assert "start.cif is no decoration of MoS2 8x8" in line
+    Configuration.of(mos2, {0: "W"}).to_structure().to(tmp_path / "start.cif")
+    code, line = refused(capsys, *call, "search", "--max-defects", 20, "--min-defects", 4)
+    assert code == 2
+    assert "cannot begin with W_Mo (1 defect): it looks at" in line
+    code, line = refused(capsys, *call, "random,exhaustive")
+    assert code == 2
+    assert "none of which begins with a structure" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_known_structures_are_not_novel(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    call = ("design", "--host", "MoS2", *LEVELS, "-o", tmp_path / "out", "--novel", "--proposer")
+    for names in ("known", "known,random"):
+        code, line = refused(capsys, *call, names)
+        assert code == 2
+        assert "contradict each other" in line

@@ -2,6 +2,8 @@ import hashlib
 import json
 import multiprocessing
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -11,7 +13,7 @@ import pytest
 from local_server import served
 
 from defectgen import web
-from defectgen.data import download
+from defectgen.data import download, object_store
 from defectgen.data.assets import asset_dir, asset_path, asset_state, cache_dir, locked, read_manifest, staging_dir
 from defectgen.data.cards import Card, Citation, FromFolder, FromStore, StoredObject, get_card
 from defectgen.data.download import fetch_asset
@@ -164,17 +166,17 @@ def test_a_fetch_that_was_cut_off_says_so_and_the_next_one_continues(store: Stor
 
 def test_an_interrupt_keeps_what_was_downloaded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     card = store_card(store)
-    attempt = download._Store._attempt
+    attempt = object_store.Store._attempt
 
-    def interrupted(self: object, url: str, part: Path) -> str:
+    def interrupted(self: object, url: str, part: Path, limit: int) -> str:
         if part.name == "targets.csv.gz.part":
             raise KeyboardInterrupt
-        return attempt(self, url, part)
+        return attempt(self, url, part, limit)
 
-    monkeypatch.setattr(download._Store, "_attempt", interrupted)
+    monkeypatch.setattr(object_store.Store, "_attempt", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch(card)
-    monkeypatch.setattr(download._Store, "_attempt", attempt)
+    monkeypatch.setattr(object_store.Store, "_attempt", attempt)
     store.requests.clear()
     fetch(card)
     assert store.requests == [(md5(TARGETS), None)]
@@ -347,13 +349,11 @@ def test_a_download_stops_at_the_size_that_is_expected(
     card = store_card(store)
     endless = TARGETS * 5000
     store.objects[md5(TARGETS)] = endless
-    sizes = {entry.md5: entry.size_bytes for entry in card.get.objects}  # type: ignore[union-attr]
     objects = tuple(
         StoredObject(path=e.path, md5=e.md5, size_bytes=len(TARGETS) if known and not e.is_folder else None)
         for e in card.get.objects  # type: ignore[union-attr]
     )
-    assert sizes
-    monkeypatch.setattr(download, "LARGEST_OBJECT", 30_000)
+    monkeypatch.setattr(object_store, "LARGEST_OBJECT", 30_000)
     card = card.model_copy(update={"get": card.get.model_copy(update={"objects": objects})})
     limit = len(TARGETS) if known else 30_000
     with pytest.raises(DefectgenError, match=rf"^targets\.csv\.gz from \S+: got more than the {limit} bytes expected"):
@@ -362,9 +362,6 @@ def test_a_download_stops_at_the_size_that_is_expected(
 
 
 def test_pip_cannot_write_more_than_the_package_is_large(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     code = "import sys; f = open(sys.argv[1], 'wb'); f.write(b'0' * int(sys.argv[2])); f.flush()"
     for size, expected in ((9_000_000, 0), (12_000_000, 1)):
         call = [sys.executable, "-c", code, str(tmp_path / "x"), str(size)]

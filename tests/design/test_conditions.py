@@ -19,8 +19,8 @@ def enthalpy() -> float:
     return formation_enthalpy_ev(MOS2, Surrogate.load())
 
 
-def test_the_formation_enthalpy_is_that_of_the_data(twodmd: pl.DataFrame) -> None:
-    folder = Path(pytest.importorskip("os").environ["DEFECTGEN_2DMD"]) / "csv_cif/low_density_defects/MoS2"
+def test_the_formation_enthalpy_is_that_of_the_data(twodmd_dir: Path, twodmd: pl.DataFrame) -> None:
+    folder = twodmd_dir / "csv_cif/low_density_defects/MoS2"
     elements = dict(pl.read_csv(folder / "elements.csv").select("element", "chemical_potential").iter_rows())
     row = twodmd.filter((pl.col("set") == "MoS2") & (pl.col("label") == "v_S")).row(0, named=True)
     pristine = row["energy_ev"] - row["formation_energy_ev"] + elements["S"]

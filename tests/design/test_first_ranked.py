@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-import polars as pl
 import pytest
 from counting_scorer import CountingScorer
 
@@ -35,10 +33,9 @@ def test_the_first_is_judged_by_its_label(mos2: Host) -> None:
 
 
 def test_held_out_targets_are_met_without_their_labels(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, twodmd: pl.DataFrame
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, twodmd_dir: Path
 ) -> None:
-    assert twodmd.height
-    words = ["evaluate", "defect", "--data", os.environ["DEFECTGEN_2DMD"], "--sets", "MoS2", "--targets", "8"]
+    words = ["evaluate", "defect", "--data", str(twodmd_dir), "--sets", "MoS2", "--targets", "8"]
     assert main([*words, "--proposers", "default,exhaustive", "--novel", "-o", str(tmp_path / "m.json")]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 100

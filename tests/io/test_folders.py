@@ -291,6 +291,16 @@ def test_places_that_cannot_be_written_are_found_at_once(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_folder_without_room_for_the_paths_of_its_files_is_refused(tmp_path: Path) -> None:
+    most = os.pathconf(tmp_path, "PC_PATH_MAX")
+    folder = tmp_path
+    while len(os.fsencode(folder)) < most - 50:
+        folder /= "x" * min(200, most - 37 - len(os.fsencode(folder)))
+    with pytest.raises(UsageError, match="cannot be written: File name too long"), claimed(folder):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir(mode=0o500)

@@ -18,7 +18,7 @@ from defectgen.errors import DefectgenError
 from defectgen.llm.adapter import LORA_CONFIG, METADATA, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter
 from defectgen.llm.adapter_weights import check_fit
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
-from defectgen.llm.loading import load_model_config
+from defectgen.llm.loading import load_base, load_model_config
 from defectgen.llm.lora_config import read_lora
 from defectgen.llm.rank_reduction import shrink_adapter
 from defectgen.llm.train.finetune import finetune
@@ -220,3 +220,19 @@ def test_a_base_model_of_the_hub_needs_permission(adapter: Path, monkeypatch: py
         ("stranger/model", True, False),
         ("stranger/model", False, False),
     ]
+
+
+def test_a_folder_that_is_no_base_model_says_what_is_missing(tiny_model_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    for missing, pattern in (
+        ("config.json", "config.json"),
+        ("tokenizer.json", "tokenizer*"),
+        ("safetensors", "model*"),
+    ):
+        with pytest.raises(DefectgenError, match=rf"base holds no base model: its .*{missing}\) is missing") as error:
+            load_base(str(folder), "float32")
+        assert "\n" not in str(error.value)
+        for path in tiny_model_dir.glob(pattern):
+            shutil.copy(path, folder)
+    load_base(str(folder), "float32")

@@ -1,12 +1,14 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from defectgen.design.candidates import RAW, DesignRun, Target
+from defectgen.design.wishes import parse_wish
 from defectgen.report.design_page import PICTURE_BUDGET, render_report
 from defectgen.report.export import write_run
 
@@ -60,7 +62,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return re.sub(r"\s+", " ", "".join(self.words))
+        return re.sub(r"[ \n]+", " ", "".join(self.words))
 
 
 def test_the_page_is_well_formed_and_loads_nothing(run: DesignRun, many_targets: DesignRun) -> None:
@@ -96,6 +98,39 @@ def test_a_card_says_what_was_predicted_and_how_far_off_it_is(build: Callable[..
     assert candidate.configuration.key in page.text
     assert page.classes["outside"] + page.classes["inside"] == 2
     assert page.classes["new"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "homo_ev", "said"),
+    [
+        ("0.1:0.3", 0.2, "HOMO0.100\xa0to 0.3000.200\u00b10.1000 gap"),
+        ("0.1:0.3", 0.35, "HOMO0.100\xa0to 0.3000.350\u00b10.100+50 gap"),
+        ("0.1:0.3", 0.05, "HOMO0.100\xa0to 0.3000.050\u00b10.100\u221250 gap"),
+        ("0.1:", 0.05, "HOMO\u2265\xa00.1000.050\u00b10.100\u221250 gap"),
+        (":0.3", 0.05, "HOMO\u2264\xa00.3000.050\u00b10.1000 gap"),
+    ],
+)
+def test_deviations_count_from_the_ends_of_a_range(
+    build: Callable[..., DesignRun], text: str, homo_ev: float, said: str
+) -> None:
+    target = Target.of("1", (parse_wish("homo_ev", text), parse_wish("band_gap_ev", "1")))
+    run = build(targets=(target,), n=1)
+    changed = replace(run.candidates[0], predicted={**run.candidates[0].predicted, "homo_ev": homo_ev})
+    assert said in Page(render_report(replace(run, candidates=(changed,)))).text
+
+
+def test_both_ends_of_a_range_are_drawn_and_what_lies_between(build: Callable[..., DesignRun]) -> None:
+    html = render_report(build(targets=(Target.of("1", (parse_wish("homo_ev", "0.1:0.3"),)),), n=1))
+    assert html.count('class="goal"') == 2
+    assert html.count('class="goal-range"') == 1
+    assert [f">HOMO {end}<" in html for end in ("0.100", "0.300", "0.200")] == [True, True, False]
+
+
+def test_an_interval_is_never_shown_as_none(build: Callable[..., DesignRun]) -> None:
+    run = build(n=1)
+    narrow = replace(run.candidates[0], uncertainty={"energy_per_atom_ev": 3.4e-5, "homo_ev": 2e-4, "lumo_ev": 0.0})
+    words = Page(render_report(replace(run, candidates=(narrow,)))).text
+    assert re.findall(r"\u00b10\.0+[1-9]*", words) == ["\u00b10.0002", "\u00b10.000", "\u00b10.00003"]
 
 
 def test_links_lead_to_files_of_the_run(many_targets: DesignRun, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import pytest
 
 from defectgen.core import Configuration, get_host
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
+from defectgen.design.wishes import parse_wish
 
 MOS2 = get_host("MoS2")
 TARGET = Target("1", (("homo_ev", 0.05), ("lumo_ev", 1.15)))
@@ -37,6 +38,10 @@ def test_distance_and_deviation() -> None:
     assert TARGET.distance_ev({"homo_ev": 0.08, "lumo_ev": 1.1, "band_gap_ev": 9.0}) == pytest.approx(0.08)
     assert candidate().deviation("lumo_ev") == pytest.approx(-0.05)
     assert candidate().deviation("band_gap_ev") is None
+    assert candidate(dft={"lumo_ev": 1.2}).deviation("lumo_ev") == pytest.approx(0.05)
+    within = Target.of("1", (parse_wish("homo_ev", "0.05:0.1"), parse_wish("lumo_ev", ":1")))
+    assert candidate(target=within).deviation("homo_ev") == 0
+    assert candidate(target=within).deviation("lumo_ev") == pytest.approx(0.1)
 
 
 def test_a_candidate_needs_a_value_for_what_was_asked() -> None:

@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from defectgen.design.candidates import DesignRun, Target
+from defectgen.design.wishes import parse_wish
 from defectgen.report.table import render_table
 
 
@@ -19,9 +20,19 @@ def test_plain_text_where_there_is_no_terminal(run: DesignRun) -> None:
     assert "\x1b[" in printed(run, force_terminal=True)
 
 
+RANGES = Target.of(
+    "1",
+    [
+        *(parse_wish(column, "-0.5:-0.1*2.5") for column in ("homo_ev", "lumo_ev", "fermi_level_ev")),
+        parse_wish("band_gap_ev", ":1"),
+    ],
+)
+
+
+@pytest.mark.parametrize("target", [Target("1", (("homo_ev", 0.05), ("lumo_ev", 1.15))), RANGES])
 @pytest.mark.parametrize("name", ["MoS2", "GaSe", "P"])
-def test_it_fits_eighty_columns_and_cuts_nothing(build: Callable[..., DesignRun], name: str) -> None:
-    run = build(name, n=8)
+def test_it_fits_eighty_columns_and_cuts_nothing(build: Callable[..., DesignRun], name: str, target: Target) -> None:
+    run = build(name, n=8, targets=(target,))
     text = printed(run)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     assert "\u2026" not in text

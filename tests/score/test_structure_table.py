@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -47,6 +48,16 @@ def test_notes_tell_why_a_value_or_an_interval_is_missing() -> None:
         EXTRAPOLATED,
     ]
     found.require_scored()
+
+
+def test_what_the_reader_took_for_granted_is_in_the_note() -> None:
+    sure = replace(SAMPLES[0], warnings=("coordinates were rounded",))
+    stranger = replace(SAMPLES[2], warnings=("a group was guessed",))
+    frame = structure_table([sure, stranger], {"counter": Counter()}, {}).frame
+    assert frame["note"].to_list() == [
+        "the reader says: coordinates were rounded",
+        "is no decoration of MoS2 2x2: by this test.; the reader says: a group was guessed",
+    ]
 
 
 def test_several_scorers_have_columns_and_notes_of_their_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from defectgen.core.configuration import Edit
-from defectgen.core.host import Host, Rule
+from defectgen.core.host import Host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import parse_json, require_object
 from defectgen.io.files import write_whole
@@ -23,7 +24,8 @@ from defectgen.score.network.geometry import HostGeometry
 from defectgen.score.network.model import Ensemble, Shape
 from defectgen.score.network.training import Geometries, Rows, combine, predict
 
-FORMAT = 1
+FORMAT = 2
+"""Of the files written; those of format 1, whose hosts have no letters of sublattices, are read as well."""
 
 
 class Network:
@@ -38,13 +40,14 @@ class Network:
             linear: formation energy of each kind of defect, of each member, shape (members, hosts * most kinds).
         """
         self.model, self.geometries, self.linear = model.eval(), geometries, linear
-        self._numbers = {(g.host.name, g.host.size): k for k, g in enumerate(geometries.hosts)}
-        names = geometries.hosts
-        self._kinds = [{(r.element, r.replacement): k for k, r in enumerate(g.kinds)} for g in names]
+        self._kinds = [{(r.element, r.replacement): k for k, r in enumerate(g.kinds)} for g in geometries.hosts]
 
     def __repr__(self) -> str:
-        hosts = ", ".join(f"{name} {size}" for name, size in self._numbers)
-        return f"Network({self.model.members} members; {hosts})"
+        return f"Network({self.model.members} members; {self._titles})"
+
+    @property
+    def _titles(self) -> str:
+        return ", ".join(host.title for host in self.hosts)
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -57,10 +60,9 @@ class Network:
         Raises:
             UsageError: a host or a defect that the network was not trained on.
         """
-        number = self._numbers.get((host.name, host.size))
+        number = next((k for k, known in enumerate(self.hosts) if host == known or host.is_like(known)), None)
         if number is None:
-            known = ", ".join(f"{name} {size}" for name, size in self._numbers)
-            raise UsageError(f"the network does not cover {host.name} {host.size}.", f"It covers: {known}.")
+            raise UsageError(f"the network does not cover {host.title}.", f"It covers: {self._titles}.")
         kinds, elements = self._kinds[number], host.site_elements
         most = max((len(edits) for edits in decorations), default=0)
         sites, chosen = (np.full((len(decorations), max(most, 1)), -1, dtype=np.int64) for _ in range(2))
@@ -98,7 +100,7 @@ class Network:
             "format": FORMAT,
             "members": self.model.members,
             "shape": dataclasses.asdict(self.model.shape),
-            "hosts": [dataclasses.asdict(g.host) for g in self.geometries.hosts],
+            "hosts": [g.host.to_dict() for g in self.geometries.hosts],
             "spin": [bool(s) for s in self.geometries.spin.tolist()],
             "about": dict(about or {}),
         }
@@ -119,10 +121,11 @@ class Network:
                 tensors = {key: file.get_tensor(key) for key in list(file.keys())}
         except (OSError, SafetensorError, ValueError) as error:
             raise DefectgenError(f"{path} cannot be read as a network ({error}).") from error
-        if metadata.get("format") != FORMAT:
+        if metadata.get("format") not in (1, FORMAT):
             raise DefectgenError(f"{path} holds a network of format {metadata.get('format')}, expected {FORMAT}.")
         try:
-            hosts = [_host(values) for values in metadata["hosts"]]
+            records = metadata["hosts"] if metadata["format"] == FORMAT else map(_record, metadata["hosts"])
+            hosts = [Host.from_dict(record) for record in records]
             features = [
                 HostGeometry.from_arrays(
                     host, {n: tensors[f"host.{k}.{n}"].numpy() for n in ("nodes", "pairs", "classes")}
@@ -134,7 +137,7 @@ class Network:
             model.load_state_dict(state)
             linear = tensors["linear"].double().numpy()
             spin = [bool(value) for value in metadata["spin"]]
-        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        except (DefectgenError, LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DefectgenError(f"{path}: a member of the ensemble is missing or damaged ({reason}).") from error
         if not all(bool(torch.isfinite(v).all()) for v in state.values()) or not np.isfinite(linear).all():
@@ -142,12 +145,10 @@ class Network:
         return cls(model.to(device), Geometries(features, spin, device), linear)
 
 
-def _host(values: Mapping[str, Any]) -> Host:
-    return Host(
-        name=values["name"],
-        lattice=tuple(tuple(row) for row in values["lattice"]),
-        species=tuple(values["species"]),
-        frac_coords=tuple(tuple(row) for row in values["frac_coords"]),
-        supercell=tuple(values["supercell"]),
-        rules=tuple(Rule(**rule) for rule in values["rules"]),
-    )
+def _record(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a host, as `Host.from_dict` takes it, from that of format 1."""
+    return {
+        **values,
+        "sublattices": string.ascii_uppercase[: len(values["species"])],
+        "rules": [(rule["element"], rule["replacement"]) for rule in values["rules"]],
+    }

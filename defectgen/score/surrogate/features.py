@@ -119,9 +119,7 @@ def encode(host: Host, configurations: Sequence[Configuration]) -> list[list[tup
     encoded: list[list[tuple[int, int]]] = []
     for item in configurations:
         if item.host is not host and item.host != host:
-            raise UsageError(
-                f"got a configuration of {item.host.name} {item.host.size}, expected {host.name} {host.size}."
-            )
+            raise UsageError(f"got a configuration of {item.host.title}, expected {host.title}.")
         try:
             encoded.append(sorted([(kinds[elements[s], new], s) for s, new in item.edits]))
         except KeyError as error:

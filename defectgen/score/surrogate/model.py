@@ -190,7 +190,7 @@ class Surrogate:
         if configuration.n_defects <= most:
             return ""
         return (
-            f"the surrogate has seen {host.name} {host.size} with {most} changed sites at most, "
+            f"the surrogate has seen {host.title} with {most} changed sites at most, "
             f"got {configuration.n_defects}: it knows nothing of such a cell."
         )
 

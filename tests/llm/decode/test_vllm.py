@@ -183,12 +183,12 @@ def test_guidance_is_refused(plain: Any) -> None:
         list(plain.generate([request(get_host("MoS2"), 1)], Sampling(guidance=2.0)))
 
 
-def test_an_adapter_that_vllm_cannot_serve_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
+def test_an_adapter_that_is_no_plain_lora_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
     from defectgen.llm.decode.vllm_engine import load_vllm
 
     config = json.loads((adapter / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
-    with pytest.raises(DefectgenError, match="vLLM cannot serve the adapter"):
+    with pytest.raises(DefectgenError, match="only plain LoRA can be used"):
         load_vllm(str(base), "float32", tmp_path)
 
 

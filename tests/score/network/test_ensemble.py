@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,20 @@ def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Non
     return target
 
 
+def as_format_1(_: dict[str, Any], about: dict[str, Any]) -> None:
+    about["format"] = 1
+    about["hosts"] = [dataclasses.asdict(Host.from_dict(record)) for record in about["hosts"]]
+
+
+def test_a_file_of_the_first_format_has_the_same_hosts(network: Network, tmp_path: Path) -> None:
+    network.save(tmp_path / "net.safetensors")
+    assert Network.load(rewritten(tmp_path / "net.safetensors", as_format_1)).hosts == network.hosts
+
+
+def with_an_unknown_host(_: dict[str, Any], about: dict[str, Any]) -> None:
+    del about["hosts"][0]["species"]
+
+
 def without_a_weight(tensors: dict[str, Any], _: dict[str, Any]) -> None:
     del tensors["model.first.weight"]
 
@@ -66,8 +81,9 @@ def of_another_format(_: dict[str, Any], about: dict[str, Any]) -> None:
     [
         (without_a_weight, "a member of the ensemble is missing or damaged"),
         (without_a_member, "a member of the ensemble is missing or damaged"),
+        (with_an_unknown_host, "not the record of a host"),
         (with_nan, "weights that are not finite"),
-        (of_another_format, "format 99, expected 1"),
+        (of_another_format, "format 99, expected 2"),
     ],
 )
 def test_a_damaged_file_is_one_line(network: Network, tmp_path: Path, change: Any, said: str) -> None:
@@ -89,6 +105,9 @@ def test_unknown_hosts_and_defects_are_one_line(network: Network, mos2: Host) ->
     with pytest.raises(UsageError, match=r"does not cover MoS2 .* It covers: .*WSe2") as caught:
         network.score(get_host("MoS2", (4, 4)), [()])
     assert "\n" not in str(caught.value)
+    turned = Host.from_dict(mos2.to_dict() | {"frac_coords": mos2.to_dict()["frac_coords"][::-1]})
+    with pytest.raises(UsageError, match="does not cover MoS2 8x8"):
+        network.score(turned, [()])
     with pytest.raises(UsageError, match="does not know Cu on Mo in MoS2"):
         network.score(mos2, [((0, "Cu"),)])
 
