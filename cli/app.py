@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 import warnings
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if isinstance(error, OSError) and error.strerror is not None:
             say(f"error: {'' if error.filename is None else f'{error.filename}: '}{error.strerror}.")
-            return 1
+            return 2 if error.errno == errno.ENAMETOOLONG else 1  # no such file can be: a wrong call
         if isinstance(error, DefectgenError):
             say(f"error: {error}")
             return error.exit_code

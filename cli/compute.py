@@ -25,14 +25,18 @@ def compute(
     python: Annotated[
         str | None, typer.Option("--python", metavar="FILE", help="Python that has GPAW [looked for].")
     ] = None,
-    hours: Annotated[float | None, typer.Option("--hours", metavar="H", help="Most wall time of one attempt.")] = None,
-    memory: Annotated[float | None, typer.Option("--memory", metavar="GIB", help="Most memory of one process.")] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", metavar="H", help="Most wall time of one attempt, hours.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option("--memory", metavar="GIB", help="Most memory of one process, GiB.")
+    ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run DFT calculations one by one; go on where a run stopped.
 
-    GPAW is found by itself; VASP and Quantum ESPRESSO by their command. A self-consistent cycle that
+    GPAW is looked for; VASP and Quantum ESPRESSO by their command. A self-consistent cycle that
     does not converge is tried again with slower mixing, then more smearing; what fails says why. Two
     runs in one folder share the work. The exit code is 1 if nothing is done.
     """

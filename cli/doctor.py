@@ -19,9 +19,9 @@ MARKS = {"ok": "ok", "missing": "-", "broken": "BAD"}
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what is installed, which models, data, GPU and DFT codes there are.
+    """Say what is installed, what is missing, and how to get it.
 
-    For whatever is missing, the way to get it. Returns 1 if something that the main commands need is missing or broken.
+    Extras, models, data, GPU and DFT codes. Returns 1 if something that the main commands need is missing or broken.
     """
     from defectgen.installation import examine
 

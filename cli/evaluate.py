@@ -59,7 +59,7 @@ def defect(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask for HOMO and LUMO of held-out structures and measure what comes.
+    """Ask for levels of held-out structures; measure what comes.
 
     Side by side: each language model, random structures under the host's rules, the best of 1,000
     random ones by the surrogate, and the nearest labelled structure of the training part. The

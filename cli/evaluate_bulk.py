@@ -52,12 +52,13 @@ def bulk(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge crystals that any program generated, beside the published figures.
+    """Judge generated crystals, beside the published figures.
 
-    Fingerprints take up to a second a crystal and are kept in the cache folder. Composition rules and
-    fingerprints of compositions need the extra bulk; without it the other metrics are still measured. Crystals that
-    cannot be read count in every denominator. --stability brings energies above the hull, row by row, from what
-    `defectgen stability` wrote for the same FILES. docs/bulk.md defines each metric.
+    Any program may have made them. Fingerprints take up to a second a crystal and are kept in the cache folder.
+    Composition rules and fingerprints of compositions need the extra bulk; without it the other metrics are
+    still measured. Crystals that cannot be read count in every denominator. --stability brings energies above
+    the hull, row by row, from what `defectgen stability` wrote for the same FILES. docs/bulk.md defines each
+    metric.
     """
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError

@@ -26,11 +26,12 @@ def ipt(
     allow_download: AllowDownloadOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Increase of perplexity over the images of held-out structures (IPT of Gruver et al.); 0 is invariance.
+    """Measure how a model's perplexity depends on the image shown.
 
-    A defect structure is shown in random images under all symmetries of its supercell, asked for by its
-    HOMO and LUMO; a bulk crystal under random translations. The mean normalized by each structure's own
-    mean perplexity compares models of one tokenizer at equal numbers of images.
+    The increase of perplexity over the images of held-out structures (IPT of Gruver et al.) is 0 for a model to
+    which all images are alike. A defect structure is shown in random images under all symmetries of its
+    supercell, asked for by its HOMO and LUMO; a bulk crystal under random translations. The mean normalized
+    by each structure's own mean perplexity compares models of one tokenizer at equal numbers of images.
     """
     import numpy as np
 

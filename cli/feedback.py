@@ -29,9 +29,9 @@ def feedback(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pairs made with other settings.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a model's own proposals, and write pairs that it learns from.
+    """Make pairs of better and worse proposals of a model.
 
-    HOMO and LUMO of training structures are asked for. Of the proposals for each, one that is near
+    It learns from them. HOMO and LUMO of training structures are asked for. Of the proposals for each, one that is near
     and one that is not become a pair; labels judge what has one, the surrogate the rest. Structures of the
     validation and test parts are left out. Train on the pairs with: defectgen finetune smollm2-feedback --data PAIRS
     --start-from ADAPTER. Interrupted, the same command goes on.

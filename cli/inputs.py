@@ -23,8 +23,8 @@ def inputs(
     what: Annotated[
         list[Path], typer.Argument(metavar="RUN|FILES...", help="Folder of a design run, or structure files.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder.")],
-    code: Annotated[str, typer.Option("--code", metavar="NAME", help="vasp, gpaw or qe.")] = "vasp",
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder for the inputs.")],
+    code: Annotated[str, typer.Option("--code", metavar="NAME", help="vasp, gpaw, qe or ase.")] = "vasp",
     settings: Annotated[
         str, typer.Option("--settings", metavar="NAME|FILE.yaml", help="2dmd, mp, lcao, or your own.")
     ] = "2dmd",
@@ -44,13 +44,15 @@ def inputs(
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write DFT inputs for structures, their host and elemental phases.
+    """Write inputs of a DFT code for structures and references.
 
-    A folder a calculation, and a README.md that explains the settings. Structures that a symmetry of
-    the host makes equal are computed once; a relaxed structure is where its calculation starts.
+    One folder for each calculation: the structures, their pristine host, the elemental phases; and a
+    README.md that explains the settings. Structures that a symmetry of the host makes equal are
+    computed once; a relaxed structure is where its calculation starts.
     """
     from defectgen.dft.inputs import dft_inputs
-    from defectgen.dft.options import host_of_options, parse_charges, parse_elements
+    from defectgen.dft.options import parse_charges, parse_elements
+    from defectgen.io.host_files import host_of_options
 
     made = dft_inputs(
         what,

@@ -45,10 +45,10 @@ def results(
     Results of different settings are never compared: settings_id and note say which and why.
     """
     from defectgen.dft.comparison import compare, read_predictions, scale_warnings, summary
-    from defectgen.dft.options import host_of_options
     from defectgen.dft.results import dft_results, parse_potentials
     from defectgen.errors import UsageError
     from defectgen.io.files import refuse_existing, write_whole
+    from defectgen.io.host_files import host_of_options
 
     for path, endings in ((output, (".parquet", ".csv")), (comparison, (".csv",))):
         if path is not None:
@@ -86,7 +86,8 @@ def _text(row: dict[str, object]) -> str:
     shown = (("gap", "band_gap_ev"), ("HOMO", "homo_ev"), ("LUMO", "lumo_ev"), ("E_form", "formation_energy_ev"))
     values = [f"{title} {row[column]:.3f}" for title, column in shown if row[column] is not None]
     energy = row["energy_ev"]
-    parts.append(f"{', '.join(values)} eV" if values else "no levels")
+    if row["role"] != "element":  # a metal's few k points show a gap that it does not have
+        parts.append(f"{', '.join(values)} eV" if values else "no levels")
     parts += [f"energy {energy:.4f} eV"] if energy is not None else []
     parts += [str(row["note"])] if row["note"] else []
     return f"{row['name']}: {'; '.join(parts)}"

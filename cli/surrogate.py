@@ -40,7 +40,10 @@ def train(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train on 90 % of the labelled structures, a ninth of which chooses first; report on the other 10 %.
+    """Train a surrogate, and measure it on held-out structures.
+
+    It learns from 90 % of the labelled structures, a ninth of which first chooses the kind of model, and
+    is measured on the other 10 %.
 
     With --table on your own values, in any host: a column configuration (e.g. VAC@A00+Se@B14), structure
     (path of a file) or label, and a column for each property, e.g. homo_ev. The surrogate carries its host.
@@ -130,11 +133,12 @@ def evaluate(
     threads: ThreadsOption = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Errors of a surrogate on structures that were in neither its training nor its validation part.
+    """Measure a surrogate on structures that it has not seen.
 
-    On the data that it was trained from, these are exactly the test part of its split. With
-    --cross-validate no trained surrogate is used: five are trained, each without one fold of the symmetry
-    classes, and every structure is judged by the one that has not seen it.
+    Those in neither its training nor its validation part count. On the data that it was trained from, these are
+    exactly the test part of its split. With --cross-validate no trained surrogate is used: five are trained,
+    each without one fold of the symmetry classes, and every structure is judged by the one that has not seen
+    it.
     """
     import json
 

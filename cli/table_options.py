@@ -39,19 +39,14 @@ class TableOptions:
             UsageError: a host that is not known, or options without a table or host.
         """
         from defectgen.errors import UsageError
-        from defectgen.io.host_files import find_host, parse_rules, parse_supercell
+        from defectgen.io.host_files import host_of_options
 
         given = {"--host": self.host, "--supercell": self.supercell, "--allow": self.allow}
         if self.table is None and any(given.values()):
             raise UsageError(
                 f"{next(k for k, v in given.items() if v)} is for --table.", "Leave it out, or add --table."
             )
-        if self.host is None and (self.supercell or self.allow):
-            raise UsageError("--supercell and --allow are of --host.", "Add --host NAME or FILE.cif.")
-        if self.host is None:
-            return None
-        size = parse_supercell(self.supercell) if self.supercell else None
-        return find_host(self.host, size, parse_rules(self.allow or ()))
+        return host_of_options(self.host, self.supercell, self.allow)
 
 
 NO_TABLE = TableOptions()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from defectgen.core import Configuration
-from defectgen.core.host import VACANCY
 from defectgen.core.matching import match_structure
 from defectgen.dft.result import DftResult, Fingerprint
 
@@ -98,13 +97,3 @@ def _far_shift(
     first = [row for row, site in enumerate(host_sites) if pristine.site_cell(site)[0] == 0]
     mine = float(np.mean([defect.site_potentials_ev[rows[k]] for k in far]))
     return mine - float(np.mean([host.site_potentials_ev[row] for row in first]))
-
-
-def exchanged(configuration: Configuration) -> dict[str, int]:
-    """Atoms of each element that the defects add (positive) or remove (negative)."""
-    counts: dict[str, int] = {}
-    for (old, new), number in configuration.kinds.items():
-        for element, sign in ((old, -1), (new, 1)):
-            if element != VACANCY:
-                counts[element] = counts.get(element, 0) + sign * number
-    return {element: number for element, number in sorted(counts.items()) if number}

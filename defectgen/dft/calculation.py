@@ -137,6 +137,16 @@ def calculation_names(configurations: Sequence[Configuration], charges: Sequence
     return [f"{stem}_q{charge:+d}" if charge or len(charges) > 1 else stem for stem in stems for charge in charges]
 
 
+def exchanged(configuration: Configuration) -> dict[str, int]:
+    """Atoms of each element that the defects add (positive) or remove (negative)."""
+    counts: dict[str, int] = {}
+    for (old, new), number in configuration.kinds.items():
+        for element, sign in ((old, -1), (new, 1)):
+            if element != VACANCY:
+                counts[element] = counts.get(element, 0) + sign * number
+    return {element: number for element, number in sorted(counts.items()) if number}
+
+
 def _vacancies(configuration: Configuration) -> list[int]:
     return [site for site, new in configuration.edits if new == VACANCY]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import defectgen
 from defectgen.core import Configuration, Host, NotADecorationError, canonicalize
-from defectgen.core.host import VACANCY
 from defectgen.core.matching import known_configuration
 from defectgen.dft.calculation import (
     Calculation,
     calculation_names,
     defect_calculation,
     element_calculation,
+    exchanged,
     host_calculation,
 )
 from defectgen.dft.codes import CODES, DftCode
@@ -130,9 +130,9 @@ def read_manifest(folder: Path) -> tuple[Host, dict[str, dict[str, Any]]]:
 
 
 def _check_folder(folder: Path) -> None:
+    require_writable(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not an empty folder.", "Name another one.")
-    require_writable(folder)
 
 
 def _charges(charges: Sequence[int]) -> tuple[int, ...]:
@@ -244,14 +244,8 @@ def _calculations(
     if not references:
         return made
     made.append(host_calculation(host, settings))
-    exchanged = {
-        symbol
-        for configuration, _ in defects
-        for site, new in configuration.edits
-        for symbol in (host.site_element(site), new)
-        if symbol != VACANCY
-    }
-    for symbol in sorted(exchanged | set(elements)):
+    reservoirs = {symbol for configuration, _ in defects for symbol in exchanged(configuration)}
+    for symbol in sorted(reservoirs | set(elements)):
         given = read_structure(elements[symbol]) if symbol in elements else None
         made.append(element_calculation(symbol, settings, given))
     return made

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from defectgen.core import Host
 from defectgen.errors import UsageError
-from defectgen.io.host_files import find_host, parse_rules, parse_supercell
 
 
 def parse_charges(text: str) -> tuple[int, ...]:
@@ -37,16 +35,3 @@ def parse_elements(texts: Sequence[str]) -> dict[str, Path]:
             raise UsageError(f"got {text!r}, expected an element and a file, e.g. S=alpha-s.cif.")
         found[symbol] = Path(path)
     return found
-
-
-def host_of_options(host: str | None, supercell: str | None, allow: Sequence[str] | None) -> Host | None:
-    """The host that options name, None if they name none.
-
-    Raises:
-        UsageError: a supercell or rules without a host, or what is no host.
-    """
-    if host is None:
-        if supercell is not None or allow:
-            raise UsageError("--supercell and --allow need --host.", "Name the host, or the file of its unit cell.")
-        return None
-    return find_host(host, parse_supercell(supercell) if supercell else None, parse_rules(allow or ()))

@@ -18,8 +18,6 @@ from defectgen.one_line import OneLine
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-METAL_GAP_EV = 0.0
-
 
 @dataclass(frozen=True)
 class SpinLevels:
@@ -37,7 +35,7 @@ class SpinLevels:
     def gap_ev(self) -> float:
         """Gap of the channel, 0 for a metal; NaN without bands above."""
         gap = self.lumo_ev - self.homo_ev
-        return METAL_GAP_EV if gap < METAL_GAP_EV else gap  # NaN stays NaN
+        return 0.0 if gap < 0.0 else gap  # NaN stays NaN
 
 
 def spin_levels(levels_ev: NDArray[np.float64], occupations: NDArray[np.float64]) -> SpinLevels:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectgen.core import Configuration, Host
-from defectgen.dft.alignment import Alignment, align, density_differs, exchanged
+from defectgen.dft.alignment import Alignment, align, density_differs
+from defectgen.dft.calculation import exchanged
 from defectgen.dft.finding import OTHER, Found, find_results
 from defectgen.dft.result import DftResult
 from defectgen.errors import DefectgenError, UsageError

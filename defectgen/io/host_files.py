@@ -106,6 +106,19 @@ def _stored_host(path: Path, supercell: tuple[int, int] | None) -> Host:
     return chosen[0]
 
 
+def host_of_options(host: str | None, supercell: str | None, allow: Sequence[str] | None) -> Host | None:
+    """The host that options name, None if they name none.
+
+    Raises:
+        UsageError: a supercell or rules without a host, or what is no host.
+    """
+    if host is None:
+        if supercell is not None or allow:
+            raise UsageError("--supercell and --allow need --host.", "Name the host, or the file of its unit cell.")
+        return None
+    return find_host(host, parse_supercell(supercell) if supercell else None, parse_rules(allow or ()))
+
+
 def host_from_file(
     path: Path,
     supercell: tuple[int, int] | None,

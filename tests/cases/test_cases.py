@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import defectgen as dg
 from defectgen.io.crystal_files import read_crystals
 from defectgen.io.structures import read_structure, read_structures
+from defectgen.metrics.atom_distances import far_enough
+from defectgen.metrics.charge_balance import smact_valid
+from defectgen.metrics.crystal_matching import groups
+from defectgen.metrics.entries import read_entries
+from defectgen.score.potentials.m3gnet import VARIABLE
 from defectgen_cli.app import main
 
 INPUTS = Path(__file__).parent / "inputs"
@@ -261,6 +268,40 @@ def test_tables_of_other_editors_are_read(name: str) -> None:
     plain = list(read_crystals(INPUTS / "bulk_probe.csv"))
     assert [row.digest for row in rows] == [row.digest for row in plain]
     assert [row.name for row in rows if row.structure is None] == ["on_top"]
+
+
+def test_generated_crystals_are_told_apart_and_judged() -> None:
+    """1 to 6 are rock salt in six settings, 8 and 9 the two hands of quartz."""
+    pytest.importorskip("smact", reason="composition rules need the extra bulk")
+    rows = pl.read_csv(INPUTS / "bulk_probe.csv")
+    entries = read_entries([INPUTS / "bulk_probe.csv"]).entries
+    crystals = {name: entry.crystal for name, entry in zip(rows["material_id"], entries, strict=True) if entry.crystal}
+    names = list(crystals)
+    assert len(names) == 23
+    group = dict(zip(names, groups(list(crystals.values())), strict=True))
+    assert len({group[name] for name in names[:6]}) == 1
+    assert [name for name in names if group[name] == group["kcl_same_cell"]] == ["kcl_same_cell"]
+    assert {name for name in names if not far_enough(crystals[name])} == {"Fe3O4", "close_0.49", "on_top"}
+    assert {name for name in names if not smact_valid(crystals[name])} == {"NaNe", "NaCl2", "Pu2O", "Fe3O4"}
+    assert {"Ne_fcc", "H2_box", "CuAu"} < set(names)
+
+
+def test_a_potential_takes_any_atoms_that_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    """With real weights: a lone atom, sparse metals and a layer have energies, Po and what cannot be read have none."""
+    pytest.importorskip("matgl", reason="M3GNet needs the m3gnet extra")
+    if not os.environ.get(VARIABLE):
+        pytest.skip(f"{VARIABLE} is not set: tests on real M3GNet weights left out")
+    assert main(["score", "--scorer", "m3gnet", str(INPUTS / "pot"), "--json"]) == 3
+    found = {Path(row["file"]).stem[:2]: row for row in json.loads(capsys.readouterr().out)["structures"]}
+    assert set(found) == {"01", "02", "03", "04", "05", "07", "08"}
+    formulas = {"01": "Mo", "02": "Cs", "03": "Zr", "08": "WS2"}
+    for name, row in found.items():
+        assert (row["energy_per_atom_ev"] is not None) == (name in formulas), name
+        assert row["note"] if name not in formulas else row["formula"] == formulas[name]
+    assert found["02"]["energy_per_atom_ev"] == pytest.approx(-0.86, abs=0.1), "Cs by PBE"
+    assert found["08"]["energy_per_atom_ev"] < -7.5 < found["01"]["energy_per_atom_ev"] < 0, "a crystal is bound"
+    assert found["01"]["max_force_ev_angstrom"] == found["01"]["max_stress_gpa"] == 0, "nothing pulls a lone atom"
+    assert "never saw Po" in found["04"]["note"]
 
 
 def test_a_damaged_frame_costs_that_frame_only(tmp_path: Path) -> None:

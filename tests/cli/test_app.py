@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -68,7 +69,7 @@ def test_help_fits_80_columns_and_cuts_no_name(words: tuple[str, ...], capsys: p
         command = command.commands[word]  # type: ignore[attr-defined]
     listed = command.commands if isinstance(command, click.Group) else {}
     for name in listed:
-        assert re.search(rf"^  {name}  ", out, re.MULTILINE)
+        assert re.search(rf"^  {name}  .*[^.]\.$", out, re.MULTILINE), "its summary is whole"
     for parameter in command.params:
         for option in parameter.opts if isinstance(parameter, click.Option) else ():
             assert re.search(rf"{option}\b", out)
@@ -108,6 +109,38 @@ def test_an_error_of_the_user_is_one_line(
     failing.append(kind("got 1, expected 2.", "Give 2."))
     assert main(["fetch"]) == code
     assert capsys.readouterr() == ("", "error: got 1, expected 2. Give 2.\n")
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["inputs", "cells", "-o", LONG],
+        ["design", "--host", "MoS2", "--homo", "0.1", "-o", LONG],
+        ["template", "crystals", "-o", LONG],
+        ["compute", LONG],
+        ["results", LONG],
+        ["hosts", LONG],
+    ],
+    ids=lambda call: call[0],
+)
+def test_a_name_that_is_too_long_is_a_wrong_call(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(call) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "File name too long" in err
+
+
+def test_another_error_of_the_system_is_a_failure(
+    failing: list[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing.append(PermissionError(errno.EACCES, "Permission denied", "cells"))
+    assert main(["fetch"]) == 1
+    assert capsys.readouterr().err == "error: cells: Permission denied.\n"
 
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_more(
