@@ -66,6 +66,9 @@ class CrystalOptions:
     neutral: Annotated[
         bool, typer.Option("--neutral", help="Refuse compositions that cannot be neutral in charge.")
     ] = False
+    balance: Annotated[
+        float, typer.Option(min=0.0, metavar="NATS", help="Lean towards an end where charges balance; refuses none.")
+    ] = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ class DecodingOptions:
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Probability of the tokens kept.")] = 1.0
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crystals decoded at once.")] = 64
     free: Annotated[bool, typer.Option("--free", help="Decode without the grammar, for comparison.")] = False
+    prompts: Annotated[
+        str | None, typer.Option(metavar="NAME", help="defectgen or gruver2024 [those of the adapter's training].")
+    ] = None
     engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="transformers or vllm.")] = "transformers"
     allow_download: AllowDownloadOption = False
     max_draws: Annotated[
@@ -129,12 +135,14 @@ def generate(
         min_distance_angstrom=crystals.min_distance,
         radii=crystals.radii,
         neutral=crystals.neutral,
+        balance=crystals.balance,
         free=decoding.free,
+        prompts=decoding.prompts,
         engine=decoding.engine,
         allow_download=decoding.allow_download,
     )
     with claimed_samples(output):
-        card = bulk_card(model)
+        card = bulk_card(model, decoding.prompts)
         if card is not None and (note := hub_note(card.base_model)):
             say(f"warning: {note}.")
         job = request.job(card)

@@ -8,7 +8,7 @@ from typing import Any
 
 from defectgen.errors import DefectgenError
 from defectgen.llm.tokens import piece_ids
-from defectgen.tasks.grammar import END, Grammar, State
+from defectgen.tasks.grammar import END, Grammar, LeaningGrammar, State
 
 
 @dataclass
@@ -43,11 +43,11 @@ class TokenGrammar:
         self.tokenizer = tokenizer
         self.eos = int(tokenizer.eos_token_id)
         self._pieces = {} if pieces is None else pieces
-        self._tries: dict[tuple[str, ...], Node] = {}
-        self._states: dict[State, tuple[Node, Mapping[str, State]]] = {}
+        self._tries: dict[tuple[tuple[str, bool], ...], Node] = {}
+        self._states: dict[State, tuple[Node, Mapping[str, State], float]] = {}
 
-    def root(self, state: State) -> tuple[Node, Mapping[str, State]]:
-        """The trie of the pieces that `state` allows, and the state after each of them.
+    def root(self, state: State) -> tuple[Node, Mapping[str, State], float]:
+        """The trie of the pieces that `state` allows, the state after each of them, and the weight of the end.
 
         Raises:
             DefectgenError: the tokenizer cannot tell two pieces apart.
@@ -56,17 +56,21 @@ class TokenGrammar:
             if len(self._states) >= REMEMBERED:
                 self._states.clear()
             following = self.grammar.choices(state)
-            self._states[state] = self._trie(tuple(following)), following
+            pieces = tuple((piece, then is None) for piece, then in following.items())
+            grammar = self.grammar
+            weight = grammar.end_weight(state) if isinstance(grammar, LeaningGrammar) else 0.0
+            self._states[state] = self._trie(pieces), following, weight
         return self._states[state]
 
-    def _trie(self, pieces: tuple[str, ...]) -> Node:
+    def _trie(self, pieces: tuple[tuple[str, bool], ...]) -> Node:
+        """The trie of pieces, each with whether the completion ends with it."""
         if pieces not in self._tries:
             if len(self._tries) >= REMEMBERED:
                 self._tries.clear()
             root = Node()
-            for piece in pieces:
+            for piece, last in pieces:
                 node = root
-                for token in self._tokens(piece):
+                for token in self._tokens(piece) + ((self.eos,) if last and piece != END else ()):
                     node = node.children.setdefault(token, Node())
                     if node.piece is not None:
                         raise DefectgenError(f"the tokenizer cannot tell {node.piece!r} from {piece!r}.")
@@ -121,7 +125,7 @@ class Cursor:
 
     def __init__(self, grammar: TokenGrammar, state: State) -> None:
         self._grammar = grammar
-        self._node, self._following = grammar.root(state)
+        self._node, self._following, self._end_weight = grammar.root(state)
         self._pieces: list[str] = []
         self.pending: list[int] = []
         self.finished = False
@@ -134,6 +138,11 @@ class Cursor:
     def allowed(self) -> list[int]:
         """The tokens that may come next, in a fixed order; at least two while not finished."""
         return list(self._node.children)
+
+    @property
+    def weights(self) -> list[float]:
+        """What is added to the log-probability of each allowed token before one is drawn, in nats."""
+        return [self._end_weight if token == self._grammar.eos else 0.0 for token in self._node.children]
 
     def choose(self, token: int) -> None:
         """Take one of the allowed tokens, and after it all that is forced."""
@@ -148,12 +157,13 @@ class Cursor:
     def step(self, token: int) -> None:
         """Take one of the allowed tokens, and nothing after it."""
         node = self._node.children[token]
-        if node.piece == END:
+        if node.piece is not None and self._following[node.piece] is None:
+            self._pieces.append(node.piece)
             self.finished = True
             return
         self.pending.append(token)
         if node.piece is None:
-            self._node = node
+            self._node, self._end_weight = node, 0.0
             return
         self._pieces.append(node.piece)
-        self._node, self._following = self._grammar.root(self._following[node.piece])
+        self._node, self._following, self._end_weight = self._grammar.root(self._following[node.piece])

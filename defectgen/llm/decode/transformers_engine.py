@@ -52,6 +52,21 @@ class TransformersGenerator:
         model, tokenizer, _ = load_base(card.base_model, dtype, download=allow_download)
         return cls(merged(model, folder, card.base_model), tokenizer), card
 
+    @classmethod
+    def with_card(cls, folder: Path, card: AdapterCard, *, download: bool = False) -> TransformersGenerator:
+        """An engine for LoRA weights that have no card beside them.
+
+        Args:
+            folder: of the weights.
+            card: see `defectgen.llm.foreign_adapter.foreign_card`.
+            download: get the base model from the hub, if it is not on this machine.
+
+        Raises:
+            DefectgenError: weights that cannot be read or do not fit, or a base model that is missing.
+        """
+        model, tokenizer, _ = load_base(card.base_model, download=download)
+        return cls(merged(model, folder, card.base_model, has_card=False), tokenizer)
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         """See `Generator`.
 
@@ -180,13 +195,13 @@ class TransformersGenerator:
         column = {token: k for k, token in enumerate(tokens)}
         logits = self.head(hidden, torch.tensor(tokens, device=hidden.device)).float().cpu().numpy().astype(np.float64)
         drawn = []
-        for row, (choices, rng) in enumerate(zip(allowed, rngs, strict=True)):
+        for row, (cursor, choices, rng) in enumerate(zip(cursors, allowed, rngs, strict=True)):
             columns = [column[token] for token in choices]
             asked = guided = _normalized(logits[row, columns])
             if len(logits) > len(cursors):
                 plain = _normalized(logits[len(cursors) + row, columns])
                 guided = _normalized(plain + sampling.guidance * (asked - plain))
-            k = pick(guided, rng.random(), sampling)
+            k = pick(guided + np.array(cursor.weights), rng.random(), sampling)
             drawn.append((choices[k], float(asked[k])))
         return drawn
 
