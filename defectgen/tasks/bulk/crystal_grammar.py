@@ -34,7 +34,8 @@ ANGLES = range(5, 176)
 """Degrees of a lattice angle."""
 
 DENSEST_PACKING = 0.42
-"""Share of the cell that the atoms may fill, as spheres of the least radius that the rules of distance leave them. With 0.75 of the radii 99 % of 2,061 crystals of MP-20 fill 0.424 at most."""
+"""Share of the cell that atoms may fill, as spheres of the least radius that the rules of distance leave them.
+With 0.75 of the radii 99 % of 2,061 crystals of MP-20 fill 0.424 at most."""
 
 LEAST_VOLUME_ANGSTROM3 = 2.0
 """A cell with less for each atom is denser than any solid; diamond has 5.7."""
