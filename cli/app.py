@@ -25,6 +25,7 @@ from defectgen_cli.feedback import feedback
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
+from defectgen_cli.generate_sweep import sweep
 from defectgen_cli.hosts import hosts
 from defectgen_cli.inputs import inputs
 from defectgen_cli.options import DebugOption
@@ -54,6 +55,7 @@ app.command("build-data")(build_data)
 app.command("finetune")(finetune)
 app.command("feedback")(feedback)
 app.command("generate")(generate)
+app.command("sweep")(sweep)
 app.command("score")(score)
 app.command("inputs")(inputs)
 app.command("compute")(compute)

@@ -83,10 +83,20 @@ class DecodingOptions:
         str | None, typer.Option(metavar="NAME", help="defectgen or gruver2024 [those of the adapter's training].")
     ] = None
     engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="transformers or vllm.")] = "transformers"
+    quantization: Annotated[
+        str, typer.Option(metavar="NAME", help="none, or 4bit: the base model in four bits (NVIDIA GPU).")
+    ] = "none"
+    spread: Annotated[bool, typer.Option("--spread", help="Share the layers out among all GPUs.")] = False
+    gpus: Annotated[int, typer.Option(min=1, help="With vllm: split every matrix among so many GPUs.")] = 1
     allow_download: AllowDownloadOption = False
     max_draws: Annotated[
         int | None, typer.Option("--max-draws", min=1, help="Give up after so many draws [10 for each crystal].")
     ] = None
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the weights lie elsewhere than as a whole in one place."""
+        return (self.quantization, self.spread, self.gpus) != ("none", False, 1)
 
 
 UNCONDITIONAL, USUAL_CRYSTALS, USUAL_DECODING = ConditionOptions(), CrystalOptions(), DecodingOptions()
@@ -124,6 +134,11 @@ def generate(
     named = (
         dict.fromkeys(word.strip() for word in crystals.elements.split(",")) if crystals.elements is not None else ()
     )
+    placement = None
+    if decoding.is_placed:  # torch is not loaded for a call that is refused
+        from defectgen.llm.loading import Placement
+
+        placement = Placement(decoding.quantization, decoding.spread, decoding.gpus)
     request = CrystalRequest(
         asdict(conditions),
         exact_formula=crystals.exact_formula,
@@ -140,6 +155,7 @@ def generate(
         prompts=decoding.prompts,
         engine=decoding.engine,
         allow_download=decoding.allow_download,
+        placement=placement,
     )
     with claimed_samples(output):
         card = bulk_card(model, decoding.prompts)
@@ -156,7 +172,7 @@ def generate(
         elif unseen := sorted(set(job.elements) - set(trained_elements(card))):
             say(f"warning: not in the training data of {model}: {', '.join(unseen)}.")
         facts = request.facts(model, card, sampling) | {"max_draws": decoding.max_draws}
-        with _terminable(), progress("drawing", n, "valid crystals") as advance:
+        with terminable(), progress("drawing", n, "valid crystals") as advance:
             run = sample_crystals(
                 job,
                 draw,
@@ -195,7 +211,7 @@ def _report(run: CrystalRun, manifest: dict[str, Any], output: Path, untrained: 
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM ends the drawing as Ctrl-C does."""
 
     def interrupt(*_: object) -> None:

@@ -32,6 +32,7 @@ from defectgen.tasks.bulk.prompts import OURS, PromptStyle, prompt_style
 
 if TYPE_CHECKING:
     from defectgen.llm.decode.generator import Generator, Sampling
+    from defectgen.llm.loading import Placement
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class CrystalRequest:
         prompts: name of the prompts; None for those that the adapter was trained on.
         engine: that runs the model.
         allow_download: get the base model that an adapter names from the hub, if it is not on this machine.
+        placement: where the weights lie; None for one place.
 
     Raises:
         UsageError: parts that do not go together.
@@ -74,6 +76,7 @@ class CrystalRequest:
     prompts: str | None = None
     engine: str = "transformers"
     allow_download: bool = False
+    placement: Placement | None = None
 
     def __post_init__(self) -> None:
         if self.infill is None and (self.mask is not None or self.any_element):
@@ -218,24 +221,37 @@ def open_draw(
         UsageError: no such engine, or one that does not run the model.
         DefectgenError: the engine is not installed, or the model is missing or does not fit.
     """
+    return draw_from(open_generator(model, card, request), request, job, sampling)
+
+
+def draw_from(generator: Generator, request: CrystalRequest, job: CrystalJob, sampling: Sampling) -> Draw:
+    """Where the texts of a job come from, by a model that is loaded already."""
+    from defectgen.llm.decode.transformers_engine import TransformersGenerator
+
+    if request.free and isinstance(generator, TransformersGenerator):
+        return free(generator.model, generator.tokenizer, job, sampling)
+    return constrained(generator, job, sampling)
+
+
+def open_generator(model: str, card: AdapterCard | None, request: CrystalRequest) -> Generator:
+    """The model, loaded; see `open_draw`."""
     from defectgen.llm.decode.engines import ENGINES, load_generator
     from defectgen.llm.decode.transformers_engine import TransformersGenerator
-    from defectgen.llm.loading import load_base
+    from defectgen.llm.loading import ONE_PLACE, load_base
 
-    engine = request.engine
+    engine, placement = request.engine, request.placement or ONE_PLACE
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}.", f"Expected one of: {', '.join(ENGINES)}.")
     if card is not None and is_foreign(Path(model)):
         if engine != "transformers":
             raise UsageError(f"{engine} runs adapters of `defectgen finetune`, got {model}.", "Use transformers.")
-        generator: Generator = TransformersGenerator.with_card(Path(model), card, download=request.allow_download)
-    elif card is not None:
-        generator, _ = load_generator(engine, Path(model), allow_download=request.allow_download)
-    elif engine == "transformers":
-        base, tokenizer, _ = load_base(model)
-        generator = TransformersGenerator(base, tokenizer)
-    else:
-        raise UsageError(f"{engine} runs trained adapters, got base model {model}.", "Use --engine transformers.")
-    if request.free and isinstance(generator, TransformersGenerator):
-        return free(generator.model, generator.tokenizer, job, sampling)
-    return constrained(generator, job, sampling)
+        placement.check(engine)
+        download = request.allow_download
+        return TransformersGenerator.with_card(Path(model), card, download=download, placement=placement)
+    if card is not None:
+        return load_generator(engine, Path(model), allow_download=request.allow_download, placement=placement)[0]
+    if engine == "transformers":
+        placement.check(engine)
+        base, tokenizer, _ = load_base(model, "auto", placement.quantization, spread=placement.spread)
+        return TransformersGenerator(base, tokenizer)
+    raise UsageError(f"{engine} runs trained adapters, got base model {model}.", "Use --engine transformers.")

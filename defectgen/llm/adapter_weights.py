@@ -113,7 +113,9 @@ def with_updates(model: Any, lora: Lora, base: str) -> Any:
 
 
 def merged(model: Any, folder: Path, base: str, *, has_card: bool = True) -> Any:
-    """A base model with the updates of an adapter added to its weights; see `read_weights`.
+    """A base model with the updates of an adapter added to its weights, beside them where these are quantized.
+
+    See `read_weights` for `has_card`.
 
     Raises:
         DefectgenError: see `read_lora`, `read_weights` and `put_weights`.
@@ -122,6 +124,8 @@ def merged(model: Any, folder: Path, base: str, *, has_card: bool = True) -> Any
     weights = read_weights(folder, lora, has_card=has_card)
     adapted = with_updates(model, lora, base)
     put_weights(adapted, weights, folder, base)
+    if getattr(model, "is_quantized", False):  # merging would round the updates to four bits as well
+        return adapted.get_base_model()
     return adapted.merge_and_unload()
 
 

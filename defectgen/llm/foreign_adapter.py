@@ -40,7 +40,7 @@ def foreign_card(folder: Path, prompts: str | None) -> AdapterCard:
     if prompts is None:
         raise UsageError(
             f"{folder} holds LoRA weights without a card, so that its prompts are not known.",
-            f"Name them: --prompts {' or '.join(reversed(STYLES))}.",
+            f"Name them: --prompts {' or '.join(sorted(STYLES, reverse=True))}.",
         )
     path = folder / LORA_CONFIG
     try:

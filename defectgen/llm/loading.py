@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,54 @@ from safetensors import SafetensorError
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.base import base_model_path
 
+QUANTIZATIONS = ("none", "4bit")
+
 PARTS_OF_A_MODEL = {
     "its shape (config.json)": ("config.json",),
     "its tokenizer (e.g. tokenizer.json)": ("tokenizer*", "vocab*", "*.model"),
     "its weights (*.safetensors)": ("*.safetensors", "*.bin"),
 }
 """What the folder of a base model must hold, by the names of its files."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how the weights of a model lie that is only read.
+
+    Attributes:
+        quantization: ``none``, or ``4bit`` (NF4, NVIDIA GPU with bitsandbytes).
+        spread: share the layers out among all GPUs of the machine; of the transformers engine.
+        gpus: split every matrix among so many GPUs (tensor parallelism); of the vLLM engine.
+
+    Raises:
+        UsageError: no such quantization, or fewer than one GPU.
+    """
+
+    quantization: str = "none"
+    spread: bool = False
+    gpus: int = 1
+
+    def __post_init__(self) -> None:
+        if self.quantization not in QUANTIZATIONS:
+            raise UsageError(
+                f"unknown quantization {self.quantization!r}.", f"Expected one of: {', '.join(QUANTIZATIONS)}."
+            )
+        if self.gpus < 1:
+            raise UsageError(f"got {self.gpus} GPUs, expected 1 or more.")
+
+    def check(self, engine: str) -> None:
+        """Refuse what an engine does not do.
+
+        Raises:
+            UsageError: layers shared out in vLLM, or matrices split in transformers.
+        """
+        if engine == "vllm" and self.spread:
+            raise UsageError("engine vllm does not share out layers.", "Use --gpus N: it splits every matrix.")
+        if engine == "transformers" and self.gpus > 1:
+            raise UsageError("engine transformers does not split matrices.", "Use --spread, or --engine vllm.")
+
+
+ONE_PLACE = Placement()
 
 
 def pick_dtype(wanted: str) -> torch.dtype:
@@ -42,7 +85,13 @@ def own_gpu() -> torch.device:
 
 
 def load_base(
-    name: str, dtype: str = "auto", quantization: str = "none", *, place: bool = True, download: bool = True
+    name: str,
+    dtype: str = "auto",
+    quantization: str = "none",
+    *,
+    place: bool = True,
+    spread: bool = False,
+    download: bool = True,
 ) -> tuple[Any, Any, torch.dtype]:
     """Model and tokenizer of a base model.
 
@@ -51,6 +100,7 @@ def load_base(
         dtype: see `pick_dtype`.
         quantization: ``none`` or ``4bit`` (NF4, NVIDIA GPU with bitsandbytes).
         place: put the model on the GPU if there is one; a trainer does that itself.
+        spread: share its layers out among all GPUs instead.
         download: get what is not on this machine from the hub.
 
     Returns:
@@ -72,6 +122,10 @@ def load_base(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=chosen
         )
         options["device_map"] = {"": own_gpu()}
+    if spread:
+        options["device_map"] = "auto"
+        if torch.cuda.is_available():  # GPUs alone: the output layer is read where it lies
+            options["max_memory"] = {k: torch.cuda.mem_get_info(k)[0] for k in range(torch.cuda.device_count())}
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             base_model_path(name), dtype=chosen, trust_remote_code=False, local_files_only=not download, **options
@@ -83,7 +137,7 @@ def load_base(
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_loaded(name, error, download) from error
-    if place and torch.cuda.is_available() and quantization == "none":
+    if place and torch.cuda.is_available() and not options:
         model = model.to(own_gpu())
     return model.eval(), tokenizer, chosen
 

@@ -30,6 +30,8 @@ class OutputLayer:
             hidden: last hidden states, shape (..., width).
             tokens: ids of some tokens; None for all.
         """
+        place = self._head.weight.device  # a model's layers may lie on several GPUs
+        hidden, tokens = hidden.to(place), None if tokens is None else tokens.to(place)
         if tokens is None:
             logits = self._head(hidden)
         else:

@@ -249,3 +249,46 @@ def test_models_that_do_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert (code, "defectgen fetch smollm2-135m" in line) == (1, True)
     code, line = refused(capsys, "--model", "./nowhere/at/all", "-o", tmp_path / "out")
     assert (code, "expected an existing folder" in line) == (2, True)
+
+
+def test_a_sweep_goes_on_where_it_was_interrupted(
+    capsys: pytest.CaptureFixture[str], adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complete points are kept, the interrupted one is drawn as a whole; another setting is refused."""
+    from defectgen.generate import sweep
+
+    monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
+    SALT.get_primitive_structure().to(tmp_path / "licl.cif")
+    pl.DataFrame({"cif": [(tmp_path / "licl.cif").read_text()]}).write_csv(tmp_path / "test.csv")
+    folder = tmp_path / "sweep"
+    call = ["sweep", "--model", str(adapter), "--reference", str(tmp_path / "test.csv"), "-o", str(folder)]
+    call += ["-n", "4", "--temperatures", "0.5,1.5", "--top-p", "1.0", "--min-distance", "0", "--radii", "0"]
+    real, drawn = sweep.sample_crystals, []
+
+    def stopped(*args: object, **words: object) -> object:
+        drawn.append(1)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sweep, "sample_crystals", stopped)
+    assert main(call) == 130
+    assert sorted(path.name for path in folder.iterdir()) == ["sweep.json", "t0.5-p1"]
+    first = (folder / "t0.5-p1" / "manifest.json").read_bytes()
+    capsys.readouterr()
+    assert main([*call, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["drawn_now"], len(result["points"]), len(drawn)) == (1, 2, 3)
+    assert (folder / "t0.5-p1" / "manifest.json").read_bytes() == first
+    table = pl.read_csv(folder / "sweep.csv")
+    assert table["temperature"].to_list() == [0.5, 1.5]
+    assert table["draws"].to_list() == [4, 4]
+    assert table["raw_structural"].is_between(0, 1).all()
+    svg = (folder / "sweep.svg").read_text()
+    marks = table.filter(pl.col("valid").is_not_null() & pl.col("cov_recall").is_not_null()).height
+    assert svg.count(">T ") == marks
+    capsys.readouterr()
+    assert main([*call, "--balance", "3"]) == 2
+    assert "holds a sweep with balance 0.0" in capsys.readouterr().err
+    assert main([*call, "--temperatures", "hot"]) == 2
+    assert "got --temperatures 'hot', expected numbers" in capsys.readouterr().err

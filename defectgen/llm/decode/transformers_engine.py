@@ -16,7 +16,7 @@ from defectgen.llm.decode.attention import share_keys
 from defectgen.llm.decode.generator import Completion, Request, Sampling, pick
 from defectgen.llm.decode.kv_cache import growing_cache
 from defectgen.llm.decode.token_grammar import Cursor, TokenGrammar
-from defectgen.llm.loading import context_length, load_base, out_of_memory
+from defectgen.llm.loading import ONE_PLACE, Placement, context_length, load_base, out_of_memory
 from defectgen.llm.output_layer import OutputLayer
 from defectgen.llm.tokens import prompt_ids
 from defectgen.tasks.grammar import Grammar
@@ -40,7 +40,7 @@ class TransformersGenerator:
 
     @classmethod
     def from_adapter(
-        cls, folder: Path, dtype: str = "auto", *, allow_download: bool = False
+        cls, folder: Path, dtype: str = "auto", *, allow_download: bool = False, placement: Placement = ONE_PLACE
     ) -> tuple[TransformersGenerator, AdapterCard]:
         """An engine for a trained adapter on its base model, and the adapter's card; see `load_generator`.
 
@@ -49,22 +49,27 @@ class TransformersGenerator:
         """
         card = read_adapter(folder)
         check_adapter_files(folder)
-        model, tokenizer, _ = load_base(card.base_model, dtype, download=allow_download)
+        quantization, spread = placement.quantization, placement.spread
+        model, tokenizer, _ = load_base(card.base_model, dtype, quantization, spread=spread, download=allow_download)
         return cls(merged(model, folder, card.base_model), tokenizer), card
 
     @classmethod
-    def with_card(cls, folder: Path, card: AdapterCard, *, download: bool = False) -> TransformersGenerator:
+    def with_card(
+        cls, folder: Path, card: AdapterCard, *, download: bool = False, placement: Placement = ONE_PLACE
+    ) -> TransformersGenerator:
         """An engine for LoRA weights that have no card beside them.
 
         Args:
             folder: of the weights.
             card: see `defectgen.llm.foreign_adapter.foreign_card`.
             download: get the base model from the hub, if it is not on this machine.
+            placement: of the weights.
 
         Raises:
             DefectgenError: weights that cannot be read or do not fit, or a base model that is missing.
         """
-        model, tokenizer, _ = load_base(card.base_model, download=download)
+        quantization, spread = placement.quantization, placement.spread
+        model, tokenizer, _ = load_base(card.base_model, "auto", quantization, spread=spread, download=download)
         return cls(merged(model, folder, card.base_model, has_card=False), tokenizer)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
@@ -180,7 +185,8 @@ class TransformersGenerator:
         output = self.model.base_model(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         )
-        last = output.last_hidden_state[torch.arange(len(chunks), device=device), lengths - 1]
+        states = output.last_hidden_state.to(device)
+        last = states[torch.arange(len(chunks), device=device), lengths - 1]
         return last, output.past_key_values, mask
 
     def _draw(

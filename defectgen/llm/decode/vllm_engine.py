@@ -13,6 +13,7 @@ from defectgen.llm.base import base_model_path
 from defectgen.llm.decode.generator import Completion, Request, Sampling
 from defectgen.llm.decode.guide import Guide, pack_grammar
 from defectgen.llm.decode.token_grammar import TokenGrammar
+from defectgen.llm.loading import ONE_PLACE, Placement
 from defectgen.llm.tokens import prompt_ids
 from defectgen.tasks.grammar import Grammar
 
@@ -61,7 +62,7 @@ class VllmGenerator:
 
     @classmethod
     def from_adapter(
-        cls, folder: Path, dtype: str = "auto", *, allow_download: bool = False
+        cls, folder: Path, dtype: str = "auto", *, allow_download: bool = False, placement: Placement = ONE_PLACE
     ) -> tuple[VllmGenerator, AdapterCard]:
         """An engine for a trained adapter on its base model, and the adapter's card; see `load_generator`.
 
@@ -70,7 +71,8 @@ class VllmGenerator:
                 a base model that is missing or does not fit.
         """
         card = read_adapter(folder)
-        return cls(load_vllm(card.base_model, dtype, folder, download=allow_download), folder), card
+        llm = load_vllm(card.base_model, dtype, folder, download=allow_download, placement=placement)
+        return cls(llm, folder), card
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         """See `Generator`; `batch_size` completions are under way at any time.
@@ -148,7 +150,14 @@ class VllmGenerator:
         return Completion(index, guide.text, float(output.cumulative_logprob), len(tokens))
 
 
-def load_vllm(base_model: str, dtype: str = "auto", adapter: Path | None = None, *, download: bool = True) -> Any:
+def load_vllm(
+    base_model: str,
+    dtype: str = "auto",
+    adapter: Path | None = None,
+    *,
+    download: bool = True,
+    placement: Placement = ONE_PLACE,
+) -> Any:
     """A base model in vLLM, ready for `VllmGenerator`.
 
     Args:
@@ -156,6 +165,7 @@ def load_vllm(base_model: str, dtype: str = "auto", adapter: Path | None = None,
         dtype: see `defectgen.llm.loading.pick_dtype`.
         adapter: folder of the LoRA weights that will be served.
         download: get what is not on this machine from the hub.
+        placement: among how many GPUs every matrix is split, and whether the weights have four bits.
 
     Raises:
         DefectgenError: vLLM is not installed, or a model that is missing or that it cannot serve.
@@ -175,6 +185,10 @@ def load_vllm(base_model: str, dtype: str = "auto", adapter: Path | None = None,
     from defectgen.llm.loading import load_model_config, load_tokenizer, pick_dtype
 
     options: dict[str, Any] = {}
+    if placement.gpus > 1:
+        options["tensor_parallel_size"] = placement.gpus
+    if placement.quantization == "4bit":
+        options["quantization"] = "bitsandbytes"
     if adapter is not None:
         shape = load_model_config(base_model, download=download)
         load_tokenizer(base_model, download=download)
