@@ -49,5 +49,5 @@ class GrowingLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep some rows."""
-        super().batch_select_indices(indices.to(self.keys.device))  # layers may lie on several GPUs
+        super().batch_select_indices(indices.to(self.device))  # layers may lie on several GPUs
         self._rooms = []
