@@ -116,7 +116,7 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
             _write(folder / row.relaxed_file, head + str(result.structure.to(fmt="cif")))
     _write_tables(rows, folder, formats)
     if "html" in formats:
-        _write(folder / "report.html", render_report(run, top, formats))
+        _write(folder / "report.html", render_report(run, top))
     manifest = {
         "tool": TOOL,
         "version": defectgen.__version__,
