@@ -53,9 +53,8 @@ def test_a_front_is_what_brute_force_finds_in_any_batches(seed: int) -> None:
 def test_labels_count_before_predictions_and_what_has_no_interval_is_left_out() -> None:
     predicted, label = np.array([0.1, 0.1]), np.array([np.nan, 0.3])
     dft = {"homo_ev": label, "lumo_ev": np.array([np.nan, 1.05])}
-    (member,) = found(
-        scored(predicted, np.array([1.2, 1.05]), dft=dft), target=Target("1", (("homo_ev", 0.1),))
-    ).members
+    both = scored(predicted, np.array([1.2, 1.05]), dft=dft)
+    (member,) = found(both, target=Target("1", (("homo_ev", 0.1),))).members
     assert member.values == {"homo_ev": 0.1}
     assert not member.is_dft
     assert member.novel
