@@ -89,8 +89,8 @@ def scene(configuration: Configuration) -> Scene:
     offsets, lengths = _nearest_images(cart[[site for site, _ in edits]], host.supercell_lattice)
     sites = []
     for k, (site, species) in enumerate(edits):
-        others = [n for n in range(len(edits)) if n != k]
-        nearest = min(others, key=lambda n, row=lengths[k].round(6): (float(row[n]), n), default=None)  # type: ignore[misc]
+        ranked = sorted((round(float(lengths[k, n]), 6), n) for n in range(len(edits)) if n != k)
+        away, nearest = ranked[0] if ranked else (0.0, None)
         sites.append(
             DefectSite(
                 label=names[k],
@@ -100,7 +100,7 @@ def scene(configuration: Configuration) -> Scene:
                 frac=_vector(frac[site]),
                 position=_vector(cart[site]),
                 nearest="" if nearest is None else names[nearest],
-                nearest_angstrom=0.0 if nearest is None else float(lengths[k, nearest]),
+                nearest_angstrom=away,
             )
         )
     distances = tuple(
