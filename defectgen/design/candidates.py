@@ -22,7 +22,7 @@ from defectgen.design.wishes import Wish
 if TYPE_CHECKING:
     import polars as pl
 
-    from defectgen.score.potentials.relaxation import Relaxation
+    from defectgen.score.potentials.defects import DefectRelaxation
 
 PRISTINE_VBM = "pristine VBM"
 """`DesignRun.reference` when levels count from the valence band maximum of the pristine host."""
@@ -128,7 +128,7 @@ class Candidate:
     uncertainty: Mapping[str, float]
     distance_ev: float
     novel: bool
-    relaxation: Relaxation | None = None
+    relaxation: DefectRelaxation | None = None
     origin: tuple[str, ...] = ()
     dft: Mapping[str, float] = field(default_factory=dict)
     similar: int = 0
@@ -314,10 +314,22 @@ class DesignRun:
                 }
                 for candidate in best
             ],
+            "relaxations": self._relaxations(),
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "settings": dict(self.settings),
             "warnings": list(self.warnings),
         }
+
+    def _relaxations(self) -> list[dict[str, object]]:
+        """What a potential says of each candidate that it relaxed, by the columns of candidates.csv."""
+        from defectgen.report.rows import run_rows
+
+        return [
+            {"target_id": row.candidate.target.id, "rank": row.candidate.rank, "label": row.configuration.label}
+            | row.relaxation_record()
+            for row in run_rows(self)
+            if row.candidate.relaxation is not None
+        ]
 
     def of(self, target: Target) -> tuple[Candidate, ...]:
         """The candidates of one target, best first."""
