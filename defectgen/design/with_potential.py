@@ -111,8 +111,8 @@ def relax_top(
         good = 0
         for candidate in run.of(target):
             item = candidate
-            if complete and good < top:
-                configuration = candidate.configuration.canonical()
+            configuration = candidate.configuration.canonical()
+            if good < top and (complete or configuration.key in found):
                 try:
                     if configuration.key not in found:
                         found[configuration.key] = relax(configuration)
