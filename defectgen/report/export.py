@@ -116,7 +116,7 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
             _write(folder / row.relaxed_file, head + str(result.structure.to(fmt="cif")))
     _write_tables(rows, folder, formats)
     if "html" in formats:
-        _write(folder / "report.html", render_report(run, top, formats))
+        _write(folder / "report.html", render_report(run, top))
     manifest = {
         "tool": TOOL,
         "version": defectgen.__version__,
@@ -131,6 +131,7 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
             "distinct": len({row.configuration.key for row in rows}),
             "novel": sum(row.candidate.novel for row in rows),
         },
+        "fronts": _plain([front.to_dict() for front in run.fronts]),
         "settings": _plain(run.settings),
         "warnings": list(run.warnings),
         "files": listing(folder),
