@@ -143,7 +143,7 @@ def _write_files(
             _write(path, head + str(relaxed.to(fmt="cif")))
     _write_tables(rows, folder, formats)
     if "html" in formats:
-        _write(folder / "report.html", render_report(run, top, formats))
+        _write(folder / "report.html", render_report(run, top))
     manifest = {
         "tool": TOOL,
         "version": defectgen.__version__,
