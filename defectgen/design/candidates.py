@@ -266,24 +266,35 @@ class DesignRun:
 
         return rows_frame(run_rows(self, ())).drop(STRUCTURE_FORMATS)
 
-    def write(self, folder: Path | str, formats: Sequence[str] = (), *, overwrite: bool = False) -> Path:
-        """Write tables, structures as CIF and POSCAR, a report and a manifest into a folder.
+    def write(
+        self,
+        folder: Path | str,
+        formats: Sequence[str] = ("cif", "poscar"),
+        *,
+        vacuum_angstrom: float | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write tables, structures, a report and a manifest into a folder.
 
         Args:
             folder: where to; its parents are made.
-            formats: more files of the structures, e.g. ``extxyz``, ``db`` or ``zip``; see `defectgen.io.writers`.
+            formats: of the structures, some of ``cif``, ``poscar``, ``extxyz``, ``db``, ``zip``; see
+                `defectgen.io.writers`.
+            vacuum_angstrom: empty height between a layer and its image, the layer in the middle; None for the host's
+                own cell.
             overwrite: whether an earlier run in the folder may be replaced.
 
         Returns:
             The manifest's path.
 
         Raises:
-            UsageError: the folder holds something else, or a run and `overwrite` is not set.
+            UsageError: an unknown format, a vacuum out of range, or a folder that holds something else, or a run and
+                `overwrite` is not set.
             DefectgenError: it cannot be written.
         """
-        from defectgen.report.export import FORMATS, write_run
+        from defectgen.report.export import TABLES, write_run
 
-        return write_run(self, Path(folder), (*FORMATS, *formats), overwrite=overwrite)
+        return write_run(self, Path(folder), (*TABLES, *formats), vacuum_angstrom=vacuum_angstrom, overwrite=overwrite)
 
     @property
     def has_vbm_levels(self) -> bool:
