@@ -11,6 +11,7 @@ import typer
 from defectgen_cli.design_options import (
     ConditionOptions,
     DrawingOptions,
+    InputsOptions,
     LimitOptions,
     ModelOptions,
     PotentialOptions,
@@ -38,6 +39,7 @@ def design(
     drawing: DrawingOptions,
     models: ModelOptions,
     relaxing: PotentialOptions,
+    hand_over: InputsOptions,
     proposer: Annotated[
         str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, search, llm [what suits the wish].")
     ] = "",
@@ -67,6 +69,9 @@ def design(
     displaced: relaxed formation energy, displacement and whether the geometry holds are columns. --potential-use filter
     leaves out what diverges or becomes another defect; tie-break puts candidates that are equally near, within the
     interval of the prediction, in the order of the relaxed formation energy; columns changes no rank.
+
+    With --inputs the folder also holds the DFT inputs of the candidates, relaxed ones from where the potential left
+    them, of their host and the elemental phases: see defectgen inputs.
     """
     started = time.monotonic()
     from defectgen.core.vacuum import check_vacuum
@@ -95,6 +100,7 @@ def design(
     forms = format_list(formats)
     if vacuum is not None:
         check_vacuum(vacuum)
+    inputs_of = hand_over.writer()
     folder = output or Path("designs") / crystal.name
     with claimed_run(folder, overwrite):
         chosen = request.potential
@@ -115,14 +121,14 @@ def design(
             )
             raise typer.Exit(EXIT_INTERRUPTED if not run.complete else 1)
         first = first_of_each(run, ranking.n)
-        first.write(folder, forms, vacuum_angstrom=vacuum, overwrite=overwrite)
+        first.write(folder, forms, vacuum_angstrom=vacuum, overwrite=overwrite, also=inputs_of(first))
         if chosen is None or relaxer is None or not run.complete:
             run = first
         else:
             total = sum(min(chosen.top, len(run.of(target))) for target in run.targets)
             with progress(f"relaxing with {chosen.name}", total, "structures") as advance:
                 run = relax_top(run, relaxer, chosen.top, chosen.use, n=ranking.n, progress=advance)
-            run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=True)
+            run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=True, also=inputs_of(run))
         for line in run.warnings[len(prepared.warnings) :]:
             say(f"warning: {line}")
         _show(run, folder, time.monotonic() - started, as_json)

@@ -11,7 +11,9 @@ import typer
 from defectgen_cli.options import AllowDownloadOption, M3GNetOption, SeedOption, SurrogateOption
 
 if TYPE_CHECKING:
-    from defectgen.design.candidates import Target
+    from collections.abc import Callable
+
+    from defectgen.design.candidates import DesignRun, Target
     from defectgen.design.engine import Drawing, Models
     from defectgen.design.limits import Limits
     from defectgen.design.request import Ranking
@@ -262,3 +264,33 @@ class PotentialOptions:
                 raise UsageError(f"got --potential-use {self.potential_use} without a potential.", "Add --potential.")
             return None
         return PotentialUse(self.potential, self.potential_top, self.potential_use, self.m3gnet)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class InputsOptions:
+    """DFT inputs beside the candidates."""
+
+    inputs: Annotated[
+        str | None,
+        typer.Option("--inputs", metavar="CODE", help="DFT inputs of the candidates too: vasp, gpaw or qe."),
+    ] = None
+    inputs_settings: Annotated[
+        str, typer.Option("--inputs-settings", metavar="NAME|FILE.yaml", help="2dmd, mp, lcao, or your own.")
+    ] = "2dmd"
+
+    def writer(self) -> Callable[[DesignRun], Callable[[Path], object] | None]:
+        """What writes the inputs of a run into its folder; None of these for no inputs.
+
+        Raises:
+            UsageError: an unknown code or unknown settings.
+        """
+        code = self.inputs
+        if code is None:
+            return lambda _: None
+        from defectgen.dft.codes import CODES
+        from defectgen.dft.inputs import dft_inputs
+        from defectgen.dft.settings import load_settings
+
+        CODES.find(code)
+        settings = load_settings(self.inputs_settings)
+        return lambda run: lambda folder: dft_inputs(run, folder / f"{code}-inputs", code, settings=settings)
