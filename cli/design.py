@@ -18,6 +18,7 @@ from defectgen_cli.design_options import (
     RankingOptions,
     TargetOptions,
     names,
+    other_scorer,
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import FormatOption, JsonOption, VacuumOption
@@ -40,6 +41,9 @@ def design(
     models: ModelOptions,
     relaxing: PotentialOptions,
     hand_over: InputsOptions,
+    scorer: Annotated[
+        str, typer.Option("--scorer", metavar="NAME", help="Predicts: surrogate or slices-catboost.")
+    ] = "surrogate",
     proposer: Annotated[
         str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, search, llm [what suits the wish].")
     ] = "",
@@ -75,6 +79,7 @@ def design(
     """
     started = time.monotonic()
     from defectgen.core.vacuum import check_vacuum
+    from defectgen.data.known_labels import labels_of
     from defectgen.design.request import DesignRequest
     from defectgen.design.run import prepare_design
     from defectgen.design.with_potential import first_of_each, load_relaxer, relax_top
@@ -84,6 +89,7 @@ def design(
     from defectgen.report import claimed_run
 
     crystal = find_host(host)
+    other = other_scorer(scorer, models.surrogate)
     request = DesignRequest(
         crystal,
         wanted.read(),
@@ -92,6 +98,8 @@ def design(
         drawing.drawing(),
         models.models(),
         proposer.strip() or None,
+        other,
+        None if other is None else labels_of(crystal),
         conditions=growth.conditions,
         mu=names(growth.mu),
         start=() if start is None else (read_configuration(crystal, start),),
@@ -150,4 +158,6 @@ def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
     render_table(run)
     zero = f"; levels in eV relative to the valence band maximum of pristine {run.host.name}"
     show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
+    for made in sorted(folder.glob("*-inputs")):
+        show(f"DFT inputs in {made}")
     show(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")

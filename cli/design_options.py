@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from defectgen.design.limits import Limits
     from defectgen.design.request import Ranking
     from defectgen.design.with_potential import PotentialUse
+    from defectgen.score.protocol import Scorer
 
 LEVEL_HELP = "eV relative to the pristine VBM"
 
@@ -264,6 +265,26 @@ class PotentialOptions:
                 raise UsageError(f"got --potential-use {self.potential_use} without a potential.", "Add --potential.")
             return None
         return PotentialUse(self.potential, self.potential_top, self.potential_use, self.m3gnet)  # type: ignore[arg-type]
+
+
+def other_scorer(name: str, surrogate: Path | None) -> Scorer | None:
+    """What predicts in place of the surrogate; None for that one.
+
+    Args:
+        name: of the scorer.
+        surrogate: folder of a surrogate, if one was given.
+
+    Raises:
+        UsageError: no such scorer, a potential, or a surrogate's folder beside it.
+    """
+    from defectgen.design.with_scorer import level_scorer
+    from defectgen.errors import UsageError
+
+    if name == "surrogate":
+        return None
+    if surrogate is not None:
+        raise UsageError(f"got --surrogate and --scorer {name}.", "Give one or the other.")
+    return level_scorer(name)
 
 
 @dataclass(frozen=True)
