@@ -22,6 +22,7 @@ from defectgen.design.wishes import Wish
 if TYPE_CHECKING:
     import polars as pl
 
+    from defectgen.design.fronts import Front
     from defectgen.score.potentials.relaxation import Relaxation
 
 PRISTINE_VBM = "pristine VBM"
@@ -216,6 +217,7 @@ class DesignRun:
         complete: False if the run was interrupted.
         targets: all targets asked for, also those without a candidate; those of the candidates if empty.
         verdicts: what is known of each target, in their order; empty for an interrupted run.
+        fronts: the structures of each target of which none is nearer to every wish than another, in their order.
     """
 
     host: Host
@@ -226,6 +228,7 @@ class DesignRun:
     complete: bool = True
     targets: tuple[Target, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    fronts: tuple[Front, ...] = ()
 
     def __post_init__(self) -> None:
         if self.reference not in (PRISTINE_VBM, RAW):
@@ -315,6 +318,7 @@ class DesignRun:
                 for candidate in best
             ],
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "fronts": [front.to_dict() for front in self.fronts],
             "settings": dict(self.settings),
             "warnings": list(self.warnings),
         }

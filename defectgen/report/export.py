@@ -131,6 +131,7 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
             "distinct": len({row.configuration.key for row in rows}),
             "novel": sum(row.candidate.novel for row in rows),
         },
+        "fronts": _plain([front.to_dict() for front in run.fronts]),
         "settings": _plain(run.settings),
         "warnings": list(run.warnings),
         "files": listing(folder),
