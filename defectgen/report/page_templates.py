@@ -20,14 +20,21 @@ SHARED_STYLE = "page.css"
 def template(name: str) -> Template:
     """A template of this package; what is put in is escaped, and what is missing is an error.
 
-    Templates may call `asset`; ``policy`` is `POLICY`.
+    Templates may call `asset` and `part`; ``policy`` is `POLICY`.
     """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(asset=asset, policy=POLICY)
+    environment.globals.update(asset=asset, part=part, policy=POLICY)
     source = resources.files("defectgen.report").joinpath(name).read_text(encoding="utf-8")
     return environment.from_string(source)
+
+
+def part(name: str) -> Markup:
+    """A template that needs no values, as a part of another one."""
+    from markupsafe import Markup
+
+    return Markup(template(name).render())
 
 
 @cache
