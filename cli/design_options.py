@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from defectgen.design.engine import Drawing, Models
     from defectgen.design.limits import Limits
     from defectgen.design.request import Ranking
+    from defectgen.design.with_potential import PotentialUse
 
 LEVEL_HELP = "eV relative to the pristine VBM"
 
@@ -232,13 +233,32 @@ class ManyModelOptions:
 
 
 @dataclass(frozen=True)
-class RelaxOptions:
-    """Whether the best are relaxed, and by what."""
+class PotentialOptions:
+    """Whether the best are relaxed, by what, and what that decides."""
 
-    relax: Annotated[
-        str | None, typer.Option("--relax", metavar="NAME", help="Relax the best with a potential: m3gnet or chgnet.")
+    potential: Annotated[
+        str | None,
+        typer.Option("--potential", metavar="NAME", help="Relax the best with a potential: m3gnet or chgnet."),
     ] = None
-    relax_top: Annotated[
-        int, typer.Option("--relax-top", metavar="K", min=1, help="Candidates of each target to relax.")
+    potential_top: Annotated[
+        int, typer.Option("--potential-top", metavar="K", min=1, help="Candidates of each target to relax.")
     ] = 3
+    potential_use: Annotated[
+        str, typer.Option("--potential-use", metavar="HOW", help="columns, filter or tie-break, see below.")
+    ] = "columns"
     m3gnet: M3GNetOption = None
+
+    def use(self) -> PotentialUse | None:
+        """For the library.
+
+        Raises:
+            UsageError: another use, or one without a potential.
+        """
+        from defectgen.design.with_potential import PotentialUse
+        from defectgen.errors import UsageError
+
+        if self.potential is None:
+            if self.potential_use != "columns":
+                raise UsageError(f"got --potential-use {self.potential_use} without a potential.", "Add --potential.")
+            return None
+        return PotentialUse(self.potential, self.potential_top, self.potential_use, self.m3gnet)  # type: ignore[arg-type]

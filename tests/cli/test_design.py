@@ -150,13 +150,16 @@ def test_every_shipped_configuration_fits(tmp_path: Path) -> None:
 
 
 def test_relaxation_needs_a_potential(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    call = ("design", "--host", "MoS2", *LEVELS, "-o", tmp_path / "out", "--relax")
+    call = ("design", "--host", "MoS2", *LEVELS, "-o", tmp_path / "out", "--potential")
     code, line = refused(capsys, *call, "emt")
     assert code == 2
-    assert "got --relax 'emt', expected a potential" in line
+    assert "got --potential 'emt', expected a potential" in line
     code, line = refused(capsys, *call, "m3gnet", "--m3gnet", tmp_path / "none")
     assert code == 2
     assert "is not a folder" in line
+    code, line = refused(capsys, *call[:-1], "--potential-use", "filter")
+    assert code == 2
+    assert "got --potential-use filter without a potential" in line
     assert not (tmp_path / "out").exists()
 
 
