@@ -147,9 +147,10 @@ def basis_text(run: DesignRun) -> str:
     home = BUILT_IN.get(run.host.name)
     known = home is not None and home.species == run.host.species
     method = "PBE Kohn-Sham levels" if known else "Levels as in the table that the surrogate was trained on"
+    given = run.settings.get("formation_energy_at")
     return (
         f"{method}, neutral cells; the structures are unrelaxed, the values are those after relaxation; formation "
-        "energies are of the whole cell, with all its defects."
+        f"energies are of the whole cell, with all its defects{f', at {given}' if given else ''}."
     )
 
 
