@@ -69,6 +69,7 @@ def design(
     interval of the prediction, in the order of the relaxed formation energy; columns changes no rank.
     """
     started = time.monotonic()
+    from defectgen.core.hosts import common_name
     from defectgen.core.vacuum import check_vacuum
     from defectgen.design.request import DesignRequest
     from defectgen.design.run import prepare_design
@@ -105,7 +106,7 @@ def design(
         prepared = prepare_design(request)
         for line in prepared.warnings:
             say(f"warning: {line}")
-        with progress(f"looking at {crystal.name}", None, "structures") as advance:
+        with progress(f"looking at {common_name(crystal)}", None, "structures") as advance:
             run = prepared.run(advance)
         if not run.candidates:
             say(
@@ -136,12 +137,13 @@ def design(
 
 def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
     """Print the run: one JSON document, or a table and where the rest is."""
+    from defectgen.core.hosts import common_name
     from defectgen.report import render_table
 
     emit({"output": folder, **run.summary(), "seconds": round(seconds, 2)}, as_json)
     if as_json:
         return
     render_table(run)
-    zero = f"; levels in eV relative to the valence band maximum of pristine {run.host.name}"
+    zero = f"; levels in eV relative to the valence band maximum of pristine {common_name(run.host)}"
     show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
     show(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")
