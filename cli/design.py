@@ -11,12 +11,14 @@ import typer
 from defectgen_cli.design_options import (
     ConditionOptions,
     DrawingOptions,
+    InputsOptions,
     LimitOptions,
     ModelOptions,
     PotentialOptions,
     RankingOptions,
     TargetOptions,
     names,
+    other_scorer,
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import FormatOption, JsonOption, VacuumOption
@@ -38,6 +40,10 @@ def design(
     drawing: DrawingOptions,
     models: ModelOptions,
     relaxing: PotentialOptions,
+    hand_over: InputsOptions,
+    scorer: Annotated[
+        str, typer.Option("--scorer", metavar="NAME", help="Predicts: surrogate or slices-catboost.")
+    ] = "surrogate",
     proposer: Annotated[
         str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, search, llm [what suits the wish].")
     ] = "",
@@ -67,10 +73,14 @@ def design(
     displaced: relaxed formation energy, displacement and whether the geometry holds are columns. --potential-use filter
     leaves out what diverges or becomes another defect; tie-break puts candidates that are equally near, within the
     interval of the prediction, in the order of the relaxed formation energy; columns changes no rank.
+
+    With --inputs the folder also holds the DFT inputs of the candidates, relaxed ones from where the potential left
+    them, of their host and the elemental phases: see defectgen inputs.
     """
     started = time.monotonic()
     from defectgen.core.hosts import common_name
     from defectgen.core.vacuum import check_vacuum
+    from defectgen.data.known_labels import labels_of
     from defectgen.design.request import DesignRequest
     from defectgen.design.run import prepare_design
     from defectgen.design.with_potential import first_of_each, load_relaxer, relax_top
@@ -80,6 +90,7 @@ def design(
     from defectgen.report import claimed_run
 
     crystal = find_host(host)
+    other = other_scorer(scorer, models.surrogate)
     request = DesignRequest(
         crystal,
         wanted.read(),
@@ -88,6 +99,8 @@ def design(
         drawing.drawing(),
         models.models(),
         proposer.strip() or None,
+        other,
+        None if other is None else labels_of(crystal),
         conditions=growth.conditions,
         mu=names(growth.mu),
         start=() if start is None else (read_configuration(crystal, start),),
@@ -96,6 +109,7 @@ def design(
     forms = format_list(formats)
     if vacuum is not None:
         check_vacuum(vacuum)
+    inputs_of = hand_over.writer()
     folder = output or Path("designs") / crystal.name
     with claimed_run(folder, overwrite):
         chosen = request.potential
@@ -116,14 +130,14 @@ def design(
             )
             raise typer.Exit(EXIT_INTERRUPTED if not run.complete else 1)
         first = first_of_each(run, ranking.n)
-        first.write(folder, forms, vacuum_angstrom=vacuum, overwrite=overwrite)
+        first.write(folder, forms, vacuum_angstrom=vacuum, overwrite=overwrite, also=inputs_of(first))
         if chosen is None or relaxer is None or not run.complete:
             run = first
         else:
             total = sum(min(chosen.top, len(run.of(target))) for target in run.targets)
             with progress(f"relaxing with {chosen.name}", total, "structures") as advance:
                 run = relax_top(run, relaxer, chosen.top, chosen.use, n=ranking.n, progress=advance)
-            run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=True)
+            run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=True, also=inputs_of(run))
         for line in run.warnings[len(prepared.warnings) :]:
             say(f"warning: {line}")
         _show(run, folder, time.monotonic() - started, as_json)
@@ -146,4 +160,6 @@ def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
     render_table(run)
     zero = f"; levels in eV relative to the valence band maximum of pristine {common_name(run.host)}"
     show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
+    for made in sorted(folder.glob("*-inputs")):
+        show(f"DFT inputs in {made}")
     show(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -273,6 +273,7 @@ class DesignRun:
         *,
         vacuum_angstrom: float | None = None,
         overwrite: bool = False,
+        also: Callable[[Path], object] | None = None,
     ) -> Path:
         """Write tables, structures, a report and a manifest into a folder.
 
@@ -283,6 +284,7 @@ class DesignRun:
             vacuum_angstrom: empty height between a layer and its image, the layer in the middle; None for the host's
                 own cell.
             overwrite: whether an earlier run in the folder may be replaced.
+            also: writes more into the folder, which belongs to the run as its other files do.
 
         Returns:
             The manifest's path.
@@ -294,7 +296,14 @@ class DesignRun:
         """
         from defectgen.report.export import TABLES, write_run
 
-        return write_run(self, Path(folder), (*TABLES, *formats), vacuum_angstrom=vacuum_angstrom, overwrite=overwrite)
+        return write_run(
+            self,
+            Path(folder),
+            (*TABLES, *formats),
+            vacuum_angstrom=vacuum_angstrom,
+            overwrite=overwrite,
+            also=also,
+        )
 
     @property
     def has_vbm_levels(self) -> bool:
