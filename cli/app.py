@@ -13,7 +13,7 @@ import typer
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError
-from defectgen_cli import data_commands, evaluate, surrogate
+from defectgen_cli import campaign, data_commands, evaluate, surrogate
 from defectgen_cli.build_data import build_data
 from defectgen_cli.compute import compute
 from defectgen_cli.design import design
@@ -62,6 +62,7 @@ app.command("shrink")(shrink)
 app.command("slices")(slices)
 app.command("stability")(stability)
 app.command("template")(template)
+app.add_typer(campaign.app, name="campaign")
 app.add_typer(data_commands.app, name="data")
 evaluate.app.command("bulk")(bulk)
 evaluate.app.command("ipt")(ipt)

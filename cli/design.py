@@ -19,7 +19,7 @@ from defectgen_cli.design_options import (
     names,
 )
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import JsonOption
+from defectgen_cli.options import FormatOption, JsonOption, VacuumOption
 from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, say, show
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def design(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results [designs/HOST].")
     ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", metavar="NAME,...", help="More files of the structures: extxyz, db, zip.")
-    ] = "",
+    formats: FormatOption = "cif,poscar",
+    vacuum: VacuumOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -61,17 +60,18 @@ def design(
     their distance to the target (sum of absolute deviations, eV) that is to be expected with the
     uncertainty of the prediction. HOMO, LUMO and
     Fermi level are in eV relative to the valence band maximum of the pristine host unless --reference raw
-    is given. The folder holds candidates.csv, candidates.parquet, structures as CIF and POSCAR,
+    is given. The folder holds candidates.csv, candidates.parquet, the structures (--format, --vacuum),
     report.html and manifest.json. With --relax the best candidates are also relaxed by a potential in
     their cell; ranks do not change.
     """
     started = time.monotonic()
+    from defectgen.core.vacuum import check_vacuum
     from defectgen.design.pipeline import relax_top
     from defectgen.design.request import DesignRequest
     from defectgen.design.run import load_relaxer, prepare_design
     from defectgen.io.host_files import find_host
     from defectgen.io.structures import read_configuration
-    from defectgen.io.writers import writer_of
+    from defectgen.io.writers import format_list
     from defectgen.report import claimed_run
 
     crystal = find_host(host)
@@ -87,9 +87,9 @@ def design(
         mu=names(growth.mu),
         start=() if start is None else (read_configuration(crystal, start),),
     )
-    more = tuple(name.strip() for name in formats.split(",") if name.strip())
-    for name in more:
-        writer_of(name)
+    forms = format_list(formats)
+    if vacuum is not None:
+        check_vacuum(vacuum)
     folder = output or Path("designs") / crystal.name
     with claimed_run(folder, overwrite):
         relaxer = None
@@ -109,12 +109,12 @@ def design(
                 else "no candidates."
             )
             raise typer.Exit(EXIT_INTERRUPTED if not run.complete else 1)
-        run.write(folder, more, overwrite=overwrite)
+        run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=overwrite)
         if relaxer is not None and run.complete:
             total = sum(min(relaxing.relax_top, len(run.of(target))) for target in run.targets)
             with progress(f"relaxing with {relaxing.relax}", total, "structures") as advance:
                 run = relax_top(run, relaxer, relaxing.relax_top, progress=advance)
-            run.write(folder, more, overwrite=True)
+            run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=True)
         for line in run.warnings[len(prepared.warnings) :]:
             say(f"warning: {line}")
         _show(run, folder, time.monotonic() - started, as_json)

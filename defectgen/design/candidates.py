@@ -22,6 +22,7 @@ from defectgen.design.wishes import Wish
 if TYPE_CHECKING:
     import polars as pl
 
+    from defectgen.design.fronts import Front
     from defectgen.score.potentials.relaxation import Relaxation
 
 PRISTINE_VBM = "pristine VBM"
@@ -216,6 +217,7 @@ class DesignRun:
         complete: False if the run was interrupted.
         targets: all targets asked for, also those without a candidate; those of the candidates if empty.
         verdicts: what is known of each target, in their order; empty for an interrupted run.
+        fronts: the structures of each target of which none is nearer to every wish than another, in their order.
     """
 
     host: Host
@@ -226,6 +228,7 @@ class DesignRun:
     complete: bool = True
     targets: tuple[Target, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    fronts: tuple[Front, ...] = ()
 
     def __post_init__(self) -> None:
         if self.reference not in (PRISTINE_VBM, RAW):
@@ -263,24 +266,35 @@ class DesignRun:
 
         return rows_frame(run_rows(self, ())).drop(STRUCTURE_FORMATS)
 
-    def write(self, folder: Path | str, formats: Sequence[str] = (), *, overwrite: bool = False) -> Path:
-        """Write tables, structures as CIF and POSCAR, a report and a manifest into a folder.
+    def write(
+        self,
+        folder: Path | str,
+        formats: Sequence[str] = ("cif", "poscar"),
+        *,
+        vacuum_angstrom: float | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write tables, structures, a report and a manifest into a folder.
 
         Args:
             folder: where to; its parents are made.
-            formats: more files of the structures, e.g. ``extxyz``, ``db`` or ``zip``; see `defectgen.io.writers`.
+            formats: of the structures, some of ``cif``, ``poscar``, ``extxyz``, ``db``, ``zip``; see
+                `defectgen.io.writers`.
+            vacuum_angstrom: empty height between a layer and its image, the layer in the middle; None for the host's
+                own cell.
             overwrite: whether an earlier run in the folder may be replaced.
 
         Returns:
             The manifest's path.
 
         Raises:
-            UsageError: the folder holds something else, or a run and `overwrite` is not set.
+            UsageError: an unknown format, a vacuum out of range, or a folder that holds something else, or a run and
+                `overwrite` is not set.
             DefectgenError: it cannot be written.
         """
-        from defectgen.report.export import FORMATS, write_run
+        from defectgen.report.export import TABLES, write_run
 
-        return write_run(self, Path(folder), (*FORMATS, *formats), overwrite=overwrite)
+        return write_run(self, Path(folder), (*TABLES, *formats), vacuum_angstrom=vacuum_angstrom, overwrite=overwrite)
 
     @property
     def has_vbm_levels(self) -> bool:
@@ -315,6 +329,7 @@ class DesignRun:
                 for candidate in best
             ],
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "fronts": [front.to_dict() for front in self.fronts],
             "settings": dict(self.settings),
             "warnings": list(self.warnings),
         }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.design.candidates import PRISTINE_VBM, RAW, DesignRun, Target, Verdict
+from defectgen.design.fronts import FrontFinder
 from defectgen.design.proposers import Ask, Proposal, Proposer
 from defectgen.design.ranking import NO_LABELS, Labels, RankBy, Shortlist, score_batch
 from defectgen.design.raw_reference import RawReference
@@ -92,7 +93,7 @@ class Stage:
 
 
 class Search:
-    """The shortlists of all targets while proposers run one after the other."""
+    """The shortlists and fronts of all targets while proposers run one after the other."""
 
     def __init__(
         self,
@@ -110,6 +111,7 @@ class Search:
         self.host, self.targets, self.scorer, self.settings = host, targets, scorer, settings
         self.known, self.labels, self.raw, self.progress = known, labels, raw, progress
         self.shortlists = {t.id: Shortlist(t, settings.kept, settings.rank_by) for t in targets}
+        self.fronts = {t.id: FrontFinder(t) for t in targets}
         self.tally = Tally()
         self._seen: dict[str, set[int]] = {target.id: set() for target in targets}
         self._everyone: set[int] = set()
@@ -177,6 +179,7 @@ class Search:
             rows = list(dict.fromkeys([*shared, *own.get(target.id, ())]))
             if rows:
                 self.shortlists[target.id].offer(scored, name, rows)
+                self.fronts[target.id].offer(scored, rows)
 
     def _asks(self, target: Target, number: int) -> list[Ask]:
         """What is asked of a proposer for one target in one round.
@@ -305,6 +308,7 @@ def design(
         complete=complete,
         targets=tuple(targets),
         verdicts=verdicts,
+        fronts=tuple(found.fronts[target.id].front(known) for target in targets),
     )
 
 

@@ -18,6 +18,7 @@ from defectgen.design.conditions import (
     Conditions,
     formation_enthalpy_ev,
     growth_conditions,
+    known_enthalpy_ev,
     shifted_labels,
 )
 from defectgen.design.engine import (
@@ -148,7 +149,8 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
         warnings += coverage_warnings(host.name, request.targets, covered)
     facts = _facts(request, card, adapter, mix)
     if conditions is not None:
-        facts["formation_energy_at"] = conditions.text
+        facts |= {"formation_energy_at": conditions.text, "chemical_potentials_ev": dict(conditions.potentials_ev)}
+    facts["host_formation_enthalpy_ev"] = known_enthalpy_ev(host, predictor)
     return PreparedDesign(request, mix, scorer, known, labels, raw, tuple(warnings), facts)
 
 

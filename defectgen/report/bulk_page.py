@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from defectgen.metrics.definitions import BY_NAME
-from defectgen.report.parity import STYLE
+from defectgen.report.page_templates import plain_page
 
 TABLE = (
     ("structural", "struct"),
@@ -22,7 +22,7 @@ TABLE = (
 )
 """Columns of the table of methods: metric and heading."""
 
-TABLE_STYLE = "td.text { text-align: left; white-space: normal; max-width: 60ch; } tr.own td { font-weight: 650; }"
+TABLE_STYLE = "td:first-child, th:first-child { text-align: left; } tr.own td { font-weight: 650; }"
 
 
 def method_rows(
@@ -71,17 +71,9 @@ def bulk_page(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
     if result["failures"]:
         parts += ["<h2>What could not be judged, and why</h2>", _pairs(result["failures"])]
     parts += ["<h2>Settings</h2>", _pairs(result["settings"])]
-    notes = "".join(f"<p>{escape(note)}</p>" for note in result["notes"])
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>Bulk crystals - defectgen</title><style>{STYLE}{TABLE_STYLE}</style></head><body>"
-        f"<header><h1>Bulk crystals: {escape(str(result['name']))}</h1>"
-        f"<p>{counts['crystals']} crystals of {counts['draws']} draws. "
-        f"defectgen {escape(str(result['defectgen']))}</p>{notes}</header>"
-        f"<main>{''.join(parts)}</main></body></html>\n"
-    )
+    made = f"{counts['crystals']} crystals of {counts['draws']} draws. defectgen {escape(str(result['defectgen']))}"
+    notes = (made, *(escape(note) for note in result["notes"]))
+    return plain_page(f"Bulk crystals: {result['name']}", notes, "".join(parts), TABLE_STYLE)
 
 
 def _methods(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:

@@ -113,7 +113,7 @@ def run_rows(run: DesignRun, formats: Collection[str] = tuple(STRUCTURE_FORMATS)
 
     Args:
         run: the design run.
-        formats: the structure formats that get a file; others are ignored.
+        formats: the structure formats that get a file, others are ignored; with any, relaxed candidates get a CIF.
     """
     width = max(2, len(str(len(run.targets))))
     rows = []
@@ -127,7 +127,7 @@ def run_rows(run: DesignRun, formats: Collection[str] = tuple(STRUCTURE_FORMATS)
                 for form, suffix in STRUCTURE_FORMATS.items()
                 if form in formats
             }
-            relaxed = candidate.relaxation is not None and "cif" in formats
+            relaxed = candidate.relaxation is not None and bool(formats)
             relaxed_file = f"{STRUCTURES_FOLDER}/{name}-relaxed.cif" if relaxed else None
             rows.append(Row(candidate, configuration, name, files, relaxed_file))
     return tuple(rows)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from defectgen.core.properties import PROPERTIES, Property
+from defectgen.core.names import short_text
+from defectgen.core.properties import BY_COLUMN, PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
 from defectgen.design.wishes import Wish
 from defectgen.one_line import printable
@@ -14,6 +15,8 @@ from defectgen.report.rows import half_width_text
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from defectgen.design.fronts import Front
 
 USUAL_COLUMNS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev")
 MAX_WIDTH = 100
@@ -34,6 +37,7 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
     console = console or Console(highlight=False)
     width = min(console.width, MAX_WIDTH)
     verdicts = {verdict.target_id: verdict.text for verdict in run.verdicts}
+    fronts = {front.target_id: text for front in run.fronts if (text := front_text(front))}
     for target in run.targets:
         console.print(candidate_table(run, target, top), width=width)
         hidden = len(run.of(target)) - top
@@ -41,6 +45,8 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
             console.print(f"[dim]and {hidden} more[/]", width=width)
         if target.id in verdicts:
             console.print(_plain(verdicts[target.id]), width=width)
+        if target.id in fronts:
+            console.print(_plain(fronts[target.id]), width=width)
     zero = "relative to the VBM of pristine " + run.host.name if run.reference == PRISTINE_VBM else "on the raw scale"
     console.print(f"[dim]Values in eV, levels {zero}. {ORDER[_ranks_by(run)]}[/]", width=width)
     if any(candidate.dft for candidate in run.candidates):
@@ -108,6 +114,28 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
         table.add_section()
         table.add_row("", f"90 % of #{first.rank}", *errors, *last, style="dim")
     return table
+
+
+FRONT_SHOWN = 3
+"""Structures of a front that are named in the terminal: both ends and what is between."""
+
+
+def front_text(front: Front) -> str:
+    """Some structures of a front in one line; empty where one structure is the nearest to every wish."""
+    members = front.members
+    if len(members) < 2:
+        return ""
+    columns = list(members[0].distances_ev)
+    nearest = min(range(len(members)), key=lambda k: sum(members[k].distances_ev.values()))
+    ends = [min(range(len(members)), key=lambda k: members[k].distances_ev[column]) for column in columns]
+    shown = sorted(list(dict.fromkeys([nearest, *ends]))[:FRONT_SHOWN])
+    parts = []
+    for k in shown:
+        away = " / ".join(f"{1e3 * away:.0f}" for away in members[k].distances_ev.values())
+        parts.append(f"{away} meV ({short_text(members[k].configuration.label)})")
+    titles = " / ".join(BY_COLUMN[column].title for column in columns)
+    rest = f"; {len(members) - len(shown)} more in the manifest" if len(members) > len(shown) else ""
+    return f"Pareto front of {len(members)} structures, {titles} off by {', '.join(parts)}{rest}"
 
 
 ORDER = {

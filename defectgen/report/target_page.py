@@ -10,7 +10,8 @@ import polars as pl
 
 from defectgen import __version__
 from defectgen.core.properties import BY_COLUMN
-from defectgen.report.parity import html_page, parity_svg
+from defectgen.report.page_templates import plain_page
+from defectgen.report.parity import STYLE, parity_svg
 
 FADE_EV = 0.05
 """Points shrink and fade by a factor of e with this much error."""
@@ -45,7 +46,7 @@ def targets_page(samples: Mapping[str, Mapping[str, pl.DataFrame]], result: Mapp
         f"Figures are of all structures; R²₂₅ and RMSE₂₅ of the quarter with the least error. defectgen "
         f"{escape(__version__)}.",
     )
-    return html_page("Asked for and proposed", notes, "".join(parts))
+    return plain_page("Asked for and proposed", notes, "".join(parts), STYLE)
 
 
 def _plot(frame: pl.DataFrame, name: str, column: str) -> str:
