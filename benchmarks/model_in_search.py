@@ -1,21 +1,22 @@
-"""How many structures a search of crowded cells looks at until one is near the target, with and without a language model.
+"""How many structures a tree search of crowded cells needs, with and without the language model.
 
     python benchmarks/model_in_search.py --data DIR
     python benchmarks/model_in_search.py --data DIR --sets MoS2_500 --targets 5 --budget 2000 --model ADAPTER
 
 HOMO and LUMO of structures of the test part are the targets. Each way looks until a structure is predicted within 10
-meV or the budget is spent; the shipped surrogate, or that of ``--surrogate``, predicts. ``tree`` opens nodes below one
-start: a random decoration, or the nearest of 16 proposals of the model, whose evaluations count; ``prior``: the model says
-which edits are likely. ``search`` is the proposer of that name (walks, crossings and trees), ``random`` draws. Given are
-the share of the targets that were reached, the median number of structures (those not reached count as more than
-the budget) and CPU seconds a target.
+meV or the budget is spent; the shipped surrogate predicts, or that of ``--surrogate``. ``tree`` opens nodes below the
+nearest of 16 random decorations or of 16 proposals of the model; ``prior``: the model says which edits are likely.
+``random`` draws. Given are the share of the targets that were reached, the median number of structures (those not
+reached count as more than the budget) and CPU seconds a target, drawing included.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,8 @@ from defectgen.design.engine import Models, load_engine
 from defectgen.design.evaluate import held_out_targets
 from defectgen.design.landscape import Account, Archive, Landscape, crowded_model, edits_of
 from defectgen.design.limits import Limits, Space
-from defectgen.design.model_guide import ModelGuide
+from defectgen.design.model_guide import STARTS, ModelGuide
 from defectgen.design.proposers import Ask, Budget
-from defectgen.design.search import SearchProposer
 from defectgen.design.tree_search import tree_search
 from defectgen.score.surrogate.incremental import Moves
 from defectgen.score.surrogate.threads import single_blas
@@ -44,7 +44,7 @@ COLUMNS = ("homo_ev", "lumo_ev")
 NEAR_EV = 0.010
 
 
-class Reached(Exception):
+class ReachedError(Exception):
     """A structure is near enough."""
 
 
@@ -58,7 +58,7 @@ class Watched(Landscape):
         near = np.flatnonzero(found <= NEAR_EV)
         if len(near):
             account.evaluated -= len(found) - int(near[0]) - 1
-            raise Reached
+            raise ReachedError
         return found
 
 
@@ -82,20 +82,18 @@ class Task:
         scores = self.landscape.scorer.score(items)
         return np.asarray(self.ask.objective.distances_ev({c: scores[c].to_numpy() for c in COLUMNS}))
 
-    def tree(self, drawn: list[Configuration], *, prior: bool) -> int:
-        """Structures looked at by a tree, from the nearest of the model's proposals, if any, or a random start."""
+    def tree(self, drawn: Sequence[Configuration], *, prior: bool) -> int:
+        """Structures looked at by a tree below the nearest of some, which count."""
         account, rng = Account(Budget(evaluations=self.budget)), np.random.default_rng(self.seed)
-        start = self.edits.draw(rng)
-        fits = [kinds for item in drawn if (kinds := self.edits.kinds_of(item)) is not None]
-        if fits:
-            found = self.values([self.edits.configuration(kinds) for kinds in fits])
-            if (found <= NEAR_EV).any():
-                return int(np.argmax(found <= NEAR_EV)) + 1
-            account.evaluated, start = len(fits), fits[int(np.nanargmin(found))]
+        starts = [kinds for item in drawn if (kinds := self.edits.kinds_of(item)) is not None]
+        found = self.values([self.edits.configuration(kinds) for kinds in starts])
+        if (found <= NEAR_EV).any():
+            return int(np.argmax(found <= NEAR_EV)) + 1
+        account.evaluated = len(starts)
         given = self.guide.prior(self.ask, self.edits) if prior else None
         try:
-            tree_search(self.landscape, start, 1.0, account, Archive(2048), rng, given)
-        except Reached:
+            tree_search(self.landscape, starts[int(np.nanargmin(found))], 1.0, account, Archive(2048), rng, given)
+        except ReachedError:
             return account.evaluated
         return self.budget + 1
 
@@ -106,17 +104,6 @@ class Task:
             found = self.values(canonicalize([self.edits.configuration(self.edits.draw(rng)) for _ in range(250)]))
             if (found <= NEAR_EV).any():
                 return first + int(np.argmax(found <= NEAR_EV)) + 1
-        return self.budget + 1
-
-    def search(self, guide: ModelGuide | None) -> int:
-        """Structures looked at by the proposer, by the smallest of growing budgets that is enough."""
-        budget = 250
-        while budget <= self.budget:
-            proposer = SearchProposer(self.edits.space, self.landscape.scorer, Budget(evaluations=budget), guide=guide)
-            found = proposer.find(Ask(self.ask.values, 8, self.seed))
-            if min(found.distances_ev, default=np.inf) <= NEAR_EV:
-                return found.evaluated
-            budget *= 2
         return self.budget + 1
 
 
@@ -137,13 +124,12 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> dict
         started = time.process_time()
         drawn = guide.drawn(host, ask)
         drawing = time.process_time() - started
-        ways = {
-            "random": task.random,
-            "search": lambda: task.search(None),
-            "tree, random start": lambda: task.tree([], prior=False),
-            "tree, random start, prior": lambda: task.tree([], prior=True),
-            "tree, model's start": lambda: task.tree(drawn, prior=False),
-            "tree, model's start, prior": lambda: task.tree(drawn, prior=True),
+        rng = np.random.default_rng(options.seed + k)
+        others = [edits.configuration(edits.draw(rng)) for _ in range(STARTS)]
+        ways = {"random": task.random} | {
+            f"tree below {whose}{', prior' * prior}": partial(task.tree, items, prior=prior)
+            for whose, items in (("random", others), ("model's", drawn))
+            for prior in (False, True)
         }
         for title, way in ways.items():
             started = time.process_time()
