@@ -45,7 +45,7 @@ def design(
         str, typer.Option("--scorer", metavar="NAME", help="Predicts: surrogate or slices-catboost.")
     ] = "surrogate",
     proposer: Annotated[
-        str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, search, llm [what suits the wish].")
+        str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, search, llm-search, llm [what suits].")
     ] = "",
     start: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Structure that a search begins with, CIF or POSCAR.")
