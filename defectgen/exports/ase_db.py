@@ -29,11 +29,22 @@ def write_db(path: Path, items: Sequence[ExportItem]) -> list[str]:
                 atoms.calc = computed(atoms, energy=item.energy_ev)
             database.write(
                 atoms,
-                name=item.name,
+                name=item.name if _is_taken(item.name) else f"_{item.name}",
                 host=item.configuration.host.name,
                 supercell=f"{item.configuration.host.size} cells",  # ASE takes a bare 8x8 for no text
                 defect_charge=item.charge,
-                **{name: value for name, value in item.values.items() if name not in ROW_NAMES},
-                data={"configuration": item.configuration.key},
+                **{name: value for name, value in item.values.items() if name not in ROW_NAMES and _is_taken(value)},
+                data={"configuration": item.configuration.key, "values": dict(item.values)},
             )
     return []
+
+
+def _is_taken(value: float | str) -> bool:
+    """Whether ASE takes a value as a key-value pair: it refuses texts that look like numbers or logical values."""
+    if not isinstance(value, str):
+        return True
+    try:
+        float(value)
+    except ValueError:
+        return value.lower() not in ("true", "false") and bool(value)
+    return False

@@ -12,6 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from defectgen.core import VACANCY, Configuration
 from defectgen.errors import DefectgenError
 from defectgen.exports.items import ExportItem
@@ -20,8 +23,12 @@ from defectgen.extras import import_extra
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from pymatgen.core import Structure
+
 EXTRA = "exports"
-COMPLEX = "complex"
+
+AT_SITE_ANGSTROM = 1.0
+"""Atoms nearer to their site than this show that a structure has the origin of its host."""
 
 
 def write_defects(path: Path, items: Sequence[ExportItem]) -> list[str]:
@@ -70,36 +77,34 @@ def _write(path: Path, objects: Sequence[Any]) -> None:
 
 
 def _defect(item: ExportItem, core: ModuleType) -> Any:
-    """The defect, or the complex, in the unit cell of the host; sites keep the cell that they are in."""
+    """The defect in the unit cell of the host; a complex, which needs more room, in its supercell."""
     from pymatgen.core import PeriodicSite
 
     configuration = item.configuration
     host = configuration.host
-    unit = Configuration.of(replace(host, supercell=(1, 1)), {}).to_structure()
+    base = replace(host, supercell=(1, 1)) if configuration.n_defects == 1 else host
+    cell = Configuration.of(base, {}).to_structure()
     parts = []
-    for site, species in configuration.edits:
-        place = host.site_cart_coords[site]
+    for (site, species), frac in zip(configuration.edits, _together(configuration), strict=True):
+        place = frac @ np.asarray(host.supercell_lattice)
         old = host.site_element(site)
         kind = core.Vacancy if species == VACANCY else core.Substitution
         symbol = old if species == VACANCY else species
-        where = PeriodicSite(symbol, unit.lattice.get_fractional_coords(place), unit.lattice)
-        parts.append(kind(unit, where, oxi_state=0))
+        where = PeriodicSite(symbol, cell.lattice.get_fractional_coords(place), cell.lattice)
+        parts.append(kind(cell, where, oxi_state=0))
     if not parts:
         raise DefectgenError(f"{item.name} is the pristine host, which is no defect.")
     return parts[0] if len(parts) == 1 else core.DefectComplex(parts, oxi_state=0)
 
 
 def _entry(item: ExportItem, core: ModuleType, entry_class: Any, named: bool = False) -> Any:
-    import numpy as np
     from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
     configuration = item.configuration
     host = configuration.host
-    sites = [site for site, _ in configuration.edits]
     pristine = Configuration.of(host, {}).to_structure()
-    middle = host.site_frac_coords[sites[0]]
-    offsets = host.site_frac_coords[sites] - middle
-    middle = (middle + np.mean(offsets - np.round(offsets), axis=0)) % 1.0
+    middle = _together(configuration).mean(axis=0) % 1.0
+    placed = _is_placed(configuration, item.structure)
     more: dict[str, Any] = {}
     if named:
         more = {"name": f"{item.name}_{item.charge:+d}", "defect_supercell": item.structure, "bulk_supercell": pristine}
@@ -111,6 +116,28 @@ def _entry(item: ExportItem, core: ModuleType, entry_class: Any, named: bool = F
         charge_state=item.charge,
         sc_entry=ComputedStructureEntry(item.structure, item.energy_ev or 0.0, entry_id=item.name),
         bulk_entry=bulk,
-        sc_defect_frac_coords=tuple(float(x) for x in middle),
+        sc_defect_frac_coords=tuple(float(x) for x in middle) if placed else None,
         **more,
     )
+
+
+def _together(configuration: Configuration) -> NDArray[np.float64]:
+    """The changed sites in fractions of the supercell, each in the image nearest to the first one, shape (n, 3)."""
+    from pymatgen.core import Lattice
+
+    host = configuration.host
+    lattice = Lattice(host.supercell_lattice)
+    places = host.site_frac_coords[[site for site, _ in configuration.edits]]
+    images = [lattice.get_distance_and_image(places[0], place)[1] for place in places]
+    return np.asarray(places + np.asarray(images), dtype=np.float64)
+
+
+def _is_placed(configuration: Configuration, structure: Structure) -> bool:
+    """Whether the atoms of a structure lie on the sites of its configuration, and not shifted or turned."""
+    ideal = configuration.to_structure()
+    if not np.allclose(ideal.lattice.parameters, structure.lattice.parameters, atol=0.1):
+        return False
+    distances = structure.lattice.get_all_distances(ideal.frac_coords, structure.frac_coords)
+    nearest = distances.argmin(axis=1)
+    same = [a.specie.symbol == structure[int(b)].specie.symbol for a, b in zip(ideal, nearest, strict=True)]
+    return bool(distances.min(axis=1).max() < AT_SITE_ANGSTROM and all(same) and len(set(nearest)) == len(ideal))

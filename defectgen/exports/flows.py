@@ -61,7 +61,10 @@ def _maker(name: str) -> Any:
             f"the maker {name} cannot be imported ({reason:.140}).",
             "Install its package, in an environment of its own if it wants another pymatgen; or name another --maker.",
         ) from error
-    made = found() if callable(found) else found
+    try:
+        made = found() if callable(found) else found
+    except TypeError:  # a function, or a class that wants arguments
+        made = None
     if not callable(getattr(made, "make", None)):
         raise UsageError(f"{name} is no maker of jobflow.", "Expected a class with a method make(structure).")
     return made

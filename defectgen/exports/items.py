@@ -154,7 +154,7 @@ def _of_results(folder: Path, host: Host | None) -> list[ExportItem]:
         values = {k: v for k, v in _numbers(row).items() if k != "charge"}
         items.append(
             ExportItem(
-                row["name"],
+                _name(configuration) if str(row["name"]).isdecimal() else row["name"],
                 configuration,
                 result.structure,
                 {"label": row["label"], **values},
