@@ -10,7 +10,7 @@ import typer
 from defectgen_cli.design_options import TargetOptions
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, SeedOption, SupercellOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, end_partial, progress, say
 
 if TYPE_CHECKING:
     from defectgen.campaign.learning import Learnt
@@ -203,3 +203,50 @@ def _learnt(found: Learnt) -> str:
         for offset in found.offsets
     ]
     return "\n".join(lines)
+
+
+@app.command("run")
+def run(
+    folder: FolderArgument,
+    executor: Annotated[
+        str,
+        typer.Option("--executor", metavar="local|FILE.yaml", help="Here, or through Parsl: two-workers, slurm, pbs."),
+    ] = "local",
+    limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Most structures of this run.")] = None,
+    command: Annotated[
+        str | None, typer.Option("--command", metavar="TEXT", help="What starts the code, e.g. 'srun vasp_std'.")
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option("--python", metavar="FILE", help="Python that has GPAW [looked for].")
+    ] = None,
+    hours: Annotated[float | None, typer.Option("--hours", metavar="H", help="Most wall time of one attempt.")] = None,
+    memory: Annotated[
+        float | None, typer.Option("--memory", metavar="GIB", help="Most memory of one process, GiB.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute what is proposed; go on where a run stopped.
+
+    The pristine host and the elements come first. Each structure is moved by the potential, if the campaign says so,
+    computed, and recorded as it ends. Two runs share the work, and nothing is computed twice.
+    """
+    from defectgen.campaign.executors import load_executor
+    from defectgen.campaign.folder import Campaign
+    from defectgen.campaign.running import RunOptions, run_campaign
+    from defectgen.campaign.store import DONE, FAILED
+
+    campaign = Campaign.open(folder)
+    does = load_executor(executor, folder / "parsl")
+    options = RunOptions(command, python, hours, memory, retry_failed, limit)
+    waiting = sum(row.state not in (DONE, *(() if retry_failed else (FAILED,))) for row in campaign.store.rows())
+    with progress("computing", min(waiting, limit or waiting), "structures") as advance:
+        found = run_campaign(campaign, does, options, say=say, advance=advance)
+    lines = [f"{found.done} structures computed ({found.cpu_s:.0f} s of CPU time)"]
+    lines[0] += f", {found.others} by another run" if found.others else ""
+    if not waiting:
+        lines = ["nothing is proposed: defectgen campaign propose"]
+    result = {"campaign": folder, "done": found.done, "cpu_s": found.cpu_s, "failed": dict(found.failed)}
+    emit({**result, "by_others": found.others}, as_json, "\n".join(lines))
+    if found.failed:
+        end_partial(f"{len(found.failed)} structures failed.", some=found.done > 0)
