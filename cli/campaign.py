@@ -14,6 +14,7 @@ from defectgen_cli.output import emit, end_partial, progress, say
 
 if TYPE_CHECKING:
     from defectgen.campaign.learning import Learnt
+    from defectgen.campaign.status import Status
 
 app = typer.Typer(no_args_is_help=True, help="Propose structures, compute them, learn from them, propose better ones.")
 
@@ -250,3 +251,66 @@ def run(
     emit({**result, "by_others": found.others}, as_json, "\n".join(lines))
     if found.failed:
         end_partial(f"{len(found.failed)} structures failed.", some=found.done > 0)
+
+
+@app.command("status")
+def status(folder: FolderArgument, as_json: JsonOption = False) -> None:
+    """Say where a campaign stands, and write its page, campaign.html.
+
+    Rounds with the errors of what was foretold, errors of the model against the number of calculations, and
+    how near the best are to the wishes, beside as many random structures.
+    """
+    from defectgen.campaign.folder import PAGE, Campaign
+    from defectgen.campaign.status import status_of
+    from defectgen.io.files import write_text
+    from defectgen.report.campaign_page import campaign_page
+
+    found = status_of(Campaign.open(folder))
+    write_text(folder / PAGE, campaign_page(found))
+    result = {
+        "campaign": folder,
+        "structures": found.total,
+        "states": found.states,
+        "rounds": [vars(item) | {"foretold": {c: vars(f) for c, f in item.foretold.items()}} for item in found.rounds],
+        "errors": {column: vars(judged) for column, judged in found.judged.items()},
+        "history": found.history,
+        "wishes": [vars(wish) for wish in found.wishes],
+        "cpu_hours": found.cpu_hours,
+        "page": folder / PAGE,
+    }
+    emit(result, as_json, _status(found, folder / PAGE))
+
+
+def _status(found: Status, page: Path) -> str:
+    host = found.campaign.host
+    total = f" of {found.total:,}" if found.total is not None else ""
+    states = ", ".join(f"{number} {state}" for state, number in found.states.items() if number) or "nothing proposed"
+    lines = [f"{host.title}, up to {found.campaign.config.max_defects} defects: {states}{total}", ""]
+    lines.append(f"{'round':>5} {'done':>9} {'failed':>6} {'gap err':>8} {'inside':>7} {'E err':>7} {'inside':>7}  why")
+    for item in found.rounds:
+        cells = []
+        for column, width in (("band_gap_ev", 8), ("formation_energy_ev", 7)):
+            told = item.foretold.get(column)
+            cells.append(f"{'-' if told is None else f'{told.mae:.3f}':>{width}}")
+            cells.append(f"{'-' if told is None else f'{told.inside}/{told.n}':>7}")
+        done = f"{item.states['done']} of {sum(item.states.values())}"
+        why = next(iter(item.origins)) if len(item.origins) == 1 else f"{len(item.origins)} reasons"
+        lines.append(f"{item.number:>5} {done:>9} {item.states['failed']:>6} {' '.join(cells)}  {why[:22]}")
+    if found.history:
+        lines += [
+            "",
+            f"{'results':>7} {'gap':>8} {'HOMO':>8} {'LUMO':>8} {'E_form':>8}   errors by cross-validation, eV",
+        ]
+        for entry in found.history:
+            errors = [entry["errors"].get(column) for column in SHOWN]
+            cells = [f"{'-' if error is None else format(error['mae'], '.3f'):>8}" for error in errors]
+            lines.append(f"{entry['results']:>7} {' '.join(cells)}")
+    if found.wishes:
+        lines += ["", f"{'wish':<34} {'best, eV':>9} {'chance':>8}  structure"]
+    for wish in found.wishes:
+        best = f"{wish.path[-1][1]:.3f}" if wish.path else "-"
+        chance = f"{wish.chance[-1]:.3f}" if wish.chance else "-"
+        lines.append(f"{wish.text[:34]:<34} {best:>9} {chance:>8}  {wish.best}")
+    if found.unlearnt:
+        lines += ["", f"{found.unlearnt} results are not learnt from yet: defectgen campaign learn"]
+    return "\n".join([*lines, "", f"open {page}"])
