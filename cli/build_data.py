@@ -82,7 +82,7 @@ def build_data(
             "--data",
             metavar="PATH",
             envvar="DEFECTGEN_2DMD",
-            help="2DMD in its published layout; bulk: CSV files or CIFs; else the fetched 2DMD or MP-20.",
+            help="2DMD in its published layout; bulk: CSV or structure files; else the fetched 2DMD or MP-20.",
         ),
     ] = None,
     records: RecordOptions = USUAL_RECORDS,
@@ -103,7 +103,7 @@ def build_data(
     With --table records of your own values in any host; the columns are those of `surrogate train --table`.
 
     With --task bulk: generation and infill records of crystals from CSV files with a column cif, such as
-    MP-20's, or from a folder of CIFs. The parts are those of train.csv, val.csv and test.csv; one table is
+    MP-20's, or from structure files. The parts are those of train.csv, val.csv and test.csv; one table is
     divided by formula (80/10/10).
     """
     from defectgen.errors import UsageError

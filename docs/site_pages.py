@@ -28,7 +28,8 @@ def on_files(files: Any, config: Any) -> Any:
     made = {
         "reference/cli.md": command_page(),
         "reference/configurations.md": configuration_page(),
-        **{page: (ROOT / source).read_text() for source, page in COPIES.items()},
+        "models/data.md": data_page(),
+        **{page: without_header((ROOT / source).read_text()) for source, page in COPIES.items()},
         **{
             f"notebooks/{path.stem}.md": notebook_page(json.loads(path.read_text()), path.name)
             for path in sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
@@ -148,6 +149,22 @@ def attributes(docstring: str) -> dict[str, str]:
     return found
 
 
+def data_page() -> str:
+    """The cards of data sets and base models."""
+    from defectgen.data.cards import load_cards
+
+    lines = ["# Data and base models", "", "What `defectgen fetch` gets, with licence, units and traps.", ""]
+    for card in load_cards().values():
+        lines += [f"## {card.title}", "", card.source, "", f"- Name: `{card.name}`; licence: {card.licence}"]
+        lines += [
+            f"- Cite: {plain(item.text)}, doi [{item.doi}](https://doi.org/{item.doi})" for item in card.citations
+        ]
+        if units := getattr(card, "units", None):
+            lines.append("- Units: " + ", ".join(f"`{name}` {unit}" for name, unit in units.items()))
+        lines += ["", "What to know:", "", *(f"- {plain(trap)}" for trap in card.traps), ""] if card.traps else [""]
+    return "\n".join(lines)
+
+
 def notebook_page(notebook: Any, name: str) -> str:
     """The cells of a notebook as text and code; outputs are made where it is run."""
     lines = []
@@ -156,6 +173,11 @@ def notebook_page(notebook: Any, name: str) -> str:
         lines += [text if one["cell_type"] == "markdown" else f"```python\n{text}\n```", ""]
     lines += [f"The notebook itself: `docs/notebooks/{name}`."]
     return "\n".join(lines)
+
+
+def without_header(card: str) -> str:
+    """A card without the YAML that model hubs read."""
+    return card.split("\n---\n", 1)[1].lstrip() if card.startswith("---\n") else card
 
 
 def plain(text: str) -> str:

@@ -16,6 +16,7 @@ from defectgen.core.stored_hosts import read_hosts
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.folders import write_folder
+from defectgen.io.hub_card import TAGS, base_fields, hub_header
 from defectgen.io.stamps import check_stamps, stamps
 from defectgen.one_line import shown
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
@@ -119,6 +120,7 @@ class AdapterCard:
         )
         shown = "random symmetry images" if settings["rotations"] else "canonical form"
         lines = [
+            *self._header(),
             f"# LoRA adapter for defects in {', '.join(self.hosts)}",
             "",
             f"Proposes point defects for wanted properties; works on {self.base_model} and under its grammar only.",
@@ -150,6 +152,15 @@ class AdapterCard:
             cells = [f"{r[0]:.3f} to {r[1]:.3f}" if r else "none" for r in ranges]
             lines.append(f"| {host} | {self.max_defects[host]} | {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"
+
+    def _header(self, *tags: str) -> list[str]:
+        """What model hubs read; the licence is that of the base model where it is known."""
+        return hub_header(
+            **base_fields(self.base_model),
+            library_name="peft",
+            pipeline_tag="text-generation",
+            tags=["lora", *(tags or TAGS)],
+        )
 
     @property
     def _before(self) -> list[str]:
@@ -194,6 +205,7 @@ class AdapterCard:
         build = f"defectgen build-data --task bulk --copies {settings['copies']} --max-atoms {settings['max_atoms']}"
         parts = "the published ones" if settings["split"] == "published" else f"by formula, seed {settings['seed']}"
         lines = [
+            *self._header("crystals"),
             "# LoRA adapter for bulk crystals",
             "",
             f"Writes crystals and fills in masked elements; works on {self.base_model}.",

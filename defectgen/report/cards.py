@@ -68,6 +68,9 @@ def _relaxation_text(candidate: Candidate) -> str:
     if result.usable:
         change = f"{result.energy_change_ev:+.2f}".replace("-", "\u2212")
         text += f"; energy {change} eV, largest displacement {result.max_displacement_angstrom:.2f} \u00c5"
+        if result.formation_energy_ev is not None:
+            text += f", formation energy {result.formation_energy_ev:.2f} eV by it"
+        text += f"; geometry: {result.verdict}"
     return text
 
 

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from defectgen.core.hosts import BUILT_IN
-from defectgen.core.properties import BY_COLUMN, PROPERTIES
+from defectgen.core.properties import BY_COLUMN, PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
 from defectgen.report.cards import CandidateCard, candidate_card, number_text, subscripts, wish_text
+from defectgen.report.cloud_plot import cloud_of
 from defectgen.report.element_colours import colour, muted_colour
+from defectgen.report.front_plot import front_svgs
 from defectgen.report.lattice import VACANCY_COLOUR
 from defectgen.report.level_plot import level_svg
 from defectgen.report.pack import VIEWER_CITATION, packed_json, packed_viewer
 from defectgen.report.page_templates import template
-from defectgen.report.rows import Row, run_rows
+from defectgen.report.potential_plot import potential_svg
+from defectgen.report.rows import Row, half_width_text, run_rows
 from defectgen.report.scene import scene
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ OPEN_TARGETS = 3
 
 LEVEL_COLUMNS = 12
 """Candidates in a level diagram."""
+
+TABLE_COLUMNS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev", "fermi_level_ev")
+"""Properties in the table beside those asked for; the others are on the cards and in candidates.csv."""
 
 CITATIONS = (
     (
@@ -62,10 +68,13 @@ class Section:
     has_levels: bool
     cards: tuple[CandidateCard, ...]
     levels: Markup
+    fronts: tuple[Markup, ...]
+    potential: Markup
     rows: tuple[Row, ...]
     n_candidates: int
     n_novel: int
     is_open: bool
+    columns: tuple[Property, ...] = ()
     verdict: str = ""
 
 
@@ -99,28 +108,35 @@ def render_report(run: DesignRun, top: int = 12) -> str:
             has_levels=any(BY_COLUMN[column].is_level for column, _ in target.values),
             cards=tuple(candidate_card(row) for row in shown),
             levels=Markup(level_svg(run, target, leading)),
+            fronts=tuple(Markup(svg) for svg in front_svgs(run, target, leading)),
+            potential=Markup(potential_svg(run, leading)),
             rows=tuple(rows[:n_rows]),
             n_candidates=len(rows),
             n_novel=sum(row.candidate.novel for row in rows),
             is_open=number <= OPEN_TARGETS,
+            columns=tuple(p for p in PROPERTIES if p.column in {*TABLE_COLUMNS, *dict(target.values)}),
             verdict=verdicts.get(target.id, ""),
         )
         sections.append(section)
+    cloud = cloud_of(run, tuple(row.candidate for rows in by_target.values() for row in rows[:LEVEL_COLUMNS]))
     held = [row for rows in by_target.values() for row in rows[: FILE_BUDGET // n_targets]]
     return template("report.html").render(
         run=run,
         sections=sections,
         n_novel=sum(candidate.novel for candidate in run.candidates),
         n_distinct=len({row.configuration.key for rows in by_target.values() for row in rows}),
-        properties=PROPERTIES,
         relative=run.reference == PRISTINE_VBM,
         basis=basis_text(run),
         held={row.name for row in held},
         structures=packed_json(_structures(held)),
         viewer=packed_viewer(),
+        cloud=cloud,
+        cloud_svg=None if cloud is None else Markup(cloud.svg),
+        known=None if cloud is None else packed_json(cloud.data),
         settings=_settings(run.settings),
         citations=(*CITATIONS, VIEWER_CITATION),
         number=number_text,
+        half_width=half_width_text,
         formula=_formula,
         subscripts=subscripts,
     ) + "\n"  # fmt: skip

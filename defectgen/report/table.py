@@ -43,6 +43,8 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
         hidden = len(run.of(target)) - top
         if hidden > 0:
             console.print(f"[dim]and {hidden} more[/]", width=width)
+        if any(candidate.relaxation for candidate in run.of(target)):
+            console.print(relaxation_table(run, target), width=width)
         if target.id in verdicts:
             console.print(_plain(verdicts[target.id]), width=width)
         if target.id in fronts:
@@ -113,6 +115,31 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
         ]
         table.add_section()
         table.add_row("", f"90 % of #{first.rank}", *errors, *last, style="dim")
+    return table
+
+
+def relaxation_table(run: DesignRun, target: Target) -> Table:
+    """What a potential says of the candidates that it relaxed."""
+    from rich import box
+    from rich.table import Table
+
+    relaxed = [(candidate, candidate.relaxation) for candidate in run.of(target) if candidate.relaxation is not None]
+    table = Table(
+        title=f"relaxed by {_plain(relaxed[0][1].potential)}", title_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, padding=NARROW,
+    )  # fmt: skip
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("defect", overflow="fold", min_width=8)
+    for name in ("E_form eV", "relaxing eV", "moved \u00c5", "shaken eV"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("geometry", no_wrap=True)
+    for candidate, outcome in relaxed:
+        numbers = (
+            outcome.formation_energy_ev, outcome.energy_change_ev, outcome.max_displacement_angstrom,
+            outcome.shaken_energy_change_ev,
+        )  # fmt: skip
+        cells = ["" if x is None or not math.isfinite(x) else f"{round(x, 2) + 0.0:.2f}" for x in numbers]
+        table.add_row(str(candidate.rank), _plain(candidate.configuration.label), *cells, outcome.verdict)
     return table
 
 

@@ -25,8 +25,7 @@ from defectgen.design.feedback import (
 )
 from defectgen.design.proposers import Ask, Proposal, RandomProposer
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.train.dataset import read_records
-from defectgen.llm.train.record_folder import read_manifest
+from defectgen.llm.train.record_folder import read_manifest, read_records
 from defectgen.tasks.defect.defect_task import LEVEL_PAIR, DefectTask
 
 SETTINGS = FeedbackSettings(targets=30, n=6, temperature=0.8, within_ev=0.3, sets=("MoS2", "WSe2"), seed=0)

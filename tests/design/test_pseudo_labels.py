@@ -20,8 +20,8 @@ from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.design.pseudo_labels import enlarge
 from defectgen.errors import UsageError
-from defectgen.llm.train.dataset import read_records
 from defectgen.llm.train.design_metric import labels_of
+from defectgen.llm.train.record_folder import read_records
 from defectgen.tasks.defect.defect_task import BY_DFT, BY_SURROGATE, VALUES_BY
 from defectgen_cli.app import main
 

@@ -1,4 +1,25 @@
-// Sorting tables, opening targets, printing all of them.
+// Sorting and filtering tables, opening targets, printing all of them.
+for (const form of document.querySelectorAll("form.filters")) {
+  const table = document.getElementById(form.dataset.for), rows = [...table.tBodies[0].rows];
+  const cards = new Map([...form.closest("section").querySelectorAll("[data-card]")].map((card) => [card.dataset.card, card]));
+  const filter = () => {
+    const words = form.elements.text.value.toLowerCase().split(/[\s,]+/).filter(Boolean), kind = form.elements.kind.value;
+    const most = parseFloat(form.elements.most.value), energy = parseFloat(form.elements.energy.value);
+    let shown = 0;
+    for (const row of rows) {
+      const label = row.cells[1].textContent.toLowerCase();
+      const fits = words.every((word) => label.includes(word)) && (!kind || row.dataset.kind === kind) &&
+        !(Number(row.dataset.delta) > most) && !(Number.isFinite(energy) && !(Number(row.dataset.energy ?? NaN) <= energy));
+      row.hidden = !fits;
+      const card = cards.get(row.dataset.row);
+      if (card) card.hidden = !fits;
+      shown += fits;
+    }
+    form.querySelector("output").textContent = `${shown} of ${rows.length} shown`;
+  };
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+}
 function cellValue(row, index) {
   const text = row.cells[index].textContent.trim();
   const number = parseFloat(text.replace("\u2212", "-"));
