@@ -50,7 +50,7 @@ def design(
         str, typer.Option("--scorer", metavar="NAME", help="Predicts: surrogate or slices-catboost.")
     ] = "surrogate",
     proposer: Annotated[
-        str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, search, llm [what suits the wish].")
+        str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, search, llm-search, llm [what suits].")
     ] = "",
     start: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Structure that a search begins with, CIF or POSCAR.")
@@ -88,6 +88,7 @@ def design(
     from dataclasses import replace
 
     from defectgen.campaign.designing import knowledge_of
+    from defectgen.core.hosts import common_name
     from defectgen.core.vacuum import check_vacuum
     from defectgen.data.known_labels import labels_of
     from defectgen.design.request import DesignRequest
@@ -143,7 +144,7 @@ def design(
         prepared = prepare_design(request)
         for line in prepared.warnings:
             say(f"warning: {line}")
-        with progress(f"looking at {crystal.name}", None, "structures") as advance:
+        with progress(f"looking at {common_name(crystal)}", None, "structures") as advance:
             run = prepared.run(advance)
         if not run.candidates:
             say(
@@ -174,13 +175,14 @@ def design(
 
 def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
     """Print the run: one JSON document, or a table and where the rest is."""
+    from defectgen.core.hosts import common_name
     from defectgen.report import render_table
 
     emit({"output": folder, **run.summary(), "seconds": round(seconds, 2)}, as_json)
     if as_json:
         return
     render_table(run)
-    zero = f"; levels in eV relative to the valence band maximum of pristine {run.host.name}"
+    zero = f"; levels in eV relative to the valence band maximum of pristine {common_name(run.host)}"
     show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
     for made in sorted(folder.glob("*-inputs")):
         show(f"DFT inputs in {made}")
