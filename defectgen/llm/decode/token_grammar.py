@@ -66,7 +66,7 @@ class TokenGrammar:
             root = Node()
             for piece in pieces:
                 node = root
-                for token in self._tokens(piece):
+                for token in self.tokens(piece):
                     node = node.children.setdefault(token, Node())
                     if node.piece is not None:
                         raise DefectgenError(f"the tokenizer cannot tell {node.piece!r} from {piece!r}.")
@@ -99,7 +99,8 @@ class TokenGrammar:
             raise DefectgenError(f"the grammar does not allow {self.tokenizer.decode(list(tokens))!r} to end there.")
         return allowed
 
-    def _tokens(self, piece: str) -> tuple[int, ...]:
+    def tokens(self, piece: str) -> tuple[int, ...]:
+        """The tokens of a piece."""
         if piece == END:
             return (self.eos,)
         if piece not in self._pieces:
