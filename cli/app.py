@@ -26,6 +26,7 @@ from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
 from defectgen_cli.hosts import hosts
+from defectgen_cli.init import init
 from defectgen_cli.inputs import inputs
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import EXIT_INTERRUPTED, say
@@ -51,6 +52,7 @@ app.command("hosts")(hosts)
 app.command("doctor")(doctor)
 app.command("fetch")(fetch)
 app.command("build-data")(build_data)
+app.command("init")(init)
 app.command("finetune")(finetune)
 app.command("feedback")(feedback)
 app.command("generate")(generate)

@@ -69,7 +69,9 @@ class TargetOptions:
     ] = None
     targets: Annotated[
         Path | None,
-        typer.Option("--targets", metavar="FILE", help="Many targets, CSV or YAML: a column a property."),
+        typer.Option(
+            "--targets", metavar="FILE", help="Many targets, CSV or YAML: a column a property, tolerance or limit."
+        ),
     ] = None
 
     def read(self) -> tuple[Target, ...]:

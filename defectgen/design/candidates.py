@@ -42,12 +42,14 @@ class Target:
             the scale that the run's `reference` names. For a range or a goal the value that stands for it.
         wishes: the same in full, see `Wish`; by default the values.
         notes: (column, text) pairs of the user's table that say nothing to a model.
+        own: (column, text) pairs of the table that limit this target alone, see `defectgen.design.own_limits`.
     """
 
     id: str
     values: tuple[tuple[str, float], ...]
     wishes: tuple[Wish, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
+    own: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         columns = [column for column, _ in self.values]
@@ -62,10 +64,17 @@ class Target:
             raise ValueError(f"got wishes for {[wish.column for wish in self.wishes]}, expected them for {columns}")
 
     @classmethod
-    def of(cls, identity: str, wishes: Sequence[Wish], notes: Sequence[tuple[str, str]] = ()) -> Target:
+    def of(
+        cls,
+        identity: str,
+        wishes: Sequence[Wish],
+        notes: Sequence[tuple[str, str]] = (),
+        own: Sequence[tuple[str, str]] = (),
+    ) -> Target:
         """A target from wishes, which are put into the order of the columns."""
         ordered = sorted(wishes, key=lambda wish: list(COLUMNS).index(wish.column))
-        return cls(identity, tuple((wish.column, wish.point) for wish in ordered), tuple(ordered), tuple(notes))
+        values = tuple((wish.column, wish.point) for wish in ordered)
+        return cls(identity, values, tuple(ordered), tuple(notes), tuple(own))
 
     def __repr__(self) -> str:
         return f"Target({self.id!r}, {self.text})"
