@@ -68,7 +68,7 @@ class TokenGrammar:
             root = Node()
             for piece, last in pieces:
                 node = root
-                for token in self._tokens(piece) + ((self.eos,) if last and piece != END else ()):
+                for token in self.tokens(piece) + ((self.eos,) if last and piece != END else ()):
                     node = node.children.setdefault(token, Node())
                     if node.piece is not None:
                         raise DefectgenError(f"the tokenizer cannot tell {node.piece!r} from {piece!r}.")
@@ -101,7 +101,8 @@ class TokenGrammar:
             raise DefectgenError(f"the grammar does not allow {self.tokenizer.decode(list(tokens))!r} to end there.")
         return allowed
 
-    def _tokens(self, piece: str) -> tuple[int, ...]:
+    def tokens(self, piece: str) -> tuple[int, ...]:
+        """The tokens of a piece."""
         if piece == END:
             return (self.eos,)
         if piece not in self._pieces:
