@@ -22,9 +22,10 @@ import time
 from pathlib import Path
 
 from defectgen.llm.loading import load_base, load_tokenizer
-from defectgen.llm.train.dataset import CompletionDataset, drawn, read_records
+from defectgen.llm.train.dataset import CompletionDataset, drawn
 from defectgen.llm.train.finetune import finetune
 from defectgen.llm.train.finetune_config import DesignMetricSettings, FinetuneConfig, LoraSettings
+from defectgen.llm.train.record_folder import read_records
 
 BASE = "smollm2-135m"
 MIN_STEPS = 6

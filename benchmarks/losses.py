@@ -19,7 +19,8 @@ import torch
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.tokens import piece_ids, prompt_ids
-from defectgen.llm.train.dataset import drawn, read_records
+from defectgen.llm.train.dataset import drawn
+from defectgen.llm.train.record_folder import read_records
 
 HEADER_LINES = 2
 """Lengths and angles."""

@@ -13,7 +13,7 @@ import typer
 
 from defectgen import __version__
 from defectgen.errors import DefectgenError
-from defectgen_cli import data_commands, evaluate, surrogate
+from defectgen_cli import campaign, data_commands, evaluate, surrogate
 from defectgen_cli.build_data import build_data
 from defectgen_cli.compute import compute
 from defectgen_cli.design import design
@@ -21,12 +21,14 @@ from defectgen_cli.doctor import doctor
 from defectgen_cli.enumerate import enumerate_
 from defectgen_cli.evaluate_bulk import bulk
 from defectgen_cli.evaluate_ipt import ipt
+from defectgen_cli.export import export
 from defectgen_cli.feedback import feedback
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
 from defectgen_cli.generate_sweep import sweep
 from defectgen_cli.hosts import hosts
+from defectgen_cli.init import init
 from defectgen_cli.inputs import inputs
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import EXIT_INTERRUPTED, say
@@ -52,6 +54,7 @@ app.command("hosts")(hosts)
 app.command("doctor")(doctor)
 app.command("fetch")(fetch)
 app.command("build-data")(build_data)
+app.command("init")(init)
 app.command("finetune")(finetune)
 app.command("feedback")(feedback)
 app.command("generate")(generate)
@@ -60,10 +63,12 @@ app.command("score")(score)
 app.command("inputs")(inputs)
 app.command("compute")(compute)
 app.command("results")(results)
+app.command("export")(export)
 app.command("shrink")(shrink)
 app.command("slices")(slices)
 app.command("stability")(stability)
 app.command("template")(template)
+app.add_typer(campaign.app, name="campaign")
 app.add_typer(data_commands.app, name="data")
 evaluate.app.command("bulk")(bulk)
 evaluate.app.command("ipt")(ipt)

@@ -75,13 +75,15 @@ def export(
     maximum. Parquet carries licence and citation in its metadata; beside a CSV file they are
     written to FILE.csv-metadata.json.
     """
-    from defectgen.data.labelled_table import check_table_path, write_table
+    from defectgen.data.labelled_table import check_table_path, table_files, write_table
     from defectgen.data.locations import labelled_sets
+    from defectgen.io.files import claimed_files
 
     check_table_path(output, overwrite)
-    labelled = labelled_sets(data, sets, pilot=pilot)
-    frame = labelled.frame
-    files = write_table(frame, output, labelled.card, overwrite=overwrite)
+    with claimed_files(*table_files(output), overwrite=overwrite):
+        labelled = labelled_sets(data, sets, pilot=pilot)
+        frame = labelled.frame
+        files = write_table(frame, output, labelled.card, overwrite=overwrite)
     size = output.stat().st_size
     result = {"output": output, "files": files, "n_rows": len(frame), "columns": frame.columns, "size_bytes": size}
     emit(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import JsonOption, SeedOption, SupercellOption
+from defectgen_cli.options import FormatOption, JsonOption, SeedOption, SupercellOption, VacuumOption
 from defectgen_cli.output import emit, progress, say, show
 
 if TYPE_CHECKING:
@@ -81,7 +81,11 @@ def enumerate_(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Table, .parquet or .csv: a row a structure.")
     ] = None,
-    cif_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each structure as a CIF.")] = None,
+    cif_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the structures there, as CIF or in --format.")
+    ] = None,
+    formats: FormatOption = "cif",
+    vacuum: VacuumOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table and changed CIFs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,7 +103,8 @@ def enumerate_(
     from defectgen.io.files import claimed_files, refuse_existing
     from defectgen.io.folders import claimed
     from defectgen.io.host_files import find_host, parse_rules, parse_supercell
-    from defectgen.report.decoration_files import CifFolder, numbered, to_frame, write_table
+    from defectgen.io.writers import format_list
+    from defectgen.report.decoration_files import StructureFolder, numbered, to_frame, write_table
 
     size = parse_supercell(host.supercell) if host.supercell else None
     crystal = find_host(host.host, size, parse_rules(host.allow or ()), host.symmetry_tolerance)
@@ -112,7 +117,9 @@ def enumerate_(
         n_defects=classes.defects,
         concentration=classes.concentration,
     )
-    sample = draw.sample
+    sample, forms = draw.sample, format_list(formats)
+    if cif_dir is None and (vacuum is not None or forms != ("cif",)):
+        raise UsageError("got --format or --vacuum, and no folder for structures.", "Add --cif-dir DIR.")
     if output is not None:
         if output.suffix.lower() not in (".parquet", ".csv"):
             raise UsageError(f"got {output.name!r}, expected a name that ends in .parquet or .csv.")
@@ -133,7 +140,10 @@ def enumerate_(
     if limit is not None:
         rows, expected = itertools.islice(rows, limit), min(limit, expected)
     with claimed_files(output, overwrite=overwrite), claimed(cif_dir) if cif_dir else nullcontext():
-        folder = CifFolder(cif_dir, crystal, {**request, "limit": limit}, overwrite=overwrite) if cif_dir else None
+        folder = None
+        if cif_dir is not None:
+            about = {**request, "limit": limit}
+            folder = StructureFolder(cif_dir, crystal, about, forms, vacuum, overwrite=overwrite)
         rows = numbered(rows, folder)
         if output is None and folder is None and not as_json:
             for row in rows:

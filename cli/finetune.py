@@ -52,6 +52,7 @@ def finetune(
     from defectgen.config import config_name, find_config, load_config
     from defectgen.errors import UsageError
     from defectgen.llm.train.finetune_config import FinetuneConfig
+    from defectgen.llm.train.record_folder import read_manifest
 
     path = find_config(config, "defect")
     settings = load_config(
@@ -63,6 +64,7 @@ def finetune(
         max_steps=max_steps,
         seed=seed,
     )
+    read_manifest(data)  # what is wrong with it shows before the libraries are loaded, which takes seconds
     if dry_run:
         _show_dry_run(settings, data, as_json)
         return

@@ -41,3 +41,10 @@ AllowDownloadOption = Annotated[
     bool, typer.Option("--allow-download", help="Get the base model that an adapter names from the model hub.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
+FormatOption = Annotated[
+    str, typer.Option("--format", metavar="NAME,...", help="Files of the structures: cif, poscar, extxyz, db, zip.")
+]
+VacuumOption = Annotated[
+    float | None,
+    typer.Option(metavar="ANGSTROM", help="Empty height of the cells, the layer in the middle [the host's own]."),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,30 +48,29 @@ def results(
     from defectgen.dft.comparison import compare, read_predictions, scale_warnings, summary
     from defectgen.dft.results import dft_results, parse_potentials
     from defectgen.errors import UsageError
-    from defectgen.io.files import refuse_existing, write_whole
+    from defectgen.io.files import claimed_files, write_whole
     from defectgen.io.host_files import host_of_options
+    from defectgen.io.tables import write_csv
 
     for path, endings in ((output, (".parquet", ".csv")), (comparison, (".csv",))):
-        if path is not None:
-            if path.suffix.lower() not in endings:
-                raise UsageError(f"got {path.name!r}, expected a name that ends in {' or '.join(endings)}.")
-            refuse_existing(path, overwrite)
+        if path is not None and path.suffix.lower() not in endings:
+            raise UsageError(f"got {path.name!r}, expected a name that ends in {' or '.join(endings)}.")
     if comparison is not None and predicted is None:
         raise UsageError("--comparison needs --predicted.", "Name the folder of a design run.")
-    guesses = read_predictions(predicted) if predicted is not None else None
-    table = dft_results(
-        where, host=host_of_options(host, supercell, allow), chemical_potentials=parse_potentials(mu or ())
-    )
-    frame = table.frame
-    if output is not None:
-        write_whole(output, frame.write_csv if output.suffix.lower() == ".csv" else frame.write_parquet)
+    with claimed_files(output, comparison, overwrite=overwrite):
+        guesses = read_predictions(predicted) if predicted is not None else None
+        table = dft_results(
+            where, host=host_of_options(host, supercell, allow), chemical_potentials=parse_potentials(mu or ())
+        )
+        frame = table.frame
+        compared = compare(guesses, frame) if guesses is not None else None
+        for path, made in ((output, frame), (comparison, compared)):
+            if path is not None and made is not None:
+                write_whole(path, partial(write_csv, made) if path.suffix.lower() == ".csv" else made.write_parquet)
     lines = [_text(row) for row in frame.iter_rows(named=True)]
     warnings = list(table.warnings)
     result = {"results": frame.to_dicts(), "warnings": warnings, "output": output}
-    if guesses is not None:
-        compared = compare(guesses, frame)
-        if comparison is not None:
-            write_whole(comparison, compared.write_csv)
+    if compared is not None:
         lines += ["", *_compared(compared), *summary(compared)]
         result["comparison"] = compared.to_dicts()
         warnings += scale_warnings(frame)

@@ -1,26 +1,30 @@
-"""Every Python example of README and docs runs as it stands."""
+"""Every Python example of README and docs runs as it stands, and every command, or the page says why not."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from doc_pages import PAGE_REASON, PAGES, ROOT, SHELL, Block, blocks_of, indented_commands, name_of
 
 from defectgen.data.assets import asset_path
 from defectgen.errors import DefectgenError
 
-ROOT = Path(__file__).parent.parent
-EXAMPLE = re.compile(r"(?:<!-- needs: (?P<needs>.*?) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ALL = {page: blocks_of(page) for page in PAGES}
+STORIES = [page for page, blocks in ALL.items() if any(item.comment == "run" for item in blocks)]
+"""Pages whose blocks follow from one another: they run in one folder, in their order."""
+
 EXAMPLES = [
-    pytest.param(found["code"], (found["needs"] or "").split(), id=f"{page.stem}-{number}")
-    for page in PAGES
-    for number, found in enumerate(EXAMPLE.finditer(page.read_text()), 1)
+    pytest.param(item.code, item.comment, id=f"{name_of(page)}-{number}")
+    for page, blocks in ALL.items()
+    if page not in STORIES
+    for number, item in enumerate((item for item in blocks if item.language == "python"), 1)
 ]
+WHOLE = ("main command", "test command", "dft example")  # run by .ci/run-wheel, .ci/run and .ci/run-dft
 
 
 def missing(need: str) -> str:
@@ -34,16 +38,75 @@ def missing(need: str) -> str:
     return ""
 
 
-@pytest.mark.parametrize(("code", "needs"), EXAMPLES)
-def test_an_example_runs(code: str, needs: list[str], tmp_path: Path) -> None:
-    for need in needs:
+def command_line(folder: Path) -> dict[str, str]:
+    """An environment in which ``defectgen`` and ``python`` are those of this Python."""
+    tools = folder / "bin"
+    tools.mkdir()
+    for name, words in {"defectgen": "-m defectgen_cli.app", "python": ""}.items():
+        tool = tools / name
+        tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+        tool.chmod(0o755)
+    return {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "COLUMNS": "80", "HF_HUB_OFFLINE": "1"}
+
+
+def run_block(block: Block, folder: Path, environment: dict[str, str]) -> None:
+    """Run a block to its end; any failure of any line fails."""
+    words = [sys.executable, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
+    done = subprocess.run(
+        [*words, block.code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{block.code}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize(("code", "comment"), EXAMPLES)
+def test_an_example_runs(code: str, comment: str, tmp_path: Path) -> None:
+    for need in comment.removeprefix("needs: ").split() if comment.startswith("needs: ") else []:
         if reason := missing(need):
             pytest.skip(f"example left out: {reason}")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("page", STORIES, ids=name_of)
+def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "clone"
+    (folder / "docs").mkdir(parents=True)
+    (folder / "docs" / "examples").symlink_to(ROOT / "docs" / "examples")
+    environment = command_line(tmp_path)
+    for block in ALL[page]:
+        if block.runs:
+            run_block(block, folder, environment)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_command_that_is_not_run_says_why(page: Path) -> None:
+    text = page.read_text()
+    if PAGE_REASON.search(text):
+        assert page not in STORIES, "the page says that its commands are not run"
+        return
+    silent = [
+        block.code
+        for block in ALL[page]
+        if block.language in SHELL
+        and not block.runs
+        and block.comment not in WHOLE
+        and not block.comment.startswith("not run: ")
+    ]
+    assert silent == []
+    assert indented_commands(text) == [], "fence them, or say on the page why its commands are not run"
+
+
 def test_all_examples_are_found() -> None:
-    fences = sum(len(re.findall(r"^\s*```py", page.read_text(), re.MULTILINE)) for page in PAGES)
-    assert len(EXAMPLES) == fences
-    assert {"README-1", "index-1", "python-1"} <= {example.id for example in EXAMPLES}
+    fences = sum(page.read_text().count("```python\n") for page in PAGES)
+    assert fences == sum(item.language == "python" for blocks in ALL.values() for item in blocks)
+    assert {"README-1", "python-1"} <= {example.id for example in EXAMPLES}
+    assert {"index", "tutorials/first-design", "tutorials/own-table"} <= {name_of(page) for page in STORIES}
+
+
+def test_a_command_without_a_reason_would_be_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- run -->\n```bash\ntrue\n```\n\n```bash\nfalse\n```\n\n    defectgen hosts\n")
+    assert [(block.comment, block.runs) for block in blocks_of(page)] == [("run", True), ("", False)]
+    assert indented_commands(page.read_text()) == ["defectgen hosts"]
+    with pytest.raises(AssertionError, match="false"):
+        run_block(Block(page, "bash", "false\n", "run"), tmp_path, command_line(tmp_path))

@@ -180,7 +180,7 @@ def test_what_was_taken_out_is_unknown_again(table: Path) -> None:
     with pytest.raises(dg.UsageError, match="unknown property or option 'stiffness'"):
         dg.design("MoS2", stiffness=940.0)
     assert find_property("stiffness") is None
-    known = r"known, exhaustive, random, search, llm\."
+    known = r"known, exhaustive, random, search, llm-search, llm\."
     with pytest.raises(dg.UsageError, match=r"unknown proposer 'in-order'\. .*: " + known):
         dg.design("MoS2", homo=0.1, proposer="in-order")
     with pytest.raises(dg.UsageError, match="Did you mean random"):

@@ -22,6 +22,11 @@ def sidecar(path: Path) -> Path:
     return path.with_name(f"{path.name}-metadata.json")
 
 
+def table_files(path: Path) -> list[Path]:
+    """The files that a table and its provenance are written to."""
+    return [path, sidecar(path)] if path.suffix.lower() == ".csv" else [path]
+
+
 def check_table_path(path: Path, overwrite: bool = False) -> None:
     """Make sure that a table may be written to a file; meant to be called before the work starts.
 
@@ -30,7 +35,7 @@ def check_table_path(path: Path, overwrite: bool = False) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"got {path.name!r}, expected a file that ends in {' or '.join(SUFFIXES)}.")
-    for file in (path, sidecar(path)) if path.suffix.lower() == ".csv" else (path,):
+    for file in table_files(path):
         refuse_existing(file, overwrite)
 
 
@@ -74,10 +79,10 @@ def write_table(frame: pl.DataFrame, path: Path, card: Card, *, overwrite: bool 
     if path.suffix.lower() == ".parquet":
         keys: dict[str, str] = {f"defectgen.{name}": text for name, text in about.items()}
         write_whole(path, lambda part: frame.write_parquet(part, metadata=keys))
-        return [path]
+        return table_files(path)
     write_text(sidecar(path), _csv_metadata(path.name, frame, about))
     write_whole(path, lambda part: write_csv(frame, part))
-    return [path, sidecar(path)]
+    return table_files(path)
 
 
 def _csv_metadata(name: str, frame: pl.DataFrame, about: Mapping[str, str]) -> str:

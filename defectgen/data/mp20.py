@@ -1,4 +1,4 @@
-"""Reader of bulk crystals as one table: MP-20 and other CSV files with a column ``cif``, or a folder of CIFs.
+"""Reader of bulk crystals as one table: MP-20 and other CSV files with a column ``cif``, or structure files.
 
 Source of MP-20: Jain et al., APL Materials 1, 011002 (2013), doi 10.1063/1.4812323 (Materials Project,
 CC BY 4.0); selection of crystals with up to 20 atoms by Xie et al., ICLR 2022, doi
@@ -19,10 +19,20 @@ from defectgen.core.crystal import Crystal
 from defectgen.data.splits import PARTS, split_by_class
 from defectgen.data.table_cache import cached_table
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.crystal_cif import CifError, check_apart, crystal_from_cif
+from defectgen.io.crystal_cif import CifError
 from defectgen.io.crystal_files import FORMULA_COLUMN, check_stated_formula
+from defectgen.io.structures import (
+    CIF_SUFFIXES,
+    READABLE,
+    checked_atoms,
+    decoded,
+    holds_one,
+    is_structure_file,
+    read_structures,
+    structure_files,
+)
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Counts changes of what the reader returns; cached tables of another version are not used."""
 
 LABELS = {
@@ -33,6 +43,8 @@ LABELS = {
 """Our column of a label and the published one; energies in eV/atom, the gap in eV."""
 
 NOT_NEGATIVE = ("band_gap_ev", "e_above_hull_ev")
+
+EXPECTED = f"Expected CSV tables with a column cif, or {READABLE}, or a folder of them."
 
 PUBLISHED_PARTS = {"train.csv": "train", "val.csv": "validation", "test.csv": "test"}
 
@@ -72,8 +84,8 @@ class CrystalData:
     """The crystals that were read.
 
     Attributes:
-        frame: one row a crystal, in the order of files and rows. Columns ``source`` (file), ``row`` (from 1,
-            0 in a file of one crystal), ``id``, ``formula`` (reduced), ``n_atoms``, ``spacegroup`` (number),
+        frame: one row a crystal, in the order of files and rows. Columns ``source`` (file), ``row`` (from 1 in a
+            table, 0 in a structure file), ``id``, ``formula`` (reduced), ``n_atoms``, ``spacegroup`` (number),
             ``formation_energy_per_atom_ev``, ``band_gap_ev``, ``e_above_hull_ev`` (null where there is no
             label), ``lengths_angstrom`` (3), ``angles_degrees`` (3), ``species`` (n), ``fractional``
             (n, 3), ``cif``, and ``split`` if the files state one.
@@ -87,11 +99,12 @@ class CrystalData:
 
 
 def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
-    """The crystals in a CSV file, in a folder of CSV files, or in a folder of CIFs.
+    """The crystals in a CSV file or a structure file, in a folder of CSV files, or in one of structure files.
 
     A CSV file needs a column ``cif``; ``material_id``, ``spacegroup.number``, ``pretty_formula`` and the
     labels of `LABELS` are used where they exist. Files named train.csv, val.csv and test.csv are taken as
-    the published parts. CIFs are searched in subfolders as well; they have no labels.
+    the published parts. A folder without CSV files stands for its CIF and POSCAR files and those of its subfolders, or,
+    where there are none, for its other structure files (`defectgen.io.structures`); they have no labels.
 
     Args:
         path: file or folder; it is only read.
@@ -99,16 +112,16 @@ def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
             it as long as the file has the same size and time.
 
     Raises:
-        UsageError: no such path, a folder without CSV and CIF files, or only some of the three parts.
+        UsageError: no such path, a folder without crystals, or only some of the three parts.
         DefectgenError: a damaged file or one without a column ``cif``, an id that occurs twice, or no
             usable crystal at all.
     """
     path = Path(path)
     if not path.exists():
-        raise UsageError(f"{path} does not exist, expected a CSV file or a folder with CSV files or CIFs.")
+        raise UsageError(f"{path} does not exist.", EXPECTED)
     tables = [path] if path.is_file() else sorted(path.glob("*.csv"))
-    if path.is_file() and path.suffix.lower() not in (".csv", ".cif"):
-        raise UsageError(f"{path} is neither a CSV file nor a CIF.", "Give a CSV file with a column cif, or a folder.")
+    if path.is_file() and not (path.suffix.lower() == ".csv" or is_structure_file(path)):
+        raise UsageError(f"{path} is no file of crystals.", EXPECTED)
     parts = {file.name for file in tables} & PUBLISHED_PARTS.keys()
     own_split = len(parts) == len(PUBLISHED_PARTS)
     if own_split:
@@ -119,10 +132,11 @@ def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
     if tables and tables[0].suffix.lower() == ".csv":
         frame = pl.concat([_cached([file], path, cache) for file in tables])
     else:
-        cifs = tables or sorted(file for file in path.rglob("*") if file.suffix.lower() == ".cif")
-        if not cifs:
-            raise UsageError(f"{path} holds no CSV file and no CIF.", "Expected crystals, e.g. the files of MP-20.")
-        frame = _cached(cifs, path, cache)
+        files = tables or structure_files(path)
+        files = [file for file in files if holds_one(file)] or files
+        if not files:
+            raise UsageError(f"{path} holds no crystals.", EXPECTED)
+        frame = _cached(files, path, cache)
     twice = frame["id"].filter(frame["id"].is_duplicated())
     if len(twice):
         times = int((frame["id"] == twice[0]).sum())
@@ -167,7 +181,7 @@ def crystal_of(row: Mapping[str, Any]) -> Crystal:
 
 
 def _cached(files: Sequence[Path], root: Path, cache: bool) -> pl.DataFrame:
-    """The table of one CSV file, or of many CIFs."""
+    """The table of one CSV file, or of many structure files."""
     if not cache:
         return _read(files, root)
     return cached_table("crystals", f"{READER_VERSION} {root.resolve()}", files, lambda: _read(files, root))
@@ -180,15 +194,8 @@ def _read(files: Sequence[Path], root: Path) -> pl.DataFrame:
 
 def _rows(file: Path, root: Path) -> Iterator[dict[str, Any]]:
     """The rows of a file as they stand there, with its name and their number."""
-    if file.suffix.lower() == ".cif":
-        name = file.name if file == root else file.relative_to(root).as_posix()
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            text = ""
-            yield {"source": name, "row": 0, "material_id": name[:-4], "cif": text, "problem": f"unreadable ({error})"}
-            return
-        yield {"source": name, "row": 0, "material_id": name[:-4], "cif": text}
+    if file.suffix.lower() != ".csv":
+        yield from _structure_rows(file, file.name if file == root else file.relative_to(root).as_posix())
         return
     try:
         table = pl.read_csv(file, infer_schema=False, null_values=[""])
@@ -202,6 +209,22 @@ def _rows(file: Path, root: Path) -> Iterator[dict[str, Any]]:
         yield row | {"source": file.name, "row": number, "material_id": name}
 
 
+def _structure_rows(file: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The crystals of a structure file, with their text as a CIF."""
+    is_cif = file.suffix.lower() in CIF_SUFFIXES
+    found = list(read_structures(file))
+    for number, item in enumerate(found, 1):
+        title = Path(name).with_suffix("").as_posix() if is_cif else name
+        row = {"source": name, "row": 0, "material_id": f"{title}#{number}" if len(found) > 1 else title, "cif": ""}
+        try:
+            if item.structure is None:
+                raise CifError(item.note)
+            text = decoded(file.read_bytes()) if is_cif else str(item.structure.to(fmt="cif"))
+            yield row | {"cif": text, "crystal": Crystal.from_structure(item.structure)}
+        except DefectgenError as error:
+            yield row | {"problem": str(error).rstrip(".")}
+
+
 def _tidy(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the table; with a problem and without a crystal if it cannot be used."""
     tidy: dict[str, Any] = dict.fromkeys(SCHEMA) | {
@@ -210,8 +233,7 @@ def _tidy(row: Mapping[str, Any]) -> dict[str, Any]:
     if row.get("problem"):
         return tidy | {"problem": row["problem"]}
     try:
-        crystal = crystal_from_cif(row["cif"] or "")
-        check_apart(crystal)
+        crystal = row.get("crystal") or checked_atoms(row["cif"] or "").crystal()
         labels = {ours: _number(row, theirs) for ours, theirs in LABELS.items()}
         negative = [LABELS[name] for name in NOT_NEGATIVE if (labels[name] or 0.0) < 0]
         if negative:

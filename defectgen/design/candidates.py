@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -22,7 +22,9 @@ from defectgen.design.wishes import Wish
 if TYPE_CHECKING:
     import polars as pl
 
-    from defectgen.score.potentials.relaxation import Relaxation
+    from defectgen.design.fronts import Front
+    from defectgen.report.notebook import StructureView
+    from defectgen.score.potentials.defects import DefectRelaxation
 
 PRISTINE_VBM = "pristine VBM"
 """`DesignRun.reference` when levels count from the valence band maximum of the pristine host."""
@@ -41,12 +43,14 @@ class Target:
             the scale that the run's `reference` names. For a range or a goal the value that stands for it.
         wishes: the same in full, see `Wish`; by default the values.
         notes: (column, text) pairs of the user's table that say nothing to a model.
+        own: (column, text) pairs of the table that limit this target alone, see `defectgen.design.own_limits`.
     """
 
     id: str
     values: tuple[tuple[str, float], ...]
     wishes: tuple[Wish, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
+    own: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         columns = [column for column, _ in self.values]
@@ -61,10 +65,17 @@ class Target:
             raise ValueError(f"got wishes for {[wish.column for wish in self.wishes]}, expected them for {columns}")
 
     @classmethod
-    def of(cls, identity: str, wishes: Sequence[Wish], notes: Sequence[tuple[str, str]] = ()) -> Target:
+    def of(
+        cls,
+        identity: str,
+        wishes: Sequence[Wish],
+        notes: Sequence[tuple[str, str]] = (),
+        own: Sequence[tuple[str, str]] = (),
+    ) -> Target:
         """A target from wishes, which are put into the order of the columns."""
         ordered = sorted(wishes, key=lambda wish: list(COLUMNS).index(wish.column))
-        return cls(identity, tuple((wish.column, wish.point) for wish in ordered), tuple(ordered), tuple(notes))
+        values = tuple((wish.column, wish.point) for wish in ordered)
+        return cls(identity, values, tuple(ordered), tuple(notes), tuple(own))
 
     def __repr__(self) -> str:
         return f"Target({self.id!r}, {self.text})"
@@ -128,7 +139,7 @@ class Candidate:
     uncertainty: Mapping[str, float]
     distance_ev: float
     novel: bool
-    relaxation: Relaxation | None = None
+    relaxation: DefectRelaxation | None = None
     origin: tuple[str, ...] = ()
     dft: Mapping[str, float] = field(default_factory=dict)
     similar: int = 0
@@ -152,6 +163,12 @@ class Candidate:
         from defectgen.report.notebook import candidate_html
 
         return candidate_html(self)
+
+    def view(self) -> StructureView:
+        """The structure in three dimensions, for a notebook; ``.save("view.html")`` makes a page of it."""
+        from defectgen.report.notebook import candidate_view
+
+        return candidate_view(self)
 
     @property
     def expected_ev(self) -> float:
@@ -216,6 +233,7 @@ class DesignRun:
         complete: False if the run was interrupted.
         targets: all targets asked for, also those without a candidate; those of the candidates if empty.
         verdicts: what is known of each target, in their order; empty for an interrupted run.
+        fronts: the structures of each target of which none is nearer to every wish than another, in their order.
     """
 
     host: Host
@@ -226,6 +244,7 @@ class DesignRun:
     complete: bool = True
     targets: tuple[Target, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    fronts: tuple[Front, ...] = ()
 
     def __post_init__(self) -> None:
         if self.reference not in (PRISTINE_VBM, RAW):
@@ -257,30 +276,60 @@ class DesignRun:
 
         return run_html(self)
 
+    def view(self) -> StructureView:
+        """All candidates in three dimensions, one at a time, for a notebook; ``.save("view.html")`` makes a page of it.
+
+        Raises:
+            ValueError: the run has no candidate.
+        """
+        from defectgen.report.notebook import run_view
+
+        return run_view(self)
+
     def to_polars(self) -> pl.DataFrame:
         """A row a candidate, as in candidates.csv but for the names of files: values and 90 % half-widths in eV."""
         from defectgen.report.rows import STRUCTURE_FORMATS, rows_frame, run_rows
 
         return rows_frame(run_rows(self, ())).drop(STRUCTURE_FORMATS)
 
-    def write(self, folder: Path | str, formats: Sequence[str] = (), *, overwrite: bool = False) -> Path:
-        """Write tables, structures as CIF and POSCAR, a report and a manifest into a folder.
+    def write(
+        self,
+        folder: Path | str,
+        formats: Sequence[str] = ("cif", "poscar"),
+        *,
+        vacuum_angstrom: float | None = None,
+        overwrite: bool = False,
+        also: Callable[[Path], object] | None = None,
+    ) -> Path:
+        """Write tables, structures, a report and a manifest into a folder.
 
         Args:
             folder: where to; its parents are made.
-            formats: more files of the structures, e.g. ``extxyz``, ``db`` or ``zip``; see `defectgen.io.writers`.
+            formats: of the structures, some of ``cif``, ``poscar``, ``extxyz``, ``db``, ``zip``; see
+                `defectgen.io.writers`.
+            vacuum_angstrom: empty height between a layer and its image, the layer in the middle; None for the host's
+                own cell.
             overwrite: whether an earlier run in the folder may be replaced.
+            also: writes more into the folder, which belongs to the run as its other files do.
 
         Returns:
             The manifest's path.
 
         Raises:
-            UsageError: the folder holds something else, or a run and `overwrite` is not set.
+            UsageError: an unknown format, a vacuum out of range, or a folder that holds something else, or a run and
+                `overwrite` is not set.
             DefectgenError: it cannot be written.
         """
-        from defectgen.report.export import FORMATS, write_run
+        from defectgen.report.export import TABLES, write_run
 
-        return write_run(self, Path(folder), (*FORMATS, *formats), overwrite=overwrite)
+        return write_run(
+            self,
+            Path(folder),
+            (*TABLES, *formats),
+            vacuum_angstrom=vacuum_angstrom,
+            overwrite=overwrite,
+            also=also,
+        )
 
     @property
     def has_vbm_levels(self) -> bool:
@@ -314,10 +363,23 @@ class DesignRun:
                 }
                 for candidate in best
             ],
+            "relaxations": self._relaxations(),
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "fronts": [front.to_dict() for front in self.fronts],
             "settings": dict(self.settings),
             "warnings": list(self.warnings),
         }
+
+    def _relaxations(self) -> list[dict[str, object]]:
+        """What a potential says of each candidate that it relaxed, by the columns of candidates.csv."""
+        from defectgen.report.rows import run_rows
+
+        return [
+            {"target_id": row.candidate.target.id, "rank": row.candidate.rank, "label": row.configuration.label}
+            | row.relaxation_record()
+            for row in run_rows(self)
+            if row.candidate.relaxation is not None
+        ]
 
     def of(self, target: Target) -> tuple[Candidate, ...]:
         """The candidates of one target, best first."""

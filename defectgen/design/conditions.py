@@ -111,6 +111,16 @@ def formation_enthalpy_ev(host: Host, surrogate: Surrogate) -> float:
     return total / (host.n_sites // formula_unit(host)[1])
 
 
+def known_enthalpy_ev(host: Host, scorer: Scorer) -> float | None:
+    """`formation_enthalpy_ev`, or None where the scorer does not know it."""
+    from defectgen.score.surrogate import Surrogate
+
+    try:
+        return round(formation_enthalpy_ev(host, scorer), 4) if isinstance(scorer, Surrogate) else None
+    except UsageError:
+        return None
+
+
 def formula_unit(host: Host) -> tuple[dict[str, int], int]:
     """Atoms of each element in the smallest formula, and how many atoms it has."""
     counts = {element: host.species.count(element) for element in host.elements}

@@ -54,17 +54,17 @@ def feedback_of_model(
         UsageError: records of another encoding, pairs instead of records, an unknown set, or other files in the folder.
         DefectgenError: a model or records that are missing or damaged.
     """
-    adapter = models.adapter or shipped(SHIPPED_ADAPTER)
-    card = read_adapter(adapter)
-    manifest = read_manifest(data)
-    if card.encoding == "bulk" or card.encoding != manifest["settings"]["encoding"]:
-        raise UsageError(
-            f"the model writes {card.encoding}, {data} holds records of {manifest['settings']['encoding']}.",
-            "Give the records that the model was trained on.",
-        )
-    if "feedback" in manifest["settings"]:
-        raise UsageError(f"{data} holds pairs of proposals.", "Give the records of build-data that they came from.")
     with claimed(output):
+        adapter = models.adapter or shipped(SHIPPED_ADAPTER)
+        card = read_adapter(adapter)
+        manifest = read_manifest(data)
+        if card.encoding == "bulk" or card.encoding != manifest["settings"]["encoding"]:
+            raise UsageError(
+                f"the model writes {card.encoding}, {data} holds records of {manifest['settings']['encoding']}.",
+                "Give the records that the model was trained on.",
+            )
+        if "feedback" in manifest["settings"]:
+            raise UsageError(f"{data} holds pairs of proposals.", "Give the records of build-data that they came from.")
         parts = read_parts(data, manifest)
         training, held_back = parts["train"], [*parts["validation"], *parts["test"]]
         settings = replace(settings, sets=_chosen_sets(settings.sets, training, data))

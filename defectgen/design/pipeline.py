@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
-from defectgen.design.candidates import PRISTINE_VBM, RAW, DesignRun, Target, Verdict
+from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target, Verdict
+from defectgen.design.fronts import FrontFinder
 from defectgen.design.proposers import Ask, Proposal, Proposer
 from defectgen.design.ranking import NO_LABELS, Labels, RankBy, Shortlist, score_batch
 from defectgen.design.raw_reference import RawReference
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.score.potentials.relaxation import Relaxation
 from defectgen.score.protocol import Scorer
 
 SINGLE_SHARE = 0.25
@@ -46,6 +46,7 @@ class DesignSettings:
         rank_by: what decides the order, see `defectgen.design.ranking.Shortlist`.
         diverse: whether a candidate stands for those like it.
         novel: whether structures that are known are left out.
+        spare: candidates beyond `n`, for a step that may leave out some.
     """
 
     n: int = 16
@@ -54,11 +55,12 @@ class DesignSettings:
     rank_by: RankBy = "expected"
     diverse: bool = False
     novel: bool = False
+    spare: int = 0
 
     @property
     def kept(self) -> int:
         """Structures that each target keeps."""
-        return max(KEPT, KEPT_PER_CANDIDATE * self.n) if self.diverse else self.n
+        return max(KEPT, KEPT_PER_CANDIDATE * self.n) if self.diverse else self.n + self.spare
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Stage:
 
 
 class Search:
-    """The shortlists of all targets while proposers run one after the other."""
+    """The shortlists and fronts of all targets while proposers run one after the other."""
 
     def __init__(
         self,
@@ -110,6 +112,7 @@ class Search:
         self.host, self.targets, self.scorer, self.settings = host, targets, scorer, settings
         self.known, self.labels, self.raw, self.progress = known, labels, raw, progress
         self.shortlists = {t.id: Shortlist(t, settings.kept, settings.rank_by) for t in targets}
+        self.fronts = {t.id: FrontFinder(t) for t in targets}
         self.tally = Tally()
         self._seen: dict[str, set[int]] = {target.id: set() for target in targets}
         self._everyone: set[int] = set()
@@ -177,6 +180,7 @@ class Search:
             rows = list(dict.fromkeys([*shared, *own.get(target.id, ())]))
             if rows:
                 self.shortlists[target.id].offer(scored, name, rows)
+                self.fronts[target.id].offer(scored, rows)
 
     def _asks(self, target: Target, number: int) -> list[Ask]:
         """What is asked of a proposer for one target in one round.
@@ -269,7 +273,7 @@ def design(
             found.run(stage)
     except KeyboardInterrupt:
         complete = False
-    ranked = [c for t in targets for c in found.shortlists[t.id].candidates(settings.n, known, settings.diverse)]
+    ranked = [c for t in targets for c in _ranked(found.shortlists[t.id], known, settings)]
     verdicts = tuple(conclude(found)) if complete else ()
     notes = [*warnings, *found.notes]
     for target in targets:
@@ -305,51 +309,21 @@ def design(
         complete=complete,
         targets=tuple(targets),
         verdicts=verdicts,
+        fronts=tuple(found.fronts[target.id].front(known) for target in targets),
     )
+
+
+def _ranked(shortlist: Shortlist, known: Collection[str], settings: DesignSettings) -> list[Candidate]:
+    """The candidates of a target, then the spare ones."""
+    first = shortlist.candidates(settings.n, known, settings.diverse)
+    if not settings.spare:
+        return first
+    taken = {candidate.configuration.key for candidate in first}
+    more = shortlist.candidates(settings.n + settings.spare, known, settings.diverse)
+    others = [candidate for candidate in more if candidate.configuration.key not in taken]
+    return first + [replace(candidate, rank=place) for place, candidate in enumerate(others, len(first) + 1)]
 
 
 def stages_of(proposer: Proposer) -> Stage:
     """One proposer that is there already as a stage."""
     return Stage(type(proposer).__name__, lambda: proposer)
-
-
-def relax_top(
-    run: DesignRun,
-    relax: Callable[[Configuration], Relaxation],
-    top: int,
-    *,
-    progress: Callable[[int], None] = lambda _: None,
-) -> DesignRun:
-    """The run with the best candidates of each target relaxed; ranks and predictions stay as they are.
-
-    Args:
-        run: the run.
-        relax: relaxes the unrelaxed structure of a configuration.
-        top: how many of each target.
-        progress: called with the number of candidates done.
-
-    Returns:
-        The run; after Ctrl-C with what was relaxed by then. Relaxations that diverged are kept, with a warning.
-    """
-    found: dict[str, Relaxation] = {}
-    complete = run.complete
-    chosen = [candidate for target in run.targets for candidate in run.of(target)[:top]]
-    try:
-        for candidate in chosen:
-            configuration = candidate.configuration.canonical()
-            if configuration.key not in found:
-                found[configuration.key] = relax(configuration)
-            progress(1)
-    except KeyboardInterrupt:
-        complete = False
-    keys = {id(candidate): candidate.configuration.canonical().key for candidate in chosen}
-    candidates = tuple(
-        replace(c, relaxation=found[keys[id(c)]]) if keys.get(id(c)) in found else c for c in run.candidates
-    )
-    notes = list(run.warnings)
-    bad = sorted(result.summary for result in found.values() if not result.usable)
-    if bad:
-        notes.append(f"{len(bad)} of {len(found)} relaxations diverged and are not to be used, e.g. {bad[0]}.")
-    by = sorted({result.potential for result in found.values()})
-    settings = {**run.settings, "relaxed": len(found), "relaxed_by": ", ".join(by) or None}
-    return replace(run, candidates=candidates, settings=settings, complete=complete, warnings=tuple(notes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from defectgen.core import Configuration, Host
 from defectgen.design.candidates import RAW, Target
@@ -11,6 +11,7 @@ from defectgen.design.limits import Limits
 from defectgen.design.pipeline import DesignSettings
 from defectgen.design.proposers import ENDLESS, PROPOSERS, Budget, Proposer
 from defectgen.design.ranking import Labels, RankBy
+from defectgen.design.with_potential import PotentialUse
 from defectgen.errors import UsageError
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
@@ -85,6 +86,7 @@ class DesignRequest(OneLine):
         conditions: growth conditions of formation energies, e.g. ``S-rich``; empty for the elements.
         mu: chemical potentials relative to the elements instead, e.g. ``S=-0.6``.
         start: structures that a search begins with.
+        potential: relaxes the best; None for no relaxation.
     """
 
     host: Host
@@ -99,6 +101,7 @@ class DesignRequest(OneLine):
     conditions: str = ""
     mu: tuple[str, ...] = ()
     start: tuple[Configuration, ...] = ()
+    potential: PotentialUse | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.host, Host):
@@ -121,6 +124,12 @@ class DesignRequest(OneLine):
                 raise UsageError(
                     f"got {type(value).__name__} {value!r:.40} as {name}, expected an object with a method {method}."
                 )
+
+    @property
+    def settings(self) -> DesignSettings:
+        """For `defectgen.design.pipeline`."""
+        spare = 0 if self.potential is None else self.potential.spare
+        return replace(self.ranking.settings, spare=spare)
 
     @property
     def names(self) -> tuple[str, ...]:

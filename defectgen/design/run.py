@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from defectgen import __version__
-from defectgen.core import Configuration, Host, get_host
+from defectgen.core import Host, get_host
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import RAW, DesignRun, Target
@@ -18,6 +17,7 @@ from defectgen.design.conditions import (
     Conditions,
     formation_enthalpy_ev,
     growth_conditions,
+    known_enthalpy_ev,
     shifted_labels,
 )
 from defectgen.design.engine import (
@@ -32,6 +32,7 @@ from defectgen.design.engine import (
 )
 from defectgen.design.limits import Limits
 from defectgen.design.mix import LLM, Mix, default_mix, named_mix, verdicts
+from defectgen.design.own_limits import divided, named, united
 from defectgen.design.pipeline import design as propose_and_rank
 from defectgen.design.pipeline import stages_of
 from defectgen.design.proposers import Proposer, ProposerOptions
@@ -46,14 +47,12 @@ from defectgen.design.targets import (
     single_target,
     wanted_values,
 )
+from defectgen.design.with_potential import PotentialUse, first_of_each, load_relaxer, relax_top
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import AdapterCard, read_adapter, training_configurations
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
-
-if TYPE_CHECKING:
-    from defectgen.score.potentials.relaxation import Relaxation
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,6 +68,8 @@ class PreparedDesign(OneLine):
         raw: conversion to the data's own zero, if that is asked for.
         warnings: what a reader has to know before the run, a line each.
         facts: what to report of models and draws.
+        others: the same for targets with limits or conditions of their own.
+        ids: of all targets in the order asked for, those of the others among them.
     """
 
     request: DesignRequest
@@ -79,20 +80,31 @@ class PreparedDesign(OneLine):
     raw: RawReference | None = None
     warnings: tuple[str, ...] = ()
     facts: dict[str, object] = field(default_factory=dict)
+    others: tuple[PreparedDesign, ...] = ()
+    ids: tuple[str, ...] = ()
 
     def run(self, progress: Callable[[int], None] = lambda _: None) -> DesignRun:
         """Propose, predict and rank; after Ctrl-C what was there by then, with ``complete=False``.
 
+        A target has `DesignRequest.settings.spare` candidates more than wanted, for a potential to filter.
+
         Args:
             progress: called with the number of new proposals.
         """
+        runs = [self._run_own(progress)]
+        for other in self.others:
+            if runs[-1].complete:
+                runs.append(other._run_own(progress))
+        return united(runs, self.ids) if self.others else runs[0]
+
+    def _run_own(self, progress: Callable[[int], None]) -> DesignRun:
         return propose_and_rank(
             self.request.host,
             self.request.targets,
             self.mix.stages,
             self.scorer,
             self.known,
-            self.request.ranking.settings,
+            self.request.settings,
             labels=self.labels,
             raw=self.raw,
             warnings=self.warnings,
@@ -106,9 +118,22 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
     """Load what a request needs.
 
     Raises:
-        UsageError: models that were not trained for the host, or a number that is out of range.
+        UsageError: models that were not trained for the host, a number that is out of range, or limits that leave
+            nothing.
         DefectgenError: a model that is missing or damaged.
     """
+    parts = []
+    for part in divided(request):
+        try:
+            parts.append(_prepared(part))
+        except UsageError as error:
+            raise named(error, part.targets[0]) from error
+    lines = dict.fromkeys(line for part in parts for line in part.warnings)
+    others = tuple(replace(part, warnings=()) for part in parts[1:])
+    return replace(parts[0], warnings=tuple(lines), others=others, ids=tuple(target.id for target in request.targets))
+
+
+def _prepared(request: DesignRequest) -> PreparedDesign:
     host, models, ranking = request.host, request.models, request.ranking
     adapter = models.adapter or shipped(SHIPPED_ADAPTER)
     card = read_adapter(adapter)
@@ -148,7 +173,8 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
         warnings += coverage_warnings(host.name, request.targets, covered)
     facts = _facts(request, card, adapter, mix)
     if conditions is not None:
-        facts["formation_energy_at"] = conditions.text
+        facts |= {"formation_energy_at": conditions.text, "chemical_potentials_ev": dict(conditions.potentials_ev)}
+    facts["host_formation_enthalpy_ev"] = known_enthalpy_ev(host, predictor)
     return PreparedDesign(request, mix, scorer, known, labels, raw, tuple(warnings), facts)
 
 
@@ -272,6 +298,7 @@ def design(
     limits: Limits | None = None,
     conditions: str = "",
     mu: Mapping[str, float] | None = None,
+    potential: PotentialUse | str | None = None,
     progress: Callable[[int], None] = lambda _: None,
     **wanted: Wanted,
 ) -> DesignRun:
@@ -299,6 +326,8 @@ def design(
         limits: all that may be said of the defects; takes the place of the three arguments above.
         conditions: growth conditions of formation energies, e.g. ``S-rich``.
         mu: chemical potentials relative to the elements instead, in eV, e.g. ``{"S": -0.6}``.
+        potential: relaxes the best candidates: ``chgnet``, ``m3gnet``, or a `PotentialUse` that says how many and what
+            it decides.
         progress: called with the number of new proposals.
         wanted: by property a value, a range ``(0.5, 0.8)``, or text as the options take it (``"0.5:0.8"``, ``"min"``,
             ``"0.6+-0.02*2"``): ``homo``, ``lumo``, ``band_gap``, ``formation_energy``, ``fermi_level``,
@@ -324,8 +353,14 @@ def design(
         scorer=scorer,
         conditions=conditions,
         mu=tuple(f"{element}={value:f}" for element, value in (mu or {}).items()),
+        potential=PotentialUse(potential) if isinstance(potential, str) else potential,
     )
-    return prepare_design(request).run(progress)
+    chosen = request.potential
+    relaxer = None if chosen is None else load_relaxer(chosen.name, chosen.m3gnet)
+    run = prepare_design(request).run(progress)
+    if chosen is None or relaxer is None or not run.complete:
+        return first_of_each(run, request.ranking.n)
+    return relax_top(run, relaxer, chosen.top, chosen.use, n=request.ranking.n)
 
 
 def _targets(given: object, wanted: Mapping[str, Wanted]) -> tuple[Target, ...]:
@@ -340,28 +375,3 @@ def _targets(given: object, wanted: Mapping[str, Wanted]) -> tuple[Target, ...]:
     if isinstance(given, Iterable):
         return tuple(given)
     raise UsageError(f"got {type(given).__name__} {given!r:.60} as targets, expected Target objects or a CSV file.")
-
-
-def load_relaxer(name: str, m3gnet: str | Path | None = None) -> Callable[[Configuration], Relaxation]:
-    """The function that relaxes a configuration with the potential of this name, e.g. ``m3gnet`` or ``chgnet``.
-
-    Args:
-        name: of the potential.
-        m3gnet: folder of M3GNet, or its name on the hub.
-
-    Raises:
-        UsageError: no potential of that name, or one that needs a folder.
-        DefectgenError: its extra is not installed, or its files are missing.
-    """
-    from defectgen.data.assets import cache_dir
-    from defectgen.score.potentials.potential import PotentialScorer
-    from defectgen.score.potentials.relaxation import relax
-    from defectgen.score.registry import SCORERS, ScorerOptions, load_scorer
-
-    if name not in SCORERS:
-        raise UsageError(f"got --relax {name!r}, expected a potential, e.g. m3gnet or chgnet.")
-    scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=m3gnet))
-    if not isinstance(scorer, PotentialScorer):
-        raise UsageError(f"{name} gives no forces to relax with.", "Expected a potential, e.g. m3gnet or chgnet.")
-    potential = scorer.potential
-    return lambda configuration: relax(configuration.to_structure(), potential)

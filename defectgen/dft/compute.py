@@ -7,27 +7,28 @@ is skipped, what was interrupted starts again from its last atoms, and what anot
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from defectgen.dft.codes import CODES, DftCode, EngineOptions
 from defectgen.dft.inputs import MANIFEST, read_manifest
 from defectgen.dft.result import DftResult
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
-from defectgen.io.files import write_whole
+from defectgen.io.files import write_text
+from defectgen.io.folders import FolderInUseError, claimed
+from defectgen.io.locks import WORKPLACE
 from defectgen.one_line import OneLine
 
-STATE, LOCK, LOG = "state.json", ".lock", "run.log"
+STATE, LOG = "state.json", "run.log"
 
 DONE, FAILED, HELD = "done", "failed", "held by another run"
 
@@ -150,21 +151,26 @@ def run_one(folder: Path, code: DftCode, command: Sequence[str], limits: Limits,
         limits: of each attempt.
         retry_failed: whether to try again what failed before.
     """
-    with _lock(folder) as held:
-        if held is None:
-            return Outcome(folder.name, HELD)
-        before = _state(folder)
-        if before is not None and (before.status == DONE or not retry_failed):
-            return before
-        outcome = (_adopted(folder, code) if before is None else None) or _attempts(folder, code, command, limits, held)
-        text = json.dumps({key: value for key, value in asdict(outcome).items() if key != "fresh"}, indent=2)
-        write_whole(folder / STATE, lambda part: part.write_text(text + "\n", encoding="utf-8"))
-        return outcome
+    if not folder.is_dir():
+        raise DefectgenError(f"{folder} is not there.", "Write the inputs again.")
+    try:
+        with claimed(folder) as claim:
+            before = _state(folder)
+            if before is not None and (before.status == DONE or not retry_failed):
+                return before
+            adopted = _adopted(folder, code) if before is None else None
+            outcome = adopted or _attempts(folder, code, command, limits, claim.workplace.lock)
+            kept = {key: value for key, value in asdict(outcome).items() if key != "fresh"}
+            write_text(folder / STATE, json.dumps(kept, indent=2) + "\n")
+            return outcome
+    except FolderInUseError:
+        return Outcome(folder.name, HELD)
 
 
 def result_file(folder: Path, code: DftCode) -> Path | None:
     """The file in a calculation's folder that tells most of its result."""
-    claims = [(code.claims(path), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and WORKPLACE not in path.parts]
+    claims = [(code.claims(path), path) for path in files]
     best = max(claims, key=lambda item: item[0], default=(0, folder))
     return best[1] if best[0] else None
 
@@ -175,7 +181,7 @@ def _adopted(folder: Path, code: DftCode) -> Outcome | None:
     return Outcome(folder.name, DONE) if result is not None and not _problem(result, "", "") else None
 
 
-def _attempts(folder: Path, code: DftCode, command: Sequence[str], limits: Limits, lock: IO[str]) -> Outcome:
+def _attempts(folder: Path, code: DftCode, command: Sequence[str], limits: Limits, lock: BinaryIO) -> Outcome:
     attempts: list[Attempt] = []
     remedies = list(code.remedies)
     change, continued, started = "", 0, (folder / LOG).exists()
@@ -238,7 +244,7 @@ def _result(folder: Path, code: DftCode, stale: tuple[Path, int] | None) -> tupl
         return None, str(error)
 
 
-def _start(folder: Path, command: Sequence[str], limits: Limits, change: str, lock: IO[str]) -> str:
+def _start(folder: Path, command: Sequence[str], limits: Limits, change: str, lock: BinaryIO) -> str:
     """Run the code once; why it failed, in one clause, or nothing.
 
     The code inherits the lock, so that it still holds the folder where this process is killed and the code is not.
@@ -304,22 +310,6 @@ def _last_line(path: Path) -> str:
 def _children_cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[IO[str] | None]:
-    """Hold a calculation; None if another run does. The kernel lets go of it when the run ends, however it ends."""
-    try:
-        file: IO[str] = (folder / LOCK).open("w", encoding="utf-8")
-    except OSError as error:
-        raise DefectgenError(f"{folder} cannot be written ({error.strerror or error}).") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield file
 
 
 def _state(folder: Path) -> Outcome | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import defectgen
 from defectgen.core import Configuration, Host, NotADecorationError, canonicalize
@@ -24,7 +24,7 @@ from defectgen.dft.readme import readme_text
 from defectgen.dft.settings import DEFAULT, DftSettings, load_settings
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
-from defectgen.io.files import require_writable, write_whole
+from defectgen.io.folders import claimed, contents, listing, write_folder
 from defectgen.io.structures import read_structure, read_structures
 from defectgen.one_line import OneLine
 
@@ -69,7 +69,7 @@ def dft_inputs(
     charges: Sequence[int] = (0,),
     host: Host | None = None,
     elements: Mapping[str, Path] | None = None,
-    references: bool = True,
+    references: bool | Literal["only"] = True,
     relax: str | None = None,
 ) -> DftInputs:
     """Write the inputs of a DFT code for defects, their host and the elemental phases.
@@ -83,33 +83,39 @@ def dft_inputs(
         charges: of each defect's cell, in elementary charges; -1 is one electron more.
         host: what the structures decorate; None for that of the configurations, or any built-in one.
         elements: structure files of elemental phases by element, instead of the usual ones.
-        references: whether host and elemental phases are written too.
+        references: whether host and elemental phases are written too; ``only`` for these alone.
         relax: potential that moves the atoms of the defects' cells before: ``chgnet`` or ``m3gnet``; None for none.
 
     Raises:
-        UsageError: no structures, several hosts, an unknown code or settings, a charge that is none, or what the code
-            cannot do.
-        DefectgenError: a structure that cannot be read, or a folder that cannot be written.
+        UsageError: no structures, several hosts, an unknown code or settings, a charge that is none, what the code
+            cannot do, or a folder that is not empty or cannot be written.
+        DefectgenError: a structure that cannot be read, a full disk, or another run has the folder.
     """
     implementation = CODES.find(code)
     chosen = settings if isinstance(settings, DftSettings) else load_settings(settings)
     target = Path(folder)
-    _check_folder(target)
     wanted = _charges(charges)
-    found = _distinct(_configurations(what, host))
-    hosts = list(dict.fromkeys(item.host for item, _ in found))
-    if len(hosts) != 1:
-        names = ", ".join(f"{item.name} {item.size}" for item in hosts)
-        raise UsageError(f"got decorations of {names}, expected one host and supercell.", "Make a folder for each.")
-    if relax is not None:
-        found = _relaxed(found, relax)
-    calculations = _calculations(found, hosts[0], chosen, wanted, elements or {}, references)
-    notes = _write(calculations, target, implementation, chosen)
-    made = DftInputs(target, code, hosts[0], tuple(calculations), notes)
-    text = readme_text(made, implementation.title, chosen)
-    write_whole(target / "README.md", lambda part: part.write_text(text, encoding="utf-8"))
-    manifest = json.dumps(_manifest(made, chosen), indent=2, ensure_ascii=False)
-    write_whole(target / MANIFEST, lambda part: part.write_text(manifest + "\n", encoding="utf-8"))
+    with claimed(target) as claim:
+        if contents(target) and not claim.continued:
+            raise UsageError(f"{target} is not an empty folder.", "Name another one.")
+        found = _distinct(_configurations(what, host))
+        hosts = list(dict.fromkeys(item.host for item, _ in found))
+        if len(hosts) != 1:
+            names = ", ".join(f"{item.name} {item.size}" for item in hosts)
+            raise UsageError(f"got decorations of {names}, expected one host and supercell.", "Make a folder for each.")
+        if relax is not None:
+            found = _relaxed(found, relax)
+        calculations = _calculations(found, hosts[0], chosen, wanted, elements or {}, references)
+        made = DftInputs(target, code, hosts[0], tuple(calculations), ())
+
+        def fill(new: Path) -> None:
+            nonlocal made
+            made = replace(made, notes=_write(calculations, new, implementation, chosen))
+            (new / "README.md").write_text(readme_text(made, implementation.title, chosen), encoding="utf-8")
+            about = _manifest(made, chosen) | {"files": listing(new)}
+            (new / MANIFEST).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+        write_folder(target, fill, MANIFEST)
     return made
 
 
@@ -127,12 +133,6 @@ def read_manifest(folder: Path) -> tuple[Host, dict[str, dict[str, Any]]]:
         return Host.from_dict(values["host"]), {item["name"]: item for item in values["calculations"]}
     except (KeyError, TypeError, ValueError) as error:
         raise DefectgenError(f"{path}: is damaged ({error}).", "Write the inputs again.") from error
-
-
-def _check_folder(folder: Path) -> None:
-    require_writable(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not an empty folder.", "Name another one.")
 
 
 def _charges(charges: Sequence[int]) -> tuple[int, ...]:
@@ -232,9 +232,12 @@ def _calculations(
     settings: DftSettings,
     charges: Sequence[int],
     elements: Mapping[str, Path],
-    references: bool,
+    references: bool | Literal["only"],
 ) -> list[Calculation]:
     defects = [item for item in found if item[0].edits]
+    reservoirs = {symbol for configuration, _ in defects for symbol in exchanged(configuration)}
+    if references == "only":
+        defects = []
     names = iter(calculation_names([configuration for configuration, _ in defects], charges))
     made = [
         defect_calculation(configuration, settings, next(names), charge, relaxed)
@@ -244,7 +247,6 @@ def _calculations(
     if not references:
         return made
     made.append(host_calculation(host, settings))
-    reservoirs = {symbol for configuration, _ in defects for symbol in exchanged(configuration)}
     for symbol in sorted(reservoirs | set(elements)):
         given = read_structure(elements[symbol]) if symbol in elements else None
         made.append(element_calculation(symbol, settings, given))
@@ -255,11 +257,8 @@ def _write(calculations: Sequence[Calculation], folder: Path, code: DftCode, set
     notes: dict[str, None] = {}
     for calculation in calculations:
         place = folder / calculation.name
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            notes |= dict.fromkeys(code.write(calculation, settings, place))
-        except OSError as error:
-            raise DefectgenError(f"{place} cannot be written: {error.strerror or error}.") from error
+        place.mkdir()
+        notes |= dict.fromkeys(code.write(calculation, settings, place))
     return tuple(notes)
 
 

@@ -88,21 +88,26 @@ class CifAtoms:
 
         return Structure(Lattice.from_parameters(*self.lengths, *self.angles), list(self.species), self.fractional)
 
+    def crystal(self) -> Crystal:
+        """As a crystal, its fractional coordinates within [0, 1).
+
+        Raises:
+            CifError: a cell without volume.
+        """
+        positions = tuple((wrap(x), wrap(y), wrap(z)) for x, y, z in self.fractional.tolist())
+        try:
+            return Crystal(self.lengths, self.angles, self.species, positions)
+        except ValueError as error:
+            raise CifError(str(error)) from error
+
 
 def crystal_from_cif(text: str) -> Crystal:
-    """The crystal in the text of a CIF, see `atoms_from_cif`; fractional coordinates come back within [0, 1).
-
-    Atoms of a file in P1 may lie on one place, see `check_apart`.
+    """The crystal in the text of a CIF, see `atoms_from_cif`, unchecked: atoms may lie on one place.
 
     Raises:
         CifError: see `atoms_from_cif`, or a cell without volume.
     """
-    atoms = atoms_from_cif(text)
-    positions = tuple((wrap(x), wrap(y), wrap(z)) for x, y, z in atoms.fractional.tolist())
-    try:
-        return Crystal(atoms.lengths, atoms.angles, atoms.species, positions)
-    except ValueError as error:
-        raise CifError(str(error)) from error
+    return atoms_from_cif(text).crystal()
 
 
 def atoms_from_cif(text: str) -> CifAtoms:
@@ -322,28 +327,17 @@ def collected_remarks() -> Iterator[list[str]]:
     remarks += dict.fromkeys(line for line in lines if line)
 
 
-def check_apart(crystal: Crystal) -> None:
-    """Make sure that no two atoms of a crystal are on one place: data are refused then, generated crystals are not.
-
-    Raises:
-        CifError: two are.
-    """
-    _refuse_shared_places(np.array(crystal.fractional))
-
-
 def check_positions(atoms: CifAtoms) -> None:
-    """As `check_apart`, of atoms as read; also they must be what the file says of them, and the cell have a volume.
+    """Make sure that the atoms are what the file says of them, and that it says where they are.
 
     Raises:
-        CifError: it has none, two atoms are on one place, the formula or the number of formula units is another one, or
+        CifError: the formula or the number of formula units is another one, symmetry puts two atoms on one place, or
             the coordinates are too coarse.
     """
-    check_cell(atoms)
     _check_formula(atoms)
     if atoms.expanded:
         _check_images(atoms)
     _check_precision(atoms)
-    _refuse_shared_places(atoms.fractional)
 
 
 def check_cell(atoms: CifAtoms) -> None:
@@ -373,11 +367,6 @@ def _check_images(atoms: CifAtoms) -> None:
             f"its symmetry operations put two atoms ({atoms.species[atom]}) {distance[atom, 1]:.2f} angstrom apart: "
             "the coordinates are too coarse for them"
         )
-
-
-def _refuse_shared_places(fractional: NDArray[np.float64]) -> None:
-    if pair := shared_place(fractional):
-        raise CifError(f"atoms {pair[0] + 1} and {pair[1] + 1} are on one place")
 
 
 def shared_place(fractional: NDArray[np.float64]) -> tuple[int, int] | None:

@@ -28,6 +28,10 @@ _NEW, _OLD, _PLAN = "new", "old", "plan.json"
 """In the workplace: files to be moved in, files that they replace, and, once the former are complete, what to do."""
 
 
+class FolderInUseError(DefectgenError):
+    """Another run has the folder."""
+
+
 @contextmanager
 def claimed(folder: Path) -> Iterator[Held]:
     """Keep other runs out of a folder as long as this one works in it; the folder is made.
@@ -41,7 +45,8 @@ def claimed(folder: Path) -> Iterator[Held]:
 
     Raises:
         UsageError: it is a file, or cannot be written.
-        DefectgenError: another run has it, or its file system has no locks.
+        FolderInUseError: another run has it.
+        DefectgenError: its file system has no locks.
     """
     place = folder.resolve()
     known = held(place)
@@ -61,7 +66,7 @@ def claimed(folder: Path) -> Iterator[Held]:
         remove_empty(made)
         raise UsageError(f"{folder} cannot be written: {error.strerror}.", "Name another folder.") from error
     if workplace is None:
-        raise DefectgenError(f"another run is writing to {folder}.", "Wait for it to end, or name another folder.")
+        raise FolderInUseError(f"another run is writing to {folder}.", "Wait for it to end, or name another folder.")
     try:
         continued = _tidy(place, workplace.path)
     except BaseException as error:

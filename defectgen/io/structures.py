@@ -21,7 +21,7 @@ from defectgen.core.host import Host
 from defectgen.core.matching import configuration_from_structure
 from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.crystal_cif import CifError, atoms_from_cif, check_cell, check_positions, collected_remarks
+from defectgen.io.crystal_cif import CifAtoms, CifError, atoms_from_cif, check_cell, check_positions, collected_remarks
 from defectgen.io.extxyz_frames import extxyz_frames
 from defectgen.io.places import atoms_problem, place_problem
 from defectgen.io.poscar import parse_poscar
@@ -242,14 +242,24 @@ def _settled(structure: Structure, notes: tuple[str, ...] = ()) -> NamedStructur
 
 def _cif(text: str) -> tuple[Structure, tuple[str, ...]]:
     try:
-        atoms = atoms_from_cif(text)
-        check_cell(atoms)
-        if problem := place_problem(atoms.lattice(), atoms.fractional):
-            raise CifError(problem)
-        check_positions(atoms)
-        return atoms.structure(), atoms.warnings
+        atoms = checked_atoms(text)
     except CifError as error:
         raise DefectgenError(f"cannot be read as CIF ({error})") from error
+    return atoms.structure(), atoms.warnings
+
+
+def checked_atoms(text: str) -> CifAtoms:
+    """The atoms in the text of a CIF, which must be what the file says of them, each at a place of its own.
+
+    Raises:
+        CifError: see `atoms_from_cif`, `place_problem` and `check_positions`; the message is the reason alone.
+    """
+    atoms = atoms_from_cif(text)
+    check_cell(atoms)
+    if problem := place_problem(atoms.lattice(), atoms.fractional):
+        raise CifError(problem)
+    check_positions(atoms)
+    return atoms
 
 
 def _other(path: Path, content: bytes) -> Structure:

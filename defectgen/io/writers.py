@@ -255,6 +255,20 @@ def writer_of(name: str) -> StructureWriter:
     return WRITERS.find(name)
 
 
+def format_list(text: str) -> tuple[str, ...]:
+    """Formats from text such as ``cif,extxyz``.
+
+    Raises:
+        UsageError: none, or an unknown one.
+    """
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError(f"got {text!r}, expected one or more formats.", f"Some of {', '.join(WRITERS)}.")
+    for name in names:
+        writer_of(name)
+    return names
+
+
 def format_of(path: Path) -> str | None:
     """The format whose suffix a file's name has, or None."""
     return next((name for name, writer in WRITERS.items() if path.suffix.lower() == writer.suffix), None)

@@ -55,13 +55,13 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
         DefectgenError: no adapter in `folder`.
         UsageError: `output` holds something, or the rank is not lower.
     """
-    card = read_adapter(folder)
-    before = read_lora(folder)
-    if not 1 <= rank < before.rank:
-        raise UsageError(f"got rank {rank}, expected 1 to {before.rank - 1}: the adapter has rank {before.rank}.")
     with claimed(output) as claim:
         if contents(output) and not claim.continued:
             raise UsageError(f"{output} exists already.", "Choose a new folder.")
+        card = read_adapter(folder)
+        before = read_lora(folder)
+        if not 1 <= rank < before.rank:
+            raise UsageError(f"got rank {rank}, expected 1 to {before.rank - 1}: the adapter has rank {before.rank}.")
         return _shrink(folder, output, rank, before, card)
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from defectgen.core.names import kroger_vink
+from defectgen.core.hosts import BUILT_IN
 from defectgen.core.properties import BY_COLUMN, PROPERTIES, Property
-from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
-from defectgen.design.wishes import Wish
-from defectgen.report.lattice import lattice_svg
+from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
+from defectgen.report.cards import CandidateCard, candidate_card, number_text, subscripts, wish_text
+from defectgen.report.cloud_plot import cloud_of
+from defectgen.report.front_plot import front_svgs
 from defectgen.report.level_plot import level_svg
+from defectgen.report.pack import VIEWER_CITATION, packed_json, packed_viewer
 from defectgen.report.page_templates import template
-from defectgen.report.rows import STRUCTURE_FORMATS, Row, half_width_text, run_rows
+from defectgen.report.potential_plot import potential_svg
+from defectgen.report.rows import Row, half_width_text, run_rows
+from defectgen.report.structure_view import rows_record
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -26,11 +29,17 @@ PICTURE_BUDGET = 150
 ROW_BUDGET = 6000
 """Table rows in one page (about 300 bytes each), shared by the targets; at least 5 a target."""
 
+FILE_BUDGET = 200
+"""Structures in one page, for download and the 3D view (about 1.5 kB each, packed), shared by the targets."""
+
 OPEN_TARGETS = 3
 """Targets whose section starts open."""
 
 LEVEL_COLUMNS = 12
 """Candidates in a level diagram."""
+
+TABLE_COLUMNS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev", "fermi_level_ev")
+"""Properties in the table beside those asked for; the others are on the cards and in candidates.csv."""
 
 CITATIONS = (
     (
@@ -48,32 +57,6 @@ CITATIONS = (
 
 
 @dataclass(frozen=True)
-class Line:
-    """One property of a candidate's card, as text; empty where there is nothing to say."""
-
-    title: str
-    description: str
-    asked: str
-    predicted: str
-    uncertainty: str
-    deviation: str
-    verdict: str
-    dft: str = ""
-
-
-@dataclass(frozen=True)
-class CandidateCard:
-    """One of the best candidates with its picture."""
-
-    row: Row
-    name: Markup
-    kroger_vink: Markup
-    picture: Markup
-    lines: tuple[Line, ...]
-    relaxation: str
-
-
-@dataclass(frozen=True)
 class Section:
     """All of one target."""
 
@@ -83,15 +66,18 @@ class Section:
     has_levels: bool
     cards: tuple[CandidateCard, ...]
     levels: Markup
+    fronts: tuple[Markup, ...]
+    potential: Markup
     rows: tuple[Row, ...]
     n_candidates: int
     n_novel: int
     is_open: bool
+    columns: tuple[Property, ...] = ()
     verdict: str = ""
 
 
-def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tuple(STRUCTURE_FORMATS)) -> str:
-    """The run as a page that needs nothing else: no scripts, fonts or pictures from anywhere.
+def render_report(run: DesignRun, top: int = 12) -> str:
+    """The run as a page that needs nothing else, not even the structure files: it can be mailed.
 
     The text depends on the run only; durations among the settings (names that end in ``seconds``)
     are left to the manifest, so that equal runs give equal pages.
@@ -99,7 +85,6 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
     Args:
         run: the design run.
         top: largest number of candidates of a target shown with a picture; fewer with many targets.
-        formats: structure formats that the page links to; others are ignored.
     """
     from markupsafe import Markup
 
@@ -107,7 +92,7 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
     n_cards = min(top, PICTURE_BUDGET // n_targets)
     n_rows = max(ROW_BUDGET // n_targets, 5)
     by_target: dict[Target, list[Row]] = {target: [] for target in run.targets}
-    for row in run_rows(run, formats):
+    for row in run_rows(run, ()):
         by_target[row.candidate.target].append(row)
     verdicts = {verdict.target_id: verdict.text for verdict in run.verdicts}
     sections = []
@@ -121,138 +106,50 @@ def render_report(run: DesignRun, top: int = 12, formats: Collection[str] = tupl
             has_levels=any(BY_COLUMN[column].is_level for column, _ in target.values),
             cards=tuple(candidate_card(row) for row in shown),
             levels=Markup(level_svg(run, target, leading)),
+            fronts=tuple(Markup(svg) for svg in front_svgs(run, target, leading)),
+            potential=Markup(potential_svg(run, leading)),
             rows=tuple(rows[:n_rows]),
             n_candidates=len(rows),
             n_novel=sum(row.candidate.novel for row in rows),
             is_open=number <= OPEN_TARGETS,
+            columns=tuple(p for p in PROPERTIES if p.column in {*TABLE_COLUMNS, *dict(target.values)}),
             verdict=verdicts.get(target.id, ""),
         )
         sections.append(section)
+    cloud = cloud_of(run, tuple(row.candidate for rows in by_target.values() for row in rows[:LEVEL_COLUMNS]))
+    held = [row for rows in by_target.values() for row in rows[: FILE_BUDGET // n_targets]]
     return template("report.html").render(
         run=run,
         sections=sections,
         n_novel=sum(candidate.novel for candidate in run.candidates),
         n_distinct=len({row.configuration.key for rows in by_target.values() for row in rows}),
-        properties=PROPERTIES,
         relative=run.reference == PRISTINE_VBM,
+        basis=basis_text(run),
+        held={row.name for row in held},
+        structures=packed_json(rows_record(held)),
+        viewer=packed_viewer(),
+        cloud=cloud,
+        cloud_svg=None if cloud is None else Markup(cloud.svg),
+        known=None if cloud is None else packed_json(cloud.data),
         settings=_settings(run.settings),
-        citations=CITATIONS,
+        citations=(*CITATIONS, VIEWER_CITATION),
         number=number_text,
+        half_width=half_width_text,
         formula=_formula,
         subscripts=subscripts,
     ) + "\n"  # fmt: skip
 
 
-def candidate_card(row: Row) -> CandidateCard:
-    """A candidate with its picture and all its values as text."""
-    from markupsafe import Markup
-
-    configuration = row.configuration
-    return CandidateCard(
-        row=row,
-        name=subscripts(configuration.label),
-        kroger_vink=subscripts(kroger_vink(configuration.kinds, configuration.host.elements)),
-        picture=Markup(lattice_svg(configuration)),
-        lines=_lines(row.candidate),
-        relaxation=_relaxation_text(row.candidate),
+def basis_text(run: DesignRun) -> str:
+    """What the numbers are, in one line: method, charge, geometry, and what an energy is of."""
+    home = BUILT_IN.get(run.host.name)
+    known = home is not None and home.species == run.host.species
+    method = "PBE Kohn-Sham levels" if known else "Levels as in the table that the surrogate was trained on"
+    given = run.settings.get("formation_energy_at")
+    return (
+        f"{method}, neutral cells; the structures are unrelaxed, the values are those after relaxation; formation "
+        f"energies are of the whole cell, with all its defects{f', at {given}' if given else ''}."
     )
-
-
-def _relaxation_text(candidate: Candidate) -> str:
-    """What a potential made of the atoms, in one line; empty if none was asked."""
-    result = candidate.relaxation
-    if result is None:
-        return ""
-    text = f"relaxed by {result.potential}: {result.summary}"
-    if result.usable:
-        change = f"{result.energy_change_ev:+.2f}".replace("-", "\u2212")
-        text += f"; energy {change} eV, largest displacement {result.max_displacement_angstrom:.2f} \u00c5"
-    return text
-
-
-def _lines(candidate: Candidate) -> tuple[Line, ...]:
-    """What was asked for first, then the rest of the predicted properties."""
-    asked = {wish.column: wish for wish in candidate.target.wishes}
-    ordered = [*(p for p in PROPERTIES if p.column in asked), *(p for p in PROPERTIES if p.column not in asked)]
-    lines = []
-    for item in ordered:
-        value = candidate.predicted.get(item.column)
-        if value is None:
-            continue
-        error = candidate.uncertainty.get(item.column)
-        known = candidate.dft.get(item.column)
-        deviation = candidate.deviation(item.column)
-        verdict = ""
-        if known is None and deviation is not None and error is not None and math.isfinite(error):
-            verdict = "inside" if abs(deviation) <= error else "outside"
-        lines.append(
-            Line(
-                title=item.title if item.unit == "eV" else f"{item.title}, {item.unit}",
-                description=item.description,
-                asked=_cell_text(asked[item.column]) if item.column in asked else "",
-                predicted=number_text(value, item),
-                uncertainty="" if error is None else half_width_text(error, item),
-                deviation="" if deviation is None else _signed_mev(deviation * item.weight_ev),
-                verdict=verdict,
-                dft="" if known is None else number_text(known, item),
-            )
-        )
-    return tuple(lines)
-
-
-def wish_text(wish: Wish) -> str:
-    """A wish with its unit and true minus signs, e.g. ``0.500 to 0.800 eV``."""
-    item = BY_COLUMN[wish.column]
-    low, high = number_text(wish.low, item), number_text(wish.high, item)
-    if wish.towards:
-        text = f"as {'small' if wish.towards == 'min' else 'large'} as possible"
-    elif wish.low == wish.high:
-        text = f"{low} {item.unit}"
-    elif math.isinf(wish.low):
-        text = f"at most {high} {item.unit}"
-    elif math.isinf(wish.high):
-        text = f"at least {low} {item.unit}"
-    else:
-        text = f"{low} to {high} {item.unit}"
-    return text if wish.weight == 1 else f"{text} (weight {wish.weight:g})"
-
-
-def _cell_text(wish: Wish) -> str:
-    """A wish in few characters for a table's cell, e.g. ``0.500``, ``0.500 to 0.800``, ``\u2265 0.500`` or ``min``."""
-    item = BY_COLUMN[wish.column]
-    low, high = number_text(wish.low, item), number_text(wish.high, item)
-    if wish.towards:
-        return wish.towards
-    if wish.low == wish.high:
-        return low
-    if math.isinf(wish.low):
-        return f"\u2264\xa0{high}"
-    return f"\u2265\xa0{low}" if math.isinf(wish.high) else f"{low}\xa0to {high}"
-
-
-def number_text(value: float | None, item: Property) -> str:
-    """A value in its unit with the property's decimals and a true minus sign."""
-    if value is None or not math.isfinite(value):
-        return "\u2013"
-    return f"{round(value, item.decimals) + 0.0:.{item.decimals}f}".replace("-", "\u2212")
-
-
-def _signed_mev(value_ev: float) -> str:
-    if not math.isfinite(value_ev):
-        return "\u2013"
-    value = round(value_ev * 1000)
-    return f"{value:+d}".replace("-", "\u2212") if value else "0"
-
-
-def subscripts(name: str) -> Markup:
-    """A defect label, Kroger-Vink name or property with its index as a subscript, its charge as a superscript."""
-    from markupsafe import Markup, escape
-
-    text = re.sub(r"_([A-Za-z]+)", r"<sub>\1</sub>", str(escape(name)))
-    text = re.sub(r"(?<![A-Za-z])v(?=<sub>)", "<i>v</i>", text)
-    text = re.sub(r"(?:^|(?<=\+))(\d+)(?=[A-Z<])", "\\1\u2009", text)
-    text = text.replace("\u00d7", "<sup>\u00d7</sup>")
-    return Markup(re.sub(r"\s*\+\s*", " + ", text))
 
 
 def _formula(text: str) -> Markup:

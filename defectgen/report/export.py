@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 import defectgen
+from defectgen.core.configuration import Configuration
+from defectgen.core.vacuum import check_vacuum, host_with_vacuum, structure_with_vacuum
 from defectgen.design.candidates import DesignRun
 from defectgen.errors import UsageError
 from defectgen.io.documents import read_object
@@ -20,7 +22,10 @@ from defectgen.report.design_page import render_report
 from defectgen.report.rows import STRUCTURE_FORMATS, Row, rows_frame, run_rows
 
 TOOL = "defectgen"
-FORMATS = ("csv", "parquet", "cif", "poscar", "html")
+TABLES = ("csv", "parquet", "html")
+"""Tables and page, which every run has."""
+
+FORMATS = (*TABLES, "cif", "poscar")
 """What `write_run` writes beside the manifest unless told otherwise; see `known_formats`."""
 
 
@@ -67,7 +72,14 @@ def _holds_run(folder: Path) -> bool:
 
 
 def write_run(
-    run: DesignRun, folder: Path, formats: Collection[str] = FORMATS, *, overwrite: bool = False, top: int = 12
+    run: DesignRun,
+    folder: Path,
+    formats: Collection[str] = FORMATS,
+    *,
+    vacuum_angstrom: float | None = None,
+    overwrite: bool = False,
+    top: int = 12,
+    also: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write a run into a folder.
 
@@ -78,45 +90,69 @@ def write_run(
         run: what to write.
         folder: where to; its parents are made.
         formats: some of `known_formats`.
+        vacuum_angstrom: empty height of the structures' cells, their layer in the middle; None for the host's own cell.
         overwrite: whether an earlier run in the folder may be replaced.
         top: candidates of a target shown with a picture in the report.
+        also: writes more into the folder, which belongs to the run as its other files do.
 
     Returns:
         The manifest's path.
 
     Raises:
-        UsageError: an unknown format, or see `claimed_run`.
+        UsageError: an unknown format, a vacuum out of range, or see `claimed_run`.
         DefectgenError: the folder cannot be written, or another run has it.
     """
     unknown = sorted(set(formats) - set(known_formats()))
     if unknown:
         raise UsageError(f"unknown format {', '.join(unknown)}.", f"Expected some of {', '.join(known_formats())}.")
+    if vacuum_angstrom is not None:
+        check_vacuum(vacuum_angstrom)
+    chosen = {"poscar" if form == "vasp" else form for form in formats}
     with claimed_run(folder, overwrite):
-        write_folder(folder, lambda new: _write_files(run, new, formats, top), MANIFEST)
+        write_folder(folder, lambda new: _write_files(run, new, chosen, vacuum_angstrom, top, also), MANIFEST)
     return folder / MANIFEST
 
 
-def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: int) -> None:
+def _write_files(
+    run: DesignRun,
+    folder: Path,
+    formats: Collection[str],
+    vacuum_angstrom: float | None,
+    top: int,
+    also: Callable[[Path], object] | None,
+) -> None:
     rows = run_rows(run, formats)
+    host = None if vacuum_angstrom is None else host_with_vacuum(run.host, vacuum_angstrom)
+
+    def cell(row: Row) -> Configuration:
+        return row.configuration if host is None else Configuration(host, row.configuration.edits)
+
     for form in STRUCTURE_FORMATS:
         for row in rows:
             if form in formats:
                 path = folder / row.files[form]
                 path.parent.mkdir(exist_ok=True)
-                writer_of(form).write(path, [OutputStructure(row.name, row.configuration)])
+                writer_of(form).write(path, [OutputStructure(row.name, cell(row))])
     others = [form for form in sorted(formats) if form not in FORMATS]
     if others:
         predicted = [{k: v for k, v in row.candidate.predicted.items() if v is not None} for row in rows]
-        items = [OutputStructure(r.name, r.configuration, v) for r, v in zip(rows, predicted, strict=True)]
+        items = [OutputStructure(r.name, cell(r), v) for r, v in zip(rows, predicted, strict=True)]
         write_structures(folder, items, others)
     for row in rows:
         if row.relaxed_file is not None and row.candidate.relaxation is not None:
             result = row.candidate.relaxation
             head = f"# {comment(row.configuration)}; relaxed by {result.potential}, {result.summary}\n"
-            _write(folder / row.relaxed_file, head + str(result.structure.to(fmt="cif")))
+            relaxed = result.structure
+            if vacuum_angstrom is not None:
+                relaxed = structure_with_vacuum(relaxed, vacuum_angstrom)
+            path = folder / row.relaxed_file
+            path.parent.mkdir(exist_ok=True)
+            _write(path, head + str(relaxed.to(fmt="cif")))
     _write_tables(rows, folder, formats)
     if "html" in formats:
-        _write(folder / "report.html", render_report(run, top, formats))
+        _write(folder / "report.html", render_report(run, top))
+    if also is not None:
+        also(folder)
     manifest = {
         "tool": TOOL,
         "version": defectgen.__version__,
@@ -124,6 +160,7 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
         "complete": run.complete,
         "host": run.host.to_dict(),
         "reference": run.reference,
+        "vacuum_angstrom": vacuum_angstrom,
         "targets": [{"id": target.id, "values": dict(target.values)} for target in run.targets],
         "counts": {
             "targets": len(run.targets),
@@ -131,6 +168,7 @@ def _write_files(run: DesignRun, folder: Path, formats: Collection[str], top: in
             "distinct": len({row.configuration.key for row in rows}),
             "novel": sum(row.candidate.novel for row in rows),
         },
+        "fronts": _plain([front.to_dict() for front in run.fronts]),
         "settings": _plain(run.settings),
         "warnings": list(run.warnings),
         "files": listing(folder),

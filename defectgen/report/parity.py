@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from defectgen import __version__
 from defectgen.core.properties import BY_COLUMN, UNITS
+from defectgen.report.page_templates import plain_page, wide_table
 
 TITLES = {
     "formation_energy_per_site_ev": ("E_form per site", "eV"),
@@ -27,28 +28,16 @@ STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0
 MAX_STEPS = 5
 
 STYLE = """
-:root { color-scheme: light dark; --bg: #f6f7f9; --card: #fff; --text: #1a1f27; --soft: #5c6675; --line: #dfe3e8;
-  --in: #0b6e99; --out: #c2410c; }
-@media (prefers-color-scheme: dark) { :root { --bg: #12151a; --card: #1a1f26; --text: #e6e9ee; --soft: #9aa4b2;
-  --line: #2c333d; --in: #5bbce4; --out: #ff9a62; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--bg); color: var(--text); font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
-main, header { max-width: 1240px; margin: 0 auto; padding: 0 24px; }
-header { padding-top: 28px; }
-h1 { font-size: 1.6rem; margin: 0 0 4px; } h2 { font-size: 1.15rem; margin: 28px 0 8px; }
-p { margin: 6px 0; max-width: 78ch; } .soft { color: var(--soft); }
 .plots { display: flex; flex-wrap: wrap; gap: 14px; }
-figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px 12px; }
+.plots figure { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px 12px; }
 figcaption { font-size: .85rem; } figcaption b { font-size: .95rem; }
-svg { display: block; } svg text { font-size: 11px; fill: var(--soft); }
+.plots svg { display: block; } .plots text { font-size: 11px; fill: var(--soft); }
 .frame { fill: none; stroke: var(--line); } .diagonal { stroke: var(--soft); stroke-dasharray: 4 3; }
-.grid { stroke: var(--line); } circle { fill: var(--in); } circle:not([fill-opacity]) { fill-opacity: .55; }
-circle.out { fill: var(--out); }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; background: var(--card); }
-th, td { border: 1px solid var(--line); padding: 3px 10px; text-align: right; font-weight: 400; }
-th { color: var(--soft); } td:first-child, th:first-child { text-align: left; }
-.scroll { overflow-x: auto; }
+.plots .grid { stroke: var(--grid); } .plots circle { fill: var(--c1); }
+.plots circle:not([fill-opacity]) { fill-opacity: .55; } .plots circle.out { fill: var(--c2); }
+td:first-child, th:first-child { text-align: left; }
 """
+"""Of pages with parity plots, beside the shared one."""
 
 
 def parity_page(
@@ -77,19 +66,7 @@ def parity_page(
         "Dashed: equality. A point stands for one structure; orange ones lie outside their 90 % interval. "
         f"Points of large sets are thinned out, figures are of all rows. defectgen {escape(__version__)}.",
     )
-    return html_page("Predicted against calculated", notes, "".join(parts))
-
-
-def html_page(heading: str, notes: Sequence[str], body: str) -> str:
-    """A page around plots: heading, paragraphs below it, and the body, all HTML already."""
-    paragraphs = "".join(f"<p{' class=soft' if k else ''}>{text}</p>" for k, text in enumerate(notes))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{heading} - defectgen</title><style>{STYLE}</style></head><body>"
-        f"<header><h1>{heading}</h1>{paragraphs}</header><main>{body}</main></body></html>\n"
-    )
+    return plain_page("Predicted against calculated", notes, "".join(parts), STYLE)
 
 
 def parity_svg(
@@ -155,8 +132,8 @@ def _means_table(means: Mapping[str, Mapping[str, Any]]) -> str:
         for column, values in means.items()
     ]
     head = "".join(f"<th>{name}</th>" for name in ("property", "sets", "MAE", "RMSE", "within 20 meV", "in interval"))
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<h2>Means over the sets</h2><div class="scroll">{table}</div>'
+    table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f"<h2>Means over the sets</h2>{wide_table(table, 'means over the sets')}"
 
 
 def _error(values: Mapping[str, Any], key: str) -> str:

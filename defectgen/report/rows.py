@@ -28,8 +28,12 @@ EV_DECIMALS = 6
 
 MAX_LABEL_CHARACTERS = 80
 
-RELAXATION_COLUMNS = ("relaxation", "relaxation_energy_change_ev", "largest_displacement_angstrom", "relaxed_cif")
-"""How a relaxation ended, energy at its end minus energy at its start, how far an atom moved, the file."""
+RELAXATION_COLUMNS = (
+    "relaxation", "relaxation_energy_change_ev", "largest_displacement_angstrom", "relaxed_formation_energy_ev",
+    "shaken_energy_change_ev", "geometry", "relaxed_cif",
+)  # fmt: skip
+"""How a relaxation ended, energy at its end minus energy at its start, how far an atom moved, formation energy by the
+potential, how much lower a displaced start ended, what that says of the geometry, the file."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,15 @@ class Row:
         relaxation = self.candidate.relaxation
         values: list[object] = [None] * len(RELAXATION_COLUMNS)
         if relaxation is not None:
-            change, moved = _rounded(relaxation.energy_change_ev), _rounded(relaxation.max_displacement_angstrom)
-            values = [relaxation.summary, change, moved, self.relaxed_file]
+            values = [
+                relaxation.summary,
+                _rounded(relaxation.energy_change_ev),
+                _rounded(relaxation.max_displacement_angstrom),
+                _rounded(relaxation.formation_energy_ev),
+                _rounded(relaxation.shaken_energy_change_ev),
+                relaxation.verdict,
+                self.relaxed_file,
+            ]
         return dict(zip(RELAXATION_COLUMNS, values, strict=True))
 
 
@@ -113,7 +124,7 @@ def run_rows(run: DesignRun, formats: Collection[str] = tuple(STRUCTURE_FORMATS)
 
     Args:
         run: the design run.
-        formats: the structure formats that get a file; others are ignored.
+        formats: the structure formats that get a file, others are ignored; with any, relaxed candidates get a CIF.
     """
     width = max(2, len(str(len(run.targets))))
     rows = []
@@ -127,7 +138,7 @@ def run_rows(run: DesignRun, formats: Collection[str] = tuple(STRUCTURE_FORMATS)
                 for form, suffix in STRUCTURE_FORMATS.items()
                 if form in formats
             }
-            relaxed = candidate.relaxation is not None and "cif" in formats
+            relaxed = candidate.relaxation is not None and bool(formats)
             relaxed_file = f"{STRUCTURES_FOLDER}/{name}-relaxed.cif" if relaxed else None
             rows.append(Row(candidate, configuration, name, files, relaxed_file))
     return tuple(rows)
@@ -151,8 +162,8 @@ def rows_frame(rows: Sequence[Row]) -> pl.DataFrame:
     schema |= dict.fromkeys(note_columns([row.candidate.target for row in rows]), pl.String())
     records = [row.record() for row in rows]
     if any(row.candidate.relaxation is not None for row in rows):
-        name, change, moved, path = RELAXATION_COLUMNS
-        schema |= {name: pl.String(), change: pl.Float64(), moved: pl.Float64(), path: pl.String()}
+        name, *numbers, geometry, path = RELAXATION_COLUMNS
+        schema |= {name: pl.String(), **dict.fromkeys(numbers, pl.Float64()), geometry: pl.String(), path: pl.String()}
         records = [record | row.relaxation_record() for record, row in zip(records, rows, strict=True)]
     return pl.DataFrame(records, schema=schema)
 

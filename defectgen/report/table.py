@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from defectgen.core.properties import PROPERTIES, Property
+from defectgen.core.hosts import common_name
+from defectgen.core.names import short_text
+from defectgen.core.properties import BY_COLUMN, PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
 from defectgen.design.wishes import Wish
 from defectgen.one_line import printable
@@ -14,6 +16,8 @@ from defectgen.report.rows import half_width_text
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from defectgen.design.fronts import Front
 
 USUAL_COLUMNS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev")
 MAX_WIDTH = 100
@@ -34,14 +38,23 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
     console = console or Console(highlight=False)
     width = min(console.width, MAX_WIDTH)
     verdicts = {verdict.target_id: verdict.text for verdict in run.verdicts}
+    fronts = {front.target_id: text for front in run.fronts if (text := front_text(front))}
     for target in run.targets:
         console.print(candidate_table(run, target, top), width=width)
         hidden = len(run.of(target)) - top
         if hidden > 0:
             console.print(f"[dim]and {hidden} more[/]", width=width)
+        if any(candidate.relaxation for candidate in run.of(target)):
+            console.print(relaxation_table(run, target), width=width)
         if target.id in verdicts:
             console.print(_plain(verdicts[target.id]), width=width)
-    zero = "relative to the VBM of pristine " + run.host.name if run.reference == PRISTINE_VBM else "on the raw scale"
+        if target.id in fronts:
+            console.print(_plain(fronts[target.id]), width=width)
+    zero = (
+        "relative to the VBM of pristine " + common_name(run.host)
+        if run.reference == PRISTINE_VBM
+        else "on the raw scale"
+    )
     console.print(f"[dim]Values in eV, levels {zero}. {ORDER[_ranks_by(run)]}[/]", width=width)
     if any(candidate.dft for candidate in run.candidates):
         console.print(
@@ -65,7 +78,7 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
     asked = {column for column, _ in target.values}
     shown = _shown_properties(target)
     candidates = run.of(target)
-    title = f"{_plain(run.host.name)} {run.host.size}" + (
+    title = f"{_plain(common_name(run.host))} {run.host.size}" + (
         f", target {_plain(target.id)}" if len(run.targets) > 1 else ""
     )
     table = Table(
@@ -108,6 +121,53 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
         table.add_section()
         table.add_row("", f"90 % of #{first.rank}", *errors, *last, style="dim")
     return table
+
+
+def relaxation_table(run: DesignRun, target: Target) -> Table:
+    """What a potential says of the candidates that it relaxed."""
+    from rich import box
+    from rich.table import Table
+
+    relaxed = [(candidate, candidate.relaxation) for candidate in run.of(target) if candidate.relaxation is not None]
+    table = Table(
+        title=f"relaxed by {_plain(relaxed[0][1].potential)}", title_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, padding=NARROW,
+    )  # fmt: skip
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("defect", overflow="fold", min_width=8)
+    for name in ("E_form eV", "relaxing eV", "moved \u00c5", "shaken eV"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("geometry", no_wrap=True)
+    for candidate, outcome in relaxed:
+        numbers = (
+            outcome.formation_energy_ev, outcome.energy_change_ev, outcome.max_displacement_angstrom,
+            outcome.shaken_energy_change_ev,
+        )  # fmt: skip
+        cells = ["" if x is None or not math.isfinite(x) else f"{round(x, 2) + 0.0:.2f}" for x in numbers]
+        table.add_row(str(candidate.rank), _plain(candidate.configuration.label), *cells, outcome.verdict)
+    return table
+
+
+FRONT_SHOWN = 3
+"""Structures of a front that are named in the terminal: both ends and what is between."""
+
+
+def front_text(front: Front) -> str:
+    """Some structures of a front in one line; empty where one structure is the nearest to every wish."""
+    members = front.members
+    if len(members) < 2:
+        return ""
+    columns = list(members[0].distances_ev)
+    nearest = min(range(len(members)), key=lambda k: sum(members[k].distances_ev.values()))
+    ends = [min(range(len(members)), key=lambda k: members[k].distances_ev[column]) for column in columns]
+    shown = sorted(list(dict.fromkeys([nearest, *ends]))[:FRONT_SHOWN])
+    parts = []
+    for k in shown:
+        away = " / ".join(f"{1e3 * away:.0f}" for away in members[k].distances_ev.values())
+        parts.append(f"{away} meV ({short_text(members[k].configuration.label)})")
+    titles = " / ".join(BY_COLUMN[column].title for column in columns)
+    rest = f"; {len(members) - len(shown)} more in the manifest" if len(members) > len(shown) else ""
+    return f"Pareto front of {len(members)} structures, {titles} off by {', '.join(parts)}{rest}"
 
 
 ORDER = {

@@ -15,7 +15,7 @@ from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.errors import DefectgenError
 from defectgen.llm.adapter import METADATA, WEIGHTS, installed_prompt_version
-from defectgen.llm.train.dataset import read_records
+from defectgen.llm.train.record_folder import read_records
 from defectgen_cli.app import main
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from ase.io import write
 from crystal_files import cif_text, made_up_crystals, published_rows, write_csv
 
 from defectgen.core.crystal import Crystal
@@ -16,6 +17,7 @@ from defectgen.data import mp20
 from defectgen.data.mp20 import crystal_of, read_crystals, shared_formulas, split_by_formula
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import crystal_from_cif
+from defectgen.io.structures import checked_atoms, read_structure
 
 DATA_VARIABLE = "DEFECTGEN_MP20"
 CRYSTALS = made_up_crystals(20, seed=1)
@@ -67,7 +69,7 @@ def test_labels_may_be_missing(tmp_path: Path, rows: list[dict[str, object]]) ->
         ("cif", "# generated using pymatgen\ndata_X\n", "no atoms"),
         ("cif", "", "not a CIF of one crystal"),
         ("cif", cif_text(CRYSTALS[0]), f"pretty_formula is {CRYSTALS[2].formula}, the crystal is"),
-        ("cif", cif_text(ON_ONE_PLACE), "atoms 1 and 2 are on one place"),
+        ("cif", cif_text(ON_ONE_PLACE), "does not give each atom a place: atoms 1 and 2 are on one place"),
         ("pretty_formula", "no formula", "pretty_formula is no formula, the crystal is"),
         ("band_gap", "wide", "band_gap is 'wide', expected a number"),
         ("band_gap", -0.1, "band_gap is -0.1, expected 0 or more"),
@@ -125,8 +127,37 @@ def test_a_folder_of_cifs_is_searched_with_its_subfolders(tmp_path: Path) -> Non
     assert data.frame["formula"].to_list() == [CRYSTALS[0].formula, CRYSTALS[1].formula]
     assert data.frame.select(*mp20.LABELS, "spacegroup").null_count().row(0) == (2, 2, 2, 2)
     assert [item.source for item in data.skipped] == ["d.cif", "deep/c.cif"]
-    assert str(data.skipped[1]).startswith("deep/c.cif: not a CIF")
+    assert "deep/c.cif: cannot be read as CIF (not a CIF" in str(data.skipped[1])
     assert read_crystals(folder / "a.cif").frame["id"].to_list() == ["a"]
+
+
+def test_other_structure_files_are_crystals_too(tmp_path: Path) -> None:
+    """As for every command: POSCAR beside CIF; files of several where there are none of these."""
+    (tmp_path / "cells").mkdir()
+    first, second = (crystal.to_structure() for crystal in CRYSTALS[:2])
+    first.to(str(tmp_path / "cells" / "POSCAR"), fmt="poscar")
+    (tmp_path / "cells" / "b.mcif").write_text(cif_text(CRYSTALS[1]))
+    (tmp_path / "cells" / "latin.cif").write_bytes("# \u00c5\n".encode("latin-1") + cif_text(CRYSTALS[2]).encode())
+    frame = read_crystals(tmp_path / "cells").frame
+    assert dict(frame.select("id", "formula").iter_rows()) == {
+        "POSCAR": CRYSTALS[0].formula, "b": CRYSTALS[1].formula, "latin": CRYSTALS[2].formula,
+    }  # fmt: skip
+    assert checked_atoms(frame["cif"][0]).crystal().formula == CRYSTALS[0].formula
+    (tmp_path / "frames").mkdir()
+    write(tmp_path / "frames" / "all.extxyz", [item.to_ase_atoms() for item in (first, second)], format="extxyz")
+    frame = read_crystals(tmp_path / "frames").frame
+    assert frame["id"].to_list() == ["all.extxyz#1", "all.extxyz#2"]
+    assert frame["formula"].to_list() == [crystal.formula for crystal in CRYSTALS[:2]]
+
+
+def test_a_table_contradicts_itself_as_a_file_does(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    text = cif_text(CRYSTALS[0]).replace("data_", "data_x\n_chemical_formula_sum 'Xe2 Kr'\n#", 1)
+    rows[0]["cif"] = text
+    (tmp_path / "a.cif").write_text(text)
+    [skipped] = read_crystals(write_csv(tmp_path / "some.csv", rows)).skipped
+    with pytest.raises(DefectgenError, match="states the formula Xe2 Kr"):
+        read_structure(tmp_path / "a.cif")
+    assert skipped.problem.startswith("states the formula Xe2 Kr")
 
 
 def test_the_cache_is_used_until_the_file_changes(
@@ -149,15 +180,17 @@ def test_data_that_cannot_be_used_is_one_line(tmp_path: Path, rows: list[dict[st
     empty = tmp_path / "empty"
     empty.mkdir()
     (tmp_path / "a.xyz").touch()
+    (tmp_path / "a.txt").touch()
     (tmp_path / "bare.csv").write_text("material_id\nmp-1\n")
     (tmp_path / "cut.csv").write_text('material_id,cif\nmp-1,"data_x\n')
     (tmp_path / "none.csv").write_text("material_id,cif\nmp-1,data_x\nmp-2,data_y\n")
     (tmp_path / "header.csv").write_text("material_id,cif\n")
     twice = write_csv(tmp_path / "twice.csv", [*rows, rows[3]])
     for path, kind, reason in [
-        (tmp_path / "nowhere", UsageError, "does not exist, expected a CSV file or a folder"),
-        (empty, UsageError, "holds no CSV file and no CIF"),
-        (tmp_path / "a.xyz", UsageError, "is neither a CSV file nor a CIF"),
+        (tmp_path / "nowhere", UsageError, "does not exist. Expected CSV tables with a column cif, or CIF"),
+        (empty, UsageError, "empty holds no crystals"),
+        (tmp_path / "a.txt", UsageError, "is no file of crystals"),
+        (tmp_path / "a.xyz", DefectgenError, "the first is a.xyz: holds no structure"),
         (tmp_path / "bare.csv", DefectgenError, "has no column 'cif'; its columns are material_id"),
         (tmp_path / "none.csv", DefectgenError, "none of 2 crystals can be used, the first is row 1 of none.csv"),
         (tmp_path / "header.csv", DefectgenError, "no crystals"),

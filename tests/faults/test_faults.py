@@ -15,6 +15,7 @@ import pytest
 
 from defectgen.io.files import claimed_files
 from defectgen.io.folders import claimed
+from defectgen.llm.adapter import installed_prompt_version
 from defectgen_cli.app import main
 
 JOB = Path(__file__).with_name("job.py")
@@ -62,9 +63,47 @@ CALLS: dict[str, list[str]] = {
     "stability": ["stability", "crystals", "--hull", "hull.csv", "-o"],
     "template": ["template", "crystals", "-o"],
     "surrogate evaluate": ["surrogate", "evaluate", "--data", "2dmd", "-o"],
+    "inputs": ["inputs", "files", "-o"],
+    "results": ["results", "files", "-o"],
+    "slices": ["slices", "--decode", "strings", "-o"],
+    "shrink": ["shrink", "adapter", "--rank", "2", "-o"],
+    "finetune": ["finetune", "smollm2-cpu", "--data", "records", "-o"],
+    "feedback": ["feedback", "--data", "records", "-o"],
+    "evaluate defect": ["evaluate", "defect", "--data", "2dmd", "-o"],
+    "evaluate bulk": ["evaluate", "bulk", "crystals", "-o"],
+    "data summary": ["data", "summary", "--data", "2dmd", "-o"],
+    "data export": ["data", "export", "--data", "2dmd", "-o"],
 }
-FILES = ("enumerate -o", "score", "surrogate evaluate")
+FILES = (
+    "enumerate -o",
+    "score",
+    "surrogate evaluate",
+    "results",
+    "evaluate defect",
+    "evaluate bulk",
+    "data summary",
+    "data export",
+)
 """Those that write a file."""
+
+
+def call_of(name: str, folder: Path, data: Path) -> list[str]:
+    """The words of a call: of what it reads there is the data set, and a manifest of records."""
+    manifest = {
+        "settings": {"encoding": "edits"}, "data_sha256": "", "prompt_version": installed_prompt_version("edits"),
+        "files": {f"{part}.jsonl": {"sha256": "", "records": 1} for part in ("train", "validation", "test")},
+        "records": {}, "structures": {}, "hosts": {"MoS2 8x8": {}},
+    }  # fmt: skip
+    (folder / "records").mkdir()
+    (folder / "records" / "manifest.json").write_text(json.dumps(manifest))
+    there = {"2dmd": str(data), "records": str(folder / "records")}
+    return [there.get(word, word) for word in CALLS[name]]
+
+
+def suffix_of(name: str) -> str:
+    """Of what a call writes."""
+    endings = {"evaluate defect": ".json", "evaluate bulk": ".json", "data summary": ".html"}
+    return endings.get(name, ".csv" if name in FILES else "")
 
 
 def refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
@@ -82,9 +121,9 @@ def test_the_second_of_two_runs_is_refused(
     name: str, tmp_path: Path, tiny_2dmd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before its work: no other input of these calls is there."""
-    output = tmp_path / ("out.csv" if name in FILES else "out")
+    output = tmp_path / f"out{suffix_of(name)}"
     claim: Callable[[Path], AbstractContextManager[Any]] = claimed_files if name in FILES else claimed
-    words = [str(tiny_2dmd) if word == "2dmd" else word for word in CALLS[name]]
+    words = call_of(name, tmp_path, tiny_2dmd)
     running = subprocess.Popen(
         [sys.executable, "-c", CHILD.format(name=claim.__name__, path=str(output))],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -102,6 +141,7 @@ CHILD = """
 from pathlib import Path
 from defectgen.io.files import claimed_files
 from defectgen.io.folders import claimed
+from defectgen.llm.adapter import installed_prompt_version
 with {name}(Path({path!r})):
     print("held", flush=True)
     input()
@@ -112,8 +152,8 @@ with {name}(Path({path!r})):
 def test_a_place_that_cannot_be_written_is_found_before_the_work(
     name: str, tmp_path: Path, tiny_2dmd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    suffix = ".csv" if name in FILES else ""
-    words = [str(tiny_2dmd) if word == "2dmd" else word for word in CALLS[name]]
+    suffix = suffix_of(name)
+    words = call_of(name, tmp_path, tiny_2dmd)
     (tmp_path / "file").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
     for place in (tmp_path / "new" / f"{'x' * 300}{suffix}", tmp_path / "file" / f"out{suffix}"):

@@ -9,7 +9,8 @@ import pytest
 from crystal_files import cif_text, made_up_crystals
 
 from defectgen.core.crystal import Crystal
-from defectgen.io.crystal_cif import CifError, check_apart, crystal_from_cif
+from defectgen.io.crystal_cif import CifError, crystal_from_cif
+from defectgen.io.structures import checked_atoms
 
 SALT = Crystal((5.6, 5.6, 5.6), (90, 90, 90), ("Na", "Cl"), ((0, 0, 0), (0.5, 0.5, 0.5)))
 
@@ -101,8 +102,8 @@ def test_two_atoms_on_one_place_are_a_crystal_until_someone_asks() -> None:
     crystal = crystal_from_cif(text)
     assert crystal.species == ("Na", "Cl")
     with pytest.raises(CifError, match="atoms 1 and 2 are on one place"):
-        check_apart(crystal)
-    check_apart(SALT)
+        checked_atoms(text)
+    checked_atoms(cif_text(SALT))
 
 
 @pytest.mark.parametrize("text", ["", "data_x", "not a cif at all", "\x00", ROCK_SALT.replace("5.62(1)", "?")])

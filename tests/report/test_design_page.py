@@ -1,3 +1,4 @@
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -9,8 +10,9 @@ import pytest
 
 from defectgen.design.candidates import RAW, DesignRun, Target
 from defectgen.design.wishes import parse_wish
-from defectgen.report.design_page import PICTURE_BUDGET, render_report
+from defectgen.report.design_page import PICTURE_BUDGET, basis_text, render_report
 from defectgen.report.export import write_run
+from defectgen.report.pack import unpacked
 
 VOID = {"meta", "br", "hr", "img", "link", "input", "path", "circle", "rect", "polygon"}
 OPTIONAL_END = {"td", "tr"}
@@ -85,7 +87,7 @@ def test_each_of_the_best_has_a_card_and_all_have_a_row(build: Callable[..., Des
     assert page.classes["card"] == 4
     assert page.classes["lattice"] == 4
     assert page.classes["levels"] == 1
-    rows = re.findall(r"<tr><td>(\d+)<td", render_report(run, top=4))
+    rows = re.findall(r"<tr data-row[^>]*><td>(\d+)<td", render_report(run, top=4))
     assert [int(rank) for rank in rows] == list(range(1, 10))
 
 
@@ -97,7 +99,7 @@ def test_a_card_says_what_was_predicted_and_how_far_off_it_is(build: Callable[..
     assert f"HOMO0.050{candidate.predicted['homo_ev']:.3f}\u00b10.100{deviation:+d}" in page.text
     assert candidate.configuration.key in page.text
     assert page.classes["outside"] + page.classes["inside"] == 2
-    assert page.classes["new"] == 1
+    assert page.classes["new"] == 2, "on the card and in the table"
 
 
 @pytest.mark.parametrize(
@@ -133,22 +135,51 @@ def test_an_interval_is_never_shown_as_none(build: Callable[..., DesignRun]) -> 
     assert re.findall(r"\u00b10\.0+[1-9]*", words) == ["\u00b10.0002", "\u00b10.000", "\u00b10.00003"]
 
 
-def test_links_lead_to_files_of_the_run(many_targets: DesignRun, tmp_path: Path) -> None:
+def structures(html: str) -> dict[str, dict[str, str]]:
+    """The structures that the page holds, by name."""
+    packed = re.search(r'id="pack-structures">([^<]*)<', html)
+    assert packed is not None
+    found: dict[str, dict[str, str]] = json.loads(unpacked(packed[1]))["structures"]
+    return found
+
+
+def test_the_page_holds_the_files_of_the_run_and_links_to_none(many_targets: DesignRun, tmp_path: Path) -> None:
     write_run(many_targets, tmp_path / "out")
-    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
-    files = [link for link in page.links if not link.startswith(("https:", "#"))]
-    assert len(set(files)) == 2 * 15
-    assert all((tmp_path / "out" / link).is_file() for link in files)
-    anchors = [link[1:] for link in page.links if link.startswith("#")]
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert all(link.startswith(("https://doi.org/", "#target-", "#main")) for link in page.links)
+    anchors = [link[1:] for link in page.links if link.startswith("#target")]
     assert anchors == [f"target-{k}" for k in range(1, 6)]
     assert set(anchors) <= set(page.ids)
+    held = structures(html)
+    assert len(held) == 15
+    for name, record in held.items():
+        for form, suffix in (("cif", "cif"), ("poscar", "vasp")):
+            written = (tmp_path / "out" / "structures" / f"{name}.{suffix}").read_bytes()
+            assert record[form].encode() == written
+    saved = re.findall(r'data-save="(cif|poscar)" data-name="([^"]*)"', html)
+    assert {name for _, name in saved} == set(re.findall(r'data-view="([^"]*)"', html)) == set(held)
 
 
-def test_no_links_to_files_that_were_not_written(run: DesignRun, tmp_path: Path) -> None:
-    write_run(run, tmp_path / "out", ("html", "poscar"))
-    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
-    assert not [link for link in page.links if link.endswith(".cif")]
-    assert len({link for link in page.links if link.endswith(".vasp")}) == 4
+def test_rows_beyond_the_budget_have_no_buttons(
+    build: Callable[..., DesignRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("defectgen.report.design_page.FILE_BUDGET", 2)
+    html = render_report(build(n=5))
+    assert len(structures(html)) == 2
+    assert len(set(re.findall(r'data-view="([^"]*)"', html))) == 2
+    assert len(re.findall(r"<tr data-row", html)) == 5
+
+
+def test_a_report_of_sixteen_candidates_is_small(build: Callable[..., DesignRun]) -> None:
+    assert len(render_report(build(n=16), top=16).encode()) < 2_000_000
+
+
+def test_what_the_numbers_are_is_said(run: DesignRun) -> None:
+    text = Page(render_report(run)).text
+    assert "PBE Kohn-Sham levels, neutral cells; the structures are unrelaxed" in text
+    assert "of the whole cell" in text
+    assert "PBE" not in basis_text(replace(run, host=replace(run.host, name="WO2"), candidates=()))
 
 
 def test_only_the_first_of_many_targets_are_open(many_targets: DesignRun) -> None:
@@ -172,7 +203,7 @@ def test_what_comes_from_outside_is_escaped(build: Callable[..., DesignRun]) -> 
     )
     html = render_report(run)
     page = Page(html)
-    assert page.tags["script"] == 1
+    assert page.tags["script"] == 4
     assert "a < b & c" in page.text
     assert "<script>alert(1)</script>" in page.text
     assert "x<y" in page.text

@@ -44,10 +44,10 @@ class TokenGrammar:
         self.eos = int(tokenizer.eos_token_id)
         self._pieces = {} if pieces is None else pieces
         self._tries: dict[tuple[tuple[str, bool], ...], Node] = {}
-        self._states: dict[State, tuple[Node, Mapping[str, State], float]] = {}
+        self._states: dict[State, tuple[Node, Mapping[str, State]]] = {}
 
-    def root(self, state: State) -> tuple[Node, Mapping[str, State], float]:
-        """The trie of the pieces that `state` allows, the state after each of them, and the weight of the end.
+    def root(self, state: State) -> tuple[Node, Mapping[str, State]]:
+        """The trie of the pieces that `state` allows, and the state after each of them.
 
         Raises:
             DefectgenError: the tokenizer cannot tell two pieces apart.
@@ -57,10 +57,12 @@ class TokenGrammar:
                 self._states.clear()
             following = self.grammar.choices(state)
             pieces = tuple((piece, then is None) for piece, then in following.items())
-            grammar = self.grammar
-            weight = grammar.end_weight(state) if isinstance(grammar, LeaningGrammar) else 0.0
-            self._states[state] = self._trie(pieces), following, weight
+            self._states[state] = self._trie(pieces), following
         return self._states[state]
+
+    def end_weight(self, state: State) -> float:
+        """What the grammar adds to the log-probability of the end in a state, in nats."""
+        return self.grammar.end_weight(state) if isinstance(self.grammar, LeaningGrammar) else 0.0
 
     def _trie(self, pieces: tuple[tuple[str, bool], ...]) -> Node:
         """The trie of pieces, each with whether the completion ends with it."""
@@ -70,7 +72,7 @@ class TokenGrammar:
             root = Node()
             for piece, last in pieces:
                 node = root
-                for token in self._tokens(piece) + ((self.eos,) if last and piece != END else ()):
+                for token in self.tokens(piece) + ((self.eos,) if last and piece != END else ()):
                     node = node.children.setdefault(token, Node())
                     if node.piece is not None:
                         raise DefectgenError(f"the tokenizer cannot tell {node.piece!r} from {piece!r}.")
@@ -103,7 +105,8 @@ class TokenGrammar:
             raise DefectgenError(f"the grammar does not allow {self.tokenizer.decode(list(tokens))!r} to end there.")
         return allowed
 
-    def _tokens(self, piece: str) -> tuple[int, ...]:
+    def tokens(self, piece: str) -> tuple[int, ...]:
+        """The tokens of a piece."""
         if piece == END:
             return (self.eos,)
         if piece not in self._pieces:
@@ -125,7 +128,8 @@ class Cursor:
 
     def __init__(self, grammar: TokenGrammar, state: State) -> None:
         self._grammar = grammar
-        self._node, self._following, self._end_weight = grammar.root(state)
+        self._node, self._following = grammar.root(state)
+        self._end_weight = grammar.end_weight(state)
         self._pieces: list[str] = []
         self.pending: list[int] = []
         self.finished = False
@@ -166,4 +170,6 @@ class Cursor:
             self._node, self._end_weight = node, 0.0
             return
         self._pieces.append(node.piece)
-        self._node, self._following, self._end_weight = self._grammar.root(self._following[node.piece])
+        state = self._following[node.piece]
+        self._node, self._following = self._grammar.root(state)
+        self._end_weight = self._grammar.end_weight(state)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.documents import json_lines, require_object
+from defectgen.errors import UsageError
 from defectgen.llm.tokens import piece_ids, prompt_ids
 
 IGNORED = -100
@@ -26,22 +24,6 @@ def drawn(records: Sequence[Record], count: int, seed: int) -> list[Record]:
         return list(records)
     places = np.random.default_rng(seed).choice(len(records), count, replace=False)
     return [records[k] for k in sorted(places.tolist())]
-
-
-def read_records(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
-    """Records of one JSONL file.
-
-    Raises:
-        DefectgenError: missing file or broken line.
-    """
-    if not path.is_file():
-        raise DefectgenError(f"{path} is missing.", "Expected records made by `defectgen build-data`.")
-    records: list[dict[str, Any]] = []
-    for number, record in json_lines(path):
-        if limit is not None and len(records) == limit:
-            break
-        records.append(require_object(record, f"{path}, line {number}", {"prompt": str, "completion": str}))
-    return records
 
 
 class CompletionDataset(Dataset[dict[str, list[int]]]):

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.documents import DocumentError, read_object, require_object
+from defectgen.io.documents import DocumentError, json_lines, read_object, require_object
 from defectgen.io.files import file_hash
 from defectgen.llm.adapter import BULK, installed_prompt_version
-from defectgen.llm.train.dataset import read_records
 from defectgen.one_line import shown
 
 MANIFEST = "manifest.json"
@@ -85,3 +84,19 @@ def read_parts(data: Path, manifest: dict[str, Any]) -> dict[str, list[dict[str,
                     AGAIN,
                 )
     return parts
+
+
+def read_records(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """Records of one JSONL file.
+
+    Raises:
+        DefectgenError: missing file or broken line.
+    """
+    if not path.is_file():
+        raise DefectgenError(f"{path} is missing.", "Expected records made by `defectgen build-data`.")
+    records: list[dict[str, Any]] = []
+    for number, record in json_lines(path):
+        if limit is not None and len(records) == limit:
+            break
+        records.append(require_object(record, f"{path}, line {number}", {"prompt": str, "completion": str}))
+    return records

@@ -58,7 +58,7 @@ def find_weights(kernels: Array, noise: Array, prior: Array, target: Array) -> W
     """The weights of largest marginal likelihood.
 
     Args:
-        kernels: shape (m, n, n), of n training rows.
+        kernels: shape (m, n, n), of n training rows; m may be 0.
         noise: patterns of noise variances, shape (k, n).
         prior: a kernel that is always there, shape (n, n), for targets of spread 1.
         target: shape (n,).
@@ -66,10 +66,10 @@ def find_weights(kernels: Array, noise: Array, prior: Array, target: Array) -> W
     mean, scale = float(target.mean()), max(float(target.std()), 1e-12)
     y, n, m = (target - mean) / scale, len(target), len(kernels)
     size = np.array([max(float(np.trace(kernel)) / n, 1e-300) for kernel in kernels])
-    flat = kernels.reshape(m, -1) / size[:, None]
+    flat = kernels.reshape(m, n * n) / size.reshape(m, 1)
     typical = np.maximum(noise.mean(axis=1), 1e-12)
     patterns = noise / typical[:, None]
-    guess = np.concatenate([np.full(m, -1 - np.log(m)), np.full(len(noise), np.log(0.01))])
+    guess = np.concatenate([np.full(m, -1 - np.log(max(m, 1))), np.full(len(noise), np.log(0.01))])
 
     def loss(log_weights: Array) -> tuple[float, Array]:
         weights = np.exp(log_weights)

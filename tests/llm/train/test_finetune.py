@@ -25,8 +25,9 @@ from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.loading import load_base
 from defectgen.llm.train.checkpoints import CHECKPOINTS, checkpoint
-from defectgen.llm.train.dataset import IGNORED, CompletionDataset, collate, drawn, read_records
+from defectgen.llm.train.dataset import IGNORED, CompletionDataset, collate, drawn
 from defectgen.llm.train.finetune import finetune
+from defectgen.llm.train.record_folder import read_records
 from defectgen.tasks.defect.defect_task import DefectTask
 
 

@@ -18,13 +18,13 @@ from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.loading import load_base
 from defectgen.llm.train.checkpoints import CHECKPOINTS, checkpoint, run_identity
-from defectgen.llm.train.dataset import IGNORED, read_records
+from defectgen.llm.train.dataset import IGNORED
 from defectgen.llm.train.dry_run import dry_run
 from defectgen.llm.train.finetune import finetune
 from defectgen.llm.train.finetune_config import DesignMetricSettings, FinetuneConfig, LoraSettings
 from defectgen.llm.train.initial_adapter import follow_adapter
 from defectgen.llm.train.preferences import REFERENCE, PairDataset, PreferenceTrainer, collate_pairs
-from defectgen.llm.train.record_folder import read_manifest
+from defectgen.llm.train.record_folder import read_manifest, read_records
 
 
 @pytest.fixture(scope="module")

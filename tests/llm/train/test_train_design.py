@@ -24,11 +24,11 @@ from defectgen.llm.loading import load_base
 from defectgen.llm.output_layer import OutputLayer
 from defectgen.llm.train import trainer as trainer_module
 from defectgen.llm.train.callbacks import LOG, TENSORBOARD, tensorboard_installed
-from defectgen.llm.train.dataset import read_records
 from defectgen.llm.train.design_metric import CAP_EV, DesignMetric
 from defectgen.llm.train.dry_run import dry_run
 from defectgen.llm.train.finetune import finetune
 from defectgen.llm.train.finetune_config import DesignMetricSettings
+from defectgen.llm.train.record_folder import read_records
 from defectgen.llm.train.trainer import CompletionTrainer, completion_losses
 
 

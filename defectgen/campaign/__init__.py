@@ -1,0 +1,1 @@
+"""The loop: propose structures, compute them, learn from them, propose better ones."""

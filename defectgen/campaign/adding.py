@@ -1,0 +1,245 @@
+"""Results into a campaign: which structure each is of, by the campaign's settings or not, its values."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defectgen.campaign.folder import APART, CALCULATIONS, REFERENCES, Campaign
+from defectgen.campaign.store import DONE, Row
+from defectgen.core import Configuration
+from defectgen.core.properties import COLUMNS
+from defectgen.dft.ase_files import is_ase_file
+from defectgen.dft.codes import CODES
+from defectgen.dft.results import DftTable, dft_results
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.one_line import OneLine
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+LEFT_OUT = ("energy_per_atom_ev",)
+"""Its zero is that of the code."""
+
+BESIDE = ("OUTCAR", "LOCPOT")
+"""What VASP's results are read with."""
+
+
+@dataclass(frozen=True, repr=False)
+class Added(OneLine):
+    """What became of results.
+
+    Attributes:
+        new: structures that have values now.
+        known: results of structures that had them before.
+        references: results of the pristine host and elements that were kept.
+        refused: (name, reason) of those that were stored apart.
+        notes: what the user has to know, a line each.
+    """
+
+    new: tuple[Row, ...]
+    known: int
+    references: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A usable result of a structure."""
+
+    configuration: Configuration
+    values: dict[str, float]
+    settings: str
+    structure: Structure | None
+
+
+def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], None] = lambda _: None) -> Added:
+    """Take in results that were computed elsewhere.
+
+    Results of the pristine host and of elemental phases are copied into the campaign: levels and formation energies
+    count against them, also those that come later.
+
+    Args:
+        campaign: whose database takes them.
+        paths: files, or folders, which are searched with the folders in them.
+        say: is told where another run is waited for.
+
+    Raises:
+        UsageError: no results there.
+        DefectgenError: none of them can be read, or none is of this campaign.
+    """
+    table = dft_results([*reference_paths(campaign), *paths], host=campaign.host)
+    references = campaign.folder / REFERENCES
+    readings, refused = _readings(campaign, table, lambda row: not _is_below(Path(row["path"]), references))
+    others = [row for row in table.frame.to_dicts() if not _is_below(Path(row["path"]), campaign.folder)]
+    kept = _keep_references(campaign, others)
+    new, known = record(campaign, readings, say)
+    if refused:
+        _store_apart(campaign, [row | {"reason": reason} for row, reason in refused])
+    names = tuple((str(row["name"]), reason) for row, reason in refused)
+    if not new and not known and names:
+        raise DefectgenError(
+            f"none of {len(names)} results is of this campaign; {names[0][0]}: {names[0][1]}.",
+            f"They are listed in {campaign.folder / APART}.",
+        )
+    without = [row.configuration.label for row in new if "formation_energy_ev" not in row.computed]
+    names_of = ", ".join(without[:3])
+    notes = [f"no formation energy of {names_of}: are host and elements among the results?"] if without else []
+    return Added(tuple(new), known, tuple(kept), names, tuple(notes))
+
+
+def record(campaign: Campaign, readings: Sequence[Reading], say: Callable[[str], None]) -> tuple[list[Row], int]:
+    """Put values into the database; structures that were not proposed come in as added.
+
+    Returns:
+        The rows that are new, and how many had values before.
+    """
+    new, known = [], 0
+    with campaign.store.changed(say):
+        rows = {row.key: row for row in campaign.store.rows()}
+        latest = max((row.round for row in rows.values()), default=0)
+        for item in readings:
+            row = rows.get(item.configuration.key)
+            if row is not None and row.state == DONE:
+                known += 1
+                continue
+            if row is None:
+                (row,) = campaign.store.add([Row(0, item.configuration, round=latest, origin="added")])
+            done = replace(row, state=DONE, computed=item.values, settings=item.settings, reason="")
+            campaign.store.update(done, item.structure)
+            rows[row.key] = done
+            new.append(done)
+    return new, known
+
+
+def read_calculation(campaign: Campaign, folder: Path) -> tuple[Reading | None, str]:
+    """The result of one of the campaign's own calculations, or why there is none."""
+    table = dft_results([*reference_paths(campaign), folder], host=campaign.host)
+    readings, refused = _readings(campaign, table)
+    if refused:
+        return None, refused[0][1]
+    return (readings[0], "") if readings else (None, "it left no results")
+
+
+def reference_paths(campaign: Campaign) -> list[Path]:
+    """Where the results of the pristine host and the elements are."""
+    from defectgen.dft.finding import find_results
+
+    found = []
+    for place in (campaign.folder / CALCULATIONS / REFERENCES, campaign.folder / REFERENCES):
+        if place.is_dir():
+            try:
+                find_results([place], campaign.host)
+            except UsageError:  # not computed yet
+                continue
+            found.append(place)
+    return found
+
+
+def _readings(
+    campaign: Campaign, table: DftTable, wanted_row: Callable[[dict[str, Any]], bool] = lambda _: True
+) -> tuple[list[Reading], list[tuple[dict[str, Any], str]]]:
+    """Usable results among some rows, and (row, reason) of the others; references are neither."""
+    host = campaign.host
+    rows = table.frame.to_dicts()
+    wanted = _settings_of(campaign, rows)
+    found, refused = [], []
+    for row, result in zip(rows, table.results, strict=True):
+        if not wanted_row(row) or (row["role"] in ("host", "element") and result is not None):
+            continue
+        reason = _refusal(campaign, row, wanted)
+        if reason:
+            refused.append((row, reason))
+            continue
+        values = {c: float(row[c]) for c in COLUMNS if c not in LEFT_OUT and row.get(c) is not None}
+        configuration = Configuration.from_key(host, row["configuration"])
+        if not values:
+            refused.append((row, f"it has no values ({row['note'] or 'neither levels nor energy'})"))
+            continue
+        found.append(Reading(configuration, values, row["settings_id"], None if result is None else result.structure))
+    return found, refused
+
+
+def _settings_of(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> str:
+    """The fingerprint of the campaign: that of its structures, else of its host's, else of the first result."""
+    known = next((row.settings for row in campaign.store.rows() if row.settings), "")
+    host = next((row["settings_id"] for row in rows if row["role"] == "host" and row["settings_id"]), "")
+    first = next((row["settings_id"] for row in rows if row["role"] == "defect" and row["settings_id"]), "")
+    return known or host or first
+
+
+def _refusal(campaign: Campaign, row: dict[str, Any], settings: str) -> str:
+    """Why a result is not of this campaign, in one clause; empty if it is."""
+    host = campaign.host
+    if row["code"] is None:
+        return str(row["note"])
+    if row["role"] != "defect":
+        return f"of another host than {host.title}: {row['note']}"
+    if (row["host"], row["supercell"]) != (host.name, host.size):
+        return f"of {row['host']} {row['supercell']}, this campaign is of {host.title}"
+    if row["code"] != campaign.config.engine:
+        return f"computed by {row['code']}, this campaign is of {campaign.config.engine}"
+    if row["settings_id"] != settings:
+        return f"other settings (id {row['settings_id']}), this campaign has {settings}"
+    if row["charge"]:
+        return f"charge {row['charge']:+g}, this campaign is of neutral cells"
+    if row["electronic_converged"] is False or row["ionic_converged"] is False:
+        return f"not converged: {row['note']}"
+    if not Configuration.from_key(host, row["configuration"]).follows_rules():
+        return f"{row['label']} is not allowed in this campaign"
+    return ""
+
+
+def _keep_references(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Copy results of the pristine host and the elements into the campaign."""
+    kept = []
+    for row in rows:
+        if row["role"] not in ("host", "element") or row["code"] is None:
+            continue
+        source = Path(row["path"])
+        target = campaign.folder / REFERENCES / str(row["name"])
+        if target.exists():
+            continue
+        target.parent.mkdir(exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            part.mkdir()
+            for file in _belonging(source):
+                shutil.copy2(file, part / file.name)
+            part.replace(target)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise DefectgenError(f"{target} cannot be written ({error.strerror or error}).") from error
+        kept.append(str(row["name"]))
+    return kept
+
+
+def _belonging(result: Path) -> list[Path]:
+    """A result and what its reader looks for beside it; not wave functions."""
+    if is_ase_file(result):
+        return [result]
+    return [
+        file
+        for file in sorted(result.parent.iterdir())
+        if file.is_file()
+        and (file == result or file.name.startswith(BESIDE) or any(code.claims(file) for code in CODES.values()))
+    ]
+
+
+def _store_apart(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> None:
+    path = campaign.folder / APART
+    known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = [json.dumps({key: value for key, value in row.items() if value is not None}) for row in rows]
+    new = [line for line in lines if line not in known]
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in new)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())

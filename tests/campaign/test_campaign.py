@@ -1,0 +1,204 @@
+"""A campaign from its first round to its model, with results of a made-up code; and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_dft import host, host_file, truth, write_results
+
+from defectgen.campaign.adding import add_results
+from defectgen.campaign.folder import Campaign, new_campaign
+from defectgen.campaign.learning import learn_campaign, load_model
+from defectgen.campaign.model import learn
+from defectgen.campaign.pool import pool_of
+from defectgen.campaign.proposing import best_distance_ev, propose
+from defectgen.campaign.store import DONE, PROPOSED, Row
+from defectgen.core import Configuration
+from defectgen.core.symmetry import site_permutations
+from defectgen.design.targets import single_target
+from defectgen.errors import DefectgenError, UsageError
+from defectgen_cli.app import main
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Campaign:
+    return new_campaign(tmp_path / "ws2", host(tmp_path), max_defects=2)
+
+
+def _compute(campaign: Campaign, tmp_path: Path, rows: tuple[Row, ...] | list[Row]) -> None:
+    add_results(campaign, [write_results(tmp_path / "results.extxyz", [row.configuration for row in rows])])
+
+
+def test_first_round_holds_each_defect_alone_and_fills_the_space(campaign: Campaign) -> None:
+    found = propose(campaign, 12)
+    labels = [row.configuration.label for row in found.rows]
+    assert set(labels[:4]) == {"Mo_W", "v_W", "Se_S", "v_S"}
+    assert len(set(labels)) == 12  # the farthest ones are of other kinds, not other distances
+    pool = pool_of(campaign.host, 2, 0)
+    assert pool.total == len(pool.configurations) == len({item.key for item in pool.configurations})
+    assert found.left == pool.total - 12
+    again = new_campaign(campaign.folder.parent / "again", campaign.host, max_defects=2)
+    assert [row.key for row in propose(again, 12).rows] == [row.key for row in found.rows]
+
+
+def test_nothing_is_proposed_twice_and_the_end_is_said(campaign: Campaign) -> None:
+    total = len(pool_of(campaign.host, 2, 0).configurations)
+    first, second = propose(campaign, 20), propose(campaign, total)
+    keys = [row.key for row in (*first.rows, *second.rows)]
+    assert len(keys) == len(set(keys)) == total
+    assert (second.number, second.left) == (2, 0)
+    with pytest.raises(DefectgenError, match=f"all {total} structures are proposed"):
+        propose(campaign, 1)
+
+
+def test_results_find_their_structures(campaign: Campaign, tmp_path: Path) -> None:
+    rows = propose(campaign, 8).rows
+    image = site_permutations(campaign.host)[5]
+    moved = [
+        Configuration.of(campaign.host, {int(image[site]): new for site, new in row.configuration.edits})
+        for row in rows[:6]
+    ]
+    added = add_results(campaign, [write_results(tmp_path / "r.extxyz", moved)])
+    assert (len(added.new), added.refused) == (6, ())
+    assert "host" in added.references
+    stored = {row.key: row for row in campaign.store.rows()}
+    for row in rows[:6]:
+        done = stored[row.key]
+        assert (done.state, done.round) == (DONE, 1)
+        for column, value in truth(row.configuration).items():
+            assert done.computed[column] == pytest.approx(value, abs=1e-6), (row, column)
+    assert [stored[row.key].state for row in rows[6:]] == [PROPOSED] * 2
+    (tmp_path / "r.extxyz").unlink()  # the references were kept: those that come later count against them
+    late = write_results(tmp_path / "late.extxyz", [rows[7].configuration])
+    text = late.read_text().split("\n")
+    n = int(text[0]) + 2
+    late.write_text("\n".join(text[n : n + 2 + int(text[n])]) + "\n")
+    assert [row.key for row in add_results(campaign, [late]).new] == [rows[7].key]
+    assert campaign.store.rows()[7].computed["formation_energy_ev"] == pytest.approx(
+        truth(rows[7].configuration)["formation_energy_ev"], abs=1e-6
+    )
+    assert add_results(campaign, [late]).known == 1
+
+
+def test_learning_judges_itself_by_what_it_has_not_seen(campaign: Campaign, tmp_path: Path) -> None:
+    _compute(campaign, tmp_path, propose(campaign, 24).rows)
+    learnt = learn_campaign(campaign)
+    model = load_model(campaign)
+    assert model is not None
+    rest = pool_of(campaign.host, 2, 0).without(set(model.keys))
+    scores = model.score(rest)
+    for column in ("band_gap_ev", "homo_ev", "formation_energy_ev"):
+        true = np.array([truth(item)[column] for item in rest])
+        error = np.abs(scores[column].to_numpy() - true)
+        judged = learnt.model.judged[column]
+        assert judged.mae < 0.5 * judged.spread
+        assert error.mean() < 2 * judged.mae + 0.01, column
+        assert (error <= scores[column.replace("_ev", "_uncertainty_ev")].to_numpy()).mean() > 0.8, column
+    assert np.allclose(scores["lumo_ev"] - scores["homo_ev"], scores["band_gap_ev"])
+    assert scores["in_domain"].all()
+
+
+def test_a_model_of_four_rows_says_how_little_it_knows(campaign: Campaign) -> None:
+    alone = [row.configuration for row in propose(campaign, 4).rows]
+    values = {"formation_energy_ev": np.array([truth(item)["formation_energy_ev"] for item in alone])}
+    model = learn(alone, values)
+    assert not model.judged["formation_energy_ev"].calibrated
+    pairs = [item for item in pool_of(campaign.host, 2, 0).configurations if item.n_defects == 2]
+    scores = model.score(pairs)
+    assert not scores["in_domain"].any()
+    true = np.array([truth(item)["formation_energy_ev"] for item in pairs])
+    assert np.isfinite(scores["formation_energy_ev"].to_numpy()).all()
+    widths = scores["formation_energy_uncertainty_ev"].to_numpy()
+    inside = np.abs(scores["formation_energy_ev"].to_numpy() - true) <= widths
+    assert inside.mean() > 0.8
+    with pytest.raises(DefectgenError, match="3 results with values, expected 4"):
+        learn(alone[:3], {"band_gap_ev": np.array([1.0, 1.1, 1.2])})
+
+
+def test_later_rounds_come_nearer_to_a_wish_than_chance(campaign: Campaign, tmp_path: Path) -> None:
+    _compute(campaign, tmp_path, propose(campaign, 12).rows)
+    learn_campaign(campaign)
+    known = {row.key for row in campaign.store.rows()}
+    pool = pool_of(campaign.host, 2, 0).without(known)
+    gaps = sorted({round(truth(item)["band_gap_ev"], 2) for item in pool})
+    targets = [single_target({"band_gap_ev": gaps[len(gaps) * k // 6]}) for k in range(6)]
+    chosen = propose(campaign, 18, targets).rows
+    assert len({row.key for row in chosen}) == 18
+    assert all(row.widths["band_gap_ev"] > 0 for row in chosen)
+    ours, chance = [], []
+    for target in targets:
+        mine = [row for row in chosen if row.origin == target.text]
+        assert len(mine) == 3
+        ours.append(min(target.distance_ev(truth(row.configuration)) for row in mine))
+        away = np.array([target.distance_ev(truth(item)) for item in pool])
+        chance.append(np.mean([away[np.random.default_rng(k).permutation(len(pool))[:3]].min() for k in range(200)]))
+    assert np.mean(ours) < 0.5 * np.mean(chance)
+    assert best_distance_ev(targets[0], campaign.store.rows()) > 0
+
+
+def test_exploration_takes_what_is_least_known(campaign: Campaign, tmp_path: Path) -> None:
+    _compute(campaign, tmp_path, propose(campaign, 12).rows)
+    model = learn_campaign(campaign).model
+    left = pool_of(campaign.host, 2, 0).without({row.key for row in campaign.store.rows()})
+    widths = model.score(left)["formation_energy_uncertainty_ev"].to_numpy()
+    chosen = propose(campaign, 5, exploring=True).rows
+    assert np.mean([row.widths["formation_energy_ev"] for row in chosen]) > np.mean(widths)
+
+
+def test_results_of_other_hosts_and_settings_are_stored_apart(campaign: Campaign, tmp_path: Path) -> None:
+    rows = propose(campaign, 4).rows
+    items = [row.configuration for row in rows]
+    _compute(campaign, tmp_path, rows[:1])
+    with pytest.raises(DefectgenError, match=r"none of 2 results.*computed by vasp, this campaign is of gpaw"):
+        add_results(campaign, [write_results(tmp_path / "v.extxyz", items[1:3], code="vasp")])
+    coarse = write_results(tmp_path / "b.extxyz", items[2:3], cutoff_ev=300)
+    found = add_results(campaign, [write_results(tmp_path / "a.extxyz", items[1:2]), coarse])
+    assert [row.key for row in found.new] == [items[1].key]
+    assert "other settings" in found.refused[0][1]
+    apart = [json.loads(line) for line in (campaign.folder / "apart.jsonl").read_text().splitlines()]
+    assert [row["code"] for row in apart] == ["vasp", "vasp", "gpaw"]
+    assert {row.key for row in campaign.store.rows() if row.state == DONE} == {items[0].key, items[1].key}
+
+
+NEW = ["new", "WS2.cif", "-o", "c"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([*NEW, "--supercell", "3x3", "--engine", "siesta"], "got engine 'siesta', expected one of"),
+        (NEW, "needs the size of its supercell"),
+        ([*NEW, "--supercell", "3x3", "--relax", "emt"], "got --relax 'emt', expected chgnet or"),
+        (["propose", "nothing"], "nothing holds no campaign.yaml. Expected a folder that defectgen campaign new made."),
+    ],
+)
+def test_wrong_calls_are_one_line(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["campaign", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "c").exists()
+
+
+def test_wishes_before_learning_an_older_folder_and_a_damaged_database(
+    campaign: Campaign, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(campaign.folder)
+    with pytest.raises(UsageError, match="has learnt nothing yet"):
+        propose(campaign, 2, [single_target({"band_gap_ev": 1.0})])
+    assert main(["campaign", "learn", place]) == 1
+    assert "0 results with values, expected 4" in capsys.readouterr().err
+    (campaign.folder / "structures.db").write_bytes(b"no database at all, but long enough to be one" * 30)
+    assert main(["campaign", "propose", place]) == 1
+    assert "structures.db cannot be used" in capsys.readouterr().err
+    yaml = campaign.folder / "campaign.yaml"
+    yaml.write_text(yaml.read_text().replace("format: 1", "format: 0"))
+    assert main(["campaign", "propose", place]) == 1
+    assert "is a campaign of format 0, this defectgen" in capsys.readouterr().err
