@@ -64,10 +64,6 @@ class Clearance(NamedTuple):
         counts[element] = counts.get(element, 0) + 1
         return self._replace(half=half, counts=tuple(counts.items()))
 
-    def filled(self) -> float:
-        """Cubic angstrom of the atoms so far, as spheres of half their reach."""
-        return sum((half / STEPS) ** 3 for *_, half in self.sites) * 4 / 3 * math.pi
-
     def moved(self, coordinate: int) -> Clearance:
         """With one more coordinate of the present atom; the third one places it."""
         if len(self.at) < 2:
