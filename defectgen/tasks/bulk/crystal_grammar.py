@@ -139,10 +139,9 @@ class CrystalGrammar:
 
     @cached_property
     def _unit_volume(self) -> float:
-        """Cubic angstrom that a formula unit takes at least, without a composition an atom."""
+        """Cubic angstrom that a formula unit takes at least, 0 without a composition."""
         spheres = (n * (self._halves[element] / STEPS) ** 3 for element, n in self.composition or ())
-        n_atoms = sum(n for _, n in self.composition or (("", 1),))
-        return max(sum(spheres) * 4 / 3 * math.pi / DENSEST_PACKING, n_atoms * LEAST_VOLUME_ANGSTROM3)
+        return sum(spheres) * 4 / 3 * math.pi / DENSEST_PACKING
 
     def _angles(self, before: tuple[int, ...], clearance: Clearance | None) -> Mapping[str, State]:
         if len(before) < 2:
