@@ -110,6 +110,8 @@ def run_campaign(
     except BaseException:
         _put_back(campaign, [row.id for row in rows])
         raise
+    finally:
+        does.close()
     return RunSummary(tally.done, tuple(tally.failed), tally.cpu_s, tally.others)
 
 
