@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from defectgen.campaign.task import Task, TaskOutcome, run_task
+from defectgen.campaign.task import LOST, Task, TaskOutcome, run_task
 from defectgen.config import StageConfig, find_config, load_config
-from defectgen.dft.compute import FAILED
 from defectgen.extras import import_extra
 
 GROUP = "executors"
@@ -122,6 +121,7 @@ class ParslExecutor:
             cores_per_worker=1e-3,
             heartbeat_period=max(1, self.cluster.heartbeat_s // 4),
             heartbeat_threshold=self.cluster.heartbeat_s,
+            block_error_handler=False,  # a block that was killed is replaced, and does not end the run
             **where,
         )
         return Config(
@@ -177,4 +177,4 @@ def _outcome(future: Future[TaskOutcome]) -> TaskOutcome:
     problem = future.exception()
     if problem is None:
         return future.result()
-    return TaskOutcome(FAILED, f"its worker was lost: {' '.join(str(problem).split())[:200]}")
+    return TaskOutcome(LOST, f"its worker was lost: {' '.join(str(problem).split())[:200]}")

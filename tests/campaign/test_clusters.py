@@ -43,21 +43,20 @@ exit 0
 }
 
 
-def workers_below(process: int) -> list[int]:
-    """Parsl's worker processes that a driver started, by their command line."""
-    found = []
+def processes_of(driver: int) -> tuple[list[int], list[int]]:
+    """Parsl's managers in a driver's session, and their workers."""
+    found: dict[int, tuple[int, str]] = {}
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
         try:
-            words = (entry / "cmdline").read_bytes().split(b"\\0")
-            name = (entry / "comm").read_text().strip()
-            session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except (OSError, ValueError):
             continue
-        if session == process and (b"process_worker_pool" in b" ".join(words) or "HTEX-Worker" in name):
-            found.append(int(entry.name))
-    return sorted(found)
+        if int(fields[3]) == driver:
+            found[int(entry.name)] = (int(fields[1]), words)
+    managers = sorted(pid for pid, (_, words) in found.items() if "process_worker_pool" in words)
+    workers = [pid for pid, (parent, words) in found.items() if parent in managers and "multiprocessing.spawn" in words]
+    return managers, sorted(workers)
 
 
 def wait_for(campaign: object, count: int, seconds: float) -> None:
@@ -116,18 +115,18 @@ def test_of_a_hundred_tasks_none_is_lost_and_none_done_twice(tmp_path: Path, mon
     file.write_text("provider: local\nworkers_per_node: 2\nheartbeat_s: 8\npoll_s: 1\n")
     kills: list[str] = []
     first = driver(campaign, "--executor", str(file))
-    for goal in (10, 25):
-        wait_for(campaign, goal, 300)
-        workers = [pid for pid in workers_below(first.pid) if pid != first.pid]
-        assert workers, "no worker to kill"
-        os.kill(workers[-1], signal.SIGKILL)
-        kills.append("worker")
-    wait_for(campaign, 40, 300)
+    for goal, which, name in ((10, 1, "worker"), (25, 0, "manager")):
+        wait_for(campaign, goal, 600)
+        processes = processes_of(first.pid)[which]
+        assert processes, f"no {name} to kill"
+        os.kill(processes[0], signal.SIGKILL)
+        kills.append(name)
+    wait_for(campaign, 40, 600)
     os.kill(first.pid, signal.SIGKILL)
     kills.append("driver")
     first.wait()
     second = driver(campaign, "--executor", str(file))
-    wait_for(campaign, 60, 300)
+    wait_for(campaign, 60, 600)
     for group in (first.pid, second.pid):  # as a machine ends: all at once
         try:
             os.killpg(group, signal.SIGKILL)
@@ -136,7 +135,7 @@ def test_of_a_hundred_tasks_none_is_lost_and_none_done_twice(tmp_path: Path, mon
     kills.append("machine")
     second.wait()
     last = driver(campaign, "--executor", str(file))
-    output = last.communicate(timeout=600)[0]
+    output = last.communicate(timeout=1200)[0]
     assert last.returncode == 0, output
     assert states(campaign) == {DONE: TASKS}
     counts = computed(campaign)
