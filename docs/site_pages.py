@@ -89,6 +89,7 @@ def command_page() -> str:
 
 def configuration_page() -> str:
     """Keys of the configurations with types, defaults and meaning, and the shipped files."""
+    from defectgen.config import config_keys
     from defectgen.dft.settings import DftSettings
     from defectgen.llm.train.finetune_config import FinetuneConfig
 
@@ -99,13 +100,15 @@ def configuration_page() -> str:
     lines = [
         "# Configurations",
         "",
-        "Unknown keys are refused. `--set key=value` changes one, with a dot for a nested key.",
+        "`defectgen init NAME` writes one to begin with. Unknown keys are refused. `--set key=value` changes one,",
+        "with a dot for a nested key.",
         "",
     ]
     for title, model, groups in parts:
         lines += [f"## {title}", "", "| key | type | default | meaning |", "| --- | --- | --- | --- |"]
         lines += [
-            f"| `{key}` | {cell(kind)} | {code(default)} | {cell(text)} |" for key, kind, default, text in keys(model)
+            f"| `{key.name}` | {cell(key.kind)} | {code(key.default or 'required')} | {cell(key.meaning)} |"
+            for key in config_keys(model)
         ]
         for group in groups:
             for path in sorted((ROOT / "configs" / group).glob("*.yaml")):
@@ -113,40 +116,6 @@ def configuration_page() -> str:
                 lines += [f"    {line}" for line in path.read_text().splitlines()] + ["    ```"]
         lines.append("")
     return "\n".join(lines)
-
-
-def keys(model: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Key, type, default and meaning, the nested ones after their parent."""
-    meaning = attributes(model.__doc__ or "")
-    for name, field in model.model_fields.items():
-        kind, inner = field.annotation, None
-        for one in (kind, *getattr(kind, "__args__", ())):
-            if hasattr(one, "model_fields"):
-                inner = one
-        if inner:
-            yield from keys(inner, f"{prefix}{name}.")
-            continue
-        text = (
-            getattr(kind, "__name__", "") if isinstance(kind, type) and not getattr(kind, "__args__", ()) else str(kind)
-        )
-        text = re.sub(r"typing\.|(?:\w+\.)+(?=[A-Z])", "", text)
-        default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
-        yield prefix + name, text, default, meaning.get(name, "")
-
-
-def attributes(docstring: str) -> dict[str, str]:
-    """The part ``Attributes:`` of a docstring."""
-    _, _, part = docstring.partition("Attributes:\n")
-    found: dict[str, str] = {}
-    name = ""
-    for line in part.splitlines():
-        if match := re.match(r" {8}(\w+): (.*)", line):
-            name, found[match[1]] = match[1], match[2]
-        elif name and line.startswith(" " * 12):
-            found[name] += " " + line.strip()
-        elif line.strip():
-            break
-    return found
 
 
 def data_page() -> str:
