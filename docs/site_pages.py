@@ -160,5 +160,5 @@ def cell(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Code in a table."""
-    return f"`{text.replace('|', chr(92) + '|')}`" if text else ""
+    """Code in a table; a bar inside does not end the cell."""
+    return f"`{text}`" if text else ""
