@@ -26,13 +26,12 @@ from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, 
 
 if TYPE_CHECKING:
     from defectgen.design.candidates import DesignRun
+    from defectgen.design.ranking import Labels
+    from defectgen.score.protocol import Scorer
 
 
 @expand_groups
 def design(
-    host: Annotated[
-        str, typer.Option("--host", metavar="NAME|DIR", help="Host, e.g. MoS2, or a surrogate's folder with it.")
-    ],
     wanted: TargetOptions,
     ranking: RankingOptions,
     limits: LimitOptions,
@@ -41,6 +40,12 @@ def design(
     models: ModelOptions,
     relaxing: PotentialOptions,
     hand_over: InputsOptions,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="NAME|DIR", help="Host, e.g. MoS2, or a surrogate's folder with it.")
+    ] = None,
+    campaign: Annotated[
+        Path | None, typer.Option("--campaign", metavar="DIR", help="Campaign: its host, its results, its model.")
+    ] = None,
     scorer: Annotated[
         str, typer.Option("--scorer", metavar="NAME", help="Predicts: surrogate or slices-catboost.")
     ] = "surrogate",
@@ -74,33 +79,52 @@ def design(
     leaves out what diverges or becomes another defect; tie-break puts candidates that are equally near, within the
     interval of the prediction, in the order of the relaxed formation energy; columns changes no rank.
 
+    With --campaign the host, the computed values and the model are those of a campaign.
+
     With --inputs the folder also holds the DFT inputs of the candidates, relaxed ones from where the potential left
     them, of their host and the elemental phases: see defectgen inputs.
     """
     started = time.monotonic()
+    from dataclasses import replace
+
+    from defectgen.campaign.designing import knowledge_of
     from defectgen.core.hosts import common_name
     from defectgen.core.vacuum import check_vacuum
     from defectgen.data.known_labels import labels_of
     from defectgen.design.request import DesignRequest
     from defectgen.design.run import prepare_design
     from defectgen.design.with_potential import first_of_each, load_relaxer, relax_top
+    from defectgen.errors import UsageError
     from defectgen.io.host_files import find_host
     from defectgen.io.structures import read_configuration
     from defectgen.io.writers import format_list
     from defectgen.report import claimed_run
 
-    crystal = find_host(host)
-    other = other_scorer(scorer, models.surrogate)
+    if (host is None) == (campaign is None):
+        raise UsageError(
+            f"got {'neither --host nor' if host is None else '--host and'} --campaign, expected one of them."
+        )
+    if campaign is not None:
+        if scorer != "surrogate" or models.surrogate is not None:
+            raise UsageError("got --campaign and another model.", "Leave out --scorer and --surrogate.")
+        known = knowledge_of(campaign)
+        crystal = known.host
+        labels: Labels | None = known.labels
+        other: Scorer | None = known.model
+        space = replace(limits.limits(), max_defects=limits.max_defects or known.max_defects)
+    else:
+        crystal, other, space = find_host(str(host)), other_scorer(scorer, models.surrogate), limits.limits()
+        labels = None if other is None else labels_of(crystal)
     request = DesignRequest(
         crystal,
         wanted.read(),
         ranking.ranking(),
-        limits.limits(),
+        space,
         drawing.drawing(),
         models.models(),
         proposer.strip() or None,
         other,
-        None if other is None else labels_of(crystal),
+        labels,
         conditions=growth.conditions,
         mu=names(growth.mu),
         start=() if start is None else (read_configuration(crystal, start),),
