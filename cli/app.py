@@ -21,6 +21,7 @@ from defectgen_cli.doctor import doctor
 from defectgen_cli.enumerate import enumerate_
 from defectgen_cli.evaluate_bulk import bulk
 from defectgen_cli.evaluate_ipt import ipt
+from defectgen_cli.export import export
 from defectgen_cli.feedback import feedback
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
@@ -60,6 +61,7 @@ app.command("score")(score)
 app.command("inputs")(inputs)
 app.command("compute")(compute)
 app.command("results")(results)
+app.command("export")(export)
 app.command("shrink")(shrink)
 app.command("slices")(slices)
 app.command("stability")(stability)

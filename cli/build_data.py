@@ -39,8 +39,14 @@ class DefectOptions:
             min=0, metavar="N", help="Random structures to add to each high-density set, with the surrogate's values."
         ),
     ] = 0
+    around: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Structures around what searches found to add likewise.")
+    ] = 0
+    repeat: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Records of each labelled high-density structure, per copy.")
+    ] = 1
     surrogate: Annotated[
-        Path | None, typer.Option("--surrogate", metavar="DIR", help="With --enlarge [the shipped one].")
+        Path | None, typer.Option("--surrogate", metavar="DIR", help="With --enlarge, --around [the shipped one].")
     ] = None
 
 
@@ -97,8 +103,8 @@ def build_data(
     manifest. The parts are drawn by symmetry class (80/10/10), so no image of a training structure is in
     the other two; --split defect-class tests on the classes V6 and S6, --split density on high density
     after training on low. Levels in the prompts are in eV relative to the pristine host's valence band
-    maximum. --enlarge adds random structures to the training part of the high-density sets; their records
-    say values_by: surrogate.
+    maximum. --enlarge adds random structures to the training part of the high-density sets, --around those
+    that searches for levels over the whole range found, and neighbours; their records say values_by: surrogate.
 
     With --table records of your own values in any host; the columns are those of `surrogate train --table`.
 
@@ -146,11 +152,14 @@ def _build_defects(
     from defectgen.tasks.defect.encodings import get_encoding
 
     how = records.split or "symmetry-class"
-    if defects.surrogate is not None and not defects.enlarge:
-        raise UsageError("--surrogate values the structures that --enlarge adds.", "Add --enlarge N or leave it out.")
-    if defects.enlarge and (defects.pilot or how != "symmetry-class"):
+    more = "--around" if defects.around and not defects.enlarge else "--enlarge"
+    if defects.surrogate is not None and not (defects.enlarge or defects.around):
+        raise UsageError(
+            "--surrogate values the structures that --enlarge and --around add.", "Add one of these or leave it out."
+        )
+    if (defects.enlarge or defects.around) and (defects.pilot or how != "symmetry-class"):
         what = "the pilot sample has" if defects.pilot else f"the split {how} trains on"
-        raise UsageError(f"{what} no high-density structures for --enlarge.", "Leave it out.")
+        raise UsageError(f"{what} no high-density structures for {more}.", "Leave it out.")
     settings = RecordSettings(
         encoding=defects.encoding,
         copies=records.copies,
@@ -158,6 +167,8 @@ def _build_defects(
         cartesian=defects.cartesian,
         split=how,
         enlarge=defects.enlarge,
+        around=defects.around,
+        repeat=defects.repeat,
         seed=records.seed,
     )
     if defects.pilot and defects.sets != "all":
@@ -173,8 +184,8 @@ def _build_defects(
     else:
         rows = read_dataset(dataset_path(data, pilot=defects.pilot), wanted)
     frame = split_rows(rows, how, seed=records.seed)
-    if defects.enlarge:
-        say("drawing random structures ...")
+    if defects.enlarge or defects.around:
+        say("searching and drawing structures ..." if defects.around else "drawing random structures ...")
         frame, settings = enlarge_records(frame, settings, defects.surrogate or shipped(SHIPPED_SURROGATE))
     return build_data(frame, output, settings, overwrite=records.overwrite)
 

@@ -27,7 +27,7 @@ WIDTH = 96
 """Edits that are scored when a node is opened."""
 
 BRANCHES = 12
-"""Of these, how many become children: the nearest ones; with a prior half of them are the likeliest."""
+"""Of these, how many become children: the nearest ones; with a prior those of the largest product with it."""
 
 BLOCKS, BLOCK = 6, 512
 """With a prior the edits are drawn by it from so many blocks, each of one sort and at most so large."""
@@ -147,14 +147,10 @@ def _opened(
     distances = landscape.distances(landscape.walker(node.kind_of), moves, account, archive)
     if not np.isfinite(distances.min()):
         return []
-    nearest = np.argsort(distances, kind="stable")
-    if table is None:
-        weights = np.exp(-(distances - distances.min()) / TEMPERATURE_EV)
-        kept = nearest[:BRANCHES]
-    else:
-        weights = np.maximum(likely, 1e-9)
-        likeliest = np.argsort(-weights, kind="stable")
-        kept = np.unique(np.concatenate([likeliest[: BRANCHES // 2], nearest[: BRANCHES // 2]]))
+    weights = np.exp(-(distances - distances.min()) / TEMPERATURE_EV)
+    if table is not None:
+        weights = np.maximum(weights * likely, 1e-30)
+    kept = np.lexsort((distances, -weights))[:BRANCHES]
     shares = weights[kept] / weights[kept].sum()
     children = [moves.applied(node.kind_of, int(row)) for row in kept]
     return [

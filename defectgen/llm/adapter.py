@@ -112,10 +112,11 @@ class AdapterCard:
         lora = config["lora"]
         sets = sorted({key.split("/", 1)[1] for key in self.data["records"]})
         split = settings.get("split", "symmetry-class")
-        enlarge = settings.get("enlarge")
+        more = [(name, settings.get(name)) for name in ("enlarge", "around", "repeat")]
+        added = "".join(f" --{name} {n}" for name, n in more if n and (name, n) != ("repeat", 1))
         build = (
             f"defectgen build-data --sets {','.join(sets)} --encoding {self.encoding} --copies {settings['copies']}"
-            f" {'--rotations' if settings['rotations'] else '--canonical'}{f' --enlarge {enlarge}' if enlarge else ''}"
+            f" {'--rotations' if settings['rotations'] else '--canonical'}{added}"
             f"{' --cartesian' * settings.get('cartesian', False)} --split {split} --seed {settings['seed']} -o RECORDS"
         )
         shown = "random symmetry images" if settings["rotations"] else "canonical form"
@@ -189,10 +190,12 @@ class AdapterCard:
     def _unlabelled(self) -> list[str]:
         """A row for structures that were added without labels."""
         settings = self.data["settings"]
-        if not settings.get("enlarge"):
+        words = {"enlarge": "random ones", "around": "around what searches found"}
+        added = " and ".join(f"{settings[name]} {text}" for name, text in words.items() if settings.get(name))
+        if not added:
             return []
         who = f"surrogate {settings['surrogate'][:12]}"
-        return [f"| of those for training | {settings['enlarge']} random ones a high-density set, valued by {who} |"]
+        return [f"| of those for training | {added} a high-density set, valued by {who} |"]
 
     @property
     def _shrunk(self) -> str:

@@ -21,6 +21,7 @@ from defectgen.design.feedback import (
     JudgedProposals,
     choose_pair,
     choose_targets,
+    likeness,
     write_feedback,
 )
 from defectgen.design.proposers import Ask, Proposal, RandomProposer
@@ -139,6 +140,23 @@ def test_which_proposals_become_a_pair(
         assert pair is not None
         assert pair[0] in better
         assert pair[1] in worse
+
+
+def test_diversity_prefers_what_is_unlike_the_others() -> None:
+    alike, other = ["VAC@A00+Se@B14", "VAC@A00+Se@B15", "VAC@A00+Se@B14+W@A05"], "W@A03+Se@C01"
+    found = likeness([*alike, other])
+    assert found[other] == 0
+    assert found[alike[0]] == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)
+    judged = JudgedProposals({"set": "MoS2", "id": "1"}, {alike[0]: 0.1, alike[1]: 0.1, other: 0.11, alike[2]: 0.9})
+    for weight, better in ((0.01, set(alike[:2])), (0.5, {other})):
+        pair = choose_pair(judged, replace(SETTINGS, diversity_ev=weight))
+        assert pair is not None
+        assert pair[0] in better
+        assert pair[1] == alike[2]
+    far = JudgedProposals(judged.record, {alike[0]: 0.40, alike[1]: 0.41, other: 0.42, alike[2]: 0.95})
+    assert choose_pair(far, SETTINGS) == (alike[0], alike[2])
+    assert choose_pair(far, replace(SETTINGS, diversity_ev=0.5)) == (other, alike[2])
+    assert likeness([other]) == {other: 0.0}
 
 
 def test_targets_are_structures_whose_levels_a_record_asks_for(records: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_prior_decides_where_the_tree_grows() -> None:
         assert archive.best(1)[0][0] < root
         return float(np.mean([edits.configuration(k).kinds["Mo", "W"] for _, k in archive.best(10_000)]))
 
-    assert tungsten(3.0) > tungsten(-3.0) + 0.5
+    assert tungsten(9.0) > tungsten(-9.0) + 0.5
     assert max(sizes) > 1, "several nodes are judged together"
 
 
