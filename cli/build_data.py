@@ -55,6 +55,7 @@ class BulkOptions:
     """What is for records of crystals only."""
 
     max_atoms: Annotated[int, typer.Option(min=1, help="Bulk: leave out crystals with more atoms.")] = 30
+    prompts: Annotated[str, typer.Option(metavar="NAME", help="Bulk: defectgen or gruver2024.")] = "defectgen"
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def build_data(
             raise UsageError(f"{option} has no meaning for the task {task}.", "Leave it out.")
     with claimed(output):
         if task == "bulk":
-            manifest = _build_bulk(output, data if _is_given(context, "data") else None, records, crystals.max_atoms)
+            manifest = _build_bulk(output, data if _is_given(context, "data") else None, records, crystals)
         else:
             manifest = _build_defects(output, data, records, defects, own)
     counts = {name: entry["records"] for name, entry in manifest["files"].items()}
@@ -190,12 +191,14 @@ def _build_defects(
     return build_data(frame, output, settings, overwrite=records.overwrite)
 
 
-def _build_bulk(output: Path, data: Path | None, records: RecordOptions, max_atoms: int) -> dict[str, Any]:
+def _build_bulk(output: Path, data: Path | None, records: RecordOptions, crystals: BulkOptions) -> dict[str, Any]:
     from defectgen.data.bulk_records import BulkRecordSettings, build_bulk_data
     from defectgen.data.locations import crystals_path
     from defectgen.data.mp20 import read_crystals
 
-    settings = BulkRecordSettings(records.copies, max_atoms, records.split or "formula", records.seed)
+    settings = BulkRecordSettings(
+        records.copies, crystals.max_atoms, records.split or "formula", records.seed, crystals.prompts
+    )
     path = crystals_path(data)
     say("reading crystals ...")
     found = read_crystals(path)
@@ -207,5 +210,5 @@ def _build_bulk(output: Path, data: Path | None, records: RecordOptions, max_ato
         settings = replace(settings, split="published")
     manifest = build_bulk_data(found, output, settings, overwrite=records.overwrite)
     if manifest["too_large"]:
-        say(f"left out {manifest['too_large']} crystals with more than {max_atoms} atoms")
+        say(f"left out {manifest['too_large']} crystals with more than {crystals.max_atoms} atoms")
     return manifest

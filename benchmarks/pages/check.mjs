@@ -21,6 +21,17 @@ const LOOKS = {
 };
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
+// How many 3D views are drawn without being asked for, frames included.
+async function views(page) {
+  const alone = await page.$("body.alone, iframe[srcdoc]");
+  let n = 0;
+  for (let k = 0; alone && n === 0 && k < 100; k += 1) {
+    await pause(100);
+    for (const frame of page.frames()) n += (await frame.$$("#viewer-stage[data-drawn] canvas")).length > 0;
+  }
+  return n;
+}
+
 async function open(file, { width, height, scheme }, errors) {
   const page = await browser.newPage();
   page.on("pageerror", (error) => errors.push(error.message));
@@ -96,9 +107,9 @@ let bad = 0;
 for (const file of pages) {
   for (const [look, view] of Object.entries(LOOKS)) {
     const errors = [], page = await open(file, view, errors);
-    const found = await audit(page);
+    const drawn = await views(page), found = await audit(page);
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    const result = { page: basename(file), look, bytes: readFileSync(file).length, errors, overflow, axe: found };
+    const result = { page: basename(file), look, bytes: readFileSync(file).length, errors, overflow, axe: found, views: drawn };
     if (look === "light" && (await page.$("[data-view]"))) {
       result.used = await use(page);
       result.axe = [...found, ...(await audit(page)).map((item) => ({ ...item, with: "3D view open" }))];

@@ -16,7 +16,7 @@ from defectgen.campaign.adding import read_calculation
 from defectgen.campaign.executors import Executor, LocalExecutor
 from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, Row
-from defectgen.campaign.task import NO_ROOM, Task, TaskOutcome, check_engine, prepare
+from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare
 from defectgen.core import Configuration
 from defectgen.dft.compute import HELD, read_names
 from defectgen.errors import DefectgenError
@@ -110,6 +110,8 @@ def run_campaign(
     except BaseException:
         _put_back(campaign, [row.id for row in rows])
         raise
+    finally:
+        does.close()
     return RunSummary(tally.done, tuple(tally.failed), tally.cpu_s, tally.others)
 
 
@@ -237,16 +239,18 @@ def _record(campaign: Campaign, row: Row, outcome: TaskOutcome, tally: _Tally, s
     if outcome.status == DONE:
         reading, reason = read_calculation(campaign, campaign.folder / CALCULATIONS / row.place)
     with campaign.store.changed(say):
-        now = next((item for item in campaign.store.rows() if item.id == row.id), row)
+        now = campaign.store.get(row.id)
         if now.state == DONE:
             tally.others += 1
             return
         new = replace(now, place=row.place, cpu_s=outcome.cpu_s)
         label = f"{row.id} {row.configuration.label}"
         if reading is None:
-            campaign.store.update(replace(new, state=FAILED, reason=reason[:300] or "no result"))
+            lost = outcome.status == LOST
+            state, why = (PROPOSED, "") if lost else (FAILED, reason[:300] or "no result")
+            campaign.store.update(replace(new, state=state, reason=why))
             tally.failed.append((label, reason))
-            say(f"{label}: failed ({reason})")
+            say(f"{label}: {'left for the next run' if lost else 'failed'} ({reason})")
             return
         campaign.store.update(
             replace(new, state=DONE, computed=reading.values, settings=reading.settings, reason=""), reading.structure

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from defectgen.design.fronts import Front
+    from defectgen.report.notebook import StructureView
     from defectgen.score.potentials.defects import DefectRelaxation
 
 PRISTINE_VBM = "pristine VBM"
@@ -163,6 +164,12 @@ class Candidate:
 
         return candidate_html(self)
 
+    def view(self) -> StructureView:
+        """The structure in three dimensions, for a notebook; ``.save("view.html")`` makes a page of it."""
+        from defectgen.report.notebook import candidate_view
+
+        return candidate_view(self)
+
     @property
     def expected_ev(self) -> float:
         """Distance to be expected, in eV: see `Target.expected_ev`; infinite where a value has no interval.
@@ -268,6 +275,16 @@ class DesignRun:
         from defectgen.report.notebook import run_html
 
         return run_html(self)
+
+    def view(self) -> StructureView:
+        """All candidates in three dimensions, one at a time, for a notebook; ``.save("view.html")`` makes a page of it.
+
+        Raises:
+            ValueError: the run has no candidate.
+        """
+        from defectgen.report.notebook import run_view
+
+        return run_view(self)
 
     def to_polars(self) -> pl.DataFrame:
         """A row a candidate, as in candidates.csv but for the names of files: values and 90 % half-widths in eV."""

@@ -206,6 +206,8 @@ class AdapterCard:
         config, settings, lora = self.training["config"], self.data["settings"], self.training["config"]["lora"]
         structures, losses = self.data["structures"], self.training["validation_losses"]
         build = f"defectgen build-data --task bulk --copies {settings['copies']} --max-atoms {settings['max_atoms']}"
+        prompts = settings.get("prompts", "defectgen")
+        build += f" --prompts {prompts}" if prompts != "defectgen" else ""
         parts = "the published ones" if settings["split"] == "published" else f"by formula, seed {settings['seed']}"
         lines = [
             *self._header("crystals"),
@@ -215,7 +217,7 @@ class AdapterCard:
             "",
             "| | |",
             "|---|---|",
-            f"| defectgen | {self.training['defectgen']}, prompt version {self.prompt_version} |",
+            f"| defectgen | {self.training['defectgen']}, prompts {prompts}, version {self.prompt_version} |",
             f"| base model | {self.base_model} |",
             f"| adapter | LoRA rank {lora['rank']}, alpha {lora['alpha']}, {lora['targets']} |",
             f"| parts | {parts}: {structures['train']} crystals for training, {structures['validation']} for "

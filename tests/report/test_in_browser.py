@@ -48,3 +48,16 @@ def test_findings_are_found(tmp_path: Path) -> None:
     assert not is_well
     assert {"image-alt", "button-name"} <= {item["id"] for item in found[0]["axe"]}
     assert "asks for https://example.org/a.png" in found[0]["errors"]
+
+
+def test_the_view_of_a_run_draws_in_a_page_and_in_a_notebooks_frame(run: DesignRun, tmp_path: Path) -> None:
+    page, frame = run.view().save(tmp_path / "view.html"), tmp_path / "frame.html"
+    frame.write_text(
+        f'<!doctype html><html lang="en"><head><title>notebook</title></head><body><main><h1>cell</h1>'
+        f"{run.view()._repr_html_()}</main></body></html>",
+        encoding="utf-8",
+    )
+    found, is_well = check([page, frame])
+    assert is_well, found
+    drawn = {(entry["page"], entry["look"]): entry["views"] for entry in found}
+    assert drawn == {(path.name, look): 1 for path in (page, frame) for look in ("light", "dark", "phone")}
