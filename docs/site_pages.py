@@ -89,6 +89,7 @@ def command_page() -> str:
 
 def configuration_page() -> str:
     """Keys of the configurations with types, defaults and meaning, and the shipped files."""
+    from defectgen.campaign.clusters import ClusterConfig
     from defectgen.config import config_keys
     from defectgen.dft.settings import DftSettings
     from defectgen.llm.train.finetune_config import FinetuneConfig
@@ -96,6 +97,7 @@ def configuration_page() -> str:
     parts = [
         ("Training: `finetune`", FinetuneConfig, ("defect", "bulk")),
         ("DFT: `inputs --settings`", DftSettings, ("dft",)),
+        ("Clusters: `campaign run --executor`", ClusterConfig, ("executors",)),
     ]
     lines = [
         "# Configurations",
