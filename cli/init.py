@@ -38,7 +38,7 @@ def init(
     a cluster.
     """
     from defectgen.campaign.clusters import ClusterConfig
-    from defectgen.config import find_config, package_folder, starting_text
+    from defectgen.config import StageConfig, find_config, package_folder, starting_text
     from defectgen.dft.settings import DftSettings
     from defectgen.io.files import refuse_existing, write_text
     from defectgen.llm.train.finetune_config import FinetuneConfig
@@ -54,7 +54,7 @@ def init(
     group = path.parent.name if path.parent.name in USED_BY else "defect"
     target = output or Path(f"{path.stem}.yaml")
     refuse_existing(target, overwrite)
-    models = {"dft": DftSettings, "executors": ClusterConfig}
+    models: dict[str, type[StageConfig]] = {"dft": DftSettings, "executors": ClusterConfig}
     write_text(target, starting_text(path, models.get(group, FinetuneConfig)))
     emit({"output": target, "from": f"{group}/{path.stem}"}, as_json)
     say(f"{target} written; next: {USED_BY[group].replace('FILE', str(target))}")

@@ -24,7 +24,7 @@ def test_all_configurations_are_listed_on_lines_that_fit(capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line[0] != " "] == SHIPPED
     assert max(map(len, lines)) <= 80
-    assert all(len(line.split()) > 2 for line in lines if line[0] != " "), "each says what it is"
+    assert all(len(line.split()) > 1 for line in lines if line[0] != " "), "each says what it is"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
