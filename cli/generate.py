@@ -66,6 +66,9 @@ class CrystalOptions:
     neutral: Annotated[
         bool, typer.Option("--neutral", help="Refuse compositions that cannot be neutral in charge.")
     ] = False
+    balance: Annotated[
+        float, typer.Option(min=0.0, metavar="NATS", help="Lean towards an end where charges balance; refuses none.")
+    ] = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def generate(
         min_distance_angstrom=crystals.min_distance,
         radii=crystals.radii,
         neutral=crystals.neutral,
+        balance=crystals.balance,
         free=decoding.free,
         prompts=decoding.prompts,
         engine=decoding.engine,
