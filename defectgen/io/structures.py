@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -134,20 +134,37 @@ def read_configuration(host: Host, path: Path) -> Configuration:
         raise NotADecorationError(f"{path} is no decoration of {host.title}: {error}") from error
 
 
+def chosen_files(paths: Sequence[Path]) -> list[Path]:
+    """The files among some files and folders; of a folder those that hold structures.
+
+    Raises:
+        UsageError: folders without structures only.
+        DefectgenError: a path that is neither file nor folder.
+    """
+    found = [path for given in paths for path in (structure_files(given) if given.is_dir() else [given])]
+    if not found:
+        raise UsageError("the folders hold no structures.", f"Expected {READABLE}.")
+    for path in found:
+        if not path.is_file():
+            raise DefectgenError(f"{path} is not a file.", f"Expected {READABLE}, or a folder.")
+    return found
+
+
 def structure_files(folder: Path) -> list[Path]:
     """The files of structures in a folder and the folders in it, by path; hidden ones are left out.
 
     Of a folder that `defectgen design` wrote these are the ones in its folder of structures.
     """
-    return [path for path in _files(folder) if is_structure_file(path) and path.is_file()]
+    return [path for path in visible_files(folder) if is_structure_file(path) and path.is_file()]
 
 
-def skipped_files(folder: Path) -> list[Path]:
-    """The files in a folder and the folders in it that `structure_files` leaves out because of their names."""
-    return [path for path in _files(folder) if not (is_structure_file(path) and path.is_file())]
+def skipped_files(paths: Sequence[Path]) -> list[Path]:
+    """The files in those folders that `structure_files` leaves out because of their names."""
+    files = (path for folder in paths if folder.is_dir() for path in visible_files(folder))
+    return [path for path in files if not (is_structure_file(path) and path.is_file())]
 
 
-def _files(folder: Path) -> list[Path]:
+def visible_files(folder: Path) -> list[Path]:
     """What is in a folder and the folders in it but folders and what is hidden, by path."""
     run = folder / RUN_STRUCTURES
     top = run if (folder / RUN_TABLE).is_file() and run.is_dir() else folder
