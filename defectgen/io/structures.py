@@ -6,6 +6,7 @@ each comes by itself with its name, and one that cannot be read says why and doe
 
 from __future__ import annotations
 
+import codecs
 import tempfile
 import zipfile
 import zlib
@@ -45,6 +46,9 @@ READABLE = "CIF, POSCAR, extended XYZ, ASE .db or zip files"
 
 LARGEST_MEMBER_BYTES = 1 << 28
 """A file in a zip that unpacks to more is refused."""
+
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+"""How files of gzip, bzip2 and xz begin."""
 
 SMALLEST_VOLUME_ANGSTROM3 = 1e-6
 
@@ -233,6 +237,8 @@ def _in_file(path: Path, content: bytes) -> Iterator[NamedStructure]:
 
 
 def _one(path: Path, content: bytes) -> NamedStructure:
+    if content.startswith(COMPRESSED):
+        return NamedStructure("", None, "is compressed, expected text: unpack it first")
     form = "CIF" if path.suffix.lower() in CIF_SUFFIXES else "POSCAR" if is_poscar(path) else ""
     try:
         with collected_remarks() as remarks:
@@ -363,8 +369,12 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[NamedSt
 
 
 def decoded(content: bytes) -> str:
-    """Text of a file as programs of the field write it: UTF-8, with a mark or not, else Latin-1."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+    """Text of a file as programs of the field write it: UTF-8 or UTF-16 with a mark, else Latin-1; any line ends."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
