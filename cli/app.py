@@ -21,11 +21,13 @@ from defectgen_cli.doctor import doctor
 from defectgen_cli.enumerate import enumerate_
 from defectgen_cli.evaluate_bulk import bulk
 from defectgen_cli.evaluate_ipt import ipt
+from defectgen_cli.export import export
 from defectgen_cli.feedback import feedback
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
 from defectgen_cli.hosts import hosts
+from defectgen_cli.init import init
 from defectgen_cli.inputs import inputs
 from defectgen_cli.options import DebugOption
 from defectgen_cli.output import EXIT_INTERRUPTED, say
@@ -51,6 +53,7 @@ app.command("hosts")(hosts)
 app.command("doctor")(doctor)
 app.command("fetch")(fetch)
 app.command("build-data")(build_data)
+app.command("init")(init)
 app.command("finetune")(finetune)
 app.command("feedback")(feedback)
 app.command("generate")(generate)
@@ -58,6 +61,7 @@ app.command("score")(score)
 app.command("inputs")(inputs)
 app.command("compute")(compute)
 app.command("results")(results)
+app.command("export")(export)
 app.command("shrink")(shrink)
 app.command("slices")(slices)
 app.command("stability")(stability)

@@ -39,8 +39,14 @@ class DefectOptions:
             min=0, metavar="N", help="Random structures to add to each high-density set, with the surrogate's values."
         ),
     ] = 0
+    around: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Structures around what searches found to add likewise.")
+    ] = 0
+    repeat: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Records of each labelled high-density structure, per copy.")
+    ] = 1
     surrogate: Annotated[
-        Path | None, typer.Option("--surrogate", metavar="DIR", help="With --enlarge [the shipped one].")
+        Path | None, typer.Option("--surrogate", metavar="DIR", help="With --enlarge, --around [the shipped one].")
     ] = None
 
 
@@ -49,6 +55,7 @@ class BulkOptions:
     """What is for records of crystals only."""
 
     max_atoms: Annotated[int, typer.Option(min=1, help="Bulk: leave out crystals with more atoms.")] = 30
+    prompts: Annotated[str, typer.Option(metavar="NAME", help="Bulk: defectgen or gruver2024.")] = "defectgen"
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,8 @@ def build_data(
     manifest. The parts are drawn by symmetry class (80/10/10), so no image of a training structure is in
     the other two; --split defect-class tests on the classes V6 and S6, --split density on high density
     after training on low. Levels in the prompts are in eV relative to the pristine host's valence band
-    maximum. --enlarge adds random structures to the training part of the high-density sets; their records
-    say values_by: surrogate.
+    maximum. --enlarge adds random structures to the training part of the high-density sets, --around those
+    that searches for levels over the whole range found, and neighbours; their records say values_by: surrogate.
 
     With --table records of your own values in any host; the columns are those of `surrogate train --table`.
 
@@ -117,7 +124,7 @@ def build_data(
             raise UsageError(f"{option} has no meaning for the task {task}.", "Leave it out.")
     with claimed(output):
         if task == "bulk":
-            manifest = _build_bulk(output, data if _is_given(context, "data") else None, records, crystals.max_atoms)
+            manifest = _build_bulk(output, data if _is_given(context, "data") else None, records, crystals)
         else:
             manifest = _build_defects(output, data, records, defects, own)
     counts = {name: entry["records"] for name, entry in manifest["files"].items()}
@@ -146,11 +153,14 @@ def _build_defects(
     from defectgen.tasks.defect.encodings import get_encoding
 
     how = records.split or "symmetry-class"
-    if defects.surrogate is not None and not defects.enlarge:
-        raise UsageError("--surrogate values the structures that --enlarge adds.", "Add --enlarge N or leave it out.")
-    if defects.enlarge and (defects.pilot or how != "symmetry-class"):
+    more = "--around" if defects.around and not defects.enlarge else "--enlarge"
+    if defects.surrogate is not None and not (defects.enlarge or defects.around):
+        raise UsageError(
+            "--surrogate values the structures that --enlarge and --around add.", "Add one of these or leave it out."
+        )
+    if (defects.enlarge or defects.around) and (defects.pilot or how != "symmetry-class"):
         what = "the pilot sample has" if defects.pilot else f"the split {how} trains on"
-        raise UsageError(f"{what} no high-density structures for --enlarge.", "Leave it out.")
+        raise UsageError(f"{what} no high-density structures for {more}.", "Leave it out.")
     settings = RecordSettings(
         encoding=defects.encoding,
         copies=records.copies,
@@ -158,6 +168,8 @@ def _build_defects(
         cartesian=defects.cartesian,
         split=how,
         enlarge=defects.enlarge,
+        around=defects.around,
+        repeat=defects.repeat,
         seed=records.seed,
     )
     if defects.pilot and defects.sets != "all":
@@ -173,18 +185,20 @@ def _build_defects(
     else:
         rows = read_dataset(dataset_path(data, pilot=defects.pilot), wanted)
     frame = split_rows(rows, how, seed=records.seed)
-    if defects.enlarge:
-        say("drawing random structures ...")
+    if defects.enlarge or defects.around:
+        say("searching and drawing structures ..." if defects.around else "drawing random structures ...")
         frame, settings = enlarge_records(frame, settings, defects.surrogate or shipped(SHIPPED_SURROGATE))
     return build_data(frame, output, settings, overwrite=records.overwrite)
 
 
-def _build_bulk(output: Path, data: Path | None, records: RecordOptions, max_atoms: int) -> dict[str, Any]:
+def _build_bulk(output: Path, data: Path | None, records: RecordOptions, crystals: BulkOptions) -> dict[str, Any]:
     from defectgen.data.bulk_records import BulkRecordSettings, build_bulk_data
     from defectgen.data.locations import crystals_path
     from defectgen.data.mp20 import read_crystals
 
-    settings = BulkRecordSettings(records.copies, max_atoms, records.split or "formula", records.seed)
+    settings = BulkRecordSettings(
+        records.copies, crystals.max_atoms, records.split or "formula", records.seed, crystals.prompts
+    )
     path = crystals_path(data)
     say("reading crystals ...")
     found = read_crystals(path)
@@ -196,5 +210,5 @@ def _build_bulk(output: Path, data: Path | None, records: RecordOptions, max_ato
         settings = replace(settings, split="published")
     manifest = build_bulk_data(found, output, settings, overwrite=records.overwrite)
     if manifest["too_large"]:
-        say(f"left out {manifest['too_large']} crystals with more than {max_atoms} atoms")
+        say(f"left out {manifest['too_large']} crystals with more than {crystals.max_atoms} atoms")
     return manifest

@@ -10,10 +10,11 @@ import typer
 from defectgen_cli.design_options import TargetOptions
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, SeedOption, SupercellOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, end_partial, progress, say
 
 if TYPE_CHECKING:
     from defectgen.campaign.learning import Learnt
+    from defectgen.campaign.status import Status
 
 app = typer.Typer(no_args_is_help=True, help="Propose structures, compute them, learn from them, propose better ones.")
 
@@ -203,3 +204,113 @@ def _learnt(found: Learnt) -> str:
         for offset in found.offsets
     ]
     return "\n".join(lines)
+
+
+@app.command("run")
+def run(
+    folder: FolderArgument,
+    executor: Annotated[
+        str,
+        typer.Option("--executor", metavar="local|FILE.yaml", help="Here, or through Parsl: two-workers, slurm, pbs."),
+    ] = "local",
+    limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Most structures of this run.")] = None,
+    command: Annotated[
+        str | None, typer.Option("--command", metavar="TEXT", help="What starts the code, e.g. 'srun vasp_std'.")
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option("--python", metavar="FILE", help="Python that has GPAW [looked for].")
+    ] = None,
+    hours: Annotated[float | None, typer.Option("--hours", metavar="H", help="Most wall time of one attempt.")] = None,
+    memory: Annotated[
+        float | None, typer.Option("--memory", metavar="GIB", help="Most memory of one process, GiB.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute what is proposed; go on where a run stopped.
+
+    The pristine host and the elements come first. Each structure is moved by the potential, if the campaign says so,
+    computed, and recorded as it ends. Two runs share the work, and nothing is computed twice.
+    """
+    from defectgen.campaign.executors import load_executor
+    from defectgen.campaign.folder import Campaign
+    from defectgen.campaign.running import RunOptions, run_campaign
+    from defectgen.campaign.store import DONE, FAILED
+
+    campaign = Campaign.open(folder)
+    does = load_executor(executor, folder / "parsl")
+    options = RunOptions(command, python, hours, memory, retry_failed, limit)
+    waiting = sum(row.state not in (DONE, *(() if retry_failed else (FAILED,))) for row in campaign.store.rows())
+    with progress("computing", min(waiting, limit or waiting), "structures") as advance:
+        found = run_campaign(campaign, does, options, say=say, advance=advance)
+    lines = [f"{found.done} structures computed ({found.cpu_s:.0f} s of CPU time)"]
+    lines[0] += f", {found.others} by another run" if found.others else ""
+    if not waiting:
+        lines = ["nothing is proposed: defectgen campaign propose"]
+    result = {"campaign": folder, "done": found.done, "cpu_s": found.cpu_s, "failed": dict(found.failed)}
+    emit({**result, "by_others": found.others}, as_json, "\n".join(lines))
+    if found.failed:
+        end_partial(f"{len(found.failed)} structures failed.", some=found.done > 0)
+
+
+@app.command("status")
+def status(folder: FolderArgument, as_json: JsonOption = False) -> None:
+    """Say where a campaign stands, and write its page, campaign.html.
+
+    Rounds with the errors of what was foretold, errors of the model against the number of calculations, and
+    how near the best are to the wishes, beside as many random structures.
+    """
+    from defectgen.campaign.folder import PAGE, Campaign
+    from defectgen.campaign.status import status_of
+    from defectgen.io.files import write_text
+    from defectgen.report.campaign_page import campaign_page
+
+    found = status_of(Campaign.open(folder))
+    write_text(folder / PAGE, campaign_page(found))
+    result = {
+        "campaign": folder,
+        "structures": found.total,
+        "states": found.states,
+        "rounds": [vars(item) | {"foretold": {c: vars(f) for c, f in item.foretold.items()}} for item in found.rounds],
+        "errors": {column: vars(judged) for column, judged in found.judged.items()},
+        "history": found.history,
+        "wishes": [vars(wish) for wish in found.wishes],
+        "cpu_hours": found.cpu_hours,
+        "page": folder / PAGE,
+    }
+    emit(result, as_json, _status(found, folder / PAGE))
+
+
+def _status(found: Status, page: Path) -> str:
+    host = found.campaign.host
+    total = f" of {found.total:,}" if found.total is not None else ""
+    states = ", ".join(f"{number} {state}" for state, number in found.states.items() if number) or "nothing proposed"
+    lines = [f"{host.title}, up to {found.campaign.config.max_defects} defects: {states}{total}", ""]
+    lines.append(f"{'round':>5} {'done':>9} {'failed':>6} {'gap err':>8} {'inside':>7} {'E err':>7} {'inside':>7}  why")
+    for item in found.rounds:
+        cells = []
+        for column, width in (("band_gap_ev", 8), ("formation_energy_ev", 7)):
+            told = item.foretold.get(column)
+            cells.append(f"{'-' if told is None else f'{told.mae:.3f}':>{width}}")
+            cells.append(f"{'-' if told is None else f'{told.inside}/{told.n}':>7}")
+        done = f"{item.states['done']} of {sum(item.states.values())}"
+        why = next(iter(item.origins)) if len(item.origins) == 1 else f"{len(item.origins)} reasons"
+        lines.append(f"{item.number:>5} {done:>9} {item.states['failed']:>6} {' '.join(cells)}  {why[:22]}")
+    if found.history:
+        lines += [
+            "",
+            f"{'results':>7} {'gap':>8} {'HOMO':>8} {'LUMO':>8} {'E_form':>8}   errors by cross-validation, eV",
+        ]
+        for entry in found.history:
+            errors = [entry["errors"].get(column) for column in SHOWN]
+            cells = [f"{'-' if error is None else format(error['mae'], '.3f'):>8}" for error in errors]
+            lines.append(f"{entry['results']:>7} {' '.join(cells)}")
+    if found.wishes:
+        lines += ["", f"{'wish':<34} {'best, eV':>9} {'chance':>8}  structure"]
+    for wish in found.wishes:
+        best = f"{wish.path[-1][1]:.3f}" if wish.path else "-"
+        chance = f"{wish.chance[-1]:.3f}" if wish.chance else "-"
+        lines.append(f"{wish.text[:34]:<34} {best:>9} {chance:>8}  {wish.best}")
+    if found.unlearnt:
+        lines += ["", f"{found.unlearnt} results are not learnt from yet: defectgen campaign learn"]
+    return "\n".join([*lines, "", f"open {page}"])

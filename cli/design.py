@@ -11,12 +11,14 @@ import typer
 from defectgen_cli.design_options import (
     ConditionOptions,
     DrawingOptions,
+    InputsOptions,
     LimitOptions,
     ModelOptions,
     PotentialOptions,
     RankingOptions,
     TargetOptions,
     names,
+    other_scorer,
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import FormatOption, JsonOption, VacuumOption
@@ -24,13 +26,12 @@ from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, 
 
 if TYPE_CHECKING:
     from defectgen.design.candidates import DesignRun
+    from defectgen.design.ranking import Labels
+    from defectgen.score.protocol import Scorer
 
 
 @expand_groups
 def design(
-    host: Annotated[
-        str, typer.Option("--host", metavar="NAME|DIR", help="Host, e.g. MoS2, or a surrogate's folder with it.")
-    ],
     wanted: TargetOptions,
     ranking: RankingOptions,
     limits: LimitOptions,
@@ -38,8 +39,18 @@ def design(
     drawing: DrawingOptions,
     models: ModelOptions,
     relaxing: PotentialOptions,
+    hand_over: InputsOptions,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="NAME|DIR", help="Host, e.g. MoS2, or a surrogate's folder with it.")
+    ] = None,
+    campaign: Annotated[
+        Path | None, typer.Option("--campaign", metavar="DIR", help="Campaign: its host, its results, its model.")
+    ] = None,
+    scorer: Annotated[
+        str, typer.Option("--scorer", metavar="NAME", help="Predicts: surrogate or slices-catboost.")
+    ] = "surrogate",
     proposer: Annotated[
-        str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, search, llm [what suits the wish].")
+        str, typer.Option(metavar="NAME,...", help="known, exhaustive, random, search, llm-search, llm [what suits].")
     ] = "",
     start: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Structure that a search begins with, CIF or POSCAR.")
@@ -67,26 +78,53 @@ def design(
     displaced: relaxed formation energy, displacement and whether the geometry holds are columns. --potential-use filter
     leaves out what diverges or becomes another defect; tie-break puts candidates that are equally near, within the
     interval of the prediction, in the order of the relaxed formation energy; columns changes no rank.
+
+    With --campaign the host, the computed values and the model are those of a campaign.
+
+    With --inputs the folder also holds the DFT inputs of the candidates, relaxed ones from where the potential left
+    them, of their host and the elemental phases: see defectgen inputs.
     """
     started = time.monotonic()
+    from dataclasses import replace
+
+    from defectgen.campaign.designing import knowledge_of
+    from defectgen.core.hosts import common_name
     from defectgen.core.vacuum import check_vacuum
+    from defectgen.data.known_labels import labels_of
     from defectgen.design.request import DesignRequest
     from defectgen.design.run import prepare_design
     from defectgen.design.with_potential import first_of_each, load_relaxer, relax_top
+    from defectgen.errors import UsageError
     from defectgen.io.host_files import find_host
     from defectgen.io.structures import read_configuration
     from defectgen.io.writers import format_list
     from defectgen.report import claimed_run
 
-    crystal = find_host(host)
+    if (host is None) == (campaign is None):
+        raise UsageError(
+            f"got {'neither --host nor' if host is None else '--host and'} --campaign, expected one of them."
+        )
+    if campaign is not None:
+        if scorer != "surrogate" or models.surrogate is not None:
+            raise UsageError("got --campaign and another model.", "Leave out --scorer and --surrogate.")
+        known = knowledge_of(campaign)
+        crystal = known.host
+        labels: Labels | None = known.labels
+        other: Scorer | None = known.model
+        space = replace(limits.limits(), max_defects=limits.max_defects or known.max_defects)
+    else:
+        crystal, other, space = find_host(str(host)), other_scorer(scorer, models.surrogate), limits.limits()
+        labels = None if other is None else labels_of(crystal)
     request = DesignRequest(
         crystal,
         wanted.read(),
         ranking.ranking(),
-        limits.limits(),
+        space,
         drawing.drawing(),
         models.models(),
         proposer.strip() or None,
+        other,
+        labels,
         conditions=growth.conditions,
         mu=names(growth.mu),
         start=() if start is None else (read_configuration(crystal, start),),
@@ -95,6 +133,7 @@ def design(
     forms = format_list(formats)
     if vacuum is not None:
         check_vacuum(vacuum)
+    inputs_of = hand_over.writer()
     folder = output or Path("designs") / crystal.name
     with claimed_run(folder, overwrite):
         chosen = request.potential
@@ -105,7 +144,7 @@ def design(
         prepared = prepare_design(request)
         for line in prepared.warnings:
             say(f"warning: {line}")
-        with progress(f"looking at {crystal.name}", None, "structures") as advance:
+        with progress(f"looking at {common_name(crystal)}", None, "structures") as advance:
             run = prepared.run(advance)
         if not run.candidates:
             say(
@@ -115,14 +154,14 @@ def design(
             )
             raise typer.Exit(EXIT_INTERRUPTED if not run.complete else 1)
         first = first_of_each(run, ranking.n)
-        first.write(folder, forms, vacuum_angstrom=vacuum, overwrite=overwrite)
+        first.write(folder, forms, vacuum_angstrom=vacuum, overwrite=overwrite, also=inputs_of(first))
         if chosen is None or relaxer is None or not run.complete:
             run = first
         else:
             total = sum(min(chosen.top, len(run.of(target))) for target in run.targets)
             with progress(f"relaxing with {chosen.name}", total, "structures") as advance:
                 run = relax_top(run, relaxer, chosen.top, chosen.use, n=ranking.n, progress=advance)
-            run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=True)
+            run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=True, also=inputs_of(run))
         for line in run.warnings[len(prepared.warnings) :]:
             say(f"warning: {line}")
         _show(run, folder, time.monotonic() - started, as_json)
@@ -136,12 +175,15 @@ def design(
 
 def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
     """Print the run: one JSON document, or a table and where the rest is."""
+    from defectgen.core.hosts import common_name
     from defectgen.report import render_table
 
     emit({"output": folder, **run.summary(), "seconds": round(seconds, 2)}, as_json)
     if as_json:
         return
     render_table(run)
-    zero = f"; levels in eV relative to the valence band maximum of pristine {run.host.name}"
+    zero = f"; levels in eV relative to the valence band maximum of pristine {common_name(run.host)}"
     show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
+    for made in sorted(folder.glob("*-inputs")):
+        show(f"DFT inputs in {made}")
     show(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")

@@ -11,11 +11,14 @@ import typer
 from defectgen_cli.options import AllowDownloadOption, M3GNetOption, SeedOption, SurrogateOption
 
 if TYPE_CHECKING:
-    from defectgen.design.candidates import Target
+    from collections.abc import Callable
+
+    from defectgen.design.candidates import DesignRun, Target
     from defectgen.design.engine import Drawing, Models
     from defectgen.design.limits import Limits
     from defectgen.design.request import Ranking
     from defectgen.design.with_potential import PotentialUse
+    from defectgen.score.protocol import Scorer
 
 LEVEL_HELP = "eV relative to the pristine VBM"
 
@@ -66,7 +69,9 @@ class TargetOptions:
     ] = None
     targets: Annotated[
         Path | None,
-        typer.Option("--targets", metavar="FILE", help="Many targets, CSV or YAML: a column a property."),
+        typer.Option(
+            "--targets", metavar="FILE", help="Many targets, CSV or YAML: a column a property, tolerance or limit."
+        ),
     ] = None
 
     def read(self) -> tuple[Target, ...]:
@@ -244,7 +249,7 @@ class PotentialOptions:
         int, typer.Option("--potential-top", metavar="K", min=1, help="Candidates of each target to relax.")
     ] = 3
     potential_use: Annotated[
-        str, typer.Option("--potential-use", metavar="HOW", help="columns, filter or tie-break, see below.")
+        str, typer.Option("--potential-use", metavar="HOW", help="columns, filter or tie-break, see above.")
     ] = "columns"
     m3gnet: M3GNetOption = None
 
@@ -262,3 +267,53 @@ class PotentialOptions:
                 raise UsageError(f"got --potential-use {self.potential_use} without a potential.", "Add --potential.")
             return None
         return PotentialUse(self.potential, self.potential_top, self.potential_use, self.m3gnet)  # type: ignore[arg-type]
+
+
+def other_scorer(name: str, surrogate: Path | None) -> Scorer | None:
+    """What predicts in place of the surrogate; None for that one.
+
+    Args:
+        name: of the scorer.
+        surrogate: folder of a surrogate, if one was given.
+
+    Raises:
+        UsageError: no such scorer, a potential, or a surrogate's folder beside it.
+    """
+    from defectgen.design.with_scorer import level_scorer
+    from defectgen.errors import UsageError
+
+    if name == "surrogate":
+        return None
+    if surrogate is not None:
+        raise UsageError(f"got --surrogate and --scorer {name}.", "Give one or the other.")
+    return level_scorer(name)
+
+
+@dataclass(frozen=True)
+class InputsOptions:
+    """DFT inputs beside the candidates."""
+
+    inputs: Annotated[
+        str | None,
+        typer.Option("--inputs", metavar="CODE", help="DFT inputs of the candidates too: vasp, gpaw or qe."),
+    ] = None
+    inputs_settings: Annotated[
+        str, typer.Option("--inputs-settings", metavar="NAME|FILE.yaml", help="2dmd, mp, lcao, or your own.")
+    ] = "2dmd"
+
+    def writer(self) -> Callable[[DesignRun], Callable[[Path], object] | None]:
+        """What writes the inputs of a run into its folder; None of these for no inputs.
+
+        Raises:
+            UsageError: an unknown code or unknown settings.
+        """
+        code = self.inputs
+        if code is None:
+            return lambda _: None
+        from defectgen.dft.codes import CODES
+        from defectgen.dft.inputs import dft_inputs
+        from defectgen.dft.settings import load_settings
+
+        CODES.find(code)
+        settings = load_settings(self.inputs_settings)
+        return lambda run: lambda folder: dft_inputs(run, folder / f"{code}-inputs", code, settings=settings)

@@ -25,6 +25,9 @@ def feedback(
     n: Annotated[int, typer.Option("-n", "--n", min=2, help="Proposals for each of them.")] = 8,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature.")] = 0.8,
     within: Annotated[float, typer.Option(min=0.0, help="A proposal this near, in meV, is good enough.")] = 20.0,
+    diversity: Annotated[
+        float, typer.Option(min=0.0, metavar="MEV", help="What likeness to the other proposals of a target costs.")
+    ] = 0.0,
     seed: SeedOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pairs made with other settings.")] = False,
     as_json: JsonOption = False,
@@ -40,7 +43,7 @@ def feedback(
     from defectgen.design.feedback_run import feedback_of_model
 
     chosen = () if sets == "all" else tuple(sets.split(","))
-    settings = FeedbackSettings(targets, n, temperature, within / 1000, chosen, seed)
+    settings = FeedbackSettings(targets, n, temperature, within / 1000, chosen, seed, diversity / 1000)
     made = feedback_of_model(data, output, settings, models.models(), progress, overwrite=overwrite, say=say)
     text = (
         f"{made['pairs']} pairs from {made['proposals']} proposals for {made['targets']} targets, "

@@ -76,6 +76,9 @@ class DecodingOptions:
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Probability of the tokens kept.")] = 1.0
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crystals decoded at once.")] = 64
     free: Annotated[bool, typer.Option("--free", help="Decode without the grammar, for comparison.")] = False
+    prompts: Annotated[
+        str | None, typer.Option(metavar="NAME", help="defectgen or gruver2024 [those of the adapter's training].")
+    ] = None
     engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="transformers or vllm.")] = "transformers"
     allow_download: AllowDownloadOption = False
     max_draws: Annotated[
@@ -130,11 +133,12 @@ def generate(
         radii=crystals.radii,
         neutral=crystals.neutral,
         free=decoding.free,
+        prompts=decoding.prompts,
         engine=decoding.engine,
         allow_download=decoding.allow_download,
     )
     with claimed_samples(output):
-        card = bulk_card(model)
+        card = bulk_card(model, decoding.prompts)
         if card is not None and (note := hub_note(card.base_model)):
             say(f"warning: {note}.")
         job = request.job(card)

@@ -47,7 +47,8 @@ def _table(records: list[HostRecord], models: list[str]) -> str:
     for record in records:
         most = [str(record.max_defects.get(model, "-")) for model in models]
         size, defects = str(record.supercell), " ".join(record.defects)
-        rows.append((record.name, ", ".join(record.aliases), size, str(record.n_sites), defects, *most))
+        name, also = _names(record)
+        rows.append((name, ", ".join(also), size, str(record.n_sites), defects, *most))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(
@@ -58,6 +59,14 @@ def _table(records: list[HostRecord], models: list[str]) -> str:
             "Any other layer: defectgen hosts FILE.cif, defectgen enumerate --host FILE.cif",
         ]
     )
+
+
+def _names(record: HostRecord) -> tuple[str, list[str]]:
+    """What people call the host, and the other names that are understood."""
+    from defectgen.core.hosts import common_name
+
+    name = common_name(record.name) if record.aliases else record.name
+    return name, [other for other in (record.name, *record.aliases) if other != name]
 
 
 def _text(record: HostRecord) -> str:
@@ -73,5 +82,6 @@ def _text(record: HostRecord) -> str:
         "defects": f"{' '.join(record.defects)}",
         "models": known or "none of the shipped ones was trained on it",
     }
-    also = f", also {', '.join(record.aliases)}" if record.aliases else ""
-    return "\n".join([f"{record.name}{also}", *(f"  {title:<10} {text}" for title, text in lines.items())])
+    name, others = _names(record)
+    also = f", also {', '.join(others)}" if others else ""
+    return "\n".join([f"{name}{also}", *(f"  {title:<10} {text}" for title, text in lines.items())])

@@ -27,6 +27,9 @@ SHOWN_SKIPPED = 10
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two progress lines when stderr is not a terminal."""
 
+RATE_FROM_S = 1.0
+"""Seconds after which a rate is stated; before, loading and first calls count more than the work."""
+
 FORETELL_FROM = 0.05
 """Share that must be done before the time that is left is stated: the first ones wait for what is made once."""
 
@@ -126,16 +129,16 @@ def _bar(title: str, total: int | None, unit: str) -> Iterator[Callable[[int], N
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    rate = TextColumn("{task.fields[rate]} " + f"{unit}/s")
+    rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
     started, done = time.monotonic(), 0
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total, rate="-")
+        task = bar.add_task(title, total=total, rate="")
 
         def advance(n: int) -> None:
             nonlocal done
             done += n
-            bar.update(task, advance=n, rate=f"{done / max(time.monotonic() - started, 1e-9):.2f}")
+            bar.update(task, advance=n, rate=rate_text(done, time.monotonic() - started, unit))
 
         yield advance
 
@@ -165,10 +168,19 @@ class _Lines:
 
     def line(self) -> str:
         done = f"{self.done}" if self.total is None else f"{self.done} of {self.total}"
-        return f"{self.title}: {done} {self.unit}, {self._rate():.2f} {self.unit}/s"
+        rate = rate_text(self.done, time.monotonic() - self.started, self.unit)
+        return f"{self.title}: {done} {self.unit}{rate and ', '}{rate}"
 
     def _rate(self) -> float:
         return self.done / max(time.monotonic() - self.started, 1e-9)
+
+
+def rate_text(done: int, seconds: float, unit: str) -> str:
+    """How fast it goes: ``670 structures/s``, or if slower than one a second ``12 s each``; empty if not known yet."""
+    if not done or seconds < RATE_FROM_S:
+        return ""
+    rate = done / seconds
+    return f"{rate:,.{0 if rate >= 10 else 1}f} {unit}/s" if rate >= 1 else f"{span(1 / rate)} each"
 
 
 def span(seconds: float) -> str:

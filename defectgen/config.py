@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from defectgen.errors import DefectgenError, UsageError
@@ -69,6 +72,80 @@ def config_name(path: Path) -> str:
     """Group and name of a shipped configuration (``bulk/llama2-7b``), the name alone of a user's own file."""
     shipped = path.parent.parent == package_folder("defectgen_configs")
     return f"{path.parent.name}/{path.stem}" if shipped else path.stem
+
+
+@dataclass(frozen=True)
+class ConfigKey:
+    """A key that a configuration may have.
+
+    Attributes:
+        name: with dots for nested keys, e.g. ``lora.rank``.
+        kind: its type, for people.
+        default: as YAML; None if it has to be given.
+        meaning: one line.
+    """
+
+    name: str
+    kind: str
+    default: str | None
+    meaning: str
+
+
+def config_keys(model: type[BaseModel], prefix: str = "") -> list[ConfigKey]:
+    """All keys of a configuration in their order, nested ones with dots."""
+    told = _attributes(model.__doc__ or "")
+    found = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += config_keys(inner, f"{prefix}{name}.")
+            continue
+        kind = inner.__name__ if isinstance(inner, type) and not get_args(inner) else str(inner)
+        kind = re.sub(r"(?:\w+\.)+(?=\w)", "", kind)
+        default = None if field.is_required() else _yaml(field.get_default(call_default_factory=True))
+        found.append(ConfigKey(prefix + name, kind, default, field.description or told.get(name, "")))
+    return found
+
+
+def _yaml(value: object) -> str:
+    """A value as YAML on one line."""
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """The part ``Attributes:`` of a docstring: name and meaning."""
+    _, _, part = docstring.partition("Attributes:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in part.splitlines():
+        if match := re.match(r" {8}(\w+): (.*)", line):
+            name, found[match[1]] = match[1], match[2]
+        elif name and line.startswith(" " * 12):
+            found[name] += " " + line.strip()
+    return found
+
+
+def starting_text(path: Path, model: type[BaseModel]) -> str:
+    """A configuration to begin with: a shipped one, then every other key as a comment, with its default and meaning.
+
+    Args:
+        path: the shipped file.
+        model: what it fits.
+    """
+    text = path.read_text(encoding="utf-8").rstrip("\n")
+    given = set(_names(parse_yaml(text, str(path))))
+    rest = [key for key in config_keys(model) if key.name not in given and key.default is not None]
+    lines = [f"#   {key.name}: {key.default}" + (f"  # {key.meaning}" if key.meaning else "") for key in rest]
+    head = "# Other keys, with what holds without them. A dot stands for a nested key: a.b: 1 is a: {b: 1}"
+    return "\n".join([text, "", head, *lines, ""])
+
+
+def _names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        yield prefix + name
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}{name}.")
 
 
 def load_config(model: type[C], path: Path, overrides: Sequence[str] = (), **options: object) -> C:

@@ -15,7 +15,7 @@ from typing import Literal
 from defectgen import __version__
 from defectgen.data.assets import cache_dir, known_assets
 from defectgen.errors import DefectgenError
-from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SLICES, SHIPPED_SURROGATE, shipped
 
 State = Literal["ok", "missing", "broken"]
 
@@ -98,6 +98,7 @@ def _extras() -> Iterator[Finding]:
 
 def _models() -> Iterator[Finding]:
     from defectgen.llm.adapter import read_adapter
+    from defectgen.score.slices_catboost import SlicesCatBoost
     from defectgen.score.surrogate import Surrogate
 
     def surrogate(folder: Path) -> str:
@@ -106,9 +107,13 @@ def _models() -> Iterator[Finding]:
     def adapter(folder: Path) -> str:
         return ", ".join(read_adapter(folder).hosts)
 
+    def slices(folder: Path) -> str:
+        return ", ".join(dict.fromkeys(part.host.name for part in SlicesCatBoost.load(folder).parts))
+
     readers: tuple[tuple[str, Callable[[Path], str]], ...] = (
         (SHIPPED_SURROGATE, surrogate),
         (SHIPPED_ADAPTER, adapter),
+        (SHIPPED_SLICES, slices),
     )
     for name, read in readers:
         try:

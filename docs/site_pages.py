@@ -28,7 +28,8 @@ def on_files(files: Any, config: Any) -> Any:
     made = {
         "reference/cli.md": command_page(),
         "reference/configurations.md": configuration_page(),
-        **{page: (ROOT / source).read_text() for source, page in COPIES.items()},
+        "models/data.md": data_page(),
+        **{page: without_header((ROOT / source).read_text()) for source, page in COPIES.items()},
         **{
             f"notebooks/{path.stem}.md": notebook_page(json.loads(path.read_text()), path.name)
             for path in sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
@@ -88,6 +89,7 @@ def command_page() -> str:
 
 def configuration_page() -> str:
     """Keys of the configurations with types, defaults and meaning, and the shipped files."""
+    from defectgen.config import config_keys
     from defectgen.dft.settings import DftSettings
     from defectgen.llm.train.finetune_config import FinetuneConfig
 
@@ -98,13 +100,15 @@ def configuration_page() -> str:
     lines = [
         "# Configurations",
         "",
-        "Unknown keys are refused. `--set key=value` changes one, with a dot for a nested key.",
+        "`defectgen init NAME` writes one to begin with. Unknown keys are refused. `--set key=value` changes one,",
+        "with a dot for a nested key.",
         "",
     ]
     for title, model, groups in parts:
         lines += [f"## {title}", "", "| key | type | default | meaning |", "| --- | --- | --- | --- |"]
         lines += [
-            f"| `{key}` | {cell(kind)} | {code(default)} | {cell(text)} |" for key, kind, default, text in keys(model)
+            f"| `{key.name}` | {cell(key.kind)} | {code(key.default or 'required')} | {cell(key.meaning)} |"
+            for key in config_keys(model)
         ]
         for group in groups:
             for path in sorted((ROOT / "configs" / group).glob("*.yaml")):
@@ -114,38 +118,20 @@ def configuration_page() -> str:
     return "\n".join(lines)
 
 
-def keys(model: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Key, type, default and meaning, the nested ones after their parent."""
-    meaning = attributes(model.__doc__ or "")
-    for name, field in model.model_fields.items():
-        kind, inner = field.annotation, None
-        for one in (kind, *getattr(kind, "__args__", ())):
-            if hasattr(one, "model_fields"):
-                inner = one
-        if inner:
-            yield from keys(inner, f"{prefix}{name}.")
-            continue
-        text = (
-            getattr(kind, "__name__", "") if isinstance(kind, type) and not getattr(kind, "__args__", ()) else str(kind)
-        )
-        text = re.sub(r"typing\.|(?:\w+\.)+(?=[A-Z])", "", text)
-        default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
-        yield prefix + name, text, default, meaning.get(name, "")
+def data_page() -> str:
+    """The cards of data sets and base models."""
+    from defectgen.data.cards import load_cards
 
-
-def attributes(docstring: str) -> dict[str, str]:
-    """The part ``Attributes:`` of a docstring."""
-    _, _, part = docstring.partition("Attributes:\n")
-    found: dict[str, str] = {}
-    name = ""
-    for line in part.splitlines():
-        if match := re.match(r" {8}(\w+): (.*)", line):
-            name, found[match[1]] = match[1], match[2]
-        elif name and line.startswith(" " * 12):
-            found[name] += " " + line.strip()
-        elif line.strip():
-            break
-    return found
+    lines = ["# Data and base models", "", "What `defectgen fetch` gets, with licence, units and traps.", ""]
+    for card in load_cards().values():
+        lines += [f"## {card.title}", "", card.source, "", f"- Name: `{card.name}`; licence: {card.licence}"]
+        lines += [
+            f"- Cite: {plain(item.text)}, doi [{item.doi}](https://doi.org/{item.doi})" for item in card.citations
+        ]
+        if units := getattr(card, "units", None):
+            lines.append("- Units: " + ", ".join(f"`{name}` {unit}" for name, unit in units.items()))
+        lines += ["", "What to know:", "", *(f"- {plain(trap)}" for trap in card.traps), ""] if card.traps else [""]
+    return "\n".join(lines)
 
 
 def notebook_page(notebook: Any, name: str) -> str:
@@ -156,6 +142,11 @@ def notebook_page(notebook: Any, name: str) -> str:
         lines += [text if one["cell_type"] == "markdown" else f"```python\n{text}\n```", ""]
     lines += [f"The notebook itself: `docs/notebooks/{name}`."]
     return "\n".join(lines)
+
+
+def without_header(card: str) -> str:
+    """A card without the YAML that model hubs read."""
+    return card.split("\n---\n", 1)[1].lstrip() if card.startswith("---\n") else card
 
 
 def plain(text: str) -> str:

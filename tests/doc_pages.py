@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
-    r"^(?:<!-- (?P<comment>.*?) -->\n)?(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S
+    r"^(?:<!-- (?P<comment>[^\n]*?) -->\n)?(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^(?P=indent)```$",
+    re.M | re.S,
 )
 SHELL = ("bash", "sh", "shell", "console")
 PAGE_REASON = re.compile(r"^<!-- commands of this page are not run: (.+) -->$", re.M)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from defectgen.campaign.clusters import ClusterConfig
 from defectgen.config import config_name, find_config, load_config, package_folder
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import UsageError
@@ -15,7 +16,7 @@ FILES = sorted(package_folder("defectgen_configs").glob("*/*.yaml"))
 
 
 def test_the_groups_are_those_of_the_tasks() -> None:
-    assert {path.parent.name for path in FILES} == {"bulk", "defect", "dft"}
+    assert {path.parent.name for path in FILES} == {"bulk", "defect", "dft", "executors"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -25,6 +26,8 @@ def test_a_configuration_is_found_by_its_name_and_loads(path: Path) -> None:
     assert config_name(path) == name
     if path.parent.name == "dft":
         assert load_config(DftSettings, path).description
+    elif path.parent.name == "executors":
+        assert load_config(ClusterConfig, path).description
     else:
         assert load_config(FinetuneConfig, path).base_model
 

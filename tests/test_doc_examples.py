@@ -24,7 +24,12 @@ EXAMPLES = [
     if page not in STORIES
     for number, item in enumerate((item for item in blocks if item.language == "python"), 1)
 ]
-WHOLE = ("main command", "test command", "dft example")  # run by .ci/run-wheel, .ci/run and .ci/run-dft
+WHOLE = (
+    "main command",
+    "test command",
+    "dft example",
+    "campaign example",
+)  # run by .ci/run-wheel, .ci/run and .ci/run-dft
 
 
 def missing(need: str) -> str:

@@ -120,7 +120,7 @@ def test_a_design_of_fakes_alone(tmp_path: Path) -> None:
     found = [candidate.configuration for candidate in run.candidates]
     assert {item.host for item in found} == {GRAPHENE}
     assert {stiffness_gpa(item) for item in found} == {940.0}  # a vacancy and a substitution
-    run.write(tmp_path / "run", formats=["edit-lists"])
+    run.write(tmp_path / "run", formats=["cif", "edit-lists"])
     lists = [line.split() for line in (tmp_path / "run" / "structures.edits").read_text().splitlines()]
     assert [key for _, key in lists] == [item.canonical().key for item in found]
     written = list(csv.DictReader((tmp_path / "run" / "candidates.csv").open()))
@@ -180,7 +180,7 @@ def test_what_was_taken_out_is_unknown_again(table: Path) -> None:
     with pytest.raises(dg.UsageError, match="unknown property or option 'stiffness'"):
         dg.design("MoS2", stiffness=940.0)
     assert find_property("stiffness") is None
-    known = r"known, exhaustive, random, search, llm\."
+    known = r"known, exhaustive, random, search, llm-search, llm\."
     with pytest.raises(dg.UsageError, match=r"unknown proposer 'in-order'\. .*: " + known):
         dg.design("MoS2", homo=0.1, proposer="in-order")
     with pytest.raises(dg.UsageError, match="Did you mean random"):

@@ -108,13 +108,13 @@ def improve(
 def _apart(worth: Array, new: Described, n: int) -> list[int]:
     """The largest ones one by one, each lowering the worth of those that resemble it."""
     features, left = new.all, worth.astype(np.float64).copy()
+    free = np.ones(len(left), dtype=bool)
     chosen: list[int] = []
     while len(chosen) < min(n, len(left)):
-        row = int(np.argmax(left))
+        row = int(np.argmax(np.where(free, left, -np.inf)))
         chosen.append(row)
-        alike = np.exp(-0.5 * (np.linalg.norm(features - features[row], axis=1) / ALIKE) ** 2)
-        left = left * (1.0 - alike)
-        left[chosen] = -np.inf
+        free[row] = False
+        left *= 1.0 - np.exp(-0.5 * (np.linalg.norm(features - features[row], axis=1) / ALIKE) ** 2)
     return chosen
 
 

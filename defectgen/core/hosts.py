@@ -21,6 +21,7 @@ from defectgen.errors import UsageError
 _THIRD = 1.0 / 3.0
 
 _ALIASES: dict[str, tuple[str, ...]] = {"BN": ("hBN", "h-BN"), "P": ("BP",)}
+_COMMON = {"BN": "hBN", "P": "BP"}
 """Other names of a host."""
 
 
@@ -157,6 +158,17 @@ def host_aliases(name: str) -> tuple[str, ...]:
     return _ALIASES.get(name, ())
 
 
+def common_name(host: Host | str) -> str:
+    """What people call a host: ``hBN`` for ``BN``, ``BP`` for ``P``, the others by their formula.
+
+    A layer of one's own may have the same formula and be something else, e.g. blue phosphorus: it keeps its name.
+    """
+    if isinstance(host, str):
+        return _COMMON.get(host, host)
+    built_in = BUILT_IN.get(host.name)
+    return common_name(host.name) if built_in is not None and built_in.lattice == host.lattice else host.name
+
+
 def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
     """The host of this name: ``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe``, ``P``, or one that was added.
 
@@ -172,7 +184,7 @@ def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
         meant = _mistyped(name, by_upper)
         raise UsageError(
             f"unknown host {name!r}.",
-            f"{f'Did you mean {meant}? ' if meant else ''}Known hosts: {', '.join(HOSTS)}; "
+            f"{f'Did you mean {meant}? ' if meant else ''}Known hosts: {', '.join(map(common_name, HOSTS))}; "
             "any other layer from its unit cell: defectgen enumerate --host FILE.cif, "
             'or defectgen.read_host("FILE.cif", supercell=(4, 4)).',
         )

@@ -18,6 +18,7 @@ from defectgen.data.splits import PARTS
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.tasks.bulk.bulk_task import BulkTask
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
+from defectgen.tasks.bulk.prompts import OURS, prompt_style
 
 CONDITIONS = {
     "formula": "formula",
@@ -44,12 +45,14 @@ class BulkRecordSettings:
         max_atoms: crystals with more atoms in the cell are left out. The paper's bound is 30.
         split: ``published``, the files' own parts, or ``formula``, 80/10/10 with no formula in two parts.
         seed: of every random draw.
+        prompts: name of the prompts, see `defectgen.tasks.bulk.prompts`.
     """
 
     copies: int = 1
     max_atoms: int = 30
     split: str = "formula"
     seed: int = 42
+    prompts: str = OURS.name
 
     def __post_init__(self) -> None:
         if self.copies < 1:
@@ -60,6 +63,7 @@ class BulkRecordSettings:
             raise UsageError(
                 f"unknown split {self.split!r} of bulk crystals.", f"Expected one of: {', '.join(SPLITS)}."
             )
+        prompt_style(self.prompts)
 
 
 def make_bulk_records(frame: pl.DataFrame, split: str, settings: BulkRecordSettings) -> Iterator[dict[str, Any]]:
@@ -77,7 +81,7 @@ def make_bulk_records(frame: pl.DataFrame, split: str, settings: BulkRecordSetti
         (of a generation; energies in eV or eV/atom), ``prompt`` and ``completion``.
     """
     rows = frame.filter(pl.col("split") == split).sort("id")
-    task = BulkTask()
+    task = BulkTask(prompt_style(settings.prompts))
     for copy in range(settings.copies if split == PARTS[0] else 1):
         for row in rows.iter_rows(named=True):
             seed = hashlib.sha256(f"{settings.seed}/{split}/{copy}/bulk/{row['id']}".encode()).digest()

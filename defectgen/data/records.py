@@ -19,7 +19,7 @@ from defectgen.data.record_files import write_records
 from defectgen.data.splits import PARTS
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.host_tables import host_of_row, hosts_of
-from defectgen.tasks.defect.defect_task import BY_DFT, VALUES_BY, DefectTask
+from defectgen.tasks.defect.defect_task import BY_DFT, BY_SURROGATE, VALUES_BY, DefectTask
 from defectgen.tasks.defect.encodings import get_encoding
 from defectgen.tasks.defect.wording import PLAIN
 
@@ -42,6 +42,9 @@ class RecordSettings:
         split: how the parts were drawn, see `defectgen.data.splits`.
         enlarge: random structures with the surrogate's values that were added to the training part of each
             high-density set, see `defectgen.design.pseudo_labels`.
+        around: the same of structures around what searches found, see `defectgen.design.searched_cells`.
+        repeat: records of each labelled high-density structure in the training part for each copy, so that labels
+            count beside values of a surrogate.
         surrogate: checksum of that surrogate.
         seed: of every random draw.
         properties: columns of the properties that prompts may state.
@@ -56,6 +59,8 @@ class RecordSettings:
     cartesian: bool = False
     split: str = "symmetry-class"
     enlarge: int = 0
+    around: int = 0
+    repeat: int = 1
     surrogate: str | None = None
     seed: int = 42
     properties: tuple[str, ...] = USUAL
@@ -63,8 +68,9 @@ class RecordSettings:
     def __post_init__(self) -> None:
         if unknown := [column for column in self.properties if column not in COLUMNS]:
             raise UsageError(f"unknown property {unknown[0]!r}.", f"Known properties: {', '.join(COLUMNS)}.")
-        if self.copies < 1:
-            raise UsageError(f"got {self.copies} copies, expected at least 1.")
+        for name in ("copies", "repeat"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"got {name} {getattr(self, name)}, expected at least 1.")
         if self.cartesian and not get_encoding(self.encoding).has_coordinates:
             raise UsageError(
                 f"{self.encoding} shows no coordinates.", "Leave --cartesian out, or take symbols or crystal."
@@ -98,8 +104,12 @@ def make_records(frame: pl.DataFrame, split: str, settings: RecordSettings) -> I
     """
     task = settings.task
     rows = frame.filter(pl.col("split") == split).sort("set", "id")
-    for copy in range(settings.copies if split == "train" else 1):
-        for row in rows.iter_rows(named=True):
+    for copy in range(settings.copies * settings.repeat if split == "train" else 1):
+        again = rows
+        if copy >= settings.copies:
+            again = rows.filter(density="high")
+            again = again.filter(pl.col(VALUES_BY).ne_missing(BY_SURROGATE)) if VALUES_BY in rows.columns else again
+        for row in again.iter_rows(named=True):
             seed = hashlib.sha256(f"{settings.seed}/{split}/{copy}/{row['set']}/{row['id']}".encode()).digest()
             rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
             host = host_of_row(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from defectgen.design.fronts import Front
+    from defectgen.report.notebook import StructureView
     from defectgen.score.potentials.defects import DefectRelaxation
 
 PRISTINE_VBM = "pristine VBM"
@@ -42,12 +43,14 @@ class Target:
             the scale that the run's `reference` names. For a range or a goal the value that stands for it.
         wishes: the same in full, see `Wish`; by default the values.
         notes: (column, text) pairs of the user's table that say nothing to a model.
+        own: (column, text) pairs of the table that limit this target alone, see `defectgen.design.own_limits`.
     """
 
     id: str
     values: tuple[tuple[str, float], ...]
     wishes: tuple[Wish, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
+    own: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         columns = [column for column, _ in self.values]
@@ -62,10 +65,17 @@ class Target:
             raise ValueError(f"got wishes for {[wish.column for wish in self.wishes]}, expected them for {columns}")
 
     @classmethod
-    def of(cls, identity: str, wishes: Sequence[Wish], notes: Sequence[tuple[str, str]] = ()) -> Target:
+    def of(
+        cls,
+        identity: str,
+        wishes: Sequence[Wish],
+        notes: Sequence[tuple[str, str]] = (),
+        own: Sequence[tuple[str, str]] = (),
+    ) -> Target:
         """A target from wishes, which are put into the order of the columns."""
         ordered = sorted(wishes, key=lambda wish: list(COLUMNS).index(wish.column))
-        return cls(identity, tuple((wish.column, wish.point) for wish in ordered), tuple(ordered), tuple(notes))
+        values = tuple((wish.column, wish.point) for wish in ordered)
+        return cls(identity, values, tuple(ordered), tuple(notes), tuple(own))
 
     def __repr__(self) -> str:
         return f"Target({self.id!r}, {self.text})"
@@ -153,6 +163,12 @@ class Candidate:
         from defectgen.report.notebook import candidate_html
 
         return candidate_html(self)
+
+    def view(self) -> StructureView:
+        """The structure in three dimensions, for a notebook; ``.save("view.html")`` makes a page of it."""
+        from defectgen.report.notebook import candidate_view
+
+        return candidate_view(self)
 
     @property
     def expected_ev(self) -> float:
@@ -260,6 +276,16 @@ class DesignRun:
 
         return run_html(self)
 
+    def view(self) -> StructureView:
+        """All candidates in three dimensions, one at a time, for a notebook; ``.save("view.html")`` makes a page of it.
+
+        Raises:
+            ValueError: the run has no candidate.
+        """
+        from defectgen.report.notebook import run_view
+
+        return run_view(self)
+
     def to_polars(self) -> pl.DataFrame:
         """A row a candidate, as in candidates.csv but for the names of files: values and 90 % half-widths in eV."""
         from defectgen.report.rows import STRUCTURE_FORMATS, rows_frame, run_rows
@@ -273,6 +299,7 @@ class DesignRun:
         *,
         vacuum_angstrom: float | None = None,
         overwrite: bool = False,
+        also: Callable[[Path], object] | None = None,
     ) -> Path:
         """Write tables, structures, a report and a manifest into a folder.
 
@@ -283,6 +310,7 @@ class DesignRun:
             vacuum_angstrom: empty height between a layer and its image, the layer in the middle; None for the host's
                 own cell.
             overwrite: whether an earlier run in the folder may be replaced.
+            also: writes more into the folder, which belongs to the run as its other files do.
 
         Returns:
             The manifest's path.
@@ -294,7 +322,14 @@ class DesignRun:
         """
         from defectgen.report.export import TABLES, write_run
 
-        return write_run(self, Path(folder), (*TABLES, *formats), vacuum_angstrom=vacuum_angstrom, overwrite=overwrite)
+        return write_run(
+            self,
+            Path(folder),
+            (*TABLES, *formats),
+            vacuum_angstrom=vacuum_angstrom,
+            overwrite=overwrite,
+            also=also,
+        )
 
     @property
     def has_vbm_levels(self) -> bool:

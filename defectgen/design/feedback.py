@@ -53,6 +53,8 @@ class FeedbackSettings:
         within_ev: a proposal this near is good enough, and none of those is the worse one of a pair; in eV.
         sets: sets that the targets come from.
         seed: of the draw of targets, proposals and pairs.
+        diversity_ev: what a proposal counts as farther away, in eV, if it had all of its edits in common with the
+            others for its target; the better one of a pair is the one that is nearest by this.
     """
 
     targets: int
@@ -61,6 +63,7 @@ class FeedbackSettings:
     within_ev: float
     sets: tuple[str, ...]
     seed: int
+    diversity_ev: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,16 +144,31 @@ def judge_proposals(
 def choose_pair(judged: JudgedProposals, settings: FeedbackSettings) -> tuple[str, str] | None:
     """A better and a worse proposal; None where all are good enough, or none is clearly better.
 
-    The better one is drawn from those within reach of the target or, where there is none, is the nearest.
+    The better one is drawn from those within reach of the target or, where there is none, is the nearest. With a
+    weight of diversity it is the one of these that is least like the others, as far as distances allow.
     """
     if not judged.distances_ev:
         return None
     rng = np.random.default_rng(seed_for(settings.seed, "pair", judged.record["set"], judged.record["id"]))
     near = [key for key, value in judged.distances_ev.items() if value <= settings.within_ev]
-    better = str(rng.choice(near)) if near else min(judged.distances_ev, key=lambda key: judged.distances_ev[key])
+    if settings.diversity_ev:
+        alike = likeness(list(judged.distances_ev))
+        cost = {key: value + settings.diversity_ev * alike[key] for key, value in judged.distances_ev.items()}
+        better = min(near or cost, key=lambda key: cost[key])
+    else:
+        better = str(rng.choice(near)) if near else min(judged.distances_ev, key=lambda key: judged.distances_ev[key])
     limit = max(settings.within_ev, FACTOR * judged.distances_ev[better])
     far = [key for key, value in judged.distances_ev.items() if value > limit]
     return (better, str(rng.choice(far))) if far else None
+
+
+def likeness(keys: Sequence[str]) -> dict[str, float]:
+    """For each canonical key the mean share of edits that it has in common with the others, 0 to 1."""
+    edits = {key: frozenset(key.split("+")) for key in keys}
+    shares = {
+        key: [len(own & e) / len(own | e) for other, e in edits.items() if other != key] for key, own in edits.items()
+    }
+    return {key: float(np.mean(found)) if found else 0.0 for key, found in shares.items()}
 
 
 def pair_record(judged: JudgedProposals, task: DefectTask, settings: FeedbackSettings, host: Host) -> Record | None:

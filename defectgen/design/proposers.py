@@ -253,6 +253,12 @@ def _search(options: ProposerOptions) -> Proposer:
     return search_proposer(options)
 
 
+def _guided_search(options: ProposerOptions) -> Proposer:
+    from defectgen.design.model_guide import guided_search_proposer
+
+    return guided_search_proposer(options)
+
+
 def _check(name: str, entry: ProposerEntry) -> None:
     require_type("proposer", name, entry, ProposerEntry)
     if not callable(entry.make):
@@ -266,6 +272,9 @@ PROPOSERS.built_in(
         "exhaustive": ProposerEntry("every symmetry-distinct structure, where they can be listed", _exhaustive, False),
         "random": ProposerEntry("random decorations under the host's rules", _random, False),
         "search": ProposerEntry("annealing, crossings and trees of edits under the scorer", _search, False),
+        "llm-search": ProposerEntry(
+            "the search, with starts and likely edits of the language model", _guided_search, False
+        ),
         "llm": ProposerEntry("the language model, under the grammar of valid completions", _llm),
     }
 )

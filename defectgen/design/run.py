@@ -32,6 +32,7 @@ from defectgen.design.engine import (
 )
 from defectgen.design.limits import Limits
 from defectgen.design.mix import LLM, Mix, default_mix, named_mix, verdicts
+from defectgen.design.own_limits import divided, named, united
 from defectgen.design.pipeline import design as propose_and_rank
 from defectgen.design.pipeline import stages_of
 from defectgen.design.proposers import Proposer, ProposerOptions
@@ -67,6 +68,8 @@ class PreparedDesign(OneLine):
         raw: conversion to the data's own zero, if that is asked for.
         warnings: what a reader has to know before the run, a line each.
         facts: what to report of models and draws.
+        others: the same for targets with limits or conditions of their own.
+        ids: of all targets in the order asked for, those of the others among them.
     """
 
     request: DesignRequest
@@ -77,6 +80,8 @@ class PreparedDesign(OneLine):
     raw: RawReference | None = None
     warnings: tuple[str, ...] = ()
     facts: dict[str, object] = field(default_factory=dict)
+    others: tuple[PreparedDesign, ...] = ()
+    ids: tuple[str, ...] = ()
 
     def run(self, progress: Callable[[int], None] = lambda _: None) -> DesignRun:
         """Propose, predict and rank; after Ctrl-C what was there by then, with ``complete=False``.
@@ -86,6 +91,13 @@ class PreparedDesign(OneLine):
         Args:
             progress: called with the number of new proposals.
         """
+        runs = [self._run_own(progress)]
+        for other in self.others:
+            if runs[-1].complete:
+                runs.append(other._run_own(progress))
+        return united(runs, self.ids) if self.others else runs[0]
+
+    def _run_own(self, progress: Callable[[int], None]) -> DesignRun:
         return propose_and_rank(
             self.request.host,
             self.request.targets,
@@ -106,9 +118,22 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
     """Load what a request needs.
 
     Raises:
-        UsageError: models that were not trained for the host, or a number that is out of range.
+        UsageError: models that were not trained for the host, a number that is out of range, or limits that leave
+            nothing.
         DefectgenError: a model that is missing or damaged.
     """
+    parts = []
+    for part in divided(request):
+        try:
+            parts.append(_prepared(part))
+        except UsageError as error:
+            raise named(error, part.targets[0]) from error
+    lines = dict.fromkeys(line for part in parts for line in part.warnings)
+    others = tuple(replace(part, warnings=()) for part in parts[1:])
+    return replace(parts[0], warnings=tuple(lines), others=others, ids=tuple(target.id for target in request.targets))
+
+
+def _prepared(request: DesignRequest) -> PreparedDesign:
     host, models, ranking = request.host, request.models, request.ranking
     adapter = models.adapter or shipped(SHIPPED_ADAPTER)
     card = read_adapter(adapter)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,18 @@ class Found:
     evaluated: int
 
 
+class Guide(Protocol):
+    """A model of decorations that knows the target, e.g. `defectgen.design.model_guide.ModelGuide`."""
+
+    def drawn(self, host: Host, ask: Ask) -> Sequence[Configuration]:
+        """What it proposes to begin with."""
+        ...
+
+    def prior(self, ask: Ask, edits: Edits) -> Prior | None:
+        """How likely edits are; None if it does not say."""
+        ...
+
+
 @dataclass(frozen=True, repr=False)
 class SearchProposer(OneLine):
     """Looks for decorations that are near the target, as far as the uncertainty of the predictions tells.
@@ -98,7 +111,7 @@ class SearchProposer(OneLine):
         scorer: predicts; fast for crowded cells of a surrogate.
         budget: for each ask.
         start: decorations to begin with, e.g. of a file, before those of an ask.
-        prior: probability of next edits in the trees, e.g. of a language model; None for none.
+        guide: gives more to begin with and the prior of the trees, e.g. a language model; None for none.
         clock: what a budget in seconds is measured by.
     """
 
@@ -106,7 +119,7 @@ class SearchProposer(OneLine):
     scorer: Scorer
     budget: Budget = USUAL_BUDGET
     start: tuple[Configuration, ...] = ()
-    prior: Prior | None = None
+    guide: Guide | None = None
     clock: Callable[[], float] = time.monotonic
 
     def propose(self, _: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
@@ -134,11 +147,13 @@ class SearchProposer(OneLine):
             for widths in (WidthModel(columns), None)
         ]
         own = [self._begin(edits, item) for item in self.start]
-        starts = [*own, *(kinds for item in ask.start if (kinds := edits.kinds_of(item)) is not None)]
+        drawn = () if self.guide is None else self.guide.drawn(self.space.host, ask)
+        prior = None if self.guide is None else self.guide.prior(ask, edits)
+        starts = [*own, *(kinds for item in (*ask.start, *drawn) if (kinds := edits.kinds_of(item)) is not None)]
         walks, seen = 0, Seen(guides, account, ask.n)
         first = FIRST_LOOK if self.budget.evaluations is None else int(self.budget.evaluations * FIRST_SHARE)
         with single_blas():
-            seen.look([*own, *(edits.draw(rng) for _ in range(min(first, FIRST_LOOK)))])
+            seen.look([*starts, *(edits.draw(rng) for _ in range(min(first, FIRST_LOOK)))])
             while account.spent < 1:
                 landscape, archive = guides[walks % len(guides)]
                 kind_of, warm = _start(landscape, starts, walks, archive, rng)
@@ -150,7 +165,7 @@ class SearchProposer(OneLine):
                     best = archive.best(PARENTS)
                     root = best[int(rng.integers(len(best)))][1]
                     until = min(account.spent + TREE_SHARE, 1.0)
-                    tree_search(landscape, root, until, account, archive, rng, self.prior)
+                    tree_search(landscape, root, until, account, archive, rng, prior)
             for _, archive in guides:
                 seen.look(archive.unseen(max(LOOK // 2, ask.n - len(seen))))
         return seen.best(ask.n)
@@ -264,12 +279,17 @@ def _walk(
             distance = float(found[chosen])
 
 
-def search_proposer(options: ProposerOptions) -> SearchProposer:
+def search_proposer(options: ProposerOptions, name: str = "search", guide: Guide | None = None) -> SearchProposer:
     """The search that options describe.
+
+    Args:
+        options: space, scorer, budget, and what to begin with.
+        name: of the proposer.
+        guide: see `SearchProposer`.
 
     Raises:
         UsageError: no scorer, no largest number of defects, or limits that leave nothing.
     """
     endless = options.budget.seconds is None and options.budget.evaluations is None
     budget = USUAL_BUDGET if endless else options.budget
-    return SearchProposer(options.space, options.required_scorer("search"), budget, options.start)
+    return SearchProposer(options.space, options.required_scorer(name), budget, options.start, guide)

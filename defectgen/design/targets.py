@@ -9,6 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import polars as pl
 
 from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
 from defectgen.design.candidates import Target
+from defectgen.design.limits import Limits
+from defectgen.design.own_limits import OWN_COLUMNS, TOLERANCE, own_limits
 from defectgen.design.wishes import Wish, parse_wish
 from defectgen.errors import UsageError
 from defectgen.io.documents import DocumentError, read_text
@@ -108,39 +111,48 @@ def read_targets(path: Path) -> tuple[Target, ...]:
     """Targets from a CSV file, one a line, or a YAML file, a list of mappings.
 
     A column is a property (``homo`` or ``homo_ev``), each cell a wish as `parse_wish` takes it or empty. A column
-    ``id`` names the targets; without it they are numbered from 1. Columns that are no property (a name, a note) are
-    handed on, but for one that looks like a misspelt property.
+    ``id`` names the targets; without it they are numbered from 1. ``tolerance`` makes ranges of the plain numbers of
+    its row. `OWN_COLUMNS` limit their row, in place of what the options say. All other columns (a name, a note) are
+    handed on, but for one that looks like a misspelt one of these.
 
     Raises:
-        UsageError: no such file, an unknown column, a value that is no wish, a line without a target.
+        UsageError: no such file, an unknown column, a value that is no wish or limit, a line without a target.
     """
     if not path.is_file():
         raise UsageError(f"{path} is not a file.", "Expected a CSV or YAML table of targets.")
     names, rows = _yaml_rows(path) if path.suffix.lower() in (".yaml", ".yml") else _csv_rows(path)
     by_name = _columns_by_name()
     plain = {name: name.strip().lower() for name in names}
-    columns = [by_name.get(one, one) for one in plain.values()]
+    limiting = {name: one for name in names if (one := plain[name].replace("-", "_")) in (*OWN_COLUMNS, TOLERANCE)}
+    columns = [by_name.get(one, limiting.get(name, one)) for name, one in plain.items()]
     times = Counter(columns)
     repeated = [name for name, column in zip(names, columns, strict=True) if times[column] > 1]
     if repeated:
         raise UsageError(f"{path}: column {shown(repeated[0])} stands for a property that another one gives too.")
-    notes = [name for name, one in plain.items() if one != "id" and one not in by_name]
+    notes = [name for name, one in plain.items() if one != "id" and one not in by_name and name not in limiting]
     for name in notes:
-        if difflib.get_close_matches(plain[name], list(by_name), n=1, cutoff=MISSPELT) or not any(
+        meant = [*by_name, *OWN_COLUMNS, TOLERANCE]
+        if difflib.get_close_matches(plain[name], meant, n=1, cutoff=MISSPELT) or not any(
             one in by_name for one in plain.values()
         ):
-            known = ", ".join(["id", *COLUMNS])
+            known = ", ".join(["id", *COLUMNS, TOLERANCE, *OWN_COLUMNS])
             raise UsageError(f"{path}: unknown column {shown(name)}.", f"Known columns: {known}.")
     identity_column = next((name for name, one in plain.items() if one == "id"), None)
     targets: list[Target] = []
     for number, row in enumerate(rows, 1):
         wishes = []
+        own = [(limiting[name], row[name].strip()) for name in names if name in limiting and row[name].strip()]
+        try:
+            tolerance = _tolerance(dict(own))
+            own_limits(Limits(), [pair for pair in own if pair[0] != "min_defects"])
+        except UsageError as error:
+            raise UsageError(f"{path}, target {number}: {printable(str(error))}") from error
         for name, text in row.items():
             if plain[name] not in by_name or not text.strip():
                 continue
             column = by_name[plain[name]]
             try:
-                wishes.append(parse_wish(column, text))
+                wishes.append(_within(parse_wish(column, text), tolerance))
             except UsageError as error:
                 message = str(error).replace(f"{BY_COLUMN[column].name} is ", f"{name} is ", 1)
                 raise UsageError(f"{path}, target {number}: {printable(message)}") from error
@@ -149,7 +161,8 @@ def read_targets(path: Path) -> tuple[Target, ...]:
             raise UsageError(
                 f"{path}: target {identity} asks for nothing.", "Expected a number in at least one column."
             )
-        targets.append(_target(identity, wishes, str(path), [(name, row[name]) for name in notes]))
+        said = [(name, row[name]) for name in names if name in notes or name in limiting]
+        targets.append(_target(identity, wishes, str(path), said, [pair for pair in own if pair[0] != TOLERANCE]))
     if not targets:
         raise UsageError(f"{path} holds no targets.", "Expected one a line below the header.")
     twice = sorted(name for name, number in Counter(target.id for target in targets).items() if number > 1)
@@ -190,7 +203,32 @@ def _yaml_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return names, [{name: item.get(name, "") for name in names} for item in texts]
 
 
-def _target(identity: str, wishes: Sequence[Wish], where: str, notes: Sequence[tuple[str, str]] = ()) -> Target:
+def _tolerance(own: Mapping[str, str]) -> float:
+    """Of a row, in the unit of its wishes."""
+    text = own.get(TOLERANCE, "0")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise UsageError(f"got a tolerance of {shown(text)}, expected a number of 0 or more.")
+    return value
+
+
+def _within(wish: Wish, tolerance: float) -> Wish:
+    """A wish for one value as a range about it; any other as it is."""
+    if wish.towards or wish.low < wish.high:
+        return wish
+    return replace(wish, low=wish.low - tolerance, high=wish.high + tolerance)
+
+
+def _target(
+    identity: str,
+    wishes: Sequence[Wish],
+    where: str,
+    notes: Sequence[tuple[str, str]] = (),
+    own: Sequence[tuple[str, str]] = (),
+) -> Target:
     about = f"target {identity} in {where}"
     by_column = {wish.column: wish for wish in wishes}
     for wish in wishes:
@@ -204,7 +242,7 @@ def _target(identity: str, wishes: Sequence[Wish], where: str, notes: Sequence[t
     if homo is not None and lumo is not None and lumo.high < homo.low:
         raise UsageError(f"{about}: the LUMO asked for lies below the HOMO.")
     try:
-        return Target.of(identity, wishes, notes)
+        return Target.of(identity, wishes, notes, own)
     except ValueError as error:
         raise UsageError(f"{about}: {error}.") from error
 
@@ -229,7 +267,9 @@ def counted_from(targets: Sequence[Target], covered: Mapping[str, Sequence[float
                     "Give a value or a range.",
                 )
             wishes.append(wish.counted_from(*covered[wish.column]) if wish.towards else wish)
-        found.append(Target.of(target.id, wishes, target.notes) if wishes != list(target.wishes) else target)
+        found.append(
+            Target.of(target.id, wishes, target.notes, target.own) if wishes != list(target.wishes) else target
+        )
     return tuple(found)
 
 

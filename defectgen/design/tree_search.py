@@ -7,26 +7,33 @@ place of a playout; nodes are chosen as by Silver et al., Nature 550, 354 (2017)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration
 from defectgen.design.landscape import STAY, Account, Archive, Landscape
+from defectgen.score.surrogate.incremental import Moves
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-Prior = Callable[[Configuration, list[Configuration]], Array]
-"""From a decoration and its neighbours to a probability of each, shape (n,)."""
+Prior = Callable[[Sequence[Indices]], Sequence[Array]]
+"""From decorations (kind on each site) to the log-probability of each defect as the next one behind those on earlier
+sites, shape (n_sites, n_kinds) each; what stands on a changed site included."""
 
 WIDTH = 96
 """Edits that are scored when a node is opened."""
 
 BRANCHES = 12
-"""Of these, how many become children: the nearest ones; with a prior half of them are the likeliest."""
+"""Of these, how many become children: the nearest ones; with a prior those of the largest product with it."""
+
+BLOCKS, BLOCK = 6, 512
+"""With a prior the edits are drawn by it from so many blocks, each of one sort and at most so large."""
+
+LEAVES = 4
+"""With a prior so many nodes are opened together: a language model judges several for little more than one."""
 
 EXPLORATION = 1.0
 """How much visits count beside values."""
@@ -96,21 +103,29 @@ def tree_search(
         account: what is spent.
         archive: takes what is found.
         rng: draws the edits.
-        prior: probabilities of neighbours; None for what their distances say.
+        prior: says which edits are likely; None for what the distances say.
     """
     root = _Node(start, float(landscape.distances(landscape.walker(start), STAY, account, archive)[0]))
     while account.spent < until:
-        path = [root]
-        while path[-1].children:
-            path.append(path[-1].chosen())
-        leaf = path[-1]
-        leaf.children = _opened(landscape, leaf, account, archive, rng, prior)
-        found = max((value_of(node.distance) for node in (leaf, *leaf.children)), default=0.0)
-        for node in path:
-            node.visits += 1
-            node.total += found
-            node.best = max(node.best, found)
-        if not leaf.children and leaf is root:
+        paths: list[list[_Node]] = []
+        for _ in range(1 if prior is None else LEAVES):
+            path = [root]
+            while path[-1].children:
+                path.append(path[-1].chosen())
+            if any(path[-1] is other[-1] for other in paths):
+                break
+            paths.append(path)
+            for node in path:  # as if nothing had been found, so that the next path is another one
+                node.visits += 1
+        tables = [None] * len(paths) if prior is None else prior([path[-1].kind_of for path in paths])
+        for path, table in zip(paths, tables, strict=True):
+            leaf = path[-1]
+            leaf.children = _opened(landscape, leaf, account, archive, rng, table)
+            found = max((value_of(node.distance) for node in (leaf, *leaf.children)), default=0.0)
+            for node in path:
+                node.total += found
+                node.best = max(node.best, found)
+        if not root.children:
             return
 
 
@@ -120,22 +135,50 @@ def _opened(
     account: Account,
     archive: Archive,
     rng: np.random.Generator,
-    prior: Prior | None,
+    table: Array | None,
 ) -> list[_Node]:
-    moves = landscape.edits.block(node.kind_of, rng, WIDTH)
+    """The children of a node; with a table of log-probabilities it draws the edits and gives their priors."""
+    if table is None:
+        moves = landscape.edits.block(node.kind_of, rng, WIDTH)
+    else:
+        moves, likely = _likely_moves(landscape, node.kind_of, table, rng)
     if not len(moves):
         return []
     distances = landscape.distances(landscape.walker(node.kind_of), moves, account, archive)
-    children = [moves.applied(node.kind_of, row) for row in range(len(moves))]
     if not np.isfinite(distances.min()):
         return []
     weights = np.exp(-(distances - distances.min()) / TEMPERATURE_EV)
-    nearest = np.argsort(distances, kind="stable")
-    kept = nearest[:BRANCHES]
-    if prior is not None:
-        make = landscape.edits.configuration
-        weights = np.maximum(prior(make(node.kind_of), [make(child) for child in children]), 1e-9)
-        likeliest = np.argsort(-weights, kind="stable")
-        kept = np.unique(np.concatenate([likeliest[: BRANCHES // 2], nearest[: BRANCHES // 2]]))
+    if table is not None:
+        weights = np.maximum(weights * likely, 1e-30)
+    kept = np.lexsort((distances, -weights))[:BRANCHES]
     shares = weights[kept] / weights[kept].sum()
-    return [_Node(children[k], float(distances[k]), float(share)) for k, share in zip(kept, shares, strict=True)]
+    children = [moves.applied(node.kind_of, int(row)) for row in kept]
+    return [
+        _Node(child, float(distances[k]), float(share)) for child, k, share in zip(children, kept, shares, strict=True)
+    ]
+
+
+def _likely_moves(
+    landscape: Landscape, kind_of: Indices, table: Array, rng: np.random.Generator
+) -> tuple[Moves, Array]:
+    """Up to `WIDTH` distinct moves drawn without replacement by their probabilities, and these.
+
+    A move is as likely as what it adds, divided by what it removes. Each block counts as much as another: that a
+    decoration with fewer defects is likelier, as there are fewer of them, says nothing of its properties.
+    """
+    blocks = [block for _ in range(BLOCKS) if len(block := landscape.edits.block(kind_of, rng, BLOCK))]
+    if not blocks:
+        return Moves.of([]), np.zeros(0)
+    logs = []
+    for block in blocks:
+        added = np.where(block.added >= 0, table[block.added, block.kinds], 0.0).sum(axis=1)
+        removed = np.where(block.removed >= 0, table[block.removed, kind_of[block.removed]], 0.0).sum(axis=1)
+        score = np.nan_to_num(added - removed, nan=-99.0, posinf=99.0, neginf=-99.0)
+        logs.append(score - np.logaddexp.reduce(score))
+    log_p = np.concatenate(logs)
+    fields = [np.concatenate([getattr(block, name) for block in blocks]) for name in ("removed", "added", "kinds")]
+    _, distinct = np.unique(np.hstack(fields), axis=0, return_index=True)
+    # the largest of probabilities with Gumbel noise are a draw without replacement
+    order = np.argsort(-(log_p[distinct] + rng.gumbel(size=len(distinct))), kind="stable")[:WIDTH]
+    chosen = distinct[order]
+    return Moves(*(values[chosen] for values in fields)), np.exp(log_p[chosen])

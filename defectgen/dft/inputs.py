@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import defectgen
 from defectgen.core import Configuration, Host, NotADecorationError, canonicalize
@@ -69,7 +69,7 @@ def dft_inputs(
     charges: Sequence[int] = (0,),
     host: Host | None = None,
     elements: Mapping[str, Path] | None = None,
-    references: bool = True,
+    references: bool | Literal["only"] = True,
     relax: str | None = None,
 ) -> DftInputs:
     """Write the inputs of a DFT code for defects, their host and the elemental phases.
@@ -83,7 +83,7 @@ def dft_inputs(
         charges: of each defect's cell, in elementary charges; -1 is one electron more.
         host: what the structures decorate; None for that of the configurations, or any built-in one.
         elements: structure files of elemental phases by element, instead of the usual ones.
-        references: whether host and elemental phases are written too.
+        references: whether host and elemental phases are written too; ``only`` for these alone.
         relax: potential that moves the atoms of the defects' cells before: ``chgnet`` or ``m3gnet``; None for none.
 
     Raises:
@@ -232,9 +232,12 @@ def _calculations(
     settings: DftSettings,
     charges: Sequence[int],
     elements: Mapping[str, Path],
-    references: bool,
+    references: bool | Literal["only"],
 ) -> list[Calculation]:
     defects = [item for item in found if item[0].edits]
+    reservoirs = {symbol for configuration, _ in defects for symbol in exchanged(configuration)}
+    if references == "only":
+        defects = []
     names = iter(calculation_names([configuration for configuration, _ in defects], charges))
     made = [
         defect_calculation(configuration, settings, next(names), charge, relaxed)
@@ -244,7 +247,6 @@ def _calculations(
     if not references:
         return made
     made.append(host_calculation(host, settings))
-    reservoirs = {symbol for configuration, _ in defects for symbol in exchanged(configuration)}
     for symbol in sorted(reservoirs | set(elements)):
         given = read_structure(elements[symbol]) if symbol in elements else None
         made.append(element_calculation(symbol, settings, given))

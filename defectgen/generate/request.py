@@ -26,10 +26,12 @@ from defectgen.generate.sampling import (
 )
 from defectgen.io.structures import read_structure
 from defectgen.llm.adapter import BULK, METADATA, AdapterCard, read_adapter
+from defectgen.llm.foreign_adapter import foreign_card, is_foreign, prompts_of
 from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS
+from defectgen.tasks.bulk.prompts import OURS, PromptStyle, prompt_style
 
 if TYPE_CHECKING:
-    from defectgen.llm.decode.generator import Sampling
+    from defectgen.llm.decode.generator import Generator, Sampling
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class CrystalRequest:
         radii: least distance as a share of the sum of the radii; None for `RADII_SHARE`, with `infill` for any.
         neutral: refuse compositions that cannot be neutral in charge.
         free: decode without the grammar.
+        prompts: name of the prompts; None for those that the adapter was trained on.
         engine: that runs the model.
         allow_download: get the base model that an adapter names from the hub, if it is not on this machine.
 
@@ -66,6 +69,7 @@ class CrystalRequest:
     radii: float | None = None
     neutral: bool = False
     free: bool = False
+    prompts: str | None = None
     engine: str = "transformers"
     allow_download: bool = False
 
@@ -101,6 +105,7 @@ class CrystalRequest:
             DefectgenError: the crystal to mutate cannot be read.
         """
         allowed = self.elements or trained_elements(card) or MP_ELEMENTS
+        style = self.style(card)
         if self.infill is None:
             most = self.max_atoms or (card.data.get("max_atoms") if card else None) or MAX_ATOMS
             return generation_job(
@@ -110,6 +115,7 @@ class CrystalRequest:
                 exact_formula=self.exact_formula,
                 min_distance=self.min_distance_angstrom,
                 radii=self.radii_share,
+                style=style,
             )
         try:
             crystal = Crystal.from_structure(read_structure(self.infill))
@@ -118,7 +124,21 @@ class CrystalRequest:
             raise DefectgenError(text if str(self.infill) in text else f"{self.infill}: {text}") from error
         if self.mask is None:
             raise UsageError(f"--infill needs --mask, one of {', '.join(crystal.elements)}.")
-        return infill_job(crystal, self.mask, elements=allowed, any_element=self.any_element)
+        return infill_job(crystal, self.mask, elements=allowed, any_element=self.any_element, style=style)
+
+    def style(self, card: AdapterCard | None) -> PromptStyle:
+        """How the prompts are worded.
+
+        Raises:
+            UsageError: the adapter was trained on other prompts than those asked for.
+        """
+        trained = prompts_of(card.data.get("settings", {})) if card else None
+        if self.prompts is not None and trained not in (None, self.prompts):
+            raise UsageError(
+                f"the adapter was trained on the prompts {trained}, got --prompts {self.prompts}.",
+                "Leave out --prompts: an adapter is asked as it was trained.",
+            )
+        return prompt_style(self.prompts or trained or OURS.name)
 
     def checks(self) -> list[Check]:
         """What refuses a crystal, in this order."""
@@ -134,6 +154,7 @@ class CrystalRequest:
             "base_model": card.base_model if card else model,
             "engine": self.engine,
             "decoding": "free" if self.free else "grammar",
+            "prompts": self.style(card).name,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "batch_size": sampling.batch_size,
@@ -149,14 +170,20 @@ def trained_elements(card: AdapterCard | None) -> tuple[str, ...]:
     return tuple(card.data.get("elements", ())) if card else ()
 
 
-def bulk_card(model: str) -> AdapterCard | None:
+def bulk_card(model: str, prompts: str | None = None) -> AdapterCard | None:
     """The card of an adapter for bulk crystals; None for a base model.
+
+    Args:
+        model: folder of an adapter, or a base model.
+        prompts: those asked for; a folder of LoRA weights from another program needs them, see `foreign_card`.
 
     Raises:
         UsageError: an adapter for something else, or no model.
     """
     from defectgen.llm.base import base_model_path
 
+    if is_foreign(Path(model)):
+        return foreign_card(Path(model), prompts)
     if not (Path(model) / METADATA).is_file():
         base_model_path(model)
         return None
@@ -192,7 +219,11 @@ def open_draw(
     engine = request.engine
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}.", f"Expected one of: {', '.join(ENGINES)}.")
-    if card is not None:
+    if card is not None and is_foreign(Path(model)):
+        if engine != "transformers":
+            raise UsageError(f"{engine} runs adapters of `defectgen finetune`, got {model}.", "Use transformers.")
+        generator: Generator = TransformersGenerator.with_card(Path(model), card, download=request.allow_download)
+    elif card is not None:
         generator, _ = load_generator(engine, Path(model), allow_download=request.allow_download)
     elif engine == "transformers":
         base, tokenizer, _ = load_base(model)

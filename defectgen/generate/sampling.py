@@ -19,6 +19,7 @@ from defectgen.metrics.atom_distances import radii_apart
 from defectgen.tasks.bulk.bulk_task import BulkTask, Kind
 from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS
 from defectgen.tasks.bulk.crystal_text import parse_formula, write_generation_prompt, write_infill_prompt
+from defectgen.tasks.bulk.prompts import OURS, PromptStyle
 from defectgen.tasks.grammar import Grammar
 from defectgen.tasks.parsing import ParseError
 
@@ -96,6 +97,7 @@ def generation_job(
     exact_formula: bool = True,
     min_distance: float = 0.0,
     radii: float = 0.0,
+    style: PromptStyle = OURS,
 ) -> CrystalJob:
     """The job of writing a crystal.
 
@@ -106,12 +108,13 @@ def generation_job(
         exact_formula: admit only the composition of the condition ``formula``, any number of formula units.
         min_distance: atoms are placed no nearer to each other than this, in angstrom.
         radii: nor nearer than this share of the sum of their atomic radii.
+        style: of the prompt.
 
     Raises:
         UsageError: an impossible condition, or a formula that does not fit in `max_atoms` or `elements`.
     """
     stated = {key: value for key, value in conditions.items() if value is not None}
-    prompt = write_generation_prompt(stated)
+    prompt = write_generation_prompt(stated, style)
     formula = str(stated["formula"]) if exact_formula and "formula" in stated else None
     grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance, radii)
     composition = parse_formula(formula) if formula is not None else None
@@ -119,7 +122,12 @@ def generation_job(
 
 
 def infill_job(
-    crystal: Crystal, masked: str, *, elements: Sequence[str] = MP_ELEMENTS, any_element: bool = False
+    crystal: Crystal,
+    masked: str,
+    *,
+    elements: Sequence[str] = MP_ELEMENTS,
+    any_element: bool = False,
+    style: PromptStyle = OURS,
 ) -> CrystalJob:
     """The job of naming an element that could replace another in a crystal.
 
@@ -128,11 +136,12 @@ def infill_job(
         masked: the element to replace.
         elements: symbols that may be named.
         any_element: all of them, not only those of similar radius at equal oxidation state.
+        style: of the prompt.
 
     Raises:
         UsageError: the element is not in the crystal, or nothing may stand in for it.
     """
-    prompt = write_infill_prompt(crystal, masked)
+    prompt = write_infill_prompt(crystal, masked, style)
     similar = elements if any_element else swap_candidates(masked)
     named = tuple(element for element in elements if element in similar and element != masked)
     if not named:
@@ -141,7 +150,7 @@ def infill_job(
             "Mask another element, or lift the restriction with --any-element.",
         )
     stated = {"masked": masked, "crystal": crystal.formula}
-    grammar = BulkTask().infill_grammar(named)
+    grammar = BulkTask(style).infill_grammar(named)
     return CrystalJob("infill", prompt, grammar, stated, named, len(crystal.species), None, crystal, masked)
 
 

@@ -16,6 +16,7 @@ from defectgen.core.stored_hosts import read_hosts
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.folders import write_folder
+from defectgen.io.hub_card import TAGS, base_fields, hub_header
 from defectgen.io.stamps import check_stamps, stamps
 from defectgen.one_line import shown
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
@@ -111,14 +112,16 @@ class AdapterCard:
         lora = config["lora"]
         sets = sorted({key.split("/", 1)[1] for key in self.data["records"]})
         split = settings.get("split", "symmetry-class")
-        enlarge = settings.get("enlarge")
+        more = [(name, settings.get(name)) for name in ("enlarge", "around", "repeat")]
+        added = "".join(f" --{name} {n}" for name, n in more if n and (name, n) != ("repeat", 1))
         build = (
             f"defectgen build-data --sets {','.join(sets)} --encoding {self.encoding} --copies {settings['copies']}"
-            f" {'--rotations' if settings['rotations'] else '--canonical'}{f' --enlarge {enlarge}' if enlarge else ''}"
+            f" {'--rotations' if settings['rotations'] else '--canonical'}{added}"
             f"{' --cartesian' * settings.get('cartesian', False)} --split {split} --seed {settings['seed']} -o RECORDS"
         )
         shown = "random symmetry images" if settings["rotations"] else "canonical form"
         lines = [
+            *self._header(),
             f"# LoRA adapter for defects in {', '.join(self.hosts)}",
             "",
             f"Proposes point defects for wanted properties; works on {self.base_model} and under its grammar only.",
@@ -151,6 +154,15 @@ class AdapterCard:
             lines.append(f"| {host} | {self.max_defects[host]} | {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"
 
+    def _header(self, *tags: str) -> list[str]:
+        """What model hubs read; the licence is that of the base model where it is known."""
+        return hub_header(
+            **base_fields(self.base_model),
+            library_name="peft",
+            pipeline_tag="text-generation",
+            tags=["lora", *(tags or TAGS)],
+        )
+
     @property
     def _before(self) -> list[str]:
         """Rows of the runs that this one went on from, the latest first; their data and hosts are in it too."""
@@ -178,10 +190,12 @@ class AdapterCard:
     def _unlabelled(self) -> list[str]:
         """A row for structures that were added without labels."""
         settings = self.data["settings"]
-        if not settings.get("enlarge"):
+        words = {"enlarge": "random ones", "around": "around what searches found"}
+        added = " and ".join(f"{settings[name]} {text}" for name, text in words.items() if settings.get(name))
+        if not added:
             return []
         who = f"surrogate {settings['surrogate'][:12]}"
-        return [f"| of those for training | {settings['enlarge']} random ones a high-density set, valued by {who} |"]
+        return [f"| of those for training | {added} a high-density set, valued by {who} |"]
 
     @property
     def _shrunk(self) -> str:
@@ -192,15 +206,18 @@ class AdapterCard:
         config, settings, lora = self.training["config"], self.data["settings"], self.training["config"]["lora"]
         structures, losses = self.data["structures"], self.training["validation_losses"]
         build = f"defectgen build-data --task bulk --copies {settings['copies']} --max-atoms {settings['max_atoms']}"
+        prompts = settings.get("prompts", "defectgen")
+        build += f" --prompts {prompts}" if prompts != "defectgen" else ""
         parts = "the published ones" if settings["split"] == "published" else f"by formula, seed {settings['seed']}"
         lines = [
+            *self._header("crystals"),
             "# LoRA adapter for bulk crystals",
             "",
             f"Writes crystals and fills in masked elements; works on {self.base_model}.",
             "",
             "| | |",
             "|---|---|",
-            f"| defectgen | {self.training['defectgen']}, prompt version {self.prompt_version} |",
+            f"| defectgen | {self.training['defectgen']}, prompts {prompts}, version {self.prompt_version} |",
             f"| base model | {self.base_model} |",
             f"| adapter | LoRA rank {lora['rank']}, alpha {lora['alpha']}, {lora['targets']} |",
             f"| parts | {parts}: {structures['train']} crystals for training, {structures['validation']} for "

@@ -22,18 +22,20 @@ FACTOR = re.compile(r"(base_model\.model\.[\w.]+\.lora_(?:embedding_)?)([AB])((?
 """Name of one of the two matrices whose product is an update."""
 
 
-def read_weights(folder: Path, lora: Lora) -> Weights:
+def read_weights(folder: Path, lora: Lora, *, has_card: bool = True) -> Weights:
     """The matrices of an adapter by name, as they were written.
 
     Args:
         folder: of the adapter.
         lora: of `read_lora`.
+        has_card: whether a card lies beside them, whose checksums must hold.
 
     Raises:
         DefectgenError: a file that is missing, damaged or not the one of the card, or matrices that are no pairs,
             have another rank or hold numbers that are not finite.
     """
-    check_adapter_files(folder)
+    if has_card:
+        check_adapter_files(folder)
     path = folder / WEIGHTS
     try:
         weights = load_file(path)
@@ -110,14 +112,14 @@ def with_updates(model: Any, lora: Lora, base: str) -> Any:
         raise DefectgenError(f"the adapter does not fit {base} ({reason:.200}).") from error
 
 
-def merged(model: Any, folder: Path, base: str) -> Any:
-    """A base model with the updates of an adapter added to its weights.
+def merged(model: Any, folder: Path, base: str, *, has_card: bool = True) -> Any:
+    """A base model with the updates of an adapter added to its weights; see `read_weights`.
 
     Raises:
         DefectgenError: see `read_lora`, `read_weights` and `put_weights`.
     """
     lora = read_lora(folder)
-    weights = read_weights(folder, lora)
+    weights = read_weights(folder, lora, has_card=has_card)
     adapted = with_updates(model, lora, base)
     put_weights(adapted, weights, folder, base)
     return adapted.merge_and_unload()

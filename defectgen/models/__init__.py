@@ -10,6 +10,9 @@ SHIPPED_ADAPTER = "defect-smollm2"
 SHIPPED_SURROGATE = "surrogate"
 """Folder of the surrogate, which predicts properties."""
 
+SHIPPED_SLICES = "slices-catboost"
+"""Folder of the trees on SLICES strings, the published baseline."""
+
 
 def shipped(name: str) -> Path:
     """Folder of a shipped model."""

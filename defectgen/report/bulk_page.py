@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from defectgen.metrics.definitions import BY_NAME
-from defectgen.report.page_templates import plain_page
+from defectgen.report.page_templates import plain_page, wide_table
 
 TABLE = (
     ("structural", "struct"),
@@ -66,11 +66,11 @@ def bulk_page(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
         "read, as the row of all draws does. COV-R and COV-P count all crystals, as CDVAE does; vCOV-R and vCOV-P "
         "valid ones alone, as Gruver et al. do: a published value stands in the column that it was counted for.</p>",
         "<h2>Metrics</h2>", _metrics(result["metrics"]),
-        "<h2>Counts</h2>", _pairs(counts),
+        "<h2>Counts</h2>", _pairs(counts, "counts"),
     ]  # fmt: skip
     if result["failures"]:
-        parts += ["<h2>What could not be judged, and why</h2>", _pairs(result["failures"])]
-    parts += ["<h2>Settings</h2>", _pairs(result["settings"])]
+        parts += ["<h2>What could not be judged, and why</h2>", _pairs(result["failures"], "failures")]
+    parts += ["<h2>Settings</h2>", _pairs(result["settings"], "settings")]
     made = f"{counts['crystals']} crystals of {counts['draws']} draws. defectgen {escape(str(result['defectgen']))}"
     notes = (made, *(escape(note) for note in result["notes"]))
     return plain_page(f"Bulk crystals: {result['name']}", notes, "".join(parts), TABLE_STYLE)
@@ -83,7 +83,7 @@ def _methods(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]])
         cells = "".join(f"<td>{number(values.get(key))}</td>" for key, _ in TABLE)
         mark = ' class="own"' if index < own else ""
         rows.append(f"<tr{mark}><td>{escape(title)}</td>{cells}</tr>")
-    return f'<div class="scroll"><table><tr><th>method</th>{head}</tr>{"".join(rows)}</table></div>'
+    return wide_table(f"<tr><th>method</th>{head}</tr>{''.join(rows)}", "methods")
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
@@ -101,9 +101,9 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
             f'<td class="text">{escape(definition.source)}</td></tr>'
         )
     head = "<tr><th>metric</th><th>value</th><th>95 % interval</th><th>n</th><th>meaning</th><th>source</th></tr>"
-    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+    return wide_table(head + "".join(rows), "metrics")
 
 
-def _pairs(items: Mapping[str, Any]) -> str:
+def _pairs(items: Mapping[str, Any], name: str) -> str:
     rows = "".join(f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>" for key, value in items.items())
-    return f'<div class="scroll"><table>{rows}</table></div>'
+    return wide_table(rows, name)

@@ -10,13 +10,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from defectgen.core.hosts import BUILT_IN
+from defectgen.core.hosts import BUILT_IN, common_name
 from defectgen.data.summary import LABELS, PAIRED, SetSummary
 
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#868e96", "#000000")
 """Okabe and Ito's palette, told apart with any kind of colour vision; grey and black last."""
-
-HOST_TITLES = {"BN": "h-BN", "P": "BP"}
 
 CELL_PX, CELL_STEP_PX = 190, 204
 LEFT_PX, TOP_PX, BOTTOM_PX = 62, 6, 44
@@ -42,8 +40,8 @@ def host_colours(hosts: Sequence[str]) -> dict[str, str]:
 
 
 def host_title(host: str) -> str:
-    """The host as people write it: ``MoS\u2082``, ``h-BN``, ``BP``."""
-    return HOST_TITLES.get(host, host.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")))
+    """The host as people write it: ``MoS\u2082``, ``hBN``, ``BP``."""
+    return common_name(host).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 def colour_class(item: SetSummary, sets: Sequence[SetSummary]) -> str:

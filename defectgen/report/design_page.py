@@ -12,15 +12,13 @@ from defectgen.core.properties import BY_COLUMN, PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
 from defectgen.report.cards import CandidateCard, candidate_card, number_text, subscripts, wish_text
 from defectgen.report.cloud_plot import cloud_of
-from defectgen.report.element_colours import colour, muted_colour
 from defectgen.report.front_plot import front_svgs
-from defectgen.report.lattice import VACANCY_COLOUR
 from defectgen.report.level_plot import level_svg
 from defectgen.report.pack import VIEWER_CITATION, packed_json, packed_viewer
 from defectgen.report.page_templates import template
 from defectgen.report.potential_plot import potential_svg
 from defectgen.report.rows import Row, half_width_text, run_rows
-from defectgen.report.scene import scene
+from defectgen.report.structure_view import rows_record
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -128,7 +126,7 @@ def render_report(run: DesignRun, top: int = 12) -> str:
         relative=run.reference == PRISTINE_VBM,
         basis=basis_text(run),
         held={row.name for row in held},
-        structures=packed_json(_structures(held)),
+        structures=packed_json(rows_record(held)),
         viewer=packed_viewer(),
         cloud=cloud,
         cloud_svg=None if cloud is None else Markup(cloud.svg),
@@ -147,28 +145,11 @@ def basis_text(run: DesignRun) -> str:
     home = BUILT_IN.get(run.host.name)
     known = home is not None and home.species == run.host.species
     method = "PBE Kohn-Sham levels" if known else "Levels as in the table that the surrogate was trained on"
+    given = run.settings.get("formation_energy_at")
     return (
         f"{method}, neutral cells; the structures are unrelaxed, the values are those after relaxation; formation "
-        "energies are of the whole cell, with all its defects."
+        f"energies are of the whole cell, with all its defects{f', at {given}' if given else ''}."
     )
-
-
-def _structures(rows: Sequence[Row]) -> dict[str, object]:
-    """What the page's scripts show and save, by the names of the files."""
-    found: dict[str, object] = {}
-    elements: set[str] = set()
-    for row in rows:
-        record = {"title": f"#{row.candidate.rank} {row.configuration.label}", **scene(row.configuration).record()}
-        if row.candidate.relaxation is not None:
-            record["relaxed"] = str(row.candidate.relaxation.structure.to(fmt="cif"))
-        found[row.name] = record
-        elements |= {*row.configuration.host.elements, *(species for _, species in row.configuration.edits)}
-    colours = {
-        "elements": {element: colour(element) for element in sorted(elements)},
-        "muted": {element: muted_colour(element, 0.3) for element in sorted(elements)},
-        "vacancy": VACANCY_COLOUR,
-    }
-    return {"colours": colours, "structures": found}
 
 
 def _formula(text: str) -> Markup:

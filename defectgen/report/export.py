@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 
@@ -79,6 +79,7 @@ def write_run(
     vacuum_angstrom: float | None = None,
     overwrite: bool = False,
     top: int = 12,
+    also: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write a run into a folder.
 
@@ -92,6 +93,7 @@ def write_run(
         vacuum_angstrom: empty height of the structures' cells, their layer in the middle; None for the host's own cell.
         overwrite: whether an earlier run in the folder may be replaced.
         top: candidates of a target shown with a picture in the report.
+        also: writes more into the folder, which belongs to the run as its other files do.
 
     Returns:
         The manifest's path.
@@ -107,12 +109,17 @@ def write_run(
         check_vacuum(vacuum_angstrom)
     chosen = {"poscar" if form == "vasp" else form for form in formats}
     with claimed_run(folder, overwrite):
-        write_folder(folder, lambda new: _write_files(run, new, chosen, vacuum_angstrom, top), MANIFEST)
+        write_folder(folder, lambda new: _write_files(run, new, chosen, vacuum_angstrom, top, also), MANIFEST)
     return folder / MANIFEST
 
 
 def _write_files(
-    run: DesignRun, folder: Path, formats: Collection[str], vacuum_angstrom: float | None, top: int
+    run: DesignRun,
+    folder: Path,
+    formats: Collection[str],
+    vacuum_angstrom: float | None,
+    top: int,
+    also: Callable[[Path], object] | None,
 ) -> None:
     rows = run_rows(run, formats)
     host = None if vacuum_angstrom is None else host_with_vacuum(run.host, vacuum_angstrom)
@@ -144,6 +151,8 @@ def _write_files(
     _write_tables(rows, folder, formats)
     if "html" in formats:
         _write(folder / "report.html", render_report(run, top))
+    if also is not None:
+        also(folder)
     manifest = {
         "tool": TOOL,
         "version": defectgen.__version__,

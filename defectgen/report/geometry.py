@@ -29,6 +29,7 @@ class TopView:
         positions: in-plane Cartesian position of each site in angstrom, shape (n_sites, 2).
         heights: position of each site along the normal in angstrom, shape (n_sites,).
         outline: corners of the cell in angstrom, shape (4, 2).
+        origin: where the POSCAR has its origin, in angstrom, shape (2,).
         columns: sites that lie above each other, the top one first.
         bonds: pairs of columns that are joined.
     """
@@ -36,6 +37,7 @@ class TopView:
     positions: NDArray[np.float64]
     heights: NDArray[np.float64]
     outline: NDArray[np.float64]
+    origin: NDArray[np.float64]
     columns: tuple[tuple[int, ...], ...]
     bonds: tuple[tuple[int, int], ...]
 
@@ -63,7 +65,8 @@ def top_view(configuration: Configuration) -> TopView:
     heights = basis[:, 2] * float(host.lattice[2][2])
     outline = np.array([(0, 0), (n_a, 0), (n_a, n_b), (0, n_b)], dtype=float) @ plane
     columns = _columns(positions, heights)
-    return TopView(positions, heights, outline, columns, _bonds(configuration, positions, heights, columns))
+    origin = np.array([shift_a % n_a, shift_b % n_b], dtype=float) @ plane
+    return TopView(positions, heights, outline, origin, columns, _bonds(configuration, positions, heights, columns))
 
 
 def centring_shift(configuration: Configuration) -> tuple[int, int]:

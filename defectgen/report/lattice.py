@@ -30,6 +30,8 @@ LEGEND_ROW_PX = 19.0
 INSET_WIDTH_PX = 74.0
 INSET_HEIGHT_PX = 50.0
 LABEL_STEP_PX = 10.5
+AXIS_PX = 26.0
+"""Length of the axes at the origin."""
 
 
 def lattice_svg(configuration: Configuration, size_px: int = 360) -> str:
@@ -75,9 +77,30 @@ def lattice_svg(configuration: Configuration, size_px: int = 360) -> str:
             _bond_path(view, points),
             _host_sites(configuration, view, points, radius),
             _defect_columns(configuration, view, points, radius),
+            _origin(host, *(float(v) for v in (view.origin - (low[0], high[1])) * (scale, -scale) + (left, MARGIN_PX))),
             legend,
             "</svg>",
         ]
+    )
+
+
+def _origin(host: Host, x: float, y: float) -> str:
+    """The axes a and b where the POSCAR has its origin, which is elsewhere than in the corner of the drawing."""
+    lines, names = [], []
+    for name, vector in zip("ab", host.lattice, strict=False):
+        length = math.hypot(vector[0], vector[1])
+        dx, dy = AXIS_PX * vector[0] / length, -AXIS_PX * vector[1] / length
+        left, right = (-0.24 * dx - s * 0.14 * dy for s in (1, -1)), (-0.24 * dy + s * 0.14 * dx for s in (1, -1))
+        heads = list(zip(left, right, strict=True))
+        (ax, ay), (bx, by) = heads
+        lines.append(f"M{_n(x)} {_n(y)}l{_n(dx)} {_n(dy)}m{_n(ax)} {_n(ay)}l{_n(-ax)} {_n(-ay)}l{_n(bx)} {_n(by)}")
+        names.append(f'<text x="{_n(x + 1.28 * dx)}" y="{_n(y + 1.28 * dy + 3.5)}" text-anchor="middle">{name}</text>')
+    path = f'd="{"".join(lines)}"'
+    return (
+        f'<g class="origin"><title>origin and axes of the POSCAR</title><path {path} stroke="var(--card,#fff)" '
+        f'stroke-width="4" stroke-opacity=".8"/><path {path} stroke="currentColor" stroke-width="1.6"/>'
+        f'<circle cx="{_n(x)}" cy="{_n(y)}" r="2.6" fill="currentColor"/><g font-size="11" font-weight="700" '
+        f'fill="currentColor" stroke="var(--card,#fff)" stroke-width="3" paint-order="stroke">{"".join(names)}</g></g>'
     )
 
 
@@ -235,6 +258,9 @@ def _legend_items(configuration: Configuration, view: TopView) -> list[tuple[str
         items.append((halves, "upper half: top atom"))
     elif any(layer_names(host)):
         items.append(('<path d="M-4 -2h8l-4-4.6zM-4 2h8l-4 4.6z" fill="currentColor"/>', "top / bottom layer"))
+    corner = '<circle cx="-5" cy="5" r="2" fill="currentColor"/>'
+    axes = f'<path d="M-5 5h9m-9 0v-9" stroke="currentColor" stroke-width="1.6"/>{corner}'
+    items.append((axes, "origin of the POSCAR"))
     if any(species == VACANCY for _, species in configuration.edits):
         ring = f'<circle r="5.5" stroke="{VACANCY_COLOUR}" stroke-width="1.8" stroke-dasharray="3 2" fill="none"/>'
         items.append((ring, "vacancy"))

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from defectgen.core.properties import PROPERTIES
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun
 from defectgen.report.cards import CandidateCard, candidate_card, number_text, subscripts
+from defectgen.report.design_page import basis_text
 from defectgen.report.page_templates import template
-from defectgen.report.rows import Row, run_rows
+from defectgen.report.rows import Row, run_rows, safe_name
+from defectgen.report.structure_view import StructureView, view_of
+
+__all__ = ["StructureView", "candidate_html", "candidate_view", "run_html", "run_view"]
 
 PICTURES = 3
 """Candidates of a target shown with a picture (about 16 kB each)."""
@@ -57,9 +61,11 @@ def run_html(run: DesignRun) -> str:
     if len(run.targets) > TARGETS:
         notes.insert(0, f"and {len(run.targets) - TARGETS} more targets; all of them: to_polars()")
     zero = f"the valence band maximum of pristine {run.host.name}" if run.reference == PRISTINE_VBM else "the raw scale"
-    return _render(
-        sections, [f"Values in eV where no other unit is named, levels relative to {zero}; * wanted.", *notes]
+    first = (
+        f"Values in eV where no other unit is named, levels relative to {zero}; * wanted; bold: DFT. {basis_text(run)} "
+        "In three dimensions: .view() of the run or of a candidate."
     )
+    return _render(sections, [first, *notes])
 
 
 def candidate_html(candidate: Candidate) -> str:
@@ -67,6 +73,18 @@ def candidate_html(candidate: Candidate) -> str:
     row = Row(candidate, candidate.configuration.canonical(), "", {})
     asked = frozenset(column for column, _ in candidate.target.values)
     return _render([NotebookSection("", asked, (), (candidate_card(row),))], [])
+
+
+def run_view(run: DesignRun) -> StructureView:
+    """The candidates of a run in three dimensions."""
+    return view_of(run_rows(run, ()), f"Defects in {run.host.name}")
+
+
+def candidate_view(candidate: Candidate) -> StructureView:
+    """A candidate in three dimensions."""
+    configuration = candidate.configuration.canonical()
+    row = Row(candidate, configuration, f"r{candidate.rank:03d}-{safe_name(configuration.label)}", {})
+    return view_of([row], configuration.label)
 
 
 def _render(sections: Sequence[NotebookSection], notes: Sequence[str]) -> str:

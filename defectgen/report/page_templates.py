@@ -70,3 +70,14 @@ def plain_page(heading: str, notes: Sequence[str], body: str, style: str = "") -
         f"<title>{title} \u2013 defectgen</title><style>{asset()}\n{style}</style></head><body>"
         f"<header><h1>{title}</h1>{paragraphs}</header><main>{body}</main></body></html>\n"
     )
+
+
+def wide_table(content: str, name: str) -> str:
+    """A table that scrolls sideways where it is too wide, also by keyboard.
+
+    Args:
+        content: what stands between the tags of the table, HTML already.
+        name: what is in it, one a table of the page; as text.
+    """
+    region = f'class="scroll" tabindex="0" role="region" aria-label="{escape(name)}"'
+    return f"<div {region}><table>{content}</table></div>"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from defectgen import __version__
 from defectgen.core.properties import BY_COLUMN, UNITS
-from defectgen.report.page_templates import plain_page
+from defectgen.report.page_templates import plain_page, wide_table
 
 TITLES = {
     "formation_energy_per_site_ev": ("E_form per site", "eV"),
@@ -132,8 +132,8 @@ def _means_table(means: Mapping[str, Mapping[str, Any]]) -> str:
         for column, values in means.items()
     ]
     head = "".join(f"<th>{name}</th>" for name in ("property", "sets", "MAE", "RMSE", "within 20 meV", "in interval"))
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<h2>Means over the sets</h2><div class="scroll">{table}</div>'
+    table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f"<h2>Means over the sets</h2>{wide_table(table, 'means over the sets')}"
 
 
 def _error(values: Mapping[str, Any], key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from defectgen.core.hosts import common_name
 from defectgen.core.names import short_text
 from defectgen.core.properties import BY_COLUMN, PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
@@ -49,7 +50,11 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
             console.print(_plain(verdicts[target.id]), width=width)
         if target.id in fronts:
             console.print(_plain(fronts[target.id]), width=width)
-    zero = "relative to the VBM of pristine " + run.host.name if run.reference == PRISTINE_VBM else "on the raw scale"
+    zero = (
+        "relative to the VBM of pristine " + common_name(run.host)
+        if run.reference == PRISTINE_VBM
+        else "on the raw scale"
+    )
     console.print(f"[dim]Values in eV, levels {zero}. {ORDER[_ranks_by(run)]}[/]", width=width)
     if any(candidate.dft for candidate in run.candidates):
         console.print(
@@ -73,7 +78,7 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
     asked = {column for column, _ in target.values}
     shown = _shown_properties(target)
     candidates = run.of(target)
-    title = f"{_plain(run.host.name)} {run.host.size}" + (
+    title = f"{_plain(common_name(run.host))} {run.host.size}" + (
         f", target {_plain(target.id)}" if len(run.targets) > 1 else ""
     )
     table = Table(

@@ -10,7 +10,7 @@ import polars as pl
 
 from defectgen import __version__
 from defectgen.core.properties import BY_COLUMN
-from defectgen.report.page_templates import plain_page
+from defectgen.report.page_templates import plain_page, wide_table
 from defectgen.report.parity import STYLE, parity_svg
 
 FADE_EV = 0.05
@@ -30,7 +30,7 @@ def targets_page(samples: Mapping[str, Mapping[str, pl.DataFrame]], result: Mapp
     parts = []
     for name, proposers in samples.items():
         metrics = result["sets"][name]
-        parts.append(f"<h2>{escape(name)}</h2>{_table(metrics)}")
+        parts.append(f"<h2>{escape(name)}</h2>{_table(metrics, name)}")
         plots = [
             f"<figure>{_plot(frame, f'{name}, {title}', column)}{_caption(title, column, metrics[title])}</figure>"
             for title, frame in proposers.items()
@@ -69,7 +69,7 @@ def _caption(title: str, column: str, metrics: Mapping[str, Any]) -> str:
     return f"<figcaption><b>{escape(BY_COLUMN[column].title)}, {escape(title)}</b><br>{'<br>'.join(lines)}</figcaption>"
 
 
-def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+def _table(metrics: Mapping[str, Mapping[str, Any]], name: str) -> str:
     rows = []
     for title, m in metrics.items():
         one = "proposals" in m
@@ -85,8 +85,8 @@ def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
             _share(best["within_20_mev"]) if one else "",
         ]
         rows.append(f"<tr><td>{escape(title)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    head = "".join(f"<th>{name}</th>" for name in HEAD)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    head = "".join(f"<th>{text}</th>" for text in HEAD)
+    return wide_table(f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>", f"proposers in {name}")
 
 
 def _share(value: float | None) -> str:

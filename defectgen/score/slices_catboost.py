@@ -27,6 +27,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import claimed, contents, write_folder
 from defectgen.io.host_tables import host_of
 from defectgen.io.stamps import check_stamps, stamps
+from defectgen.models import SHIPPED_SLICES, shipped
 from defectgen.one_line import OneLine
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
 from defectgen.score.metadata import read_metadata
@@ -41,7 +42,7 @@ FORMAT_VERSION = 2
 METADATA = "slices_catboost.json"
 
 FOLDER_VARIABLE = "DEFECTGEN_SLICES_CATBOOST"
-"""Names the folder of the trained models."""
+"""Names a folder of trained models in place of the shipped ones."""
 
 COLUMNS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev")
 """The properties that are learnt; the formation energy by defect site."""
@@ -187,18 +188,12 @@ class SlicesCatBoost(OneLine):
 
 
 def load_slices_catboost(folder: Path | None = None) -> SlicesCatBoost:
-    """The models in a folder, by default the one that the variable `FOLDER_VARIABLE` names.
+    """The models in a folder; None for the one that the variable `FOLDER_VARIABLE` names, else the shipped ones.
 
     Raises:
-        DefectgenError: no folder named, or see `SlicesCatBoost.load`.
+        DefectgenError: see `SlicesCatBoost.load`.
     """
-    named = folder or os.environ.get(FOLDER_VARIABLE)
-    if not named:
-        raise DefectgenError(
-            f"{FOLDER_VARIABLE} is not set; expected the folder of trained SLICES models.",
-            "docs/slices.md says how to train them.",
-        )
-    return SlicesCatBoost.load(Path(named))
+    return SlicesCatBoost.load(Path(folder or os.environ.get(FOLDER_VARIABLE) or shipped(SHIPPED_SLICES)))
 
 
 def train(

@@ -22,5 +22,9 @@ class Grammar(Protocol):
     def start(self) -> State: ...
 
     def choices(self, state: State) -> Mapping[str, State]:
-        """Pieces that may follow, each with the state after it; `END` leads nowhere."""
+        """Pieces that may follow, each with the state after it; None where the completion ends with the piece.
+
+        `END` leads nowhere. Another piece that does is written with the end after it, so that it may be the
+        beginning of a longer piece.
+        """
         ...

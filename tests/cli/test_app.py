@@ -191,8 +191,8 @@ def test_progress_without_a_terminal_is_plain_lines(
         "scoring: 3 of 3 structures",
         "scoring: 3 of 3 structures",
     ]
-    assert lines[1].endswith("structures/s, 0 s left")
-    assert lines[-1].endswith("structures/s")
+    assert lines[1].endswith(", 0 s left")
+    assert lines[-1] == "scoring: 3 of 3 structures", "no rate is known in the first second"
 
 
 def test_progress_that_has_hardly_begun_foretells_nothing(
@@ -203,8 +203,23 @@ def test_progress_that_has_hardly_begun_foretells_nothing(
     for n in (0, 1, 199):
         lines.advance(n)
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == "drawing: 0 of 200 crystals, 0.00 crystals/s"
+    assert said[0] == "drawing: 0 of 200 crystals"
     assert [line.endswith(" left") for line in said] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "text"),
+    [
+        (0, 50.0, ""),
+        (40, 0.5, ""),
+        (12356, 20.6, "600 structures/s"),
+        (3, 2.0, "1.5 structures/s"),
+        (1, 12.0, "12 s each"),
+        (2, 2400.0, "20 min each"),
+    ],
+)
+def test_a_rate_is_for_people(done: int, seconds: float, text: str) -> None:
+    assert output.rate_text(done, seconds, "structures") == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (2411, "40 min"), (76424, "21.2 h")])

@@ -225,3 +225,37 @@ def test_known_structures_are_not_novel(capsys: pytest.CaptureFixture[str], tmp_
         code, line = refused(capsys, *call, names)
         assert code == 2
         assert "contradict each other" in line
+
+
+def test_dft_inputs_of_the_candidates_belong_to_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    call = ["design", "--host", "MoS2", "--homo", "0.1", "--max-defects", "1", "--proposer", "exhaustive", "-n", "1"]
+    assert main([*call, "--inputs", "vasp", "-o", str(out)]) == 0
+    assert f"DFT inputs in {out / 'vasp-inputs'}" in capsys.readouterr().out.replace("\n", " ")
+    folders = {path.name for path in (out / "vasp-inputs").iterdir() if path.is_dir()}
+    assert {"001_v_S", "host_MoS2_8x8", "element_S"} <= folders
+    assert "vasp-inputs/001_v_S/INCAR" in json.loads((out / "manifest.json").read_text())["files"]
+    assert main([*call, "--overwrite", "--inputs", "gpaw", "--inputs-settings", "lcao", "-o", str(out)]) == 0
+    assert (out / "gpaw-inputs" / "inputs.json").is_file()
+    assert not (out / "vasp-inputs").exists()
+    capsys.readouterr()
+    code, line = refused(capsys, *call, "--inputs", "vaspp", "-o", tmp_path / "no")
+    assert code == 2
+    assert "unknown DFT code 'vaspp'. Did you mean vasp?" in line
+
+
+def test_the_published_baseline_ranks_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["design", "--host", "MoS2", "--band-gap", "1.14", "--max-defects", "1", "--proposer", "exhaustive"]
+    assert main([*call, "-n", "1", "--scorer", "slices-catboost", "--json", "-o", str(tmp_path / "out")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"]["surrogate"] == "SlicesCatBoost"
+    assert (found["best"][0]["label"], found["best"][0]["novel"]) == ("v_S", False)
+    assert found["best"][0]["band_gap_ev"] == pytest.approx(1.145, abs=0.1)
+    for words, message in (
+        (("--scorer", "chgnet"), "a potential, which has no levels. Use --potential chgnet."),
+        (("--scorer", "slices"), "Did you mean slices-catboost?"),
+        (("--scorer", "slices-catboost", "--surrogate", "x"), "got --surrogate and --scorer slices-catboost"),
+    ):
+        code, line = refused(capsys, *call, *words, "-o", tmp_path / "no")
+        assert code == 2
+        assert message in line

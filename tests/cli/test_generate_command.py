@@ -101,6 +101,28 @@ def test_an_adapter_brings_its_elements_and_largest_cell(
     assert line.endswith("formula KCl has K, which the allowed elements leave out. Name them with --elements.")
 
 
+def test_an_adapter_is_asked_as_it_was_trained(
+    capsys: pytest.CaptureFixture[str], adapter: Path, tmp_path: Path
+) -> None:
+    """LoRA weights of another program have no card: their prompts are named, and those of a card hold."""
+    call = ["generate", "--model", str(adapter), "-n", "2", "--min-distance", "0", "--radii", "0"]
+    assert main([*call, "--prompts", "gruver2024", "-o", str(tmp_path / "a")]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "was trained on the prompts defectgen, got --prompts gruver2024" in line
+    (adapter / "defectgen.json").unlink()
+    assert main([*call, "-o", str(tmp_path / "a")]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "LoRA weights without a card, so that its prompts are not known" in line
+    assert line.endswith("Name them: --prompts gruver2024 or defectgen.")
+    assert main([*call, "--prompts", "llama", "-o", str(tmp_path / "a")]) == 2
+    assert "unknown prompts 'llama'" in capsys.readouterr().err
+    words = ["--prompts", "gruver2024", "--formula", "NaCl", "--max-atoms", "2"]
+    assert main([*call, *words, "-o", str(tmp_path / "b")]) == 0
+    settings = json.loads((tmp_path / "b" / "manifest.json").read_text())["settings"]
+    assert (settings["prompts"], settings["trained"]) == ("gruver2024", True)
+    assert set(pl.read_parquet(tmp_path / "b" / "samples.parquet")["formula"]) == {"NaCl"}
+
+
 def test_fewer_crystals_than_asked_for_are_written_and_said(
     capsys: pytest.CaptureFixture[str], adapter: Path, tmp_path: Path
 ) -> None:

@@ -38,8 +38,9 @@ def test_the_table_has_a_row_a_host(capsys: pytest.CaptureFixture[str]) -> None:
     lines = out(capsys).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].split() == ["host", "also", "cell", "sites", "point", "defects", "defect-smollm2", "surrogate"]
-    assert lines[3].split() == ["BN", "hBN,", "h-BN", "8x8", "128", "C_B", "v_B", "C_N", "v_N", "16", "16"]
-    assert [line.split()[0] for line in lines[1:7]] == list(host_names())
+    assert lines[3].split() == ["hBN", "BN,", "h-BN", "8x8", "128", "C_B", "v_B", "C_N", "v_N", "16", "16"]
+    assert [get_host(line.split()[0]).name for line in lines[1:7]] == list(host_names())
+    assert [line.split()[0] for line in lines[1:7]] == ["MoS2", "WSe2", "hBN", "GaSe", "InSe", "BP"]
 
 
 def test_json_agrees_with_hosts_and_models(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +59,7 @@ def test_json_agrees_with_hosts_and_models(capsys: pytest.CaptureFixture[str]) -
 
 def test_one_host_shows_its_record(capsys: pytest.CaptureFixture[str]) -> None:
     text = out(capsys, "bp", "--supercell", "4x5")
-    assert text.startswith("P, also BP\n")
+    assert text.startswith("BP, also P\n")
     assert "space group Pmna (53), 8 operations" in text
     assert "4x5, 80 sites" in text
     assert "defect-smollm2 up to 18 defects" in text
@@ -84,7 +85,7 @@ def test_a_file_shows_its_record_and_symmetry(graphene: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("WS2",), 2, "unknown host 'WS2'. Known hosts: MoS2, WSe2, BN, GaSe, InSe, P; any other layer"),
+        (("WS2",), 2, "unknown host 'WS2'. Known hosts: MoS2, WSe2, hBN, GaSe, InSe, BP; any other layer"),
         (("none.cif",), 1, "none.cif is not a file"),
         (("MoS2", "--supercell", "8"), 2, "got supercell '8', expected e.g. 8x8"),
     ],

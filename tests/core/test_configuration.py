@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectgen.core import Configuration, Host, get_host, host_names, parse_label, site_permutations
+from defectgen.core.hosts import common_name
 from defectgen.core.matching import configuration_from_structure
 from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
@@ -152,7 +155,7 @@ def test_another_compound_is_no_typo(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         get_host(name)
     assert str(caught.value) == (
-        f"unknown host {name!r}. Known hosts: MoS2, WSe2, BN, GaSe, InSe, P; "
+        f"unknown host {name!r}. Known hosts: MoS2, WSe2, hBN, GaSe, InSe, BP; "
         "any other layer from its unit cell: defectgen enumerate --host FILE.cif, "
         'or defectgen.read_host("FILE.cif", supercell=(4, 4)).'
     )
@@ -162,3 +165,10 @@ def test_another_compound_is_no_typo(name: str) -> None:
 def test_impossible_configurations_are_refused(edits: tuple[tuple[int, str], ...]) -> None:
     with pytest.raises(ValueError, match=r"got|already"):
         Configuration(get_host("MoS2"), edits)
+
+
+def test_people_call_a_host_by_its_common_name() -> None:
+    assert [common_name(get_host(name)) for name in ("BN", "P", "MoS2")] == ["hBN", "BP", "MoS2"]
+    assert common_name(get_host("BN", "4x4")) == "hBN"
+    blue = dataclasses.replace(get_host("P"), lattice=((3.3, 0.0, 0.0), (-1.65, 2.858, 0.0), (0.0, 0.0, 18.0)))
+    assert common_name(blue) == "P", "another layer of phosphorus"

@@ -15,14 +15,17 @@ from defectgen.core import Configuration, Host, get_host
 from defectgen.data.records import RecordSettings, build_data
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
+from defectgen.design.engine import SHIPPED
 from defectgen.design.feedback import (
     PROPOSALS,
     FeedbackSettings,
     JudgedProposals,
     choose_pair,
     choose_targets,
+    likeness,
     write_feedback,
 )
+from defectgen.design.feedback_run import feedback_of_model
 from defectgen.design.proposers import Ask, Proposal, RandomProposer
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.train.record_folder import read_manifest, read_records
@@ -112,6 +115,10 @@ def test_other_settings_and_foreign_files_are_refused(records: Path, tmp_path: P
         write(records, tmp_path / "pairs", RandomProposer(3), other)
     write(records, tmp_path / "pairs", RandomProposer(3), other, overwrite=True)
     assert json.loads((tmp_path / "pairs" / PROPOSALS).read_text().splitlines()[0])["settings"]["feedback"]["seed"] == 1
+    training = read_records(records / "train.jsonl")
+    with pytest.raises(UsageError, match="proposals made with other settings"):
+        write_feedback(records, tmp_path / "pairs", training, [], other, SOURCES | {"surrogate": "another judge"},
+                       DefectTask(), lambda _: (RandomProposer(3), CountingScorer()))  # fmt: skip
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("precious")
     with pytest.raises(UsageError, match="holds other files"):
@@ -139,6 +146,31 @@ def test_which_proposals_become_a_pair(
         assert pair is not None
         assert pair[0] in better
         assert pair[1] in worse
+
+
+def test_records_of_another_encoding_are_refused(tiny_2dmd: Path, tmp_path: Path) -> None:
+    frame = split_by_class(read_dataset(tiny_2dmd), seed=1)
+    build_data(frame.head(30), tmp_path / "symbols", RecordSettings("symbols"))
+    with pytest.raises(UsageError, match=r"the model writes edits, .*symbols holds records of symbols"):
+        feedback_of_model(tmp_path / "symbols", tmp_path / "pairs", SETTINGS, SHIPPED, None)  # type: ignore[arg-type]
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_diversity_prefers_what_is_unlike_the_others() -> None:
+    alike, other = ["VAC@A00+Se@B14", "VAC@A00+Se@B15", "VAC@A00+Se@B14+W@A05"], "W@A03+Se@C01"
+    found = likeness([*alike, other])
+    assert found[other] == 0
+    assert found[alike[0]] == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)
+    judged = JudgedProposals({"set": "MoS2", "id": "1"}, {alike[0]: 0.1, alike[1]: 0.1, other: 0.11, alike[2]: 0.9})
+    for weight, better in ((0.01, set(alike[:2])), (0.5, {other})):
+        pair = choose_pair(judged, replace(SETTINGS, diversity_ev=weight))
+        assert pair is not None
+        assert pair[0] in better
+        assert pair[1] == alike[2]
+    far = JudgedProposals(judged.record, {alike[0]: 0.40, alike[1]: 0.41, other: 0.42, alike[2]: 0.95})
+    assert choose_pair(far, SETTINGS) == (alike[0], alike[2])
+    assert choose_pair(far, replace(SETTINGS, diversity_ev=0.5)) == (other, alike[2])
+    assert likeness([other]) == {other: 0.0}
 
 
 def test_targets_are_structures_whose_levels_a_record_asks_for(records: Path) -> None:

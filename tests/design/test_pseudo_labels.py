@@ -75,6 +75,50 @@ def test_records_say_who_computed_their_values(frame: pl.DataFrame) -> None:
     assert set(labels_of(records)) <= labelled, "a predicted value is no label"
 
 
+def test_structures_around_searches_are_valued_and_new(frame: pl.DataFrame) -> None:
+    larger = enlarge(frame, 5, CountingScorer(), seed=4, around=30)
+    assert larger.head(frame.height + 5).equals(enlarge(frame, 5, CountingScorer(), seed=4))
+    added = larger.tail(30)
+    assert added.select("set", "split", VALUES_BY).unique().rows() == [("MoS2_500", "train", BY_SURROGATE)]
+    assert larger.filter(set="MoS2_500")["configuration"].n_unique() == larger.filter(set="MoS2_500").height
+    training = frame.filter(set="MoS2_500", split="train")
+    kinds = {kind for key in training["configuration"] for kind in Configuration.from_key(get_host("MoS2"), key).kinds}
+    for row in added.iter_rows(named=True):
+        item = Configuration.from_key(get_host("MoS2"), row["configuration"])
+        assert item == item.canonical()
+        assert 5 <= item.n_defects <= 9, "as many defects as labelled ones"
+        if set(item.kinds) <= kinds:
+            assert row["homo_ev"] == pytest.approx(0.1 * item.n_defects)
+    assert set(added["label"]) - set(training["label"]), "searches are not bound to labels"
+    assert enlarge(frame, 0, CountingScorer(), seed=4, around=30).tail(30)["configuration"].n_unique() == 30
+
+
+def test_searched_structures_with_a_kind_that_has_no_level_get_none(frame: pl.DataFrame) -> None:
+    host = get_host("MoS2")
+    tungsten = [("Mo", "W") in Configuration.from_key(host, key).kinds for key in frame["configuration"]]
+    without = frame.with_columns(homo_ev=pl.when(pl.Series(tungsten)).then(None).otherwise("homo_ev"))
+    added = enlarge(without, 0, CountingScorer(), seed=4, around=60).tail(60)
+    has = pl.Series([("Mo", "W") in Configuration.from_key(host, key).kinds for key in added["configuration"]])
+    assert 0 < has.sum() < 60
+    assert added.filter(has)["homo_ev"].null_count() == has.sum()
+    assert added.filter(~has)["homo_ev"].null_count() == 0
+
+
+def test_labelled_structures_are_repeated_so_that_they_count(frame: pl.DataFrame) -> None:
+    larger = enlarge(frame, 25, CountingScorer(), seed=4)
+    counts = {}
+    for repeat in (1, 4):
+        records = list(make_records(larger, "train", RecordSettings(enlarge=25, copies=2, repeat=repeat)))
+        by = [(r["set"] == "MoS2_500", r[VALUES_BY]) for r in records]
+        counts[repeat] = [by.count(key) for key in ((True, BY_DFT), (True, BY_SURROGATE), (False, BY_DFT))]
+    assert counts[1][1] == counts[4][1] == 50
+    assert counts[1][2] == counts[4][2]
+    assert counts[4][0] == 4 * counts[1][0]
+    drawn = [r["prompt"] for r in records if r["id"] == records[-1]["id"]]
+    assert len(drawn) == 8
+    assert len(set(drawn)) > 1, "each asks for a draw of its own"
+
+
 @pytest.fixture
 def pairs_of_vacancies(mos2: Host, tmp_path: Path) -> tuple[pl.DataFrame, set[str]]:
     """All but five of the 2v_S in MoS2: in training, in test and in the other set of the host; and those five."""
@@ -139,7 +183,13 @@ def test_the_command_adds_structures_with_values_of_the_shipped_surrogate(
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["skipped"]
     for more, expected in (
-        (("--enlarge", "0", "--surrogate", "x"), "Add --enlarge N or leave it out"),
+        (("--enlarge", "0", "--surrogate", "x"), "--enlarge and --around add. Add one of these"),
+        (
+            ("--enlarge", "0", "--around", "3", "--pilot"),
+            "the pilot sample has no high-density structures for --around",
+        ),
+        (("--around", "3", "--sets", "MoS2"), "no high-density training structures"),
+        (("--repeat", "0"), "greater than or equal to 1"),
         (("--enlarge", "3", "--surrogate", str(tmp_path / "none")), "holds no trained surrogate"),
         (("--enlarge", "3", "--split", "density"), "the split density trains on no high-density structures"),
         (("--enlarge", "3", "--pilot"), "the pilot sample has no high-density structures"),

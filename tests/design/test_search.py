@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -207,9 +208,14 @@ def test_a_prior_decides_where_the_tree_grows() -> None:
     landscape = Landscape(Ask(target_of("MoS2"), 1, 0).objective, edits, surrogate(), crowded[0])
     start = edits.draw(np.random.default_rng(3))
 
+    sizes: list[int] = []
+
     def tungsten(factor: float) -> float:
-        def likes(_: Configuration, neighbours: list[Configuration]) -> np.ndarray:
-            return np.array([factor ** item.kinds["Mo", "W"] for item in neighbours])
+        def likes(decorations: Sequence[np.ndarray]) -> list[np.ndarray]:
+            sizes.append(len(decorations))
+            table = np.zeros((edits.host.n_sites, len(edits.host.rules)))
+            table[:, [(rule.element, rule.replacement) for rule in edits.host.rules].index(("Mo", "W"))] = factor
+            return [table] * len(decorations)
 
         account, archive = Account(Budget(evaluations=4000)), Archive(10_000)
         tree_search(landscape, start, 1.0, account, archive, np.random.default_rng(4), likes)
@@ -218,7 +224,8 @@ def test_a_prior_decides_where_the_tree_grows() -> None:
         assert archive.best(1)[0][0] < root
         return float(np.mean([edits.configuration(k).kinds["Mo", "W"] for _, k in archive.best(10_000)]))
 
-    assert tungsten(10.0) > tungsten(0.1) + 0.5
+    assert tungsten(9.0) > tungsten(-9.0) + 0.5
+    assert max(sizes) > 1, "several nodes are judged together"
 
 
 def test_it_is_a_proposer_by_name_and_needs_a_scorer() -> None:

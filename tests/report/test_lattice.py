@@ -130,3 +130,28 @@ def test_the_picture_is_the_same_each_time_and_has_a_name() -> None:
     assert any(text.endswith(" \u00c5") for text in root.itertext())
     with pytest.raises(ValueError, match="at least 120"):
         lattice_svg(configuration, 50)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["MoS2", "P"])
+def test_the_origin_is_where_the_poscar_has_it(name: str, seed: int) -> None:
+    host = get_host(name)
+    configuration = random_configuration(host, 3, np.random.default_rng(seed))
+    view = top_view(configuration)
+    lattice = np.asarray(host.supercell_lattice)[:2, :2]
+    for site in range(host.n_sites):
+        from_origin = (view.positions[site] - view.origin) @ np.linalg.inv(lattice)
+        expected = np.asarray(host.site_frac_coords[site])[:2]
+        assert (from_origin - expected + 0.5) % 1.0 == pytest.approx([0.5, 0.5], abs=1e-9)
+
+
+def test_the_axes_are_drawn_at_the_origin_along_a_and_b() -> None:
+    host = get_host("MoS2")
+    configuration = Configuration.of(host, {host.parse_site("A00"): VACANCY})
+    (group,) = (e for e in elements(lattice_svg(configuration)) if e.get("class") == "origin")
+    assert group[0].text == "origin and axes of the POSCAR"
+    paths = [e.attrib["d"] for e in group if e.tag.endswith("path")]
+    assert len(set(paths)) == 1
+    (circle,) = (e for e in group if e.tag.endswith("circle"))
+    assert paths[0].startswith(f"M{circle.attrib['cx']} {circle.attrib['cy']}l26 0")  # a to the right
+    assert "l-13 -22.5" in paths[0]  # b at 120 degrees, upwards

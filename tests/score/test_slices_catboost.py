@@ -136,13 +136,16 @@ class TestTraining:
 
 
 class TestLoading:
-    def test_from_the_folder_that_the_environment_names(
+    def test_shipped_or_from_the_folder_that_the_environment_names(
         self, folder: Path, mos2: Host, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
-        with pytest.raises(DefectgenError, match=f"{FOLDER_VARIABLE} is not set.*docs/slices.md"):
-            load_slices_catboost()
         item = Configuration.of(mos2, {64: VACANCY})
+        own = load_slices_catboost()
+        assert {part.host.name for part in own.parts} == {"MoS2", "WSe2", "BN", "GaSe", "InSe", "P"}
+        found = own.score([item]).row(0, named=True)
+        assert found["in_domain"]
+        assert found["band_gap_ev"] == pytest.approx(1.145, abs=0.1), "of a sulphur vacancy by DFT"
         monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
         assert load_slices_catboost().score([item]).equals(SlicesCatBoost.load(folder).score([item]))
 

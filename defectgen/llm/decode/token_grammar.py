@@ -43,7 +43,7 @@ class TokenGrammar:
         self.tokenizer = tokenizer
         self.eos = int(tokenizer.eos_token_id)
         self._pieces = {} if pieces is None else pieces
-        self._tries: dict[tuple[str, ...], Node] = {}
+        self._tries: dict[tuple[tuple[str, bool], ...], Node] = {}
         self._states: dict[State, tuple[Node, Mapping[str, State]]] = {}
 
     def root(self, state: State) -> tuple[Node, Mapping[str, State]]:
@@ -56,17 +56,19 @@ class TokenGrammar:
             if len(self._states) >= REMEMBERED:
                 self._states.clear()
             following = self.grammar.choices(state)
-            self._states[state] = self._trie(tuple(following)), following
+            pieces = tuple((piece, then is None) for piece, then in following.items())
+            self._states[state] = self._trie(pieces), following
         return self._states[state]
 
-    def _trie(self, pieces: tuple[str, ...]) -> Node:
+    def _trie(self, pieces: tuple[tuple[str, bool], ...]) -> Node:
+        """The trie of pieces, each with whether the completion ends with it."""
         if pieces not in self._tries:
             if len(self._tries) >= REMEMBERED:
                 self._tries.clear()
             root = Node()
-            for piece in pieces:
+            for piece, last in pieces:
                 node = root
-                for token in self._tokens(piece):
+                for token in self.tokens(piece) + ((self.eos,) if last and piece != END else ()):
                     node = node.children.setdefault(token, Node())
                     if node.piece is not None:
                         raise DefectgenError(f"the tokenizer cannot tell {node.piece!r} from {piece!r}.")
@@ -99,7 +101,8 @@ class TokenGrammar:
             raise DefectgenError(f"the grammar does not allow {self.tokenizer.decode(list(tokens))!r} to end there.")
         return allowed
 
-    def _tokens(self, piece: str) -> tuple[int, ...]:
+    def tokens(self, piece: str) -> tuple[int, ...]:
+        """The tokens of a piece."""
         if piece == END:
             return (self.eos,)
         if piece not in self._pieces:
@@ -148,7 +151,8 @@ class Cursor:
     def step(self, token: int) -> None:
         """Take one of the allowed tokens, and nothing after it."""
         node = self._node.children[token]
-        if node.piece == END:
+        if node.piece is not None and self._following[node.piece] is None:
+            self._pieces.append(node.piece)
             self.finished = True
             return
         self.pending.append(token)

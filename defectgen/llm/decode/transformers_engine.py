@@ -52,6 +52,21 @@ class TransformersGenerator:
         model, tokenizer, _ = load_base(card.base_model, dtype, download=allow_download)
         return cls(merged(model, folder, card.base_model), tokenizer), card
 
+    @classmethod
+    def with_card(cls, folder: Path, card: AdapterCard, *, download: bool = False) -> TransformersGenerator:
+        """An engine for LoRA weights that have no card beside them.
+
+        Args:
+            folder: of the weights.
+            card: see `defectgen.llm.foreign_adapter.foreign_card`.
+            download: get the base model from the hub, if it is not on this machine.
+
+        Raises:
+            DefectgenError: weights that cannot be read or do not fit, or a base model that is missing.
+        """
+        model, tokenizer, _ = load_base(card.base_model, download=download)
+        return cls(merged(model, folder, card.base_model, has_card=False), tokenizer)
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
         """See `Generator`.
 

@@ -82,7 +82,7 @@ def dry_run(config: FinetuneConfig, data: Path) -> DryRun:
     if config.design.targets:
         DesignMetric.of(config.design, manifest, [] if pairs else records, held_back, config.seed)
     if config.initial_adapter:
-        check_initial_adapter(config, parts)
+        check_initial_adapter(config, manifest, parts)
     tokenizer, shape = load_tokenizer(config.base_model), load_model_config(config.base_model)
     examples = (PairDataset if pairs else CompletionDataset)(
         records, tokenizer, config.max_length, context_length(shape)

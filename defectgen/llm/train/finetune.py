@@ -104,7 +104,7 @@ def _finetune(config: FinetuneConfig, data: Path, output: Path, report: Report, 
     if config.design.targets and is_first_process():
         labelled = [] if inputs.pairs else inputs.records  # pairs state what was asked for, not what the structure has
         design = DesignMetric.of(config.design, inputs.manifest, labelled, inputs.held_back, config.seed)
-    before = check_initial_adapter(config, inputs.parts) if config.initial_adapter else None
+    before = check_initial_adapter(config, inputs.manifest, inputs.parts) if config.initial_adapter else None
     torch.manual_seed(config.seed)
     model, tokenizer, dtype = load_base(config.base_model, config.dtype, config.quantization, place=False)
     train, validation = _datasets(config, inputs, tokenizer, context_length(model.config))

@@ -9,6 +9,7 @@ from typing import Any
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import read_adapter, record_identity, training_configurations
 from defectgen.llm.adapter_weights import put_weights, read_weights
+from defectgen.llm.foreign_adapter import prompts_of
 from defectgen.llm.lora_config import read_lora
 from defectgen.llm.train.finetune_config import FinetuneConfig
 
@@ -28,15 +29,19 @@ def follow_adapter(config: FinetuneConfig) -> FinetuneConfig:
     return config.model_copy(update={"lora": lora})
 
 
-def check_initial_adapter(config: FinetuneConfig, parts: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
+def check_initial_adapter(
+    config: FinetuneConfig, manifest: Mapping[str, Any], parts: Mapping[str, Sequence[dict[str, Any]]]
+) -> dict[str, Any]:
     """How the adapter was trained that a run starts from; looks at no weights.
 
     Args:
         config: of the run.
+        manifest: of its records.
         parts: its records, of `defectgen.llm.train.record_folder.read_parts`.
 
     Raises:
-        UsageError: an adapter of another base model, or one that was trained on structures held back here.
+        UsageError: an adapter of another base model, of other prompts, or one that was trained on structures held
+            back here.
     """
     folder = Path(str(config.initial_adapter))
     card = read_adapter(folder)
@@ -44,6 +49,12 @@ def check_initial_adapter(config: FinetuneConfig, parts: Mapping[str, Sequence[d
         raise UsageError(
             f"{folder} is an adapter of {card.base_model}, the run is for {config.base_model}.",
             "Start from an adapter of the same base model.",
+        )
+    asked = prompts_of(manifest["settings"])
+    if (trained := prompts_of(card.data.get("settings", {}))) != asked:
+        raise UsageError(
+            f"{folder} was trained on the prompts {trained}, the records have the prompts {asked}.",
+            f"Build the records with --prompts {trained}.",
         )
     known = training_configurations(folder)
     for part in ("validation", "test"):

@@ -102,7 +102,7 @@ function look(along) {
   view.setView([0, 0, 0, 0, 0, 0, 0, 1]);
   view.zoomTo();
   for (const [axis, degrees] of turns[along]) view.rotate(degrees, axis);
-  view.zoom(along === "a" || along === "b" ? 1.5 : 1.6);
+  view.zoom(along === "a" || along === "b" ? 1.4 : 1.35);
 }
 
 function fillTable(scene) {
@@ -125,6 +125,7 @@ async function show(at) {
     button.dataset.name = name;
     button.hidden = !(button.dataset.save in scene);
   }
+  for (const button of dialog.querySelectorAll("button[data-step]")) button.hidden = drawing.names.length < 2;
   fillTable(scene);
   try {
     await loadLibrary();
@@ -138,11 +139,20 @@ async function show(at) {
   }
 }
 
+// A page that is nothing but the view of its structures.
+async function showAlone() {
+  await sceneOf("");
+  drawing.names = Object.keys(scenes.structures);
+  dialog.open = true;
+  show(0);
+}
+
 document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-view]");
   if (!opener) return;
   drawing.names = [...new Set([...document.querySelectorAll("[data-view]")].map((each) => each.dataset.view))];
   dialog.showModal();
+  stage.focus();
   show(drawing.names.indexOf(opener.dataset.view));
 });
 dialog.addEventListener("click", (event) => {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from defectgen.core.properties import BY_COLUMN, MAGNETIZATION, unit_suffix
+from defectgen.io.hub_card import TAGS, hub_header, model_index
 from defectgen.score.surrogate.evaluation import PER_SITE
 
 TITLES = {PER_SITE: "E_form per site", MAGNETIZATION: "magnetization"}
@@ -30,6 +31,7 @@ def model_card(metadata: Mapping[str, Any]) -> str:
     sets = ", ".join(f"{part['set']} ({_cell(part['host'])})" for part in metadata["parts"])
     own = bool(metadata.get("own_table"))
     lines = [
+        *_header(metadata),
         "# Surrogate for defects in 2D materials",
         "",
         "Predicts formation energy, energy per atom, HOMO, LUMO, gap, Fermi level and, where labels are",
@@ -103,6 +105,23 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         *([] if own else SOURCE),
     ]
     return "\n".join(lines)
+
+
+def _header(metadata: Mapping[str, Any]) -> list[str]:
+    """What model hubs read, with the errors of the gap and of the formation energy per site."""
+    figures = [
+        (name, "test", f"{TITLES.get(column) or BY_COLUMN[column].title}, MAE in meV", values["mae_mev"])
+        for name, found in metadata["errors"]["test"].items()
+        for column, values in found.items()
+        if column in (PER_SITE, "band_gap_ev") and values["mae_mev"] is not None
+    ]
+    return hub_header(
+        license=None if metadata.get("own_table") else "cc-by-4.0",
+        library_name="defectgen",
+        pipeline_tag="tabular-regression",
+        tags=[*TAGS, "uncertainty"],
+        model__index=model_index("surrogate", figures) if figures else None,
+    )
 
 
 def _zero(part: Mapping[str, Any]) -> str:

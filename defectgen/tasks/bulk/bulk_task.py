@@ -11,6 +11,7 @@ import numpy as np
 from defectgen.core.crystal import Crystal
 from defectgen.tasks.bulk import crystal_text
 from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS, CrystalGrammar, ElementGrammar
+from defectgen.tasks.bulk.prompts import OURS, PromptStyle
 
 Kind = Literal["generation", "infill"]
 
@@ -39,12 +40,12 @@ class BulkTask:
     """The task of Gruver et al. 2024 (arXiv:2402.04379, section 4 and appendix A.2).
 
     Attributes:
-        infill_share: share of records that are infill, the others are generation.
+        style: of prompts and completions.
         translate: shift each crystal at random, uniformly over its cell. The order of the atoms
             is never changed.
     """
 
-    infill_share: float = 1 / 3
+    style: PromptStyle = OURS
     translate: bool = True
 
     def record(self, crystal: Crystal, available: Mapping[str, object], rng: np.random.Generator) -> BulkRecord:
@@ -57,26 +58,37 @@ class BulkTask:
         """
         if self.translate:
             crystal = crystal.translated([float(x) for x in rng.random(3)])
-        if rng.random() < self.infill_share:
-            return self.infill_record(crystal, crystal.elements[int(rng.integers(len(crystal.elements)))])
+        if rng.random() < self.style.infill_share:
+            among = crystal.species if self.style.masked_by_atoms else crystal.elements
+            return self.infill_record(crystal, among[int(rng.integers(len(among)))])
         return self.generation_record(crystal, self.draw_conditions(available, rng))
 
     def draw_conditions(self, available: Mapping[str, object], rng: np.random.Generator) -> dict[str, object]:
-        """A random subset of the properties: every size from none to all is equally likely."""
-        present = [key for key in crystal_text.CONDITIONS if available.get(key) is not None]
-        size = int(rng.integers(len(present) + 1))
-        return {present[k]: available[present[k]] for k in sorted(rng.choice(len(present), size=size, replace=False))}
+        """A random subset of the properties: every size from none to all is equally likely.
+
+        In the style of Gruver et al. the size is that of the others beside the formula, which is stated with any of
+        them and never alone.
+        """
+        formula_first = self.style.formula_first
+        present = [key for key in self.style.sentences if available.get(key) is not None]
+        drawn = [key for key in present if key != "formula"] if formula_first else present
+        size = int(rng.integers(len(drawn) + 1))
+        chosen = rng.choice(len(drawn), size=size, replace=False)
+        keys = [drawn[k] for k in (chosen if formula_first else sorted(chosen))]
+        if formula_first and keys and "formula" in present:
+            keys.insert(0, "formula")
+        return {key: available[key] for key in keys}
 
     def generation_record(self, crystal: Crystal, conditions: Mapping[str, object]) -> BulkRecord:
         """The record that asks for `crystal` under `conditions`."""
-        prompt = crystal_text.write_generation_prompt(conditions)
-        return BulkRecord("generation", prompt, crystal_text.write_crystal(crystal), crystal, dict(conditions))
+        prompt = crystal_text.write_generation_prompt(conditions, self.style)
+        text = crystal_text.write_crystal(crystal, self.style)
+        return BulkRecord("generation", prompt, text, crystal, dict(conditions))
 
     def infill_record(self, crystal: Crystal, masked: str) -> BulkRecord:
         """The record that asks which element `masked` was."""
-        return BulkRecord(
-            "infill", crystal_text.write_infill_prompt(crystal, masked), crystal_text.write_element(masked), crystal
-        )
+        prompt = crystal_text.write_infill_prompt(crystal, masked, self.style)
+        return BulkRecord("infill", prompt, crystal_text.write_element(masked, self.style), crystal)
 
     def grammar(
         self,
@@ -92,7 +104,7 @@ class BulkTask:
 
     def infill_grammar(self, elements: Sequence[str] = MP_ELEMENTS) -> ElementGrammar:
         """What may stand for a mask."""
-        return ElementGrammar(tuple(elements))
+        return ElementGrammar(tuple(elements), self.style.symbol_end)
 
     def parse(self, task: Kind, completion: str, crystal: Crystal | None = None, masked: str = "") -> Crystal:
         """The crystal that a completion states, for infill with the element put into `crystal`.

@@ -189,9 +189,10 @@ class CrystalGrammar:
 
 @dataclass(frozen=True)
 class ElementGrammar:
-    """One symbol out of `elements` and its line break: what stands for a mask."""
+    """One symbol out of `elements` and what follows it, a line break or nothing: what stands for a mask."""
 
     elements: tuple[str, ...] = MP_ELEMENTS
+    symbol_end: str = "\n"
 
     def __post_init__(self) -> None:
         _check_elements(self.elements)
@@ -201,7 +202,11 @@ class ElementGrammar:
         return "element"
 
     def choices(self, state: State) -> Mapping[str, State]:
-        return {END: None} if state == "end" else {f"{element}\n": "end" for element in self.elements}
+        if state == "end":
+            return {END: None}
+        # a symbol that nothing follows ends the completion with it: C is no beginning of Cd then
+        after = "end" if self.symbol_end else None
+        return {f"{element}{self.symbol_end}": after for element in self.elements}
 
 
 @cache

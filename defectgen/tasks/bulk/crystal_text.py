@@ -14,6 +14,7 @@ from typing import cast
 
 from defectgen.core.crystal import ELEMENTS, Crystal, Triple, wrap
 from defectgen.errors import UsageError
+from defectgen.tasks.bulk.prompts import OURS, PromptStyle
 from defectgen.tasks.numbers import format_number
 from defectgen.tasks.parsing import MASK, ParseError
 
@@ -22,18 +23,8 @@ BULK_PROMPT_VERSION = 1
 
 SPACEGROUPS = range(1, 231)
 
-SENTENCES = {
-    "formula": "The chemical formula is {}.",
-    "spacegroup": "The space group number is {}.",
-    "e_above_hull": "The energy above the convex hull is {} eV per atom.",
-    "band_gap": "The band gap is {} eV.",
-    "formation_energy": "The formation energy is {} eV per atom.",
-}
-"""What a generation prompt says of each condition, in the order in which it says it."""
-
-CONDITIONS = tuple(SENTENCES)
-DECIMALS = 3
-"""Of energies and band gaps; three digits are one token where digits are grouped."""
+CONDITIONS = tuple(OURS.sentences)
+"""What a generation prompt can state."""
 
 GENERATION_START = "Below is a description of a bulk material."
 GENERATION_END = (
@@ -48,15 +39,16 @@ INFILL_END = f"\nGenerate an element that could replace {MASK} in the bulk mater
 _NUMBER = re.compile(r"\d{1,4}(\.\d{1,8})?")
 
 
-def write_crystal(crystal: Crystal) -> str:
+def write_crystal(crystal: Crystal, style: PromptStyle = OURS) -> str:
     """The crystal as text, e.g. ``4.2 4.2 4.2\\n90 90 90\\nNa\\n0.00 0.00 0.00\\nCl\\n0.50 0.50 0.50``."""
-    return _write(crystal, crystal.species)
+    return _write(crystal, crystal.species, style)
 
 
-def _write(crystal: Crystal, symbols: tuple[str, ...]) -> str:
+def _write(crystal: Crystal, symbols: tuple[str, ...], style: PromptStyle) -> str:
+    angles = [math.floor(angle + 1e-6) if style.cut_angles else angle for angle in crystal.angles]
     lines = [
         " ".join(format_number(length, 1) for length in crystal.lengths),
-        " ".join(format_number(angle, 0) for angle in crystal.angles),
+        " ".join(format_number(angle, 0) for angle in angles),
     ]
     for symbol, xyz in zip(symbols, crystal.fractional, strict=True):
         # 0.996 is 0.00 of the next cell, which is the same place
@@ -97,23 +89,26 @@ def _numbers(line: str, expected: str) -> Triple:
     return float(words[0]), float(words[1]), float(words[2])
 
 
-def write_generation_prompt(conditions: Mapping[str, object]) -> str:
+def write_generation_prompt(conditions: Mapping[str, object], style: PromptStyle = OURS) -> str:
     """The prompt that asks for a crystal.
 
     Args:
         conditions: any of ``formula`` (text), ``spacegroup`` (number), ``e_above_hull``,
             ``formation_energy`` (eV/atom) and ``band_gap`` (eV); none asks for any crystal. The
-            order of the sentences is fixed.
+            order of the sentences is that of `CONDITIONS`; where the style puts the formula first, the
+            others come as they are given.
+        style: of the sentences.
 
     Raises:
         UsageError: an unknown condition or an impossible value.
     """
     check_conditions(conditions)
     parts = [GENERATION_START]
-    for key, sentence in SENTENCES.items():
+    keys = sorted(conditions, key=lambda key: key != "formula") if style.formula_first else style.sentences
+    for key in keys:
         value = conditions.get(key)
         if value is not None:
-            parts.append(sentence.format(_value(key, value)))
+            parts.append(style.sentences[key].format(_value(key, value, style)))
     return " ".join([*parts, GENERATION_END])
 
 
@@ -124,7 +119,7 @@ def check_conditions(conditions: Mapping[str, object]) -> None:
         UsageError: says what came and what was expected.
     """
     for key, value in conditions.items():
-        if key not in SENTENCES:
+        if key not in CONDITIONS:
             raise UsageError(f"unknown condition {key!r}, expected {', '.join(CONDITIONS)}.")
         if value is None:
             continue
@@ -163,7 +158,7 @@ def parse_formula(text: str) -> dict[str, int]:
     return {element: int(n) // divisor for element, n in counts.items()}
 
 
-def _value(key: str, value: object) -> str:
+def _value(key: str, value: object, style: PromptStyle) -> str:
     """A condition as prompts write it: formulas reduced and in pymatgen's order, whatever order came in."""
     if key == "spacegroup":
         return str(value)
@@ -171,10 +166,10 @@ def _value(key: str, value: object) -> str:
         from pymatgen.core import Composition
 
         return str(Composition(parse_formula(str(value))).reduced_formula)
-    return format_number(float(cast(float, value)), DECIMALS)
+    return style.number(float(cast(float, value)))
 
 
-def write_infill_prompt(crystal: Crystal, masked: str) -> str:
+def write_infill_prompt(crystal: Crystal, masked: str, style: PromptStyle = OURS) -> str:
     """The prompt that asks for an element: every atom of species `masked` is shown as ``[MASK]``.
 
     Raises:
@@ -183,15 +178,12 @@ def write_infill_prompt(crystal: Crystal, masked: str) -> str:
     if masked not in crystal.species:
         raise UsageError(f"got element {masked!r} to mask, expected one of the crystal: {', '.join(crystal.elements)}.")
     symbols = tuple(MASK if symbol == masked else symbol for symbol in crystal.species)
-    return INFILL_START + _write(crystal, symbols) + INFILL_END
+    return INFILL_START + _write(crystal, symbols, style) + INFILL_END
 
 
-def write_element(symbol: str) -> str:
-    """The completion of an infill prompt: the symbol on a line of its own.
-
-    Without the line break ``C`` would be the beginning of ``Cd`` to most tokenizers.
-    """
-    return f"{symbol}\n"
+def write_element(symbol: str, style: PromptStyle = OURS) -> str:
+    """The completion of an infill prompt: the symbol, in our style on a line of its own."""
+    return f"{symbol}{style.symbol_end}"
 
 
 def parse_element(text: str) -> str:

@@ -1,0 +1,114 @@
+"""Pages as a reader meets them: checks in a browser, and the pictures of the docs.
+
+    npm install --prefix benchmarks/pages                   # once: a driver of the system's Chromium, and axe
+    python benchmarks/page_checks.py check [PAGE.html ...]  # of a new report by default; exit code 1 with findings
+    python benchmarks/page_checks.py pictures               # docs/report*.png, and data.png where 2DMD is named
+
+`check` runs axe (https://github.com/dequelabs/axe-core) on each page in light, dark and on a phone, and looks whether
+it asks for anything, writes errors or scrolls sideways. In a report of `design` it opens the 3D view, saves a POSCAR,
+sorts and filters the table, and reads the names of marks by keyboard and pointer. Needs node and Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = HERE / "pages"
+DOCS = HERE.parent / "docs"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+WISH = ("--host", "MoS2", "--homo", "0.05", "--lumo", "1.15", "-n", "16", "--seed", "0")
+"""The run of README.md, whose report is checked and shown."""
+
+PICTURES = {"report.png": ("1280", "1500"), "report-3d.png": ("1180", "900", "5")}
+COLOURS = 128
+
+
+def missing_tools() -> str:
+    """What there is to install before pages can be looked at; empty if nothing."""
+    if shutil.which("node") is None:
+        return "node (apt-get install nodejs)"
+    if not any(shutil.which(name) for name in BROWSERS):
+        return "Chromium (apt-get install chromium)"
+    if not (SCRIPTS / "node_modules" / "axe-core").is_dir():
+        return "axe and the driver (npm install --prefix benchmarks/pages)"
+    return ""
+
+
+def check(pages: list[Path]) -> tuple[list[dict[str, Any]], bool]:
+    """What was found in each page and look, and whether all is well."""
+    done = _node("check.mjs", *pages)
+    return json.loads(done.stdout), done.returncode == 0
+
+
+def report(folder: Path) -> Path:
+    """The report of a new run."""
+    subprocess.run([*_defectgen(), "design", *WISH, "-o", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    return folder / "report.html"
+
+
+def pictures(docs: Path, work: Path) -> list[Path]:
+    """Make the pictures of the docs anew."""
+    page, made = report(work / "run"), []
+    for name, size in PICTURES.items():
+        made.append(_picture(page, docs / name, *size))
+    if os.environ.get("DEFECTGEN_2DMD"):
+        subprocess.run(
+            [*_defectgen(), "data", "summary", "-o", str(work / "data.html")], check=True, stdout=subprocess.DEVNULL
+        )
+        made.append(_picture(work / "data.html", docs / "data.png", "1280", "1500"))
+    return made
+
+
+def _picture(page: Path, path: Path, *size: str) -> Path:
+    from PIL import Image
+
+    page_size, rest = size[:2], size[2:]
+    done = _node("picture.mjs", page, path, *page_size, *rest)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    return path
+
+
+def _node(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    browser = next(found for name in BROWSERS if (found := shutil.which(name)))
+    command = ["node", str(SCRIPTS / script), browser, *(str(argument) for argument in arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def _defectgen() -> list[str]:
+    return [str(Path(sys.executable).with_name("defectgen"))]
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("check", "pictures"))
+    parser.add_argument("pages", nargs="*", type=Path, help="pages to check")
+    options = parser.parse_args()
+    if lacking := missing_tools():
+        print(f"missing: {lacking}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        if options.what == "pictures":
+            for path in pictures(DOCS, work):
+                print(f"{path} {path.stat().st_size / 1000:.0f} kB")
+            return 0
+        found, is_well = check(options.pages or [report(work / "run")])
+    print(json.dumps(found, indent=1))
+    return 0 if is_well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

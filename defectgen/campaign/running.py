@@ -1,0 +1,261 @@
+"""A run of a campaign: what is proposed is computed, recorded as it ends, and never computed twice.
+
+The truth of a calculation is in its folder, with a lock that goes when its process ends. The database follows: a run
+that was killed is made good by the next one, and two runs share the work.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from defectgen.campaign.adding import read_calculation
+from defectgen.campaign.executors import Executor, LocalExecutor
+from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
+from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, Row
+from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare
+from defectgen.core import Configuration
+from defectgen.dft.compute import HELD, read_names
+from defectgen.errors import DefectgenError
+from defectgen.one_line import OneLine
+
+HELD_POLL_S = 2.0
+"""Seconds between two looks at what another run has."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run computes.
+
+    Attributes:
+        command: that starts the code; None to look for it.
+        python: of a code that is a Python library; None to look for it.
+        hours: most wall time of an attempt.
+        memory_gib: most memory of a process.
+        retry_failed: whether what failed before is tried again.
+        limit: most structures of this run; None for all that are proposed.
+    """
+
+    command: str | None = None
+    python: str | None = None
+    hours: float | None = None
+    memory_gib: float | None = None
+    retry_failed: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class RunSummary(OneLine):
+    """What a run did.
+
+    Attributes:
+        done: structures with values now, of those that it was to compute.
+        failed: (label, reason) of the others.
+        cpu_s: CPU time of the calculations.
+        others: structures that another run computed meanwhile.
+    """
+
+    done: int
+    failed: tuple[tuple[str, str], ...]
+    cpu_s: float
+    others: int = 0
+
+
+@dataclass
+class _Tally:
+    done: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    cpu_s: float = 0.0
+    others: int = 0
+
+
+def run_campaign(
+    campaign: Campaign,
+    executor: Executor | None = None,
+    options: RunOptions | None = None,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> RunSummary:
+    """Compute what is proposed: references first, then structure by structure.
+
+    Args:
+        campaign: the campaign.
+        executor: does the tasks; None for one by one in this process.
+        options: how.
+        say: is told of each structure, and where another run is waited for.
+        advance: is told of each finished structure.
+
+    Raises:
+        DefectgenError: the code is not installed, a reference failed, or the disk is full.
+    """
+    how = options or RunOptions()
+    does = executor or LocalExecutor()
+    check_engine(campaign.config.engine, how.command, how.python)
+    rows = _take(campaign, how, say)
+    if not rows:
+        return RunSummary(0, (), 0.0)
+    tally = _Tally()
+    try:
+        _references(campaign, does, how, say)
+        waiting = rows
+        while waiting:
+            waiting = _pass(campaign, waiting, does, how, tally, say, advance)
+            if waiting:
+                say(f"waiting for {len(waiting)} structures that another run computes ...")
+                time.sleep(HELD_POLL_S)
+    except BaseException:
+        _put_back(campaign, [row.id for row in rows])
+        raise
+    finally:
+        does.close()
+    return RunSummary(tally.done, tuple(tally.failed), tally.cpu_s, tally.others)
+
+
+def _take(campaign: Campaign, how: RunOptions, say: Callable[[str], None]) -> list[Row]:
+    """Rows to compute, marked as running, each with its folder."""
+    wanted = {PROPOSED, RUNNING, *([FAILED] if how.retry_failed else [])}
+    with campaign.store.changed(say):
+        rows = [row for row in campaign.store.rows() if row.state in wanted][: how.limit]
+        taken = []
+        for row in rows:
+            label = re.sub(r"[^A-Za-z0-9_]+", "-", row.configuration.label)[:40]
+            new = replace(row, state=RUNNING, reason="", place=row.place or f"{row.id:05d}_{label}")
+            campaign.store.update(new)
+            taken.append(new)
+    return taken
+
+
+def _put_back(campaign: Campaign, identities: Sequence[int]) -> None:
+    """Say of unfinished rows that nothing runs them any more."""
+    try:
+        with campaign.store.changed():
+            for row in campaign.store.rows():
+                if row.id in identities and row.state == RUNNING:
+                    campaign.store.update(replace(row, state=PROPOSED))
+    except DefectgenError:  # the next run takes running ones too
+        return
+
+
+def task_of(campaign: Campaign, row: Row, how: RunOptions) -> Task:
+    """The task of a structure."""
+    return _task(campaign, campaign.folder / CALCULATIONS / row.place, "", (row.key,), False, how)
+
+
+def _task(
+    campaign: Campaign, folder: Path, only: str, keys: tuple[str, ...], references: bool, how: RunOptions
+) -> Task:
+    config = campaign.config
+    return Task(
+        folder=str(folder.absolute()),
+        only=only,
+        host=config.host,
+        keys=keys,
+        references=references,
+        code=config.engine,
+        settings=config.settings.model_dump(mode="json"),
+        relax=config.relax,
+        command=how.command,
+        python=how.python,
+        hours=how.hours,
+        memory_gib=how.memory_gib,
+        retry_failed=how.retry_failed,
+    )
+
+
+def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Callable[[str], None]) -> None:
+    """Compute the pristine host and the elemental phases, unless they were handed over.
+
+    Raises:
+        DefectgenError: one of them failed.
+    """
+    if (campaign.folder / REFERENCES).is_dir():
+        return
+    host = campaign.host
+    first = {rule: next(site for site, old in host.sites() if old == rule.element) for rule in host.rules}
+    keys = tuple(Configuration.of(host, {site: rule.replacement}).key for rule, site in first.items())
+    folder = campaign.folder / CALCULATIONS / REFERENCES
+    whole = _task(campaign, folder, "", keys, True, how)
+    with campaign.store.changed(say):
+        prepare(whole, folder)
+    names = read_names(folder)
+    tasks = [replace(whole, only=name) for name in names]
+    left = list(range(len(tasks)))
+    while left:
+        held = []
+        for number, outcome in executor.outcomes([tasks[k] for k in left]):
+            name = names[left[number]]
+            if outcome.status == HELD:
+                held.append(left[number])
+            elif outcome.no_room:
+                raise _full(campaign)
+            elif outcome.status != DONE:
+                raise DefectgenError(
+                    f"the reference {name} failed: {outcome.reason}.", "Mend it, then: campaign run --retry-failed."
+                )
+            elif outcome.fresh:
+                say(f"{name}: done")
+        left = held
+        if left:
+            say(f"waiting for {len(left)} references that another run computes ...")
+            time.sleep(HELD_POLL_S)
+
+
+def _pass(
+    campaign: Campaign,
+    rows: Sequence[Row],
+    executor: Executor,
+    how: RunOptions,
+    tally: _Tally,
+    say: Callable[[str], None],
+    advance: Callable[[int], None],
+) -> list[Row]:
+    """Compute rows once; those that another run has come back."""
+    held = []
+    for number, outcome in executor.outcomes([task_of(campaign, row, how) for row in rows]):
+        row = rows[number]
+        if outcome.status == HELD:
+            held.append(row)
+            continue
+        if outcome.no_room:
+            raise _full(campaign)
+        _record(campaign, row, outcome, tally, say)
+        advance(1)
+    return held
+
+
+def _full(campaign: Campaign) -> DefectgenError:
+    return DefectgenError(
+        f"{campaign.folder}: {NO_ROOM}.", "Free some, then give the same command again: it goes on where it stopped."
+    )
+
+
+def _record(campaign: Campaign, row: Row, outcome: TaskOutcome, tally: _Tally, say: Callable[[str], None]) -> None:
+    """Put what came out into the database, and say it."""
+    reading, reason = None, outcome.reason
+    if outcome.status == DONE:
+        reading, reason = read_calculation(campaign, campaign.folder / CALCULATIONS / row.place)
+    with campaign.store.changed(say):
+        now = campaign.store.get(row.id)
+        if now.state == DONE:
+            tally.others += 1
+            return
+        new = replace(now, place=row.place, cpu_s=outcome.cpu_s)
+        label = f"{row.id} {row.configuration.label}"
+        if reading is None:
+            lost = outcome.status == LOST
+            state, why = (PROPOSED, "") if lost else (FAILED, reason[:300] or "no result")
+            campaign.store.update(replace(new, state=state, reason=why))
+            tally.failed.append((label, reason))
+            say(f"{label}: {'left for the next run' if lost else 'failed'} ({reason})")
+            return
+        campaign.store.update(
+            replace(new, state=DONE, computed=reading.values, settings=reading.settings, reason=""), reading.structure
+        )
+    tally.done += 1
+    tally.cpu_s += outcome.cpu_s if outcome.fresh else 0.0
+    gap = reading.values.get("band_gap_ev")
+    say(f"{label}: done" + (f", gap {gap:.3f} eV" if gap is not None else "") + f", {outcome.cpu_s:.0f} s")

@@ -1,0 +1,194 @@
+"""Where a campaign stands: its rounds, how good its predictions were, how near its best are to the wishes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defectgen.campaign.folder import Campaign
+from defectgen.campaign.learning import load_model, outdated, read_history
+from defectgen.campaign.model import Judged
+from defectgen.campaign.pool import pool_of
+from defectgen.campaign.proposing import best_distance_ev
+from defectgen.campaign.store import DONE, STATES, Row, table_of
+from defectgen.campaign.transfer import Offset, offsets
+from defectgen.design.candidates import Target
+from defectgen.design.targets import counted_from, single_target, wanted_values
+from defectgen.one_line import OneLine
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """How good predictions were that were made before the computing.
+
+    Attributes:
+        n: structures with both.
+        mae: mean absolute error, in the property's unit.
+        inside: how many were inside their 90 % intervals.
+    """
+
+    n: int
+    mae: float
+    inside: int
+
+
+@dataclass(frozen=True)
+class RoundStatus:
+    """One round.
+
+    Attributes:
+        number: from 1; 0 for what was added before any.
+        origins: why structures were proposed, with how many.
+        states: how many are in which state.
+        cpu_s: CPU time of its calculations, 0 if not known.
+        foretold: by column.
+    """
+
+    number: int
+    origins: Mapping[str, int]
+    states: Mapping[str, int]
+    cpu_s: float
+    foretold: Mapping[str, Foretold]
+
+
+@dataclass(frozen=True)
+class WishStatus:
+    """How near the campaign is to a wish.
+
+    Attributes:
+        text: of the wish.
+        path: (calculations, least distance in eV) after each round.
+        chance: least distance in eV that as many random structures would have in the mean; unknown ones as predicted.
+        best: the nearest structure's id.
+    """
+
+    text: str
+    path: tuple[tuple[int, float], ...]
+    chance: tuple[float, ...]
+    best: int
+
+
+@dataclass(frozen=True, repr=False)
+class Status(OneLine):
+    """Where a campaign stands.
+
+    Attributes:
+        campaign: which one.
+        rows: all structures.
+        states: how many are in which state.
+        rounds: see `RoundStatus`.
+        judged: errors of the model by column; empty before anything is learnt.
+        history: what was learnt when, see `read_history`.
+        wishes: see `WishStatus`.
+        offsets: of computed values from 2DMD's.
+        total: symmetry-distinct structures; None if not known.
+        unlearnt: results that the model has not seen.
+    """
+
+    campaign: Campaign
+    rows: tuple[Row, ...]
+    states: Mapping[str, int]
+    rounds: tuple[RoundStatus, ...]
+    judged: Mapping[str, Judged]
+    history: tuple[Mapping[str, Any], ...]
+    wishes: tuple[WishStatus, ...]
+    offsets: tuple[Offset, ...]
+    total: int | None
+    unlearnt: int
+
+    @property
+    def cpu_hours(self) -> float:
+        """CPU time of all calculations that the campaign did, hours."""
+        return sum(row.cpu_s for row in self.rows) / 3600
+
+
+def status_of(campaign: Campaign) -> Status:
+    """Look at a campaign.
+
+    Raises:
+        DefectgenError: a damaged database or model.
+    """
+    rows = campaign.store.rows()
+    model = load_model(campaign)
+    pool = pool_of(campaign.host, campaign.config.max_defects, campaign.config.seed)
+    done = [row for row in rows if row.state == DONE]
+    predicted: dict[str, Array] = {}
+    if model is not None and _wishes_of(rows):
+        scores = model.score(pool.configurations)
+        predicted = {column: scores[column].to_numpy().copy() for column in model.models}
+        places = {item.key: number for number, item in enumerate(pool.configurations)}
+        for row in done:
+            for column, value in row.computed.items():
+                if column in predicted and row.key in places:
+                    predicted[column][places[row.key]] = value
+    return Status(
+        campaign,
+        tuple(rows),
+        {state: sum(row.state == state for row in rows) for state in STATES},
+        tuple(_round(number, rows) for number in sorted({row.round for row in rows})),
+        {} if model is None else model.judged,
+        tuple(read_history(campaign)),
+        tuple(_wish(text, done, predicted) for text in _wishes_of(rows)),
+        tuple(offsets(done)) if campaign.config.start else (),
+        pool.total,
+        outdated(campaign, rows),
+    )
+
+
+def expected_least(distances: Array, n: int) -> float:
+    """Mean of the least of n different ones of some distances, drawn at random; exact."""
+    ordered, total = np.sort(distances), len(distances)
+    n = min(n, total)
+    weight, found = n / total, 0.0
+    for place, distance in enumerate(ordered):
+        found += weight * float(distance)
+        if total - place <= n:
+            break
+        weight *= (total - place - n) / (total - 1 - place)
+    return found
+
+
+def _round(number: int, rows: Sequence[Row]) -> RoundStatus:
+    mine = [row for row in rows if row.round == number]
+    origins: dict[str, int] = {}
+    for row in mine:
+        origins[row.origin] = origins.get(row.origin, 0) + 1
+    foretold = {}
+    for column in dict.fromkeys(column for row in mine for column in row.predicted):
+        both = [row for row in mine if column in row.predicted and column in row.computed]
+        if both:
+            off = [abs(row.predicted[column] - row.computed[column]) for row in both]
+            inside = sum(o <= row.widths.get(column, 0.0) for o, row in zip(off, both, strict=True))
+            foretold[column] = Foretold(len(both), float(np.mean(off)), inside)
+    states = {state: sum(row.state == state for row in mine) for state in STATES}
+    return RoundStatus(number, origins, states, sum(row.cpu_s for row in mine), foretold)
+
+
+def _wishes_of(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.origin for row in rows if "=" in row.origin))
+
+
+def target_of(text: str, done: Sequence[Row]) -> Target:
+    """The wish that an origin names, e.g. ``homo_ev=0.050 lumo_ev=1.150``."""
+    target = single_target(wanted_values(dict(part.split("=", 1) for part in text.split())))
+    covered = {c: [float(np.nanmin(v)), float(np.nanmax(v))] for c, v in table_of(done).items()}
+    return counted_from([target], covered)[0]
+
+
+def _wish(text: str, done: Sequence[Row], predicted: Mapping[str, Array]) -> WishStatus:
+    target = target_of(text, done)
+    path, chance = [], []
+    distances = target.distances_ev(predicted) if all(w.column in predicted for w in target.wishes) else np.zeros(0)
+    for number in sorted({row.round for row in done}):
+        known = [row for row in done if row.round <= number]
+        path.append((len(known), best_distance_ev(target, known)))
+        if len(distances):
+            chance.append(expected_least(distances, len(known)))
+    nearest = min(done, key=lambda row: best_distance_ev(target, [row]), default=None)
+    return WishStatus(text, tuple(path), tuple(chance), 0 if nearest is None else nearest.id)
