@@ -100,9 +100,25 @@ def _text(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) ->
         lines.append(f"  {title:<36}{number(item['value']):>8}  {between:<11}  {of}".rstrip())
     for note in result["notes"]:
         lines += wrap(f"note: {note}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+    lines += _by_atoms(result["by_atoms"])
     lines += ["", f"{'':<17}" + "".join(f"{short:>7}" for _, short in TABLE)]
     for title, row in method_rows(result, others):
         lines.append(f"{title:<18.18}" + "".join(f"{number(row.get(key)):>7}" for key, _ in TABLE)[1:])
     lines.append("published rows: Gruver et al. 2024, Table 1; w: Wasserstein distance")
     lines.append("COV: of all crystals, as CDVAE counts; vCOV: of valid ones, as Gruver et al. do")
     return "\n".join(lines)
+
+
+def _by_atoms(classes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Shares by the number of atoms, where something was asked for or energies are known."""
+    shown = {"hit_formula": "formula", "hit_spacegroup": "group", "hit_e_above_hull": "E hull"}
+    shown |= {"hit_formula_metastable": "f.+meta", "hit_spacegroup_metastable": "g.+meta", "metastable": "meta"}
+    names = [name for name in shown if any(name in shares for shares in classes.values())]
+    if not names:
+        return []
+    lines = ["", f"{'atoms in the cell':<18}{'n':>6}{'valid':>9}" + "".join(f"{shown[name]:>9}" for name in names)]
+    for title, shares in classes.items():
+        values = [shares.get(name, {}).get("value") for name in ("valid", *names)]
+        cells = "".join(f"{'-' if value is None else f'{value:.3f}':>9}" for value in values)
+        lines.append(f"{title:<18}{shares['valid']['of']:>6}{cells}")
+    return lines

@@ -26,7 +26,9 @@ def stability(
     hull: Annotated[
         str,
         typer.Option(
-            "--hull", metavar="FILE|mp", help="Entries (JSON), formulas with energies (CSV), or mp: Materials Project."
+            "--hull",
+            metavar="FILE|DIR|mp-api",
+            help="Entries (JSON), formulas with energies (CSV), a folder of them, or mp-api: Materials Project.",
         ),
     ],
     potential: Annotated[str, typer.Option("--potential", metavar="NAME", help="m3gnet or chgnet.")] = "m3gnet",
@@ -46,7 +48,9 @@ def stability(
     Below 0.1 eV/atom a crystal counts as metastable, whatever its composition; draws that the generator
     refused are counted apart. The hull comes from --hull: pymatgen's computed
     entries as JSON; a CSV with formula and formation_energy_per_atom (as MP-20), energy_per_atom or
-    energy; or mp, with the key of MP_API_KEY. The folder gets stability.csv, relaxed/*.cif, VASP inputs
+    energy; a folder of such files with total energies; or mp-api, with the key of MP_API_KEY. A hull from
+    files is partial: shares of metastable crystals are upper bounds then. The folder gets
+    stability.csv, relaxed/*.cif, VASP inputs
     of the metastable crystals in vasp/ (without POTCAR contents) and manifest.json; it is new, empty, or
     one of an earlier run, which goes on. The exit code is 3 if crystals that the generator did not refuse
     have no energy above the hull.
@@ -123,14 +127,15 @@ def _text(study: Study, output: Path) -> str:
     counts, hull, references = study.counts, study.hull, study.references
     share = 100 * counts["share_metastable_of_all"]
     rest, of = 100 * counts["share_metastable_of_not_refused"], counts["crystals"] - counts["refused"]
+    known = 100 * (counts["share_with_competitors_of_judged"] or 0.0)
     lines = [
         f"{counts['metastable']} of {counts['crystals']} crystals ({share:.1f} %) are metastable: less than "
-        f"{counts['threshold_ev_per_atom']} eV/atom above the hull"
+        f"{counts['threshold_ev_per_atom']} eV/atom above the {'partial ' * bool(hull.partial)}hull"
         + (f"; {rest:.1f} % of the {of} that the generator did not refuse." if counts["refused"] else "."),
         f"judged {counts['judged']}; {unjudged(counts) or 'no other'}; not converged but judged as they were "
         f"{counts['not_converged']}.",
-        f"{counts['judged_without_competitor']} of those judged compete with their elements only: the hull knows no "
-        "compound of them.",
+        f"competitors known: for {known:.1f} % of those judged; {counts['judged_without_competitor']} compete with "
+        "their elements only: the hull knows no compound of them.",
         f"hull: {hull.source}" + (f"; partial: {hull.partial}" if hull.partial else ""),
         f"energies: {study.corrections}",
     ]

@@ -19,6 +19,7 @@ from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, Row
 from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare
 from defectgen.core import Configuration
 from defectgen.dft.compute import HELD, read_names
+from defectgen.dft.finding import find_results
 from defectgen.errors import DefectgenError
 from defectgen.one_line import OneLine
 
@@ -167,14 +168,15 @@ def _task(
 
 
 def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Callable[[str], None]) -> None:
-    """Compute the pristine host and the elemental phases, unless they were handed over.
+    """Compute the pristine host and the elemental phases, unless the host's result was handed over.
 
     Raises:
         DefectgenError: one of them failed.
     """
-    if (campaign.folder / REFERENCES).is_dir():
-        return
+    given = campaign.folder / REFERENCES
     host = campaign.host
+    if given.is_dir() and any(item.role == "host" for item in find_results([given], host)):
+        return
     first = {rule: next(site for site, old in host.sites() if old == rule.element) for rule in host.rules}
     keys = tuple(Configuration.of(host, {site: rule.replacement}).key for rule, site in first.items())
     folder = campaign.folder / CALCULATIONS / REFERENCES

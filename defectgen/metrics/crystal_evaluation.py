@@ -100,8 +100,8 @@ def evaluate_crystals(
         watch: told how far it is.
 
     Returns:
-        ``name``, ``defectgen`` (version), ``settings``, ``counts``, ``metrics``, ``failures``, ``notes`` (see
-        `defectgen.metrics.crystal_metrics.Report`) and ``published``.
+        ``name``, ``defectgen`` (version), ``settings``, ``counts``, ``metrics``, ``by_atoms``, ``failures``,
+        ``notes`` (see `defectgen.metrics.crystal_metrics.Report`) and ``published``.
     """
     report = measure(sets.judged(), *sets.compared(), store, watch)
     return {
@@ -110,6 +110,7 @@ def evaluate_crystals(
         "settings": sets.settings(),
         "counts": report.counts,
         "metrics": report.metrics,
+        "by_atoms": report.by_atoms,
         "failures": report.failures,
         "notes": list(report.notes),
         "published": published(),

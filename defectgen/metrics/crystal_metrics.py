@@ -14,6 +14,7 @@ from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError
 from defectgen.metrics import crystal_matching, fingerprint_distances
 from defectgen.metrics.atom_distances import far_enough, radii_apart
+from defectgen.metrics.by_atoms import shares_by_atoms
 from defectgen.metrics.charge_balance import smact_valid
 from defectgen.metrics.conditions import CHECKED, METASTABLE_EV, STABLE_EV, meets, unreadable
 from defectgen.metrics.entries import Crystals, Entry
@@ -52,6 +53,11 @@ class JudgedCrystal:
     def valid(self) -> bool:
         return self.far_enough and self.smact is not False
 
+    def is_below(self, limit_ev: float) -> bool:
+        """Whether it is valid with an energy above the hull below a limit in eV/atom."""
+        energy = self.entry.e_above_hull_ev
+        return self.valid and energy is not None and energy < limit_ev
+
 
 @dataclass(frozen=True)
 class Report:
@@ -62,12 +68,14 @@ class Report:
         counts: how many crystals of which kind.
         failures: how often each reason for an unreadable crystal or a missing fingerprint came up.
         notes: what to know when reading the figures.
+        by_atoms: shares by the number of atoms in the cell, see `defectgen.metrics.by_atoms`.
     """
 
     metrics: dict[str, Metric]
     counts: dict[str, int]
     failures: dict[str, int]
     notes: tuple[str, ...]
+    by_atoms: dict[str, dict[str, Metric]]
 
 
 def measure(
@@ -133,7 +141,10 @@ def measure(
     metrics |= _uniqueness([_crystal(item.entry) for item in pool], len(judged), training, watch)
     if crystals.crystals_per_s is not None:
         metrics["crystals_per_hour"] = {"value": crystals.crystals_per_s * 3600}
-    return Report(metrics, counts, dict(failures.most_common()), tuple(notes))
+    if crystals.partial_hull:
+        notes.append(f"the hull is partial ({crystals.partial_hull}): shares of metastable crystals are upper bounds")
+    by_atoms = shares_by_atoms(judged, crystals.stability_column)
+    return Report(metrics, counts, dict(failures.most_common()), tuple(notes), by_atoms)
 
 
 def _judge(entry: Entry, smact_problem: str, advance: Callable[[int], None]) -> JudgedCrystal:
@@ -170,26 +181,25 @@ def _conditions(judged: Sequence[JudgedCrystal], stability_column: str) -> dict[
             metrics[f"hit_{condition}"] = share([verdict for verdict in verdicts if verdict is not None])
             if stability_column and condition != "e_above_hull":
                 both = [
-                    v and _below(item, METASTABLE_EV) for item, v in zip(judged, verdicts, strict=True) if v is not None
+                    v and item.is_below(METASTABLE_EV)
+                    for item, v in zip(judged, verdicts, strict=True)
+                    if v is not None
                 ]
                 metrics[f"hit_{condition}_metastable"] = share(both)
     if stability_column:
-        metrics["metastable"] = share([_below(item, METASTABLE_EV) for item in judged])
-        metrics["stable"] = share([_below(item, STABLE_EV) for item in judged])
+        metrics["metastable"] = share([item.is_below(METASTABLE_EV) for item in judged])
+        metrics["stable"] = share([item.is_below(STABLE_EV) for item in judged])
+        with_energy = [item.entry for item in judged if item.entry.e_above_hull_ev is not None]
+        if any(entry.n_competing is not None for entry in with_energy):
+            metrics["competitors_known"] = share([bool(entry.n_competing) for entry in with_energy])
     return metrics
-
-
-def _below(item: JudgedCrystal, limit_ev: float) -> bool:
-    """Whether a crystal is valid with an energy above the hull below a limit in eV/atom."""
-    energy = item.entry.e_above_hull_ev
-    return item.valid and energy is not None and energy < limit_ev
 
 
 def _pool(items: Sequence[JudgedCrystal], stability_column: str) -> tuple[list[JudgedCrystal], str]:
     if not stability_column:
         return [item for item in items if item.valid], "valid crystals with fingerprints"
     return [
-        item for item in items if _below(item, METASTABLE_EV)
+        item for item in items if item.is_below(METASTABLE_EV)
     ], f"valid crystals below 0.1 eV/atom by {stability_column}"
 
 

@@ -89,6 +89,8 @@ DEFINITIONS = tuple(
         ("metastable", "metastable (< 0.1 eV/atom)", "valid, with an energy above the hull below 0.1 eV/atom, of all "
          "crystals", GRUVER),
         ("stable", "stable (< 0 eV/atom)", "valid, with an energy above the hull below 0, of all crystals", GRUVER),
+        ("competitors_known", "competitors on the hull known",
+         "the hull knows a compound of its elements, of crystals with an energy above it", OWN),
         ("hit_formula_metastable", "asked formula hit, metastable", "both, of crystals asked for a formula", GRUVER),
         ("hit_spacegroup_metastable", "asked space group hit, metastable", "both, of crystals asked for one", GRUVER),
         ("crystals_per_hour", "crystals an hour", "rate that the generator noted", OWN, False),

@@ -32,6 +32,7 @@ class Entry:
         accepted: False if the generator itself threw it away and drew again.
         conditions: what was asked of it, by name; nothing of an infill, which states the crystal it changes.
         e_above_hull_ev: energy above the hull in eV/atom, None if not known.
+        n_competing: compounds that this hull knows of the crystal's elements, None if not known.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Entry:
     accepted: bool = True
     conditions: Mapping[str, Any] = field(default_factory=dict)
     e_above_hull_ev: float | None = None
+    n_competing: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class Crystals:
         has_draws: whether rejected draws are among them, so that there are raw rates.
         stability_column: where energies above the hull were found; empty if nowhere.
         crystals_per_s: rate of the generator as it noted it; None if it did not.
+        partial_hull: why the hull of the energies may not be the whole one; empty if it is, or if that is not known.
     """
 
     entries: tuple[Entry, ...]
     has_draws: bool = False
     stability_column: str = ""
     crystals_per_s: float | None = None
+    partial_hull: str = ""
 
     def sampled(self, limit: int | None, seed: int) -> Crystals:
         """At most so many entries, drawn at random without replacement, in their order."""
@@ -94,8 +98,12 @@ class Crystals:
             energy = row[column]
             if not isinstance(energy, float | int | None):
                 raise UsageError(f"{path}, row {number}: {column} is {energy!r}, expected a number.", same)
-            entries.append(replace(entry, e_above_hull_ev=None if energy is None else float(energy)))
-        return replace(self, entries=tuple(entries), stability_column=f"{column} of {path.name}")
+            known = row.get("n_competing")
+            competing = known if isinstance(known, int) else None
+            above = None if energy is None else float(energy)
+            entries.append(replace(entry, e_above_hull_ev=above, n_competing=competing))
+        named = f"{column} of {path.name}"
+        return replace(self, entries=tuple(entries), stability_column=named, partial_hull=_partial_hull(path))
 
 
 def read_entries(paths: Sequence[Path]) -> Crystals:
@@ -180,6 +188,15 @@ def _conditions(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         return {}
     return {str(key): item for key, item in value.items() if item is not None}
+
+
+def _partial_hull(table: Path) -> str:
+    """What the manifest beside a table of `defectgen stability` says of its hull; empty where it is whole."""
+    try:
+        hull = read_object(table.parent / "manifest.json").get("hull")
+    except (OSError, ValueError):
+        return ""
+    return str(hull.get("partial") or "") if isinstance(hull, Mapping) else ""
 
 
 def _rate(file: Path) -> float | None:

@@ -253,6 +253,7 @@ def summarize(table: pl.DataFrame) -> dict[str, Any]:
     relaxed = int(status.is_in([CONVERGED, NOT_CONVERGED]).sum())
     told = {name: int((status == name).sum()) for name in (REFUSED, NOT_READ, UNKNOWN_ELEMENT, FAILED)}
     not_refused = table.height - told[REFUSED]
+    competing = int((table["n_competing"] > 0).sum())
     return {
         "crystals": table.height,
         **{name.replace(" ", "_"): n for name, n in told.items()},
@@ -262,6 +263,7 @@ def summarize(table: pl.DataFrame) -> dict[str, Any]:
         "without_reference": relaxed - above.len(),
         "judged": above.len(),
         "judged_without_competitor": int((table["n_competing"] == 0).sum()),
+        "share_with_competitors_of_judged": competing / above.len() if above.len() else None,
         "metastable": metastable,
         "on_or_below_hull": int((above <= 0).sum()),
         "share_metastable_of_all": metastable / table.height if table.height else None,

@@ -33,6 +33,11 @@ ABOVE_COLUMN = "e_above_hull"
 TOTAL, FORMATION = "total", "formation"
 """What the energies of a hull are: total energies, or formation energies from the elements."""
 
+HULL_SUFFIXES = (".csv", ".json", ".json.gz")
+
+SAVED_HULL = "hull.csv"
+"""Where a study of stability keeps what the Materials Project answered."""
+
 SAVED = ("formula", "energy_per_atom_ev")
 """Columns of a saved hull of total energies, which can be read again."""
 
@@ -168,10 +173,11 @@ def project_hull(project: MaterialsProject) -> Hull:
 
 
 def read_hull(path: Path) -> Hull:
-    """A hull from a file.
+    """A hull from a file, or from all files of a folder together.
 
     Args:
-        path: a JSON file with a list of pymatgen's ComputedEntry or ComputedStructureEntry (``.json`` or
+        path: a folder of such files, all with total energies (of a folder of `defectgen stability` its `SAVED_HULL`
+            alone); or a JSON file with a list of pymatgen's ComputedEntry or ComputedStructureEntry (``.json`` or
             ``.json.gz``), or a CSV table with a column of formulas (`FORMULA_COLUMNS`) and one of energies: of
             formation by atom (`FORMATION_COLUMNS`, as in MP-20), total by atom (`PER_ATOM_COLUMNS`), or total
             of the formula as written (`TOTAL_COLUMNS`). Total energies are those of the Materials Project with
@@ -180,14 +186,48 @@ def read_hull(path: Path) -> Hull:
 
     Raises:
         DefectgenError: no such file, or it holds something else.
+        UsageError: a file of another kind, or a folder of several files of which one has formation energies.
     """
+    if path.is_dir():
+        return _read_folder(path)
     if not path.is_file():
         raise DefectgenError(f"{path} is not a file.", "Expected entries as JSON, or a CSV with formula and energy.")
     if path.name.lower().endswith((".json", ".json.gz")):
         return _read_entries(path)
     if path.suffix.lower() != ".csv":
-        raise UsageError(f"{path} is no hull.", "Expected entries as .json, or a .csv with formula and energy, or mp.")
+        raise UsageError(
+            f"{path} is no hull.", "Expected entries as .json, a .csv with formula and energy, a folder, or mp-api."
+        )
     return _read_table(path)
+
+
+def hull_files(path: Path) -> list[Path]:
+    """The files that make up the hull of a file or folder, sorted by name."""
+    if not path.is_dir():
+        return [path]
+    if (path / SAVED_HULL).is_file():
+        return [path / SAVED_HULL]
+    return sorted(file for file in path.iterdir() if file.is_file() and file.name.lower().endswith(HULL_SUFFIXES))
+
+
+def _read_folder(folder: Path) -> Hull:
+    files = hull_files(folder)
+    if not files:
+        raise UsageError(f"{folder} holds no hull.", f"Expected files that end in {', '.join(HULL_SUFFIXES)}.")
+    hulls = [read_hull(file) for file in files]
+    if len(hulls) == 1:
+        return hulls[0]
+    for file, hull in zip(files, hulls, strict=True):
+        if hull.scale != TOTAL:
+            raise UsageError(
+                f"{file} has formation energies, which do not go with other files.",
+                "Give that file alone, or total energies in all files of the folder.",
+            )
+    points: dict[str, float] = {}
+    for hull in hulls:
+        add_lowest(points, hull.points.items())
+    source = f"{folder.name}: {'; '.join(hull.source for hull in hulls)}"
+    return Hull(source, TOTAL, f"only the entries of {len(files)} files", points)
 
 
 def _read_entries(path: Path) -> Hull:

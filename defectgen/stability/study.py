@@ -22,16 +22,24 @@ from defectgen.score.potentials.relaxation import CONVERGED, NOT_CONVERGED
 from defectgen.score.registry import ScorerOptions, load_scorer
 from defectgen.stability import assessment
 from defectgen.stability.assessment import ELEMENTS, REFERENCES, RelaxationSettings
-from defectgen.stability.hull import FORMATION, TOTAL, Hull, project_hull, read_hull, save_hull
+from defectgen.stability.hull import (
+    FORMATION,
+    SAVED_HULL,
+    TOTAL,
+    Hull,
+    hull_files,
+    project_hull,
+    read_hull,
+    save_hull,
+)
 from defectgen.stability.references import References, elemental_references, references_from_table
 from defectgen.stability.study_folder import write_results
 from defectgen.watch import Watch, unwatched
 from defectgen.web import MaterialsProject
 
-PROJECT = "mp"
+PROJECT = ("mp-api", "mp")
 """In place of a file: the hull of the Materials Project."""
 
-HULL = "hull.csv"
 POTENTIALS = ("m3gnet", "chgnet")
 
 UNJUDGED = {
@@ -46,13 +54,13 @@ UNJUDGED = {
 
 
 def open_hull(given: str) -> Hull:
-    """The hull of a file, or of the Materials Project for `PROJECT`.
+    """The hull of a file or folder, or of the Materials Project for `PROJECT`.
 
     Raises:
         UsageError: no key of the Materials Project.
         DefectgenError: see `defectgen.stability.hull.read_hull`.
     """
-    if given == PROJECT:
+    if given in PROJECT:
         return project_hull(MaterialsProject.from_environment())
     return read_hull(Path(given))
 
@@ -129,7 +137,7 @@ class Study:
         first = next((f"; the first: {note.rstrip('.')}" for note in self.table["note"] if note), "")
         raise DefectgenError(
             f"none of {self.counts['crystals']} crystals can be judged: {unjudged(self.counts)}{first}.",
-            "Add the element to the hull, or use --hull mp." if can_add else "",
+            "Add the element to the hull, or use --hull mp-api." if can_add else "",
         )
 
 
@@ -157,7 +165,7 @@ def run_study(
         potential: what computes the energies.
         settings: of the relaxations.
         folder: see `assessment.check_folder`.
-        hull_file: where a hull of formation energies comes from.
+        hull_file: where a hull of formation energies comes from; a folder holds one file then.
         elements: elemental phases as its references.
         watch: told how far it is.
 
@@ -173,7 +181,7 @@ def run_study(
             table = assessment.judge(rows, hull, references)
         finally:  # interrupted or not: what the Materials Project answered is kept
             if hull.scale == TOTAL and hull.points:
-                save_hull(hull, folder / HULL)
+                save_hull(hull, folder / SAVED_HULL)
         corrections = assessment.settings_text(potential)
         about: dict[str, Any] = {
             "stage": "stability",
@@ -222,6 +230,7 @@ def element_references(
         return None
     if elements is not None:
         return _relaxed_elements(elements, potential, settings, folder / ELEMENTS, watch)
+    [hull_file] = hull_files(hull_file)
     key = {"potential": potential.name, "table": file_hash(hull_file)}
     folder.mkdir(parents=True, exist_ok=True)
     saved = folder / REFERENCES

@@ -124,7 +124,7 @@ def test_wrong_calls_are_one_line(
     (tmp_path / "torn" / "a.cif").write_text("data_\n")
     (tmp_path / "part.csv").write_text("formula,energy_per_atom\nNa,-1.3\n")
     for given, hull, code, message in (
-        (files, "mp", 2, f"{KEY_VARIABLE} is not set"),
+        (files, "mp-api", 2, f"{KEY_VARIABLE} is not set"),
         (files, str(tmp_path / "none.csv"), 1, "is not a file"),
         (tmp_path / "empty", str(labels), 2, "holds no crystals"),
         (tmp_path / "torn", str(labels), 1, "1 crystals, none can be read"),
@@ -133,7 +133,7 @@ def test_wrong_calls_are_one_line(
             str(tmp_path / "part.csv"),
             1,
             "none of 4 crystals can be judged: 1 not read, 1 with an unknown element, 2 without a reference on the "
-            "hull; the first: fake never saw Ar. Add the element to the hull, or use --hull mp.",
+            "hull; the first: fake never saw Ar. Add the element to the hull, or use --hull mp-api.",
         ),
     ):
         assert main(["stability", str(given), "--hull", hull, "-o", str(tmp_path / "out")]) == code

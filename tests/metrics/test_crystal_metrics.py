@@ -13,6 +13,7 @@ from defectgen.core.crystal import Crystal
 from defectgen.data.mp20 import crystal_of, read_crystals
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.metrics.atom_distances import far_enough
+from defectgen.metrics.by_atoms import atoms_class
 from defectgen.metrics.charge_balance import smact_valid
 from defectgen.metrics.conditions import meets, spacegroup
 from defectgen.metrics.crystal_matching import groups, known
@@ -234,6 +235,28 @@ def test_conditions():
         assert meets(found, "e_above_hull") is hit
 
 
+def test_shares_by_the_number_of_atoms():
+    """Each in the class of its own cell; what cannot be read is in none."""
+    cell = Crystal.from_structure(salt().to_structure().to_conventional())
+    asked = {"formula": "NaCl"}
+    entries = [
+        Entry("a", salt(), conditions=asked, e_above_hull_ev=0.05),
+        Entry("b", salt(cation="K"), conditions=asked, e_above_hull_ev=0.05),
+        Entry("c", cell, conditions=asked, e_above_hull_ev=0.3),
+        Entry("d", None, "no CIF", conditions=asked),
+    ]
+    found = run(entries, stability_column="e").by_atoms
+    assert list(found) == ["1-5", "6-10"]
+    assert {name: counted(item) for name, item in found["1-5"].items()} == {
+        "valid": (2, 2), "hit_formula": (1, 2), "hit_formula_metastable": (1, 2), "metastable": (2, 2),
+    }  # fmt: skip
+    assert {name: counted(item) for name, item in found["6-10"].items()} == {
+        "valid": (1, 1), "hit_formula": (1, 1), "hit_formula_metastable": (0, 1), "metastable": (0, 1),
+    }  # fmt: skip
+    assert "metastable" not in run(entries).by_atoms["1-5"]
+    assert [atoms_class(n) for n in (1, 5, 6, 20, 21)] == ["1-5", "1-5", "6-10", "16-20", ">20"]
+
+
 def test_conditions_of_another_form_count_as_not_asked():
     assert meets(Entry("x", salt(), conditions={"formula": "Na1 Cl1", "spacegroup": "225"}), "formula") is True
     assert meets(Entry("x", salt(), conditions={"spacegroup": 225.0}), "spacegroup") is True
@@ -336,7 +359,9 @@ def test_published_rows_are_those_of_table_1():
 
 def test_every_metric_is_defined_and_titles_fit():
     names = {item.name for item in DEFINITIONS}
-    report = run([Entry("a", salt(), conditions={"formula": "NaCl", "spacegroup": 225, "e_above_hull": 0.0})],
-                 [salt()], [salt()], has_draws=True, stability_column="e_above_hull", crystals_per_s=1.0)  # fmt: skip
+    asked = {"formula": "NaCl", "spacegroup": 225, "e_above_hull": 0.0}
+    entry = Entry("a", salt(), conditions=asked, e_above_hull_ev=0.0, n_competing=1)
+    facts = {"has_draws": True, "stability_column": "e_above_hull", "crystals_per_s": 1.0}
+    report = run([entry], [salt()], [salt()], **facts)
     assert set(report.metrics) == names
     assert all(len(item.title) <= 36 for item in DEFINITIONS)

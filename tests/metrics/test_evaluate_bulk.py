@@ -4,9 +4,10 @@ import json
 
 import polars as pl
 import pytest
-from test_crystal_metrics import cif, counted, crowded, salt, write_samples
+from test_crystal_metrics import Silent, cif, counted, crowded, salt, write_samples
 
 from defectgen.errors import UsageError
+from defectgen.metrics.crystal_metrics import measure
 from defectgen.metrics.entries import Crystals, Entry
 from defectgen.report.bulk_page import method_rows
 
@@ -30,6 +31,24 @@ def test_energies_of_the_stability_command_are_joined_by_row(tmp_path):
     pl.DataFrame({"formula": ["NaCl"]}).write_csv(tmp_path / "x.csv")
     with pytest.raises(UsageError, match="no column e_above_hull_ev_per_atom"):
         crystals.with_stability(tmp_path / "x.csv")
+
+
+def test_partial_hulls_and_known_competitors_stand_beside_stability(tmp_path):
+    """The table says how many compounds compete, the manifest beside it whether the hull is the whole one."""
+    crystals = Crystals((Entry("a", salt()), Entry("b", salt(4.2, "Mg", "O")), Entry("c", salt(cation="K"))))
+    rows = {
+        "formula": ["NaCl", "MgO", "KCl"],
+        "e_above_hull_ev_per_atom": [0.02, 0.0, None],
+        "n_competing": [0, 3, None],
+    }
+    pl.DataFrame(rows).write_csv(tmp_path / "s.csv")
+    assert crystals.with_stability(tmp_path / "s.csv").partial_hull == ""
+    (tmp_path / "manifest.json").write_text(json.dumps({"hull": {"partial": "only the crystals of the file"}}))
+    joined = crystals.with_stability(tmp_path / "s.csv")
+    report = measure(joined, None, None, None, Silent)
+    assert (report.metrics["competitors_known"]["n"], report.metrics["competitors_known"]["of"]) == (1, 2)
+    [note] = [note for note in report.notes if "partial" in note]
+    assert note.endswith("(only the crystals of the file): shares of metastable crystals are upper bounds")
 
 
 def test_a_folder_of_samples_is_compared_without_its_refused_draws(tmp_path, monkeypatch, capsys):

@@ -256,3 +256,24 @@ def test_an_answer_of_another_form_is_one_line(project: Thermo) -> None:
     project.compounds[:] = [{"formula_pretty": "Na", "energy_per_atom": None}]
     with pytest.raises(DefectgenError, match="is not the Materials Project's"):
         competing_energies(MaterialsProject.from_environment(), ["Na"])
+
+
+def test_the_files_of_a_folder_make_one_hull(nacl: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "hull"
+    folder.mkdir()
+    nacl.rename(folder / "entries.json")
+    (folder / "more.csv").write_text("formula,energy_per_atom\nK,-1.1\nNaCl,-3.5\n")
+    (folder / "README.txt").write_text("not a hull")
+    hull = read_hull(folder)
+    assert (hull.scale, hull.partial) == (TOTAL, "only the entries of 2 files")
+    assert hull.points == {"Na": -1.3, "Cl2": -1.8, "NaCl": -3.5, "K": -1.1}
+    assert "entries.json" in hull.source
+    assert "more.csv" in hull.source
+    (folder / "labels.csv").write_text("formula,formation_energy_per_atom\nNaCl,-2.1\n")
+    with pytest.raises(UsageError, match=r"labels.csv has formation energies, which do not go with other files"):
+        read_hull(folder)
+    save_hull(hull, folder / "hull.csv")
+    assert read_hull(folder).points == hull.points, "of a study its own hull alone"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"holds no hull. Expected files that end in .csv, .json, .json.gz"):
+        read_hull(tmp_path / "empty")

@@ -52,7 +52,7 @@ def test_nothing_judged_names_the_first_and_what_to_do(files: Path, tmp_path: Pa
     assert str(caught.value).startswith(
         "none of 3 crystals can be judged: 1 not read, 2 without a reference on the hull; the first: "
     )
-    assert str(caught.value).endswith("Add the element to the hull, or use --hull mp.")
+    assert str(caught.value).endswith("Add the element to the hull, or use --hull mp-api.")
 
 
 def test_reference_energies_are_computed_once_for_a_table(files: Path, tmp_path: Path) -> None:
