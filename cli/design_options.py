@@ -249,7 +249,7 @@ class PotentialOptions:
         int, typer.Option("--potential-top", metavar="K", min=1, help="Candidates of each target to relax.")
     ] = 3
     potential_use: Annotated[
-        str, typer.Option("--potential-use", metavar="HOW", help="columns, filter or tie-break, see below.")
+        str, typer.Option("--potential-use", metavar="HOW", help="columns, filter or tie-break, see above.")
     ] = "columns"
     m3gnet: M3GNetOption = None
 

@@ -16,6 +16,7 @@ USED_BY = {
     "defect": "defectgen finetune FILE --data RECORDS",
     "bulk": "defectgen finetune FILE --data RECORDS",
     "dft": "defectgen inputs RUN --settings FILE",
+    "executors": "defectgen campaign run DIR --executor FILE",
 }
 """The command that takes a configuration, by group."""
 
@@ -33,9 +34,11 @@ def init(
     """Write a configuration to begin with.
 
     The file holds the values of a shipped configuration, and every other key as a comment with its default
-    and meaning. `finetune` takes it for training, `inputs --settings` for DFT.
+    and meaning. `finetune` takes it for training, `inputs --settings` for DFT, `campaign run --executor` for
+    a cluster.
     """
-    from defectgen.config import find_config, package_folder, starting_text
+    from defectgen.campaign.clusters import ClusterConfig
+    from defectgen.config import StageConfig, find_config, package_folder, starting_text
     from defectgen.dft.settings import DftSettings
     from defectgen.io.files import refuse_existing, write_text
     from defectgen.llm.train.finetune_config import FinetuneConfig
@@ -51,12 +54,13 @@ def init(
     group = path.parent.name if path.parent.name in USED_BY else "defect"
     target = output or Path(f"{path.stem}.yaml")
     refuse_existing(target, overwrite)
-    write_text(target, starting_text(path, DftSettings if group == "dft" else FinetuneConfig))
+    models: dict[str, type[StageConfig]] = {"dft": DftSettings, "executors": ClusterConfig}
+    write_text(target, starting_text(path, models.get(group, FinetuneConfig)))
     emit({"output": target, "from": f"{group}/{path.stem}"}, as_json)
     say(f"{target} written; next: {USED_BY[group].replace('FILE', str(target))}")
 
 
 def _first_comment(path: Path) -> str:
     """What a shipped configuration says of itself."""
-    first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+    first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").removeprefix("description: ")
     return re.split(r"[,:;(]", first)[0].strip()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from defectgen_cli.options import JsonOption, SupercellOption
-from defectgen_cli.output import emit
+from defectgen_cli.output import emit, tell_skipped
 
 HostOption = Annotated[
     str | None, typer.Option("--host", metavar="NAME|FILE", help="Host of all structures [each a built-in one].")
@@ -53,6 +53,7 @@ def inputs(
     from defectgen.dft.inputs import dft_inputs
     from defectgen.dft.options import parse_charges, parse_elements
     from defectgen.io.host_files import host_of_options
+    from defectgen.io.structures import skipped_files
 
     made = dft_inputs(
         what,
@@ -65,6 +66,7 @@ def inputs(
         references=references,
         relax=relax,
     )
+    tell_skipped(skipped_files(what))
     defects = sum(item.role == "defect" for item in made.calculations)
     result = {
         "output": output,

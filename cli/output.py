@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +20,9 @@ EXIT_PARTIAL = 3
 
 EXIT_INTERRUPTED = 130
 """Exit code of a run that Ctrl-C or SIGTERM ended."""
+
+SHOWN_SKIPPED = 10
+"""Names of skipped files that are shown."""
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two progress lines when stderr is not a terminal."""
@@ -39,6 +42,14 @@ def say(text: str) -> None:
 def show(text: str) -> None:
     """Print a line of a result on stdout, without control characters."""
     print(printable(text))
+
+
+def tell_skipped(skipped: Sequence[Path]) -> None:
+    """Count and name the files of folders that a command left out."""
+    if skipped:
+        names = ", ".join(path.name for path in skipped[:SHOWN_SKIPPED])
+        more = f" and {len(skipped) - SHOWN_SKIPPED} more" if len(skipped) > SHOWN_SKIPPED else ""
+        say(f"skipped {len(skipped)} files that are no structures by their names: {names}{more}")
 
 
 def end_partial(missing: str, *, some: bool = True) -> NoReturn:

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import JsonOption, M3GNetOption, SurrogateOption
-from defectgen_cli.output import emit, end_partial, progress, say
+from defectgen_cli.output import emit, end_partial, progress, tell_skipped
 
 if TYPE_CHECKING:
     import polars as pl
-
-SHOWN_SKIPPED = 10
-"""Names of skipped files that are shown."""
 
 
 def score(
@@ -52,19 +49,19 @@ def score(
     from defectgen.errors import UsageError
     from defectgen.io.files import claimed_files, write_whole
     from defectgen.io.host_files import find_host, stored_hosts
-    from defectgen.io.structures import skipped_files
+    from defectgen.io.structures import chosen_files, skipped_files
     from defectgen.io.tables import write_csv
     from defectgen.llm.adapter import read_adapter, training_configurations
     from defectgen.models import SHIPPED_ADAPTER, shipped
     from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
     from defectgen.score.samples import read_samples
-    from defectgen.score.structure_table import sample_files, structure_table
+    from defectgen.score.structure_table import structure_table
 
     names = scorer_names(scorer)
     if output is not None and output.suffix != ".csv":
         raise UsageError(f"got -o {output}, expected a file that ends in .csv.")
     with claimed_files(output):
-        paths = sample_files(files)
+        paths = chosen_files(files)
         options = ScorerOptions(cache=cache_dir() / "matgl", surrogate=surrogate, m3gnet=m3gnet)
         scorers = {name: load_scorer(name, options) for name in names}
         carried = list(stored_hosts(surrogate).values()) if surrogate is not None and "surrogate" in names else []
@@ -80,13 +77,10 @@ def score(
         if output is not None:
             write_whole(output, lambda part: write_csv(found.frame, part, float_precision=6))
     found.require_scored()
-    skipped = [path for given in files if given.is_dir() for path in skipped_files(given)]
+    skipped = skipped_files(files)
     shown = {"structures": found.frame.to_dicts(), "skipped": [str(path) for path in skipped], "output": output}
     emit(shown, as_json, _text(found.frame, names))
-    if skipped:
-        names_of = ", ".join(path.name for path in skipped[:SHOWN_SKIPPED])
-        more = f" and {len(skipped) - SHOWN_SKIPPED} more" if len(skipped) > SHOWN_SKIPPED else ""
-        say(f"skipped {len(skipped)} files that are no structures by their names: {names_of}{more}")
+    tell_skipped(skipped)
     if missing := found.frame.height - found.n_scored:
         end_partial(f"{missing} of {found.frame.height} structures have no score; see their note.")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import JsonOption
-from defectgen_cli.output import emit, end_partial, say
+from defectgen_cli.output import emit, end_partial, say, tell_skipped
 
 if TYPE_CHECKING:
     from defectgen.slices.structure_files import Outcome
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def slices(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILES...", help="CIF or POSCAR files; with --decode text files, a string a line."),
+        typer.Argument(
+            metavar="FILES...", help="Structure files or folders of them; with --decode text files, a string a line."
+        ),
     ],
     decode: Annotated[
         bool, typer.Option("--decode", help="Structures from strings, by the reference package.")
@@ -36,13 +38,14 @@ def slices(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the SLICES string of each structure file, one a line.
+    """Print the SLICES string of each structure, one a line.
 
     Atoms keep the order of the file; unrelaxed decorations of a host in its own cell have the order of its
     sites, so that equal decorations give equal strings.
     """
     from defectgen.errors import UsageError
     from defectgen.io.folders import claimed, contents
+    from defectgen.io.structures import skipped_files
     from defectgen.slices import ReferencePackage
     from defectgen.slices.structure_files import decode_to_files, encode_files, read_strings
 
@@ -50,6 +53,7 @@ def slices(
         if output is not None:
             raise UsageError("-o goes with --decode; strings are printed.", "Redirect them into a file instead.")
         found = encode_files(files)
+        tell_skipped(skipped_files(files))
         _report(found, "structures", as_json, [row["slices"] for row in found.made])
         return
     if output is None:

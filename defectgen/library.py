@@ -56,8 +56,9 @@ def read_host(
     """The host whose unit cell is in a CIF or POSCAR file, any layer, or the one that a folder carries.
 
     Args:
-        path: of a file with one unit cell of a layer and at least 6 angstrom of vacuum, or of a folder with a
-            surrogate, an adapter, records or a design run, which carry the host that they are of.
+        path: of a file with one unit cell of a layer and at least 6 angstrom of vacuum, an entry ``FILE#ID`` of a
+            database such as C2DB's, JARVIS' or MC2D's that you have, or a folder with a surrogate, an adapter, records
+            or a design run, which carry the host that they are of.
         supercell: repetitions in the plane; a file needs them.
         allow: what may stand in place of an element: ``{"W": ["Mo", "VAC"], "S": "VAC"}``, or texts such as
             ``W:Mo,VAC``; None for a vacancy of each element.

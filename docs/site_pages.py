@@ -89,6 +89,7 @@ def command_page() -> str:
 
 def configuration_page() -> str:
     """Keys of the configurations with types, defaults and meaning, and the shipped files."""
+    from defectgen.campaign.clusters import ClusterConfig
     from defectgen.config import config_keys
     from defectgen.dft.settings import DftSettings
     from defectgen.llm.train.finetune_config import FinetuneConfig
@@ -96,6 +97,7 @@ def configuration_page() -> str:
     parts = [
         ("Training: `finetune`", FinetuneConfig, ("defect", "bulk")),
         ("DFT: `inputs --settings`", DftSettings, ("dft",)),
+        ("Clusters: `campaign run --executor`", ClusterConfig, ("executors",)),
     ]
     lines = [
         "# Configurations",
@@ -160,5 +162,5 @@ def cell(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Code in a table."""
-    return f"`{text.replace('|', chr(92) + '|')}`" if text else ""
+    """Code in a table; a bar inside does not end the cell."""
+    return f"`{text}`" if text else ""

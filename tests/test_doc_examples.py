@@ -24,7 +24,12 @@ EXAMPLES = [
     if page not in STORIES
     for number, item in enumerate((item for item in blocks if item.language == "python"), 1)
 ]
-WHOLE = ("main command", "test command", "dft example")  # run by .ci/run-wheel, .ci/run and .ci/run-dft
+WHOLE = (
+    "main command",
+    "test command",
+    "dft example",
+    "campaign example",
+)  # run by .ci/run-wheel, .ci/run and .ci/run-dft
 
 
 def missing(need: str) -> str:
@@ -67,7 +72,13 @@ def test_an_example_runs(code: str, comment: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", STORIES, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * (name_of(page) == "tutorials/own-host"))
+        for page in STORIES
+    ],
+)
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clone"
     (folder / "docs").mkdir(parents=True)

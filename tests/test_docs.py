@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doc_pages import PAGES, ROOT, name_of
+from doc_pages import PAGES, ROOT, SHELL, blocks_of, indented_commands, name_of
 from typer.main import get_command
 
 from defectgen_cli.app import app
@@ -67,3 +67,55 @@ def test_a_wrong_command_would_be_found() -> None:
     text = "```bash\ndefectgen designs --host MoS2\n.venv/bin/defectgen data summaries\n```\nand `defectgen score x`"
     assert unknown_commands(text) == ["data summaries", "designs"]
     assert {first for first, _ in commands_of(PAGES[0].read_text())} >= {"design", "fetch"}
+
+
+def unknown_options(page: Path) -> list[str]:
+    """Options in the commands of a page that the commands do not have."""
+    program: Any = get_command(app)
+    lines = (
+        "\n".join(block.code for block in blocks_of(page) if block.language in SHELL).replace("\\\n", " ").splitlines()
+    )
+    wrong = []
+    for line in [*lines, *indented_commands(page.read_text())]:
+        for part in re.split(r"&&|\||;", line.split(" #")[0]):
+            words = part.split()
+            if "defectgen" not in {Path(word).name for word in words[:1]}:
+                continue
+            command, names = program, []
+            while len(names) + 1 < len(words) and words[len(names) + 1] in getattr(command, "commands", {}):
+                names.append(words[len(names) + 1])
+                command = command.commands[names[-1]]
+            known = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+            known |= {"--help", "--install-completion", "--show-completion", "--debug", "--version"}
+            given = [re.split("=", word)[0] for word in words if re.match(r"--[a-z]", word)]
+            wrong += [f"{' '.join(names)} {option}" for option in given if option not in known]
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_options_of_the_documentation_exist(page: Path) -> None:
+    assert unknown_options(page) == []
+
+
+def test_a_wrong_option_would_be_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```bash\ndefectgen hosts --jason && .venv/bin/defectgen surrogate train --hosts X\n```\n")
+    assert unknown_options(page) == ["hosts --jason", "surrogate train --hosts"]
+
+
+def test_every_column_is_explained(tmp_path: Path) -> None:
+    import polars as pl
+
+    from defectgen.dft.results import FLAGS, LAST, NUMBERS, TEXTS
+    from defectgen_cli.app import main
+
+    text = (ROOT / "docs" / "reference" / "columns.md").read_text()
+    explained = set(re.findall(r"`([a-z0-9_*]+)`", text))
+    run, scores, table = tmp_path / "run", tmp_path / "scores.csv", tmp_path / "table.csv"
+    assert main(["design", "--host", "MoS2", "--homo", "0.1", "--max-defects", "1", "-n", "2", "-o", str(run)]) == 0
+    assert main(["score", str(run / "structures"), "-o", str(scores)]) == 0
+    assert main(["enumerate", "--host", "MoS2", "v_S", "-o", str(table)]) == 0
+    found = {name for path in (run / "candidates.csv", scores, table) for name in pl.read_csv(path).columns}
+    found |= {*TEXTS, *FLAGS, *NUMBERS, *LAST}
+    assert "multiplicity" in found
+    assert sorted(name for name in found if name not in explained and "_uncertainty_" not in name) == []

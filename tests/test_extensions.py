@@ -120,7 +120,7 @@ def test_a_design_of_fakes_alone(tmp_path: Path) -> None:
     found = [candidate.configuration for candidate in run.candidates]
     assert {item.host for item in found} == {GRAPHENE}
     assert {stiffness_gpa(item) for item in found} == {940.0}  # a vacancy and a substitution
-    run.write(tmp_path / "run", formats=["edit-lists"])
+    run.write(tmp_path / "run", formats=["cif", "edit-lists"])
     lists = [line.split() for line in (tmp_path / "run" / "structures.edits").read_text().splitlines()]
     assert [key for _, key in lists] == [item.canonical().key for item in found]
     written = list(csv.DictReader((tmp_path / "run" / "candidates.csv").open()))

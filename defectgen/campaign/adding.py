@@ -84,7 +84,7 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
     names = tuple((str(row["name"]), reason) for row, reason in refused)
     if not new and not known and names:
         raise DefectgenError(
-            f"none of {len(names)} results is of this campaign; {names[0][0]}: {names[0][1]}.",
+            f"none of {len(names)} results can be used; {names[0][0]}: {names[0][1]}.",
             f"They are listed in {campaign.folder / APART}.",
         )
     without = [row.configuration.label for row in new if "formation_energy_ev" not in row.computed]
@@ -177,7 +177,7 @@ def _refusal(campaign: Campaign, row: dict[str, Any], settings: str) -> str:
     """Why a result is not of this campaign, in one clause; empty if it is."""
     host = campaign.host
     if row["code"] is None:
-        return str(row["note"])
+        return str(row["note"]).rstrip(".")
     if row["role"] != "defect":
         return f"of another host than {host.title}: {row['note']}"
     if (row["host"], row["supercell"]) != (host.name, host.size):

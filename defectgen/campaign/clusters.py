@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from defectgen.campaign.task import Task, TaskOutcome, run_task
+from defectgen.campaign.task import LOST, Task, TaskOutcome, run_task
 from defectgen.config import StageConfig, find_config, load_config
-from defectgen.dft.compute import FAILED
 from defectgen.extras import import_extra
 
 GROUP = "executors"
@@ -70,9 +69,9 @@ def read_cluster(name: str) -> ClusterConfig:
     return load_config(ClusterConfig, find_config(name, GROUP))
 
 
-@dataclass(frozen=True)
+@dataclass
 class ParslExecutor:
-    """See `defectgen.campaign.executors.Executor`.
+    """See `defectgen.campaign.executors.Executor`; workers stay until it is closed.
 
     Attributes:
         cluster: where workers run.
@@ -84,22 +83,27 @@ class ParslExecutor:
 
     def __post_init__(self) -> None:
         import_extra("parsl", EXTRA, f"an executor of provider {self.cluster.provider}")
+        self._kernel: Any = None
+
+    def close(self) -> None:
+        """End the workers and their jobs."""
+        if self._kernel is not None:
+            self._kernel.cleanup()
+            self._kernel = None
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskOutcome]]:
         """See `Executor`; a task whose worker was lost is given to another one."""
         import parsl
         from parsl.dataflow.dflow import DataFlowKernel
 
-        kernel = DataFlowKernel(self._config())
-        try:
-            app: Any = parsl.python_app(run_task, data_flow_kernel=kernel)
-            running: dict[Future[TaskOutcome], int] = {app(task): number for number, task in enumerate(tasks)}
-            while running:
-                ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield running.pop(future), _outcome(future)
-        finally:
-            kernel.cleanup()
+        if self._kernel is None:
+            self._kernel = DataFlowKernel(self._config())
+        app: Any = parsl.python_app(run_task, data_flow_kernel=self._kernel)
+        running: dict[Future[TaskOutcome], int] = {app(task): number for number, task in enumerate(tasks)}
+        while running:
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield running.pop(future), _outcome(future)
 
     def _config(self) -> Any:
         from parsl.config import Config
@@ -117,6 +121,7 @@ class ParslExecutor:
             cores_per_worker=1e-3,
             heartbeat_period=max(1, self.cluster.heartbeat_s // 4),
             heartbeat_threshold=self.cluster.heartbeat_s,
+            block_error_handler=False,  # a block that was killed is replaced, and does not end the run
             **where,
         )
         return Config(
@@ -172,4 +177,4 @@ def _outcome(future: Future[TaskOutcome]) -> TaskOutcome:
     problem = future.exception()
     if problem is None:
         return future.result()
-    return TaskOutcome(FAILED, f"its worker was lost: {' '.join(str(problem).split())[:200]}")
+    return TaskOutcome(LOST, f"its worker was lost: {' '.join(str(problem).split())[:200]}")

@@ -20,6 +20,10 @@ class Executor(Protocol):
         """Do tasks, and say what became of each as it ends: its number among them, and the outcome."""
         ...
 
+    def close(self) -> None:
+        """Let go of what it has."""
+        ...
+
 
 @dataclass(frozen=True)
 class LocalExecutor:
@@ -29,6 +33,9 @@ class LocalExecutor:
         """See `Executor`."""
         for number, task in enumerate(tasks):
             yield number, run_task(task)
+
+    def close(self) -> None:
+        """See `Executor`; there is nothing to let go of."""
 
 
 def load_executor(name: str, run_folder: Path) -> Executor:

@@ -8,7 +8,7 @@ what another model says (2DMD's surrogate, for computations by another code).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +24,9 @@ Mean = Literal["none", "extreme", "base"]
 
 PRIOR = 10.0
 """Spread of the linear part in units of the spread of the values."""
+
+MOST_WEIGHT = 3.0
+"""Most variance of a kernel in units of that of the values; no row with a pair would let that of pairs be infinite."""
 
 EXTREMES: Mapping[str, float] = {"homo_ev": 1.0, "lumo_ev": -1.0, "band_gap_ev": -1.0}
 """Properties of which the highest (1) or lowest (-1) one among the defects counts."""
@@ -130,7 +133,7 @@ def fit(form: Form, column: str, rows: Described, values: Array, base: Array | N
     extremes = _fit_extremes(column, rows, values) if form.mean == "extreme" else np.zeros(0)
     target = values - _mean(form, column, rows, extremes, base)
     noise, prior = _noise_prior(form, rows)
-    return Fitted(form, rows, target, extremes, find_weights(_kernels(form, rows, rows), noise, prior, target))
+    return Fitted(form, rows, target, extremes, _weights(_kernels(form, rows, rows), noise, prior, target))
 
 
 def left_out(form: Form, column: str, rows: Described, values: Array, base: Array | None) -> Array:
@@ -147,8 +150,14 @@ def left_out(form: Form, column: str, rows: Described, values: Array, base: Arra
     target = values - means
     noise, prior = _noise_prior(form, rows)
     kernels = _kernels(form, rows, rows)
-    process = GaussianProcess.given(find_weights(kernels, noise, prior, target), kernels, noise, prior, target)
+    process = GaussianProcess.given(_weights(kernels, noise, prior, target), kernels, noise, prior, target)
     return process.left_out([np.array([row]) for row in range(n)])[0] + means
+
+
+def _weights(kernels: Array, noise: Array, prior: Array, target: Array) -> Weights:
+    """The weights of largest marginal likelihood; no kernel weighs more than the rows can tell."""
+    found = find_weights(kernels, noise, prior, target)
+    return replace(found, kernels=tuple(min(weight, MOST_WEIGHT) for weight in found.kernels))
 
 
 def choose(column: str, rows: Described, values: Array, base: Array | None) -> Form:

@@ -16,9 +16,10 @@ from defectgen.campaign.adding import read_calculation
 from defectgen.campaign.executors import Executor, LocalExecutor
 from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, Row
-from defectgen.campaign.task import NO_ROOM, Task, TaskOutcome, check_engine, prepare
+from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare
 from defectgen.core import Configuration
 from defectgen.dft.compute import HELD, read_names
+from defectgen.dft.finding import find_results
 from defectgen.errors import DefectgenError
 from defectgen.one_line import OneLine
 
@@ -110,6 +111,8 @@ def run_campaign(
     except BaseException:
         _put_back(campaign, [row.id for row in rows])
         raise
+    finally:
+        does.close()
     return RunSummary(tally.done, tuple(tally.failed), tally.cpu_s, tally.others)
 
 
@@ -165,14 +168,15 @@ def _task(
 
 
 def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Callable[[str], None]) -> None:
-    """Compute the pristine host and the elemental phases, unless they were handed over.
+    """Compute the pristine host and the elemental phases, unless the host's result was handed over.
 
     Raises:
         DefectgenError: one of them failed.
     """
-    if (campaign.folder / REFERENCES).is_dir():
-        return
+    given = campaign.folder / REFERENCES
     host = campaign.host
+    if given.is_dir() and any(item.role == "host" for item in find_results([given], host)):
+        return
     first = {rule: next(site for site, old in host.sites() if old == rule.element) for rule in host.rules}
     keys = tuple(Configuration.of(host, {site: rule.replacement}).key for rule, site in first.items())
     folder = campaign.folder / CALCULATIONS / REFERENCES
@@ -237,16 +241,18 @@ def _record(campaign: Campaign, row: Row, outcome: TaskOutcome, tally: _Tally, s
     if outcome.status == DONE:
         reading, reason = read_calculation(campaign, campaign.folder / CALCULATIONS / row.place)
     with campaign.store.changed(say):
-        now = next((item for item in campaign.store.rows() if item.id == row.id), row)
+        now = campaign.store.get(row.id)
         if now.state == DONE:
             tally.others += 1
             return
         new = replace(now, place=row.place, cpu_s=outcome.cpu_s)
         label = f"{row.id} {row.configuration.label}"
         if reading is None:
-            campaign.store.update(replace(new, state=FAILED, reason=reason[:300] or "no result"))
+            lost = outcome.status == LOST
+            state, why = (PROPOSED, "") if lost else (FAILED, reason[:300] or "no result")
+            campaign.store.update(replace(new, state=state, reason=why))
             tally.failed.append((label, reason))
-            say(f"{label}: failed ({reason})")
+            say(f"{label}: {'left for the next run' if lost else 'failed'} ({reason})")
             return
         campaign.store.update(
             replace(new, state=DONE, computed=reading.values, settings=reading.settings, reason=""), reading.structure

@@ -122,6 +122,11 @@ class Store:
         with _plain_errors(self.path):
             return [self._row(found) for found in self._connect().select(sort="id")]
 
+    def get(self, identity: int) -> Row:
+        """One structure by its id."""
+        with _plain_errors(self.path):
+            return self._row(self._connect().get(identity))
+
     def add(self, rows: Sequence[Row], structures: Sequence[Structure | None] = ()) -> list[Row]:
         """Put in new structures; those whose configuration is there already are left out. Hold `changed` around it.
 

@@ -25,6 +25,9 @@ LEAST_FREE_BYTES = 100_000_000
 
 FULL = ("No space left", "disk is full", "Disk quota exceeded")
 
+LOST = "lost"
+"""Status of a task that no worker brought to its end, which says nothing of the structure."""
+
 NO_ROOM = "no space left on the disk"
 
 
@@ -68,7 +71,7 @@ class TaskOutcome:
     """What became of a task.
 
     Attributes:
-        status: ``done``, ``failed`` or ``held by another run``.
+        status: ``done``, ``failed``, ``held by another run`` or `LOST`.
         reason: why it failed.
         cpu_s: CPU time of its attempts, also of earlier runs.
         fresh: whether this run did it.

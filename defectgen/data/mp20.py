@@ -31,6 +31,7 @@ from defectgen.io.structures import (
     read_structures,
     structure_files,
 )
+from defectgen.io.tables import read_csv
 
 READER_VERSION = 3
 """Counts changes of what the reader returns; cached tables of another version are not used."""
@@ -198,7 +199,7 @@ def _rows(file: Path, root: Path) -> Iterator[dict[str, Any]]:
         yield from _structure_rows(file, file.name if file == root else file.relative_to(root).as_posix())
         return
     try:
-        table = pl.read_csv(file, infer_schema=False, null_values=[""])
+        table = read_csv(file, infer_schema=False, null_values=[""])
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DefectgenError(f"{file} is damaged or no CSV file ({reason:.120}).") from error

@@ -14,6 +14,7 @@ from defectgen.data.sources import with_reader_columns
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.host_tables import HOST_RECORD, host_of, with_host
 from defectgen.io.structures import read_configuration
+from defectgen.io.tables import read_csv
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -43,7 +44,7 @@ def read_own_table(path: Path, host: Host | None = None) -> pl.DataFrame:
         raise UsageError(f"got {path.name!r}, expected a table that ends in {' or '.join(SUFFIXES)}.")
     try:
         if path.suffix.lower() == ".csv":
-            table = pl.read_csv(path, infer_schema_length=None, null_values=["", "NaN", "nan"])
+            table = read_csv(path, infer_schema_length=None, null_values=["", "NaN", "nan"])
         else:
             table = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -69,7 +69,8 @@ class Limits:
             raise UsageError(f"got a least distance of {self.least_distance_angstrom:g}, expected 0 or more angstrom.")
         if self.concentration is not None and not 0 <= self.concentration[0] <= self.concentration[1] <= 1:
             low, high = self.concentration
-            raise UsageError(f"got a concentration of {low:g} to {high:g}, expected a range within 0 to 1.")
+            fault = "which is upside down" if low > high else "expected a range within 0 to 1"
+            raise UsageError(f"got a concentration of {low:g} to {high:g}, {fault}.")
 
     @property
     def beyond_kinds(self) -> bool:

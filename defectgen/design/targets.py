@@ -22,6 +22,7 @@ from defectgen.design.own_limits import OWN_COLUMNS, TOLERANCE, own_limits
 from defectgen.design.wishes import Wish, parse_wish
 from defectgen.errors import UsageError
 from defectgen.io.documents import DocumentError, read_text
+from defectgen.io.tables import separator_of, with_points
 from defectgen.io.yaml_documents import read_yaml
 from defectgen.one_line import printable, shown
 
@@ -177,16 +178,18 @@ MISSPELT = 0.75
 def _csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
         text = read_text(path, LARGEST_TABLE)
-        times = Counter(next(csv.reader(io.StringIO(text, newline="")), []))
+        separator = separator_of(text.lstrip().partition("\n")[0])
+        text = with_points(text, separator)
+        times = Counter(next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), []))
         if twice := sorted(name for name, number in times.items() if number > 1):
             raise UsageError(f"{path}: two columns are named {shown(twice[0])}.", "Give each column a name of its own.")
-        table = pl.read_csv(io.StringIO(text), infer_schema=False)
+        table = pl.read_csv(io.StringIO(text), infer_schema=False, separator=separator)
     except DocumentError as error:
         raise UsageError(str(error)) from error
     except (pl.exceptions.PolarsError, OSError, csv.Error) as error:
         reason = printable((str(error).strip() or type(error).__name__).splitlines()[0])
         raise UsageError(
-            f"{path}: cannot be read as CSV ({reason:.200}).", "Expected commas between columns."
+            f"{path}: cannot be read as CSV ({reason:.200}).", "Expected commas, semicolons or tabs between columns."
         ) from error
     return table.columns, [{name: text or "" for name, text in row.items()} for row in table.iter_rows(named=True)]
 

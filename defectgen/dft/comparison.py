@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from defectgen.core.properties import PROPERTIES
 from defectgen.errors import UsageError
+from defectgen.io.tables import read_csv
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,7 +33,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
             f"{path}: no predictions found.", "Expected the folder of a design run, or its candidates.csv."
         )
     try:
-        frame = pl.read_csv(file) if file.suffix == ".csv" else pl.read_parquet(file)
+        frame = read_csv(file) if file.suffix == ".csv" else pl.read_parquet(file)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{file}: cannot be read as a table ({' '.join(str(error).split())[:100]}).") from error
     if "configuration" not in frame.columns:

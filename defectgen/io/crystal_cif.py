@@ -125,7 +125,7 @@ def atoms_from_cif(text: str) -> CifAtoms:
     try:
         document = gemmi.cif.read_string(text)
     except (ValueError, RuntimeError, IndexError) as error:
-        raise CifError(f"not a CIF of one crystal ({' '.join(str(error).split()):.100})") from error
+        raise CifError(f"not a CIF of one crystal ({_parser_reason(error)})") from error
     blocks = list(document)
     if len(blocks) > 1:
         blocks = [block for block in document if len(block.find_values("_atom_site_fract_x"))]
@@ -146,6 +146,12 @@ def atoms_from_cif(text: str) -> CifAtoms:
     if named:
         _check_formula(atoms, "has only the operation x,y,z and the atoms")
     return atoms
+
+
+def _parser_reason(error: Exception) -> str:
+    """What gemmi says, with the line in words: it calls the text ``string`` and adds column and byte."""
+    text = re.sub(r"^string:(\d+)(:\d+\(\d+\))?", r"line \1", " ".join(str(error).split()))
+    return f"{text.removesuffix(' _*'):.100}"
 
 
 def _with_statements(block: Any, atoms: CifAtoms, *, expanded: bool) -> CifAtoms:

@@ -24,6 +24,7 @@ from defectgen.io.structures import (
     read_structures,
     structure_files,
 )
+from defectgen.io.tables import read_csv
 from defectgen.one_line import printable
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def read_table(path: Path) -> pl.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":
             return pl.read_parquet(path)
-        return pl.read_csv(path, infer_schema_length=None)
+        return read_csv(path, infer_schema_length=None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DefectgenError(f"{path}: cannot be read as a table ({' '.join(str(error).split()):.100}).") from error
 

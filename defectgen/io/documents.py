@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,7 @@ def read_text(path: Path, limit: int) -> str:
         limit: in bytes.
 
     Raises:
-        DocumentError: larger than `limit`, or not UTF-8.
+        DocumentError: larger than `limit`, or neither UTF-8 nor UTF-16 with a mark.
         OSError: no such file, or it cannot be read.
     """
     with path.open("rb") as file:
@@ -60,9 +61,10 @@ def _decoded(content: bytes, where: str, limit: int) -> str:
     if len(content) > limit:
         raise DocumentError(where, f"larger than {limit} bytes")
     try:
-        return content.decode("utf-8-sig")
+        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        reason = f"byte {error.start + 1} is {content[error.start]:#04x}, which is not UTF-8"
+        reason = f"byte {error.start + 1} is {content[error.start]:#04x}, which is not {error.encoding.upper()}"
         raise DocumentError(where, reason, "Save the file as UTF-8.") from error
 
 

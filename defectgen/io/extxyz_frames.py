@@ -26,6 +26,8 @@ def extxyz_frames(text: str) -> Iterator[tuple[Any, str]]:
         if not problem:
             try:
                 atoms = next(iter(read_xyz(io.StringIO("\n".join(lines[start:end]) + "\n"), index=slice(None))))
+            except KeyError as error:
+                problem = f"{error} is no element"
             except Exception as error:  # the reader raises nearly anything on a damaged frame
                 problem = f"{' '.join(str(error).split()) or type(error).__name__:.100}"
         yield atoms, problem

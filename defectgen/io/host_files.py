@@ -15,6 +15,7 @@ from defectgen.core.stored_hosts import by_title
 from defectgen.core.symmetry import SYMPREC_ANGSTROM, n_operations
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import DocumentError, read_object
+from defectgen.io.entries import read_entry, split_entry
 from defectgen.io.structures import read_structure
 
 MIN_VACUUM_ANGSTROM = 6.0
@@ -62,7 +63,7 @@ def find_host(
     except UsageError:
         if path.is_dir() or path.suffix.lower() == ".json":
             host = _stored_host(path, supercell)
-        elif path.suffix or path.is_file():
+        elif path.suffix or path.is_file() or split_entry(name):
             return host_from_file(path, supercell, rules, symmetry_tolerance_angstrom)
         else:
             raise
@@ -125,12 +126,12 @@ def host_from_file(
     rules: Sequence[Rule] = (),
     symmetry_tolerance_angstrom: float = NOISE_ANGSTROM,
 ) -> Host:
-    """The host whose unit cell is in a CIF or POSCAR file.
+    """The host whose unit cell is in a CIF or POSCAR file, or is an entry of a database: ``c2db.db#1MoS2-1``.
 
     The axis with the vacuum becomes the third one and is made normal to the layer, which changes nothing in it.
 
     Args:
-        path: of the file.
+        path: of the file; ``FILE#ID`` for an entry of a database, see `defectgen.io.entries`.
         supercell: repetitions in the plane.
         rules: the allowed defects; by default a vacancy of each element.
         symmetry_tolerance_angstrom: a host that has more symmetry to within this than it has to within
@@ -143,7 +144,8 @@ def host_from_file(
     """
     from pymatgen.core import Lattice
 
-    structure = read_structure(path)
+    entry = split_entry(path)
+    structure = read_structure(path) if entry is None else read_entry(*entry)
     if supercell is None:
         raise UsageError(f"{path} needs the size of its supercell.", "Add e.g. --supercell 8x8.")
     if not structure.is_ordered:

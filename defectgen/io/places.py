@@ -12,6 +12,9 @@ from defectgen.io.crystal_cif import shared_place
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+ISOTOPES = ("D", "T")
+"""Of hydrogen; some libraries take them for elements of their own, some for hydrogen, some for nothing."""
+
 LONGEST_ANGSTROM = 1e4
 """Longest cell vector that is read."""
 
@@ -30,6 +33,8 @@ def atoms_problem(structure: Structure) -> str:
         return "holds no atoms"
     if any(isinstance(species, DummySpecies) for species in structure.composition.elements):
         return "has a species that is no element"
+    if isotope := next((item.name for item in structure.composition.elements if item.name in ISOTOPES), None):
+        return f"has the species {isotope!r}, which is no element: name it H"
     if not structure.is_ordered:
         return "has partially occupied sites, expected one element a site"
     return place_problem(np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords))

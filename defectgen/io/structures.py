@@ -6,10 +6,11 @@ each comes by itself with its name, and one that cannot be read says why and doe
 
 from __future__ import annotations
 
+import codecs
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,9 @@ READABLE = "CIF, POSCAR, extended XYZ, ASE .db or zip files"
 
 LARGEST_MEMBER_BYTES = 1 << 28
 """A file in a zip that unpacks to more is refused."""
+
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+"""How files of gzip, bzip2 and xz begin."""
 
 SMALLEST_VOLUME_ANGSTROM3 = 1e-6
 
@@ -134,20 +138,37 @@ def read_configuration(host: Host, path: Path) -> Configuration:
         raise NotADecorationError(f"{path} is no decoration of {host.title}: {error}") from error
 
 
+def chosen_files(paths: Sequence[Path]) -> list[Path]:
+    """The files among some files and folders; of a folder those that hold structures.
+
+    Raises:
+        UsageError: folders without structures only.
+        DefectgenError: a path that is neither file nor folder.
+    """
+    found = [path for given in paths for path in (structure_files(given) if given.is_dir() else [given])]
+    if not found:
+        raise UsageError("the folders hold no structures.", f"Expected {READABLE}.")
+    for path in found:
+        if not path.is_file():
+            raise DefectgenError(f"{path} is not a file.", f"Expected {READABLE}, or a folder.")
+    return found
+
+
 def structure_files(folder: Path) -> list[Path]:
     """The files of structures in a folder and the folders in it, by path; hidden ones are left out.
 
     Of a folder that `defectgen design` wrote these are the ones in its folder of structures.
     """
-    return [path for path in _files(folder) if is_structure_file(path) and path.is_file()]
+    return [path for path in visible_files(folder) if is_structure_file(path) and path.is_file()]
 
 
-def skipped_files(folder: Path) -> list[Path]:
-    """The files in a folder and the folders in it that `structure_files` leaves out because of their names."""
-    return [path for path in _files(folder) if not (is_structure_file(path) and path.is_file())]
+def skipped_files(paths: Sequence[Path]) -> list[Path]:
+    """The files in those folders that `structure_files` leaves out because of their names."""
+    files = (path for folder in paths if folder.is_dir() for path in visible_files(folder))
+    return [path for path in files if not (is_structure_file(path) and path.is_file())]
 
 
-def _files(folder: Path) -> list[Path]:
+def visible_files(folder: Path) -> list[Path]:
     """What is in a folder and the folders in it but folders and what is hidden, by path."""
     run = folder / RUN_STRUCTURES
     top = run if (folder / RUN_TABLE).is_file() and run.is_dir() else folder
@@ -216,6 +237,8 @@ def _in_file(path: Path, content: bytes) -> Iterator[NamedStructure]:
 
 
 def _one(path: Path, content: bytes) -> NamedStructure:
+    if content.startswith(COMPRESSED):
+        return NamedStructure("", None, "is compressed, expected text: unpack it first")
     form = "CIF" if path.suffix.lower() in CIF_SUFFIXES else "POSCAR" if is_poscar(path) else ""
     try:
         with collected_remarks() as remarks:
@@ -346,8 +369,12 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[NamedSt
 
 
 def decoded(content: bytes) -> str:
-    """Text of a file as programs of the field write it: UTF-8, with a mark or not, else Latin-1."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+    """Text of a file as programs of the field write it: UTF-8 or UTF-16 with a mark, else Latin-1; any line ends."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

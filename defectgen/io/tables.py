@@ -1,14 +1,62 @@
-"""Tables as CSV files that a spreadsheet opens without running what is in them."""
+"""Tables as CSV files: as spreadsheets write them, and so that one opens them without running what is in them."""
 
 from __future__ import annotations
 
+import codecs
+import io
+import re
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+HEADER_BYTES = 1 << 16
+"""Of a table's begin, where its header is looked for."""
+
+_NUMBERS = re.compile(r"[-+0-9eE.,:* ]*[0-9],[0-9][-+0-9eE.,:* ]*")
+
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A text that begins so is a formula to a spreadsheet."""
+
+
+def read_csv(path: Path, **options: Any) -> pl.DataFrame:
+    """A table in UTF-8 or UTF-16, with commas between its columns, or semicolons or tabs if its header has no comma.
+
+    Beside semicolons numbers may have decimal commas.
+
+    Args:
+        path: of the file.
+        options: of `polars.read_csv`.
+
+    Raises:
+        OSError: it cannot be read.
+        polars.exceptions.PolarsError: it is no such table.
+    """
+    with path.open("rb") as file:
+        begin = file.read(HEADER_BYTES)
+    is_wide = begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    header = begin.decode("utf-16" if is_wide else "utf-8-sig", errors="replace").lstrip().partition("\n")[0]
+    separator = separator_of(header)
+    if separator == "," and not is_wide:
+        return pl.read_csv(path, **options)
+    try:
+        text = path.read_bytes().decode("utf-16" if is_wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise pl.exceptions.ComputeError(f"invalid {error.encoding} sequence") from error
+    return pl.read_csv(io.StringIO(with_points(text, separator)), separator=separator, **options)
+
+
+def separator_of(header: str) -> str:
+    """What stands between the columns of a table, by its first line."""
+    return next((mark for mark in (",", ";", "\t") if mark in header), ",")
+
+
+def with_points(text: str, separator: str) -> str:
+    """A table with points instead of decimal commas, where commas separate nothing."""
+    if separator == ",":
+        return text
+    cells = rf"(?m)(?:^|(?<={separator}))[^{separator}\r\n\"]+"
+    return re.sub(cells, lambda cell: cell[0].replace(",", ".") if _NUMBERS.fullmatch(cell[0]) else cell[0], text)
 
 
 def write_csv(frame: pl.DataFrame, path: Path, **options: Any) -> None:

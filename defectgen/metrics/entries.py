@@ -15,7 +15,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError, crystal_from_cif
 from defectgen.io.crystal_files import FORMULA_COLUMN, TABLE_SUFFIXES, check_stated_formula, crystal_files, read_table
 from defectgen.io.documents import parse_json, read_object
-from defectgen.io.structures import CIF_SUFFIXES, decoded, read_structures
+from defectgen.io.structures import read_structures
 
 STABILITY_COLUMNS = ("e_above_hull_ev_per_atom", "e_above_hull_ev", "e_above_hull")
 """Columns taken as energy above the convex hull in eV/atom, the first that is there."""
@@ -123,8 +123,6 @@ def read_entries(paths: Sequence[Path]) -> Crystals:
             column = column or next((name for name in STABILITY_COLUMNS if name in table.columns), "")
             rate = rate or _rate(file)
             entries += _table_entries(file, table, column)
-        elif file.suffix.lower() in CIF_SUFFIXES:
-            entries.append(_entry(file.name, _text(file)))
         else:
             entries += _structure_entries(file)
     if not entries:
@@ -178,13 +176,6 @@ def _structure_entries(file: Path) -> Iterator[Entry]:
             yield Entry(name, Crystal.from_structure(item.structure))
         except DefectgenError as error:
             yield Entry(name, None, str(error).rstrip("."))
-
-
-def _text(file: Path) -> str:
-    try:
-        return decoded(file.read_bytes())
-    except OSError:
-        return ""
 
 
 def _conditions(value: object) -> dict[str, Any]:

@@ -20,6 +20,9 @@ MAX_ROWS = 500
 
 SHOWN = ("band_gap_ev", "homo_ev", "lumo_ev", "formation_energy_ev")
 
+TEXTS = ("why", "model", "defects", "configuration", "state")
+"""Columns of text, to the left."""
+
 STYLE = """
 .plots { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 10px; }
 .plots figure { width: 392px; max-width: 100%; }
@@ -41,8 +44,9 @@ def campaign_page(status: Status) -> str:
     total = f" of {status.total:,}" if status.total is not None else ""
     notes = (
         f"{host.size} supercell of {host.n_sites} sites, up to {config.max_defects} defects; "
-        f"computed by {escape(config.engine)} ({escape(config.settings.description or 'own settings')})"
-        + (f", atoms moved by {config.relax} first." if config.relax else "."),
+        f"computed by {escape(config.engine)}"
+        + (f", atoms moved by {config.relax} first" if config.relax else "")
+        + f"; settings: {escape(config.settings.description or 'your own')}.",
         "Levels are in eV above the valence band maximum of the pristine host; formation energies count against the "
         "host and the elemental phases. Errors are those of rows that neither the choice nor the fit of the model has "
         f"seen. defectgen {escape(__version__)}.",
@@ -174,7 +178,7 @@ def _structures(status: Status) -> str:
 
 
 def _table(names: Sequence[str], rows: Sequence[str]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    head = "".join(f"<th{' class=left' if name in TEXTS else ''}>{escape(name)}</th>" for name in names)
     return (
         f'<div class="panel scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )

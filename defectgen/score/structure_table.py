@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from defectgen.core import Host
-from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.structures import structure_files
+from defectgen.errors import DefectgenError
 from defectgen.score.protocol import MISSING, Scorer
 from defectgen.score.registry import NO_CONFIGURATION, score_samples
 from defectgen.score.samples import NamedSample
@@ -51,22 +49,6 @@ class StructureTable:
         name, note = str(self.frame["file"][0]), str(self.frame["note"][0])
         first = note if note.startswith(name) else f"{name} {note}" if note.startswith("is no") else f"{name}: {note}"
         raise DefectgenError(first + more(self.frame.height - 1, "could not be scored"))
-
-
-def sample_files(paths: Sequence[Path]) -> list[Path]:
-    """The files among some files and folders; of a folder those that hold structures.
-
-    Raises:
-        UsageError: folders without structures only.
-        DefectgenError: a path that is neither file nor folder.
-    """
-    found = [path for given in paths for path in (structure_files(given) if given.is_dir() else [given])]
-    if not found:
-        raise UsageError("the folders hold no structures.", "Expected *.cif, *.vasp, *.extxyz or POSCAR files.")
-    for path in found:
-        if not path.is_file():
-            raise DefectgenError(f"{path} is not a file.", "Expected a CIF, POSCAR or extended XYZ file, or a folder.")
-    return found
 
 
 def more(n: int, what: str) -> str:

@@ -19,7 +19,7 @@ from defectgen.core import (
 )
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import MANIFEST, listing, write_folder
-from defectgen.io.structures import read_structure
+from defectgen.io.structures import CIF_SUFFIXES, chosen_files, read_structures
 from defectgen.slices.econnn import graph_of_structure
 from defectgen.slices.host_graph import graph_of_configuration
 from defectgen.slices.quotient_graph import parse_slices
@@ -54,19 +54,27 @@ class Outcome:
 
 
 def encode_files(paths: Sequence[Path]) -> Outcome:
-    """The SLICES strings of CIF and POSCAR files.
+    """The SLICES strings of the structures in files and folders.
 
     Returns:
-        For each file a dict: ``file``, ``host`` (None unless the file shows an unrelaxed decoration of a known host,
-        whose order of sites the string then has), ``space_group``, ``n_atoms``, ``n_edges``, ``slices``.
+        For each structure a dict: ``file`` (with ``#2`` for the second of several in it), ``host`` (None unless it is
+        an unrelaxed decoration of a known host, whose order of sites the string then has), ``space_group``,
+        ``n_atoms``, ``n_edges``, ``slices``.
+
+    Raises:
+        UsageError: folders without structures only.
+        DefectgenError: a path that is neither file nor folder.
     """
     rows, problems = [], []
-    for path in paths:
+    items = [(path, item) for path in chosen_files(paths) for item in read_structures(path)]
+    for path, item in items:
         try:
-            rows.append(_row(path))
+            if item.structure is None:
+                raise DefectgenError(f"{item.name}: {item.note}.")
+            rows.append(_row(item.name, item.structure, path.suffix.lower() in CIF_SUFFIXES))
         except DefectgenError as error:
-            problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-    return Outcome(tuple(rows), tuple(problems), len(paths))
+            problems.append(str(error) if item.name in str(error) else f"{item.name}: {error}")
+    return Outcome(tuple(rows), tuple(problems), len(items))
 
 
 def decoration_in_its_cell(structure: Structure) -> Configuration | None:
@@ -131,14 +139,13 @@ def decode_to_files(texts: Sequence[str], folder: Path, package: ReferencePackag
     return Outcome(tuple(folder / name for name in made), tuple(problems), len(texts))
 
 
-def _row(path: Path) -> dict[str, Any]:
-    structure = read_structure(path)
-    if path.suffix.lower() == ".cif":  # the order that the reference package gets from pymatgen's reader
+def _row(name: str, structure: Structure, is_cif: bool) -> dict[str, Any]:
+    if is_cif:  # the order that the reference package gets from pymatgen's reader
         structure = structure.get_sorted_structure()
     found = decoration_in_its_cell(structure)
     graph = graph_of_structure(structure) if found is None else graph_of_configuration(found)
     return {
-        "file": path,
+        "file": name,
         "host": None if found is None else found.host.name,
         "space_group": graph.space_group,
         "n_atoms": len(graph.species),

@@ -16,7 +16,7 @@ import polars as pl
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import JSON_BYTES, parse_json
 from defectgen.io.files import write_whole
-from defectgen.io.tables import safe_cell
+from defectgen.io.tables import read_csv, safe_cell
 from defectgen.one_line import OneLine
 from defectgen.stability.thermo import competing_energies
 from defectgen.web import KeyRefusedError, MaterialsProject
@@ -308,7 +308,7 @@ def _read_table(path: Path) -> Hull:
     from pymatgen.core import Composition
 
     try:
-        table = pl.read_csv(path, infer_schema_length=None)
+        table = read_csv(path, infer_schema_length=None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DefectgenError(f"{path}: cannot be read as CSV ({' '.join(str(error).split()):.100}).") from error
     formula = next((name for name in FORMULA_COLUMNS if name in table.columns), None)

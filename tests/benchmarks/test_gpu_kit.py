@@ -71,6 +71,22 @@ def test_the_steps_run_and_leave_adapters_that_load(kit: Path, tiny_model_dir: P
     assert 5 <= figures["edits"]["crowded"][0]["mean_defects"] <= 8
 
 
+def test_a_step_is_skipped_where_the_gpu_has_too_little_memory(kit: Path, tmp_path: Path) -> None:
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\ncase "$*" in *memory*) echo 7000;; *) echo Small GPU;; esac\n')
+    tool.chmod(0o755)
+    settings = {"PYTHON": sys.executable, "WORK": str(tmp_path / "work"), "PATH": f"{tool.parent}:{os.environ['PATH']}"}
+    call = ["bash", str(FOLDER / "run.sh"), str(kit), str(tmp_path / "out"), "full"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, env=os.environ | settings)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "out" / "summary.txt").read_text().splitlines()
+    assert lines[0].startswith("device Small GPU 7000 MiB, scale full")
+    needs = {"networks": 8000, "crowded": 24000, "bulk": 38000, "llama": 70000}
+    assert lines[1:5] == [f"{s} skipped: {n} MiB of memory needed, 7000 there" for s, n in needs.items()]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["summary.txt"]
+
+
 def test_tokens_of_records_are_those_of_training(tiny_generator: Any, scripts: None) -> None:  # noqa: ARG001
     from lora import RecordTokens
 

@@ -79,6 +79,17 @@ def write_results(path: Path, configurations: Iterable[Configuration], code: str
     return path
 
 
+def write_levels(path: Path, configurations: Iterable[Configuration], levels: Iterable[dict[str, float]]) -> Path:
+    """Levels of structures, with their host, as extended XYZ."""
+    items = list(configurations)
+    pristine = Configuration.of(items[0].host, {})
+    frames = [_frame(pristine, 0.0, {"homo_ev": 0.0, "lumo_ev": GAP_EV}, "host", "gpaw", {})]
+    for number, (item, found) in enumerate(zip(items, levels, strict=True)):
+        frames.append(_frame(item, 0.0, found, f"made-{number}", "gpaw", {}))
+    write(path, frames, format="extxyz")
+    return path
+
+
 def _frame(item: Configuration, excess: float, levels: dict[str, float], name: str, code: str, more: object) -> Any:
     atoms: Any = item.to_ase()
     energy = sum(ATOM[symbol] for symbol in atoms.get_chemical_symbols()) + excess

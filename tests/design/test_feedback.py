@@ -15,6 +15,7 @@ from defectgen.core import Configuration, Host, get_host
 from defectgen.data.records import RecordSettings, build_data
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
+from defectgen.design.engine import SHIPPED
 from defectgen.design.feedback import (
     PROPOSALS,
     FeedbackSettings,
@@ -24,6 +25,7 @@ from defectgen.design.feedback import (
     likeness,
     write_feedback,
 )
+from defectgen.design.feedback_run import feedback_of_model
 from defectgen.design.proposers import Ask, Proposal, RandomProposer
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.train.record_folder import read_manifest, read_records
@@ -113,6 +115,10 @@ def test_other_settings_and_foreign_files_are_refused(records: Path, tmp_path: P
         write(records, tmp_path / "pairs", RandomProposer(3), other)
     write(records, tmp_path / "pairs", RandomProposer(3), other, overwrite=True)
     assert json.loads((tmp_path / "pairs" / PROPOSALS).read_text().splitlines()[0])["settings"]["feedback"]["seed"] == 1
+    training = read_records(records / "train.jsonl")
+    with pytest.raises(UsageError, match="proposals made with other settings"):
+        write_feedback(records, tmp_path / "pairs", training, [], other, SOURCES | {"surrogate": "another judge"},
+                       DefectTask(), lambda _: (RandomProposer(3), CountingScorer()))  # fmt: skip
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("precious")
     with pytest.raises(UsageError, match="holds other files"):
@@ -140,6 +146,14 @@ def test_which_proposals_become_a_pair(
         assert pair is not None
         assert pair[0] in better
         assert pair[1] in worse
+
+
+def test_records_of_another_encoding_are_refused(tiny_2dmd: Path, tmp_path: Path) -> None:
+    frame = split_by_class(read_dataset(tiny_2dmd), seed=1)
+    build_data(frame.head(30), tmp_path / "symbols", RecordSettings("symbols"))
+    with pytest.raises(UsageError, match=r"the model writes edits, .*symbols holds records of symbols"):
+        feedback_of_model(tmp_path / "symbols", tmp_path / "pairs", SETTINGS, SHIPPED, None)  # type: ignore[arg-type]
+    assert not (tmp_path / "pairs").exists()
 
 
 def test_diversity_prefers_what_is_unlike_the_others() -> None:

@@ -105,3 +105,17 @@ def test_a_table_of_bytes_that_are_no_table_gets_one_line(content: bytes, tmp_pa
         read_targets(tmp_path / "t.csv")
     assert "\n" not in str(error.value)
     assert "t.csv" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"id;homo;lumo\r\na;0,05;1,1:1,2\r\n",
+        "id\thomo\tlumo\na\t0.05\t1.1:1.2\n".encode("utf-16"),
+        b"\xef\xbb\xbfid,homo,lumo\na,0.05,1.1:1.2\n",
+    ],
+)
+def test_tables_of_other_editors_are_targets_too(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    (tmp_path / "plain.csv").write_text("id,homo,lumo\na,0.05,1.1:1.2\n")
+    assert read_targets(tmp_path / "t.csv") == read_targets(tmp_path / "plain.csv")

@@ -106,6 +106,21 @@ def test_two_atoms_on_one_place_are_a_crystal_until_someone_asks() -> None:
     checked_atoms(cif_text(SALT))
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("data_x\nloop_\n_a\n_b\n1 2 3\n", "line 2: Wrong number of values in loop"),
+        ("nothing", "line 1: expected block header"),
+        ("data_x\n_a 1\n_a 2\n", "line 3 in data_x: duplicate tag _a"),
+    ],
+)
+def test_a_damaged_text_is_told_by_its_line(text: str, reason: str) -> None:
+    with pytest.raises(CifError) as caught:
+        crystal_from_cif(text)
+    assert reason in str(caught.value)
+    assert "string" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["", "data_x", "not a cif at all", "\x00", ROCK_SALT.replace("5.62(1)", "?")])
 def test_text_that_is_no_crystal_is_refused(text: str) -> None:
     with pytest.raises(CifError):

@@ -12,10 +12,10 @@ from ase.db import connect
 from ase.io import write
 from pymatgen.core import Lattice, Structure
 
-from defectgen.errors import DefectgenError
+from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import read_crystals
 from defectgen.io.host_files import host_from_file
-from defectgen.io.structures import read_structure, read_structures
+from defectgen.io.structures import chosen_files, read_structure, read_structures
 from defectgen.metrics.entries import read_entries
 
 CELL = Lattice.from_parameters(3.18, 3.18, 20, 90, 90, 120)
@@ -177,3 +177,13 @@ def test_other_files_are_named_without_the_copy_that_is_read(tmp_path: Path) -> 
         (found,) = read_structures(tmp_path / name)
         assert found.note.startswith(expected)
         assert "/tmp" not in found.note
+
+
+def test_folders_stand_for_their_structures(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the folders hold no structures"):
+        chosen_files([tmp_path])
+    (tmp_path / "b.cif").write_text("")
+    (tmp_path / "a.vasp").write_text("")
+    assert [path.name for path in chosen_files([tmp_path])] == ["a.vasp", "b.cif"]
+    with pytest.raises(DefectgenError, match="none is not a file"):
+        chosen_files([tmp_path / "none"])

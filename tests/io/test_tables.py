@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from defectgen.io.tables import FORMULA_STARTS, safe_cell, write_csv
+from defectgen.io.tables import FORMULA_STARTS, read_csv, safe_cell, write_csv
 
 EVIL = ["=cmd|' /C calc'!A0", "+1+2", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "=1,2", "-x"]
 HARMLESS = ["-0.5", "+1e-3", "v_Mo+2Se_S", "8x8", "", "'=1", "a=b", "-inf"]
@@ -51,3 +51,27 @@ def test_every_writer_of_the_package_goes_through_it() -> None:
     }
     assert callers == {"tables.py", "records.py", "bulk_records.py", "hull.py", "materials_project.py"}
     assert len(FORMULA_STARTS) == 6
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"name,gap,note\na,0.5,x\nb,-1.25,y\n",
+        b"\xef\xbb\xbfname,gap,note\r\na,0.5,x\r\nb,-1.25,y\r\n",
+        b"name;gap;note\r\na;0,5;x\r\nb;-1,25;y\r\n",
+        b"name;gap;note\na;0.5;x\nb;-1.25;y\n",
+        b"name\tgap\tnote\na\t0.5\tx\nb\t-1.25\ty\n",
+        "name\tgap\tnote\r\na\t0,5\tx\r\nb\t-1,25\ty\r\n".encode("utf-16"),
+        "name,gap,note\na,0.5,x\nb,-1.25,y\n".encode("utf-16"),
+    ],
+)
+def test_tables_of_other_editors_are_one_table(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    wanted = {"name": ["a", "b"], "gap": [0.5, -1.25], "note": ["x", "y"]}
+    assert read_csv(tmp_path / "t.csv").to_dict(as_series=False) == wanted
+
+
+def test_only_numbers_get_points(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('id;gap;note\n1,2-a;0,5:0,8;"a, 1,5"\n2;0,1*2;x 1,5\n')
+    rows = read_csv(tmp_path / "t.csv", infer_schema=False).rows()
+    assert rows == [("1,2-a", "0.5:0.8", "a, 1,5"), ("2", "0.1*2", "x 1,5")]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 import pytest
 
 from defectgen.core import VACANCY, Configuration, Host, get_host
-from defectgen.errors import DefectgenError, UsageError
+from defectgen.errors import DefectgenError
 from defectgen.score.protocol import Sample
 from defectgen.score.samples import NamedSample
-from defectgen.score.structure_table import EXTRAPOLATED, FACTS, sample_files, structure_facts, structure_table
+from defectgen.score.structure_table import EXTRAPOLATED, FACTS, structure_facts, structure_table
 
 MOS2 = get_host("MoS2", (2, 2))
 VACANT = Configuration.of(MOS2, {4: VACANCY})
@@ -90,13 +89,3 @@ def test_nothing_scored_is_an_error_that_names_the_first() -> None:
         structure_table(SAMPLES[2:3], {"counter": Counter()}, {}).require_scored()
     with pytest.raises(DefectgenError, match=r"^b: cannot be read\. \(1 more cannot be read\.\)$"):
         structure_table([SAMPLES[1]] * 2, {"counter": Counter()}, {})
-
-
-def test_folders_stand_for_their_structures(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the folders hold no structures"):
-        sample_files([tmp_path])
-    (tmp_path / "b.cif").write_text("")
-    (tmp_path / "a.vasp").write_text("")
-    assert [path.name for path in sample_files([tmp_path])] == ["a.vasp", "b.cif"]
-    with pytest.raises(DefectgenError, match="none is not a file"):
-        sample_files([tmp_path / "none"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ase.io import write
 from pymatgen.core import Lattice, Structure
 
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.slices.structure_files import Outcome, decoration_in_its_cell, encode_files, read_strings
+from defectgen_cli.app import main
 
 
 def test_a_broken_file_does_not_end_the_others(tmp_path: Path) -> None:
@@ -21,6 +23,25 @@ def test_a_broken_file_does_not_end_the_others(tmp_path: Path) -> None:
     assert len(found.problems) == 1
     with pytest.raises(DefectgenError, match=r"broken\.cif.*\(1 of 2 failed\.\)$"):
         found.require_all()
+
+
+def test_folders_and_files_of_several_structures_are_read_as_by_other_commands(
+    mos2: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "cells"
+    (folder / "deep").mkdir(parents=True)
+    item = Configuration.of(mos2, {0: VACANCY})
+    item.to_structure().to(str(folder / "deep" / "POSCAR"), fmt="poscar")
+    write(folder / "two.extxyz", [item.to_ase()] * 2, format="extxyz")
+    (folder / "notes.txt").write_text("mine")
+    found = encode_files([folder])
+    assert [Path(row["file"]).name for row in found.made] == ["POSCAR", "two.extxyz#1", "two.extxyz#2"]
+    assert {row["host"] for row in found.made} == {"MoS2"}
+    assert len({row["slices"] for row in found.made}) == 1
+    assert main(["slices", str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [row["slices"] for row in found.made]
+    assert "skipped 1 files that are no structures by their names: notes.txt" in captured.err
 
 
 def test_one_problem_of_one_item_is_told_as_it_is() -> None:
