@@ -23,7 +23,6 @@ def test_shared_out_layers_write_the_same(tiny_model_dir: Path, tiny_generator: 
     host, task = get_host("MoS2", (3, 3)), DefectTask("edits")
     request = Request(task.prompt(host, {"homo_ev": 0.05}), task.grammar(host, 3), 4, 5)
     model, tokenizer, _ = load_base(str(tiny_model_dir), "float32", spread=True)
-    assert set(model.hf_device_map.values()) <= {"cpu", 0}
     spread = TransformersGenerator(model, tokenizer)
     texts = [[c.text for c in engine.generate([request], Sampling(1.0))] for engine in (spread, tiny_generator)]
     assert texts[0] == texts[1]
