@@ -137,6 +137,20 @@ def test_a_killed_driver_loses_nothing(campaign: Campaign) -> None:
 
 
 @pytest.mark.slow
+def test_a_terminated_driver_puts_back_what_it_had(campaign: Campaign) -> None:
+    (campaign.folder.parent / "notes" / "pause").write_text("1")
+    process = driver(campaign)
+    deadline = time.monotonic() + 120
+    while sum(computed(campaign).values()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 130
+    assert RUNNING not in states(campaign)
+    assert run_campaign(campaign).failed == ()
+    assert states(campaign) == {DONE: N}
+
+
+@pytest.mark.slow
 def test_two_drivers_share_the_work(campaign: Campaign) -> None:
     (campaign.folder.parent / "notes" / "pause").write_text("0.5")
     drivers = [driver(campaign), driver(campaign)]

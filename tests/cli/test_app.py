@@ -2,8 +2,10 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import click
 import pytest
@@ -141,6 +143,26 @@ def test_another_error_of_the_system_is_a_failure(
     failing.append(PermissionError(errno.EACCES, "Permission denied", "cells"))
     assert main(["fetch"]) == 1
     assert capsys.readouterr().err == "error: cells: Permission denied.\n"
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_back = []
+
+    def work(**_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            put_back.append(1)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(app_module, "app", work)
+    assert main(["fetch"]) == 130
+    assert put_back == [1]
+    assert capsys.readouterr() == ("", "interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_more(
