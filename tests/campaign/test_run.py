@@ -212,3 +212,13 @@ def test_the_page_and_the_table_tell_of_rounds(campaign: Campaign, capsys: pytes
     assert page.count("<tr><td>") >= N + 3
     assert "E_form min eV" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("words", [["--hours", "nan"], ["--hours", "-1"], ["--memory", "inf"]])
+def test_a_limit_that_is_none_is_a_wrong_call(
+    campaign: Campaign, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["campaign", "run", str(campaign.folder), *words]) == 2
+    assert "expected more than 0 and less than a million" in capsys.readouterr().err
+    assert states(campaign) == {PROPOSED: N}
+    assert not (campaign.folder / "calculations").exists()
