@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,6 +63,9 @@ class CrystalOptions:
     neutral: Annotated[
         bool, typer.Option("--neutral", help="Refuse compositions that cannot be neutral in charge.")
     ] = False
+    balance: Annotated[
+        float, typer.Option(min=0.0, metavar="NATS", help="Lean towards an end where charges balance; refuses none.")
+    ] = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ def generate(
         min_distance_angstrom=crystals.min_distance,
         radii=crystals.radii,
         neutral=crystals.neutral,
+        balance=crystals.balance,
         free=decoding.free,
         prompts=decoding.prompts,
         engine=decoding.engine,
@@ -152,7 +153,7 @@ def generate(
         elif unseen := sorted(set(job.elements) - set(trained_elements(card))):
             say(f"warning: not in the training data of {model}: {', '.join(unseen)}.")
         facts = request.facts(model, card, sampling) | {"max_draws": decoding.max_draws}
-        with _terminable(), progress("drawing", n, "valid crystals") as advance:
+        with progress("drawing", n, "valid crystals") as advance:
             run = sample_crystals(
                 job,
                 draw,
@@ -188,17 +189,3 @@ def _report(run: CrystalRun, manifest: dict[str, Any], output: Path, untrained: 
         f"refused: {refused}), {rate:.2f} crystals/s: {output}"
     )
     emit(result | {"complete": run.complete, "crystals_per_second": rate}, as_json, text)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the drawing as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -91,7 +91,7 @@ def run_campaign(
         executor: does the tasks; None for one by one in this process.
         options: how.
         say: is told of each structure, and where another run is waited for.
-        advance: is told of each finished structure.
+        advance: is told of each finished structure, and of 0 once the references are there.
 
     Raises:
         DefectgenError: the code is not installed, a reference failed, or the disk is full.
@@ -105,6 +105,7 @@ def run_campaign(
     tally = _Tally()
     try:
         _references(campaign, does, how, say)
+        advance(0)
         waiting = rows
         while waiting:
             waiting = _pass(campaign, waiting, does, how, tally, say, advance)
@@ -188,6 +189,7 @@ def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Ca
         prepare(whole, folder)
     names = read_names(folder)
     tasks = [replace(whole, only=name) for name in names]
+    say(f"first the references: {', '.join(names)}")
     left = list(range(len(tasks)))
     while left:
         held = []

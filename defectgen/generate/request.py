@@ -49,6 +49,7 @@ class CrystalRequest:
         min_distance_angstrom: least distance of two atoms; 0 for any.
         radii: least distance as a share of the sum of the radii; None for `RADII_SHARE`, with `infill` for any.
         neutral: refuse compositions that cannot be neutral in charge.
+        balance: how much crystals lean towards an end where charges balance, in nats; refuses nothing.
         free: decode without the grammar.
         prompts: name of the prompts; None for those that the adapter was trained on.
         engine: that runs the model.
@@ -68,6 +69,7 @@ class CrystalRequest:
     min_distance_angstrom: float = MIN_DISTANCE_ANGSTROM
     radii: float | None = None
     neutral: bool = False
+    balance: float = 0.0
     free: bool = False
     prompts: str | None = None
     engine: str = "transformers"
@@ -79,6 +81,8 @@ class CrystalRequest:
         if self.infill is not None and (self.stated or self.max_atoms is not None):
             got = ", ".join([*self.stated, *(["max_atoms"] if self.max_atoms is not None else [])])
             raise UsageError(f"got --infill and {got}.", "Mutate a crystal, or generate under conditions.")
+        if self.balance and (self.free or self.infill is not None):
+            raise UsageError("--balance is a preference of the grammar of crystals.", "Leave out --free and --infill.")
         if self.free and self.engine != "transformers":
             raise UsageError(f"got --free with --engine {self.engine}.", "Free decoding goes with transformers.")
 
@@ -115,6 +119,7 @@ class CrystalRequest:
                 exact_formula=self.exact_formula,
                 min_distance=self.min_distance_angstrom,
                 radii=self.radii_share,
+                balance=self.balance,
                 style=style,
             )
         try:
@@ -162,6 +167,7 @@ class CrystalRequest:
             "min_distance_angstrom": self.min_distance_angstrom,
             "radii": self.radii_share,
             "neutral": self.neutral,
+            "balance": self.balance,
         }
 
 

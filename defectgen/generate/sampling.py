@@ -97,6 +97,7 @@ def generation_job(
     exact_formula: bool = True,
     min_distance: float = 0.0,
     radii: float = 0.0,
+    balance: float = 0.0,
     style: PromptStyle = OURS,
 ) -> CrystalJob:
     """The job of writing a crystal.
@@ -108,6 +109,7 @@ def generation_job(
         exact_formula: admit only the composition of the condition ``formula``, any number of formula units.
         min_distance: atoms are placed no nearer to each other than this, in angstrom.
         radii: nor nearer than this share of the sum of their atomic radii.
+        balance: how much crystals lean towards an end where charges balance, in nats.
         style: of the prompt.
 
     Raises:
@@ -116,7 +118,7 @@ def generation_job(
     stated = {key: value for key, value in conditions.items() if value is not None}
     prompt = write_generation_prompt(stated, style)
     formula = str(stated["formula"]) if exact_formula and "formula" in stated else None
-    grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance, radii)
+    grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance, radii, balance)
     composition = parse_formula(formula) if formula is not None else None
     return CrystalJob("generation", prompt, grammar, stated, tuple(elements), max_atoms, composition)
 

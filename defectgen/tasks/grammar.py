@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 END = ""
 """The piece that ends a completion."""
@@ -27,4 +27,13 @@ class Grammar(Protocol):
         `END` leads nowhere. Another piece that does is written with the end after it, so that it may be the
         beginning of a longer piece.
         """
+        ...
+
+
+@runtime_checkable
+class LeaningGrammar(Grammar, Protocol):
+    """A grammar that would rather have a completion end in some states than in others."""
+
+    def end_weight(self, state: State) -> float:
+        """What is added to the logarithm of the probability of `END` in a state, in nats; 0 where it has no view."""
         ...

@@ -13,6 +13,7 @@ import pytest
 from pymatgen.core import Structure
 from tiny_model import tiny_generator, tiny_model_dir
 
+from defectgen.core.charge import balanced
 from defectgen.core.crystal import Crystal
 from defectgen.core.elements import swap_candidates
 from defectgen.errors import UsageError
@@ -81,6 +82,27 @@ def test_a_wanted_formula_is_kept(tiny_generator: TransformersGenerator) -> None
         assert sample.crystal is not None
         assert parse_formula(sample.crystal.formula) == {"Fe": 2, "O": 3}
         assert len(sample.crystal.species) in (5, 10)
+
+
+def test_a_leaning_towards_balanced_charges_refuses_nothing(tiny_generator: TransformersGenerator) -> None:
+    """With a large weight a crystal ends where charges balance, and elsewhere where it is full or must."""
+
+    def ends(weight: float) -> list[tuple[bool | None, int]]:
+        job = generation_job({}, max_atoms=5, elements=("Na", "Cl"), balance=weight)
+        source = constrained(tiny_generator, job, Sampling(1.0, batch_size=100))
+        run = sample_crystals(job, source, 100)
+        assert run.counts()["valid"] == 100
+        found = []
+        for sample in run.samples:
+            assert sample.crystal is not None
+            symbols = sample.crystal.species
+            found.append((balanced(tuple((e, symbols.count(e)) for e in sample.crystal.elements)), len(symbols)))
+        return found
+
+    leaning, plain = ends(60.0), ends(0.0)
+    assert all(verdict is not False or n == 5 for verdict, n in leaning)
+    assert any(verdict is False and n < 5 for verdict, n in plain)
+    assert sum(verdict is True for verdict, _ in leaning) > sum(verdict is True for verdict, _ in plain)
 
 
 def test_the_same_seed_gives_the_same_crystals_and_redraws_differ(tiny_generator: TransformersGenerator) -> None:

@@ -75,7 +75,7 @@ class Guide:
         """Index of the allowed token to take, given the log-probabilities of all of them in nats."""
         if len(self._uniforms) == self._choices:
             self._uniforms.append(float(self._rng.random()))
-        return pick(log_probabilities, self._uniforms[self._choices], sampling)
+        return pick(log_probabilities + np.array(self._cursor.weights), self._uniforms[self._choices], sampling)
 
     def _take_pending(self) -> None:
         self._decided += self._cursor.pending

@@ -8,7 +8,7 @@ from typing import Any
 
 from defectgen.errors import DefectgenError
 from defectgen.llm.tokens import piece_ids
-from defectgen.tasks.grammar import END, Grammar, State
+from defectgen.tasks.grammar import END, Grammar, LeaningGrammar, State
 
 
 @dataclass
@@ -59,6 +59,10 @@ class TokenGrammar:
             pieces = tuple((piece, then is None) for piece, then in following.items())
             self._states[state] = self._trie(pieces), following
         return self._states[state]
+
+    def end_weight(self, state: State) -> float:
+        """What the grammar adds to the log-probability of the end in a state, in nats."""
+        return self.grammar.end_weight(state) if isinstance(self.grammar, LeaningGrammar) else 0.0
 
     def _trie(self, pieces: tuple[tuple[str, bool], ...]) -> Node:
         """The trie of pieces, each with whether the completion ends with it."""
@@ -125,6 +129,7 @@ class Cursor:
     def __init__(self, grammar: TokenGrammar, state: State) -> None:
         self._grammar = grammar
         self._node, self._following = grammar.root(state)
+        self._end_weight = grammar.end_weight(state)
         self._pieces: list[str] = []
         self.pending: list[int] = []
         self.finished = False
@@ -137,6 +142,11 @@ class Cursor:
     def allowed(self) -> list[int]:
         """The tokens that may come next, in a fixed order; at least two while not finished."""
         return list(self._node.children)
+
+    @property
+    def weights(self) -> list[float]:
+        """What is added to the log-probability of each allowed token before one is drawn, in nats."""
+        return [self._end_weight if token == self._grammar.eos else 0.0 for token in self._node.children]
 
     def choose(self, token: int) -> None:
         """Take one of the allowed tokens, and after it all that is forced."""
@@ -157,7 +167,9 @@ class Cursor:
             return
         self.pending.append(token)
         if node.piece is None:
-            self._node = node
+            self._node, self._end_weight = node, 0.0
             return
         self._pieces.append(node.piece)
-        self._node, self._following = self._grammar.root(self._following[node.piece])
+        state = self._following[node.piece]
+        self._node, self._following = self._grammar.root(state)
+        self._end_weight = self._grammar.end_weight(state)

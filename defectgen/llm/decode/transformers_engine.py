@@ -195,13 +195,13 @@ class TransformersGenerator:
         column = {token: k for k, token in enumerate(tokens)}
         logits = self.head(hidden, torch.tensor(tokens, device=hidden.device)).float().cpu().numpy().astype(np.float64)
         drawn = []
-        for row, (choices, rng) in enumerate(zip(allowed, rngs, strict=True)):
+        for row, (cursor, choices, rng) in enumerate(zip(cursors, allowed, rngs, strict=True)):
             columns = [column[token] for token in choices]
             asked = guided = _normalized(logits[row, columns])
             if len(logits) > len(cursors):
                 plain = _normalized(logits[len(cursors) + row, columns])
                 guided = _normalized(plain + sampling.guidance * (asked - plain))
-            k = pick(guided, rng.random(), sampling)
+            k = pick(guided + np.array(cursor.weights), rng.random(), sampling)
             drawn.append((choices[k], float(asked[k])))
         return drawn
 

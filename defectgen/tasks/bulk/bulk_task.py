@@ -97,10 +97,11 @@ class BulkTask:
         formula: str | None = None,
         min_distance: float = 0.0,
         radii: float = 0.0,
+        balance: float = 0.0,
     ) -> CrystalGrammar:
         """What a generated crystal may be; see `CrystalGrammar`. With `formula`, of exactly that composition."""
         composition = tuple(crystal_text.parse_formula(formula).items()) if formula is not None else None
-        return CrystalGrammar(max_atoms, tuple(elements), composition, min_distance, radii)
+        return CrystalGrammar(max_atoms, tuple(elements), composition, min_distance, radii, balance)
 
     def infill_grammar(self, elements: Sequence[str] = MP_ELEMENTS) -> ElementGrammar:
         """What may stand for a mask."""

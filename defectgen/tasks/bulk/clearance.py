@@ -41,12 +41,14 @@ class Clearance(NamedTuple):
         sites: atoms so far.
         half: half the reach of the atom that is being written, in steps.
         at: its coordinates so far, in hundredths of the lattice vectors.
+        counts: elements so far, the one that is being written included, in the order of their first atoms.
     """
 
     cell: tuple[int, ...] = ()
     sites: tuple[Site, ...] = ()
     half: int = 0
     at: tuple[int, ...] = ()
+    counts: tuple[tuple[str, int], ...] = ()
 
     def measured(self, value: int) -> Clearance:
         """With one more length or angle."""
@@ -56,9 +58,11 @@ class Clearance(NamedTuple):
         """With the digit after the point of the latest length."""
         return self._replace(cell=(*self.cell[:-1], self.cell[-1] + tenths))
 
-    def of(self, half: int) -> Clearance:
-        """With an atom of this half reach to be written."""
-        return self._replace(half=half)
+    def of(self, element: str, half: int) -> Clearance:
+        """With an atom of this element and half reach to be written."""
+        counts = dict(self.counts)
+        counts[element] = counts.get(element, 0) + 1
+        return self._replace(half=half, counts=tuple(counts.items()))
 
     def moved(self, coordinate: int) -> Clearance:
         """With one more coordinate of the present atom; the third one places it."""

@@ -62,7 +62,7 @@ def test_room_is_what_distances_say(cell: tuple[int, ...], symbols: tuple[str, s
     halves = [half_steps(atomic_radius(symbol)) for symbol in symbols]
     places = ((3, 98, 50), (40, 2, 99))
     sites = tuple((*place, half) for place, half in zip(places, halves, strict=False))
-    clearance = Clearance(cell, sites, 0, (50, 97)).of(halves[2])
+    clearance = Clearance(cell, sites, 0, (50, 97)).of(symbols[2], halves[2])
     lengths, angles = tuple(k / 10 for k in cell[:3]), tuple(float(k) for k in cell[3:])
     least = np.array([(atomic_radius(symbol) + atomic_radius(symbols[2])) / 2 for symbol in symbols[:2]])
     spare = []
@@ -93,7 +93,7 @@ def test_an_atom_is_no_nearer_to_its_own_image() -> None:
 
 def test_atoms_that_would_just_touch_are_kept_apart() -> None:
     calcium = half_steps(atomic_radius("Ca"))
-    clearance = Clearance((60, 60, 60, 90, 90, 120), ((21, 22, 93, calcium),), 0, (21, 22)).of(calcium)
+    clearance = Clearance((60, 60, 60, 90, 90, 120), ((21, 22, 93, calcium),), 0, (21, 22)).of("Ca", calcium)
     assert 93 - 30 not in clearance.free()
     assert 93 - 31 in clearance.free()
 

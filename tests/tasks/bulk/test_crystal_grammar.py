@@ -227,3 +227,44 @@ def test_the_papers_sample_can_be_written_once_its_element_is_real() -> None:
     text = "6.7 6.7 6.7\n138 138 59\n" + "\n".join(f"La\n{xyz}" for xyz in atoms)
     assert "".join(pieces_of(CrystalGrammar(), text)) == text
     assert isinstance(parse_crystal(text), Crystal)
+
+
+def end_weights(grammar: CrystalGrammar, text: str) -> list[float]:
+    """The weight of the end after each atom of a crystal's text."""
+    state, rest, found = grammar.start, text, []
+    while rest:
+        choices = grammar.choices(state)
+        [piece] = [piece for piece in choices if piece != END and f"{rest}\n".startswith(piece)]
+        state, rest = choices[piece], rest[len(piece) :]
+        if state[0] == "atom":  # type: ignore[index]
+            found.append(grammar.end_weight(state))
+    return found
+
+
+def test_a_crystal_leans_towards_an_end_where_charges_balance() -> None:
+    text = "8.0 8.0 8.0\n90 90 90\nNa\n0.00 0.00 0.00\nNa\n0.50 0.50 0.00\nCl\n0.50 0.00 0.00\nCl\n0.00 0.50 0.00"
+    grammar = CrystalGrammar(elements=("Na", "Cl"), min_distance=0.5, balance=2.5)
+    assert end_weights(grammar, text) == [0.0, 0.0, -2.5, 2.5], "sodium alone is a metal, Na2Cl is unbalanced"
+    assert end_weights(CrystalGrammar(elements=("Na", "Cl"), balance=2.5), text) == [0.0, 0.0, -2.5, 2.5]
+    assert end_weights(CrystalGrammar(elements=("Na", "Cl"), min_distance=0.5), text) == [0.0] * 4
+    asked = CrystalGrammar(elements=("Na", "Cl"), composition=(("Na", 1), ("Cl", 1)), min_distance=0.5, balance=2.5)
+    assert end_weights(asked, text) == [0.0] * 4, "the formula decides"
+    for weight in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match=r"expected 0 or more\.$"):
+            CrystalGrammar(balance=weight)
+
+
+def test_a_cell_that_would_be_denser_than_any_solid_ends() -> None:
+    """2 cubic angstrom an atom."""
+
+    def may_go_on(grammar: CrystalGrammar, text: str) -> set[str]:
+        state, rest = grammar.start, text
+        while rest:
+            choices = grammar.choices(state)
+            [piece] = [piece for piece in choices if piece != END and f"{rest}\n".startswith(piece)]
+            state, rest = choices[piece], rest[len(piece) :]
+        return {piece.strip() for piece in grammar.choices(state) if piece != END}
+
+    dense = CrystalGrammar(elements=("H", "Li"), min_distance=0.5)
+    assert may_go_on(dense, "1.5 1.5 1.7\n90 90 90\nH\n0.00 0.00 0.00") == set()
+    assert may_go_on(dense, "1.5 1.5 1.8\n90 90 90\nH\n0.00 0.00 0.00") == {"H", "Li"}
