@@ -229,6 +229,21 @@ def test_progress_that_has_hardly_begun_foretells_nothing(
     assert [line.endswith(" left") for line in said] == [False, False, True]
 
 
+def test_the_clock_begins_after_what_is_prepared(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
+    with output.progress("computing", 8, "structures") as advance:
+        for seconds, n in ((60.0, 0), (12.0, 1), (12.0, 1)):
+            now[0] += seconds
+            advance(n)
+    assert capsys.readouterr().err.splitlines()[-1] == "computing: 2 of 8 structures, 12 s each"
+    with output.progress("learning", None, "properties") as advance:
+        advance(1)
+    assert capsys.readouterr().err == "learning: 1 property\n"
+
+
 @pytest.mark.parametrize(
     ("done", "seconds", "text"),
     [
