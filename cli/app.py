@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -106,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not debug:  # deprecations inside libraries are no news to a user
         warnings.simplefilter("ignore")
     try:
-        app(args=[word for word in words if word != "--debug"], prog_name="defectgen")
+        with _terminable():
+            app(args=[word for word in words if word != "--debug"], prog_name="defectgen")
     except SystemExit as stop:  # how typer ends a call, good or bad
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
@@ -126,6 +130,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == EXIT_INTERRUPTED:
         say("interrupted")
     return code
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, sent by a queue or a closing machine, ends a command as Ctrl-C does; a second one ends it at once."""
+    own = os.getpid()
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != own:  # a child that inherited this
+            os.kill(os.getpid(), number)
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -189,15 +189,18 @@ def _learnt(found: Learnt) -> str:
     lines = [
         f"learnt from {len(found.model.keys)} results; errors by cross-validation",
         "",
-        f"{'property':<20} {'n':>3} {'MAE':>7} {'of mean':>8}  {'model':<38}",
+        f"{'property':<20} {'n':>3} {'MAE':>7} {'of mean':>8}  model",
     ]
+    notes = []
     for column, judged in found.model.judged.items():
-        note = interval_note(judged)
+        if note := interval_note(judged):
+            notes.append(f"{_short(column) if column in SHOWN else column}: {note}")
         unit = BY_COLUMN[column].unit
         lines.append(
             f"{BY_COLUMN[column].title[:14] + ' (' + unit + ')':<20} {judged.n:>3} {judged.mae:>7.3f} "
-            f"{judged.spread:>8.3f}  {judged.form}{f' ({note})' if note else ''}"
+            f"{judged.spread:>8.3f}  {judged.form}"
         )
+    lines += notes
     lines += [
         f"{_short(offset.column)}: computed less 2DMD {offset.mean_ev:+.3f} +- {offset.error_ev:.3f} eV, scatter "
         f"{offset.scatter_ev:.3f} eV ({offset.n} structures)"
@@ -282,6 +285,8 @@ def status(folder: FolderArgument, as_json: JsonOption = False) -> None:
 
 
 def _status(found: Status, page: Path) -> str:
+    from defectgen.campaign.status import wish_title
+
     host = found.campaign.host
     total = f" of {found.total:,}" if found.total is not None else ""
     states = ", ".join(f"{number} {state}" for state, number in found.states.items() if number) or "nothing proposed"
@@ -294,8 +299,11 @@ def _status(found: Status, page: Path) -> str:
             cells.append(f"{'-' if told is None else f'{told.mae:.3f}':>{width}}")
             cells.append(f"{'-' if told is None else f'{told.inside}/{told.n}':>7}")
         done = f"{item.states['done']} of {sum(item.states.values())}"
-        why = next(iter(item.origins)) if len(item.origins) == 1 else f"{len(item.origins)} reasons"
+        origin = next(iter(item.origins)) if len(item.origins) == 1 else f"{len(item.origins)} reasons"
+        why = wish_title(origin) if "=" in origin else origin
         lines.append(f"{item.number:>5} {done:>9} {item.states['failed']:>6} {' '.join(cells)}  {why[:22]}")
+    if any(item.foretold for item in found.rounds):
+        lines.append("err: mean error of what was foretold, eV; inside: within the 90 % interval")
     if found.history:
         lines += [
             "",
@@ -306,11 +314,12 @@ def _status(found: Status, page: Path) -> str:
             cells = [f"{'-' if error is None else format(error['mae'], '.3f'):>8}" for error in errors]
             lines.append(f"{entry['results']:>7} {' '.join(cells)}")
     if found.wishes:
-        lines += ["", f"{'wish':<34} {'best, eV':>9} {'chance':>8}  structure"]
+        lines += ["", f"{'wish':<26} {'eV away':>8} {'chance':>7}  nearest"]
     for wish in found.wishes:
         best = f"{wish.path[-1][1]:.3f}" if wish.path else "-"
         chance = f"{wish.chance[-1]:.3f}" if wish.chance else "-"
-        lines.append(f"{wish.text[:34]:<34} {best:>9} {chance:>8}  {wish.best}")
+        nearest = f"{wish.best} {wish.found}" if wish.best else "-"
+        lines.append(f"{wish_title(wish.text)[:26]:<26} {best:>8} {chance:>7}  {nearest[:35]}")
     if found.unlearnt:
         lines += ["", f"{found.unlearnt} results are not learnt from yet: defectgen campaign learn"]
     return "\n".join([*lines, "", f"open {page}"])

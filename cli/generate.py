@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -172,7 +169,7 @@ def generate(
         elif unseen := sorted(set(job.elements) - set(trained_elements(card))):
             say(f"warning: not in the training data of {model}: {', '.join(unseen)}.")
         facts = request.facts(model, card, sampling) | {"max_draws": decoding.max_draws}
-        with terminable(), progress("drawing", n, "valid crystals") as advance:
+        with progress("drawing", n, "valid crystals") as advance:
             run = sample_crystals(
                 job,
                 draw,
@@ -208,17 +205,3 @@ def _report(run: CrystalRun, manifest: dict[str, Any], output: Path, untrained: 
         f"refused: {refused}), {rate:.2f} crystals/s: {output}"
     )
     emit(result | {"complete": run.complete, "crystals_per_second": rate}, as_json, text)
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM ends the drawing as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from defectgen_cli.generate import terminable
 from defectgen_cli.options import AllowDownloadOption, JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say
 
@@ -83,7 +82,7 @@ def sweep(
             sampling = Sampling(temperature=point.temperature, top_p=point.top_p, batch_size=batch_size)
             draw = draw_from(generator, request, job, sampling)
             facts = request.facts(model, card, sampling) | {"max_draws": n}
-            with terminable(), progress(f"drawing {point.name}", n, "valid crystals") as advance:
+            with progress(f"drawing {point.name}", n, "valid crystals") as advance:
                 draw_point(point, output / point.name, job, draw, n, seed, request.checks(), facts, advance)
         rows = judge_points(points, output, reference, cache_dir() / "fingerprints", progress)
         write_text(output / "sweep.csv", _table(rows))

@@ -113,7 +113,8 @@ def progress(title: str, total: int | None, unit: str) -> Iterator[Callable[[int
         unit: of what, e.g. ``files``.
 
     Yields:
-        A function that takes how much more is done.
+        A function that takes how much more is done. With 0 before anything is done the clock begins anew: what went
+        before was preparation.
     """
     if sys.stderr.isatty():
         with _bar(title, total, unit) as advance:
@@ -136,7 +137,9 @@ def _bar(title: str, total: int | None, unit: str) -> Iterator[Callable[[int], N
         task = bar.add_task(title, total=total, rate="")
 
         def advance(n: int) -> None:
-            nonlocal done
+            nonlocal started, done
+            if n == done == 0:
+                started = time.monotonic()
             done += n
             bar.update(task, advance=n, rate=rate_text(done, time.monotonic() - started, unit))
 
@@ -152,6 +155,8 @@ class _Lines:
         self.started = self.last = time.monotonic()
 
     def advance(self, n: int) -> None:
+        if n == self.done == 0:
+            self.started = self.last = time.monotonic()
         self.done += n
         if time.monotonic() - self.last >= PLAIN_INTERVAL_S:
             self.last = time.monotonic()
@@ -167,12 +172,19 @@ class _Lines:
         return f", {span(max(self.total - self.done, 0) / self._rate())} left"
 
     def line(self) -> str:
+        if self.total is None and self.done == 1:
+            return f"{self.title}: 1 {singular(self.unit)}"
         done = f"{self.done}" if self.total is None else f"{self.done} of {self.total}"
         rate = rate_text(self.done, time.monotonic() - self.started, self.unit)
         return f"{self.title}: {done} {self.unit}{rate and ', '}{rate}"
 
     def _rate(self) -> float:
         return self.done / max(time.monotonic() - self.started, 1e-9)
+
+
+def singular(unit: str) -> str:
+    """One of a unit, e.g. ``property`` of ``properties``."""
+    return unit[:-3] + "y" if unit.endswith("ies") else unit.removesuffix("s")
 
 
 def rate_text(done: int, seconds: float, unit: str) -> str:

@@ -193,6 +193,8 @@ def load_config(model: type[C], path: Path, overrides: Sequence[str] = (), **opt
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     problem = error.errors()[0]
     where = printable(".".join(str(part) for part in problem["loc"]))
+    if problem["type"] == "missing":
+        return f"the key {where!r} is missing."
     if problem["type"] != "extra_forbidden":
         return f"{where}: got {shown(problem['input'])}, {problem['msg'][0].lower()}{problem['msg'][1:]}."
     known = list(_keys(model))

@@ -21,6 +21,15 @@ COPIES = {
     "defectgen/models/surrogate/README.md": "models/surrogate.md",
 }
 """Files of the repository that are pages, too."""
+PAGES = {
+    **COPIES,
+    "configs": "reference/configurations.md",
+    "docs/reference/command_line.txt": "reference/cli.md",
+    **{
+        f"docs/notebooks/{path.name}": f"notebooks/{path.stem}.md" for path in (ROOT / "docs/notebooks").glob("*.ipynb")
+    },
+}
+"""Where the site shows what a link of the repository leads to."""
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -50,11 +59,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     def lead(found: re.Match[str]) -> str:
         text, link, anchor = found[1], found[2], found[3] or ""
         target = (folder / link).resolve()
-        if not target.is_relative_to(ROOT) or (not source and target.is_relative_to(ROOT / "docs")):
+        name = str(target.relative_to(ROOT)) if target.is_relative_to(ROOT) else ""
+        if name in PAGES:
+            return f"[{text}]({up}{PAGES[name]}{anchor})"
+        if not name or (not source and name.startswith("docs/")):
             return found[0]
-        name = str(target.relative_to(ROOT))
-        if name in COPIES:
-            return f"[{text}]({up}{COPIES[name]}{anchor})"
         if name.startswith("docs/"):
             return f"[{text}]({up}{name.removeprefix('docs/')}{anchor})"
         return f"{text} (`{name}`)" if text != name else f"`{name}`"

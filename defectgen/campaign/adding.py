@@ -77,7 +77,8 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
     references = campaign.folder / REFERENCES
     readings, refused = _readings(campaign, table, lambda row: not _is_below(Path(row["path"]), references))
     others = [row for row in table.frame.to_dicts() if not _is_below(Path(row["path"]), campaign.folder)]
-    kept = _keep_references(campaign, others)
+    strange = _strange_references(campaign, table, others)
+    kept = _keep_references(campaign, [row for row in others if row not in strange])
     new, known = record(campaign, readings, say)
     if refused:
         _store_apart(campaign, [row | {"reason": reason} for row, reason in refused])
@@ -90,6 +91,9 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
     without = [row.configuration.label for row in new if "formation_energy_ev" not in row.computed]
     names_of = ", ".join(without[:3])
     notes = [f"no formation energy of {names_of}: are host and elements among the results?"] if without else []
+    if strange:
+        first = ", ".join(str(row["name"]) for row in strange[:3])
+        notes.append(f"{len(strange)} references not kept ({first}): of another code or other settings")
     return Added(tuple(new), known, tuple(kept), names, tuple(notes))
 
 
@@ -193,6 +197,19 @@ def _refusal(campaign: Campaign, row: dict[str, Any], settings: str) -> str:
     if not Configuration.from_key(host, row["configuration"]).follows_rules():
         return f"{row['label']} is not allowed in this campaign"
     return ""
+
+
+def _strange_references(campaign: Campaign, table: DftTable, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """References of another code, or of settings of a host that are not the campaign's: nothing counts from them."""
+    wanted = _settings_of(campaign, table.frame.to_dicts())
+    hosts = {row["settings_id"] for row in rows if row["role"] == "host" and row["settings_id"]} - {wanted}
+    return [
+        row
+        for row in rows
+        if row["role"] in ("host", "element")
+        and row["code"] is not None
+        and (row["code"] != campaign.config.engine or row["settings_id"] in hosts)
+    ]
 
 
 def _keep_references(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> list[str]:

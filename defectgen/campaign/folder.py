@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,6 +95,10 @@ class Campaign(OneLine):
             raise UsageError(f"{place} holds no {CONFIG}.", "Expected a folder that defectgen campaign new made.")
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         found = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("format:")), "none")
+        if found == "none":
+            raise DefectgenError(
+                f"{path} is empty or damaged: it states no format.", "Put back a copy, or make a new campaign."
+            )
         if found != str(FORMAT):
             raise DefectgenError(
                 f"{place} is a campaign of format {found}, this defectgen {__version__} reads format {FORMAT}.",
@@ -103,7 +108,7 @@ class Campaign(OneLine):
         try:
             if not campaign.host.rules:
                 raise ValueError("it allows no defect")
-        except (KeyError, TypeError, ValueError) as error:
+        except (DefectgenError, KeyError, TypeError, ValueError) as error:
             raise DefectgenError(f"{path}: the host is damaged ({error}).", "Make a new campaign.") from error
         return campaign
 
@@ -171,7 +176,7 @@ def _engine(name: str, settings: DftSettings | Path | str | None) -> tuple[str, 
     if settings is None:
         settings = USUAL_SETTINGS.get(name, DEFAULT)
     chosen = settings if isinstance(settings, DftSettings) else load_settings(settings)
-    if name in POTENTIALS or ":" in name:
+    if name in POTENTIALS or re.fullmatch(r"[^\W\d][\w.]*:[^\W\d]\w*", name):
         arguments = chosen.ase.arguments if chosen.ase.calculator == name else {}
         return "ase", chosen.model_copy(update={"ase": AseSettings(calculator=name, arguments=arguments)})
     if name not in CODES:

@@ -13,6 +13,7 @@ from defectgen.campaign.model import FILE, Base, CampaignModel, learn
 from defectgen.campaign.store import DONE, Row, table_of
 from defectgen.campaign.transfer import Offset, base_values, offsets
 from defectgen.errors import DefectgenError
+from defectgen.io.documents import DocumentError, json_lines
 from defectgen.io.files import write_text
 from defectgen.one_line import OneLine
 
@@ -90,6 +91,6 @@ def read_history(campaign: Campaign) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except ValueError as error:
-        raise DefectgenError(f"{path} is damaged ({error}).", "Remove it, and learn again.") from error
+        return [item for _, item in json_lines(path)]
+    except DocumentError as error:
+        raise DefectgenError(str(error), "Remove it, and learn again.") from error

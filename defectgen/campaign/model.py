@@ -19,7 +19,7 @@ from defectgen.campaign.forms import Fitted, choose, fit, folds_of
 from defectgen.core import Configuration, Host, canonicalize
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.errors import DefectgenError
-from defectgen.io.documents import read_object
+from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.files import write_text
 from defectgen.one_line import OneLine
 from defectgen.score.intervals import LEVEL, quantile
@@ -152,7 +152,10 @@ class CampaignModel(OneLine):
             DefectgenError: none there, or a damaged one.
         """
         path = folder / FILE
-        values = read_object(path, {"format": int, "host": dict, "models": dict})
+        try:
+            values = read_object(path, {"format": int, "host": dict, "models": dict})
+        except DocumentError as error:
+            raise DefectgenError(f"{path} is damaged ({error.reason}).", "Learn again.") from error
         if values["format"] != FORMAT:
             raise DefectgenError(f"{path} has format {values['format']}, expected {FORMAT}.", "Learn again.")
         try:

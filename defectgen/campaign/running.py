@@ -18,7 +18,7 @@ from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, Row
 from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare
 from defectgen.core import Configuration
-from defectgen.dft.compute import HELD, read_names
+from defectgen.dft.compute import HELD, Limits, read_names
 from defectgen.dft.finding import find_results
 from defectgen.errors import DefectgenError
 from defectgen.one_line import OneLine
@@ -46,6 +46,9 @@ class RunOptions:
     memory_gib: float | None = None
     retry_failed: bool = False
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        Limits(self.hours, self.memory_gib)  # refuses what is no limit before anything is marked as running
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,7 +91,7 @@ def run_campaign(
         executor: does the tasks; None for one by one in this process.
         options: how.
         say: is told of each structure, and where another run is waited for.
-        advance: is told of each finished structure.
+        advance: is told of each finished structure, and of 0 once the references are there.
 
     Raises:
         DefectgenError: the code is not installed, a reference failed, or the disk is full.
@@ -102,6 +105,7 @@ def run_campaign(
     tally = _Tally()
     try:
         _references(campaign, does, how, say)
+        advance(0)
         waiting = rows
         while waiting:
             waiting = _pass(campaign, waiting, does, how, tally, say, advance)
@@ -185,6 +189,7 @@ def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Ca
         prepare(whole, folder)
     names = read_names(folder)
     tasks = [replace(whole, only=name) for name in names]
+    say(f"first the references: {', '.join(names)}")
     left = list(range(len(tasks)))
     while left:
         held = []
@@ -196,7 +201,8 @@ def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Ca
                 raise _full(campaign)
             elif outcome.status != DONE:
                 raise DefectgenError(
-                    f"the reference {name} failed: {outcome.reason}.", "Mend it, then: campaign run --retry-failed."
+                    f"the reference {name} failed: {outcome.reason.rstrip('.')}.",
+                    "Mend it, then: campaign run --retry-failed.",
                 )
             elif outcome.fresh:
                 say(f"{name}: done")

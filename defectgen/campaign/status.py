@@ -16,6 +16,7 @@ from defectgen.campaign.pool import pool_of
 from defectgen.campaign.proposing import best_distance_ev
 from defectgen.campaign.store import DONE, STATES, Row, table_of
 from defectgen.campaign.transfer import Offset, offsets
+from defectgen.core.properties import BY_COLUMN
 from defectgen.design.candidates import Target
 from defectgen.design.targets import counted_from, single_target, wanted_values
 from defectgen.one_line import OneLine
@@ -66,12 +67,14 @@ class WishStatus:
         path: (calculations, least distance in eV) after each round.
         chance: least distance in eV that as many random structures would have in the mean; unknown ones as predicted.
         best: the nearest structure's id.
+        found: the nearest structure's label and computed values, e.g. ``v_S: gap 0.921 eV``; empty before any.
     """
 
     text: str
     path: tuple[tuple[int, float], ...]
     chance: tuple[float, ...]
     best: int
+    found: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,6 +144,13 @@ def status_of(campaign: Campaign) -> Status:
     )
 
 
+def wish_title(text: str) -> str:
+    """A wish or values as people write them, e.g. ``gap 0.900 eV``, ``E_form min``."""
+    parts = [part.split("=", 1) for part in text.split()]
+    units = {BY_COLUMN[column].unit for column, value in parts if value not in ("min", "max")}
+    return ", ".join(f"{BY_COLUMN[c].title} {v}" for c, v in parts) + (f" {units.pop()}" if len(units) == 1 else "")
+
+
 def expected_least(distances: Array, n: int) -> float:
     """Mean of the least of n different ones of some distances, drawn at random; exact."""
     ordered, total = np.sort(distances), len(distances)
@@ -191,4 +201,10 @@ def _wish(text: str, done: Sequence[Row], predicted: Mapping[str, Array]) -> Wis
         if len(distances):
             chance.append(expected_least(distances, len(known)))
     nearest = min(done, key=lambda row: best_distance_ev(target, [row]), default=None)
-    return WishStatus(text, tuple(path), tuple(chance), 0 if nearest is None else nearest.id)
+    found = "" if nearest is None else _reached(target, nearest)
+    return WishStatus(text, tuple(path), tuple(chance), 0 if nearest is None else nearest.id, found)
+
+
+def _reached(target: Target, row: Row) -> str:
+    values = {w.column: f"{row.computed[w.column]:.3f}" for w in target.wishes if w.column in row.computed}
+    return f"{row.configuration.label}: {wish_title(' '.join(f'{c}={v}' for c, v in values.items()))}"

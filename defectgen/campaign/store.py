@@ -117,8 +117,9 @@ class Store:
         Raises:
             DefectgenError: the database is missing or damaged.
         """
-        if not self.path.is_file():
-            raise DefectgenError(f"{self.path} is missing.", "Put it back, or make a new campaign and add the results.")
+        if not self.path.is_file() or not self.path.stat().st_size:
+            what = "empty" if self.path.is_file() else "missing"
+            raise DefectgenError(f"{self.path} is {what}.", "Put it back, or make a new campaign and add the results.")
         with _plain_errors(self.path):
             return [self._row(found) for found in self._connect().select(sort="id")]
 

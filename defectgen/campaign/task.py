@@ -6,7 +6,6 @@ A task may be given to any process that sees the campaign's folder, and given ag
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from defectgen.dft.compute import DONE, FAILED, HELD, Limits, compute, read_name
 from defectgen.dft.inputs import MANIFEST, dft_inputs
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError
+from defectgen.io.documents import read_object
 
 LEAST_FREE_BYTES = 100_000_000
 """With less room on the disk nothing is started."""
@@ -148,7 +148,7 @@ def _was_full(folder: Path) -> bool:
     for name in read_names(folder):
         state = folder / name / "state.json"
         if state.is_file():
-            values = json.loads(state.read_text(encoding="utf-8"))
+            values = read_object(state, {"status": str, "reason": str})
             if values["status"] == FAILED and any(text in values["reason"] for text in FULL):
                 return True
     return False

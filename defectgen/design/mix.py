@@ -139,9 +139,10 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
         return Verdict(target.id, text, None, False, number, False)
     mev = 1e3 * nearest.distance_ev
     reached = nearest.distance_ev <= max(nearest.half_width_ev, REACHED_EV)
-    proof = whole and listing is not None and listing.left_out == 0
+    unseen = 0 if listing is None else listing.count + listing.left_out - number  # labels are seen in any kind
+    proof = whole and unseen <= 0
     if whole and listing is not None:
-        left = f", but for {listing.left_out:,} of kinds that the surrogate was not trained on" if not proof else ""
+        left = f", but for {unseen:,} of kinds that the surrogate was not trained on" if not proof else ""
         looked, what = f"(all {number:,} were looked at{left})", f"structure with {listing.words}"
         if reached:
             text = f"the nearest {what} is {mev:.1f} meV away {looked}"

@@ -56,7 +56,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if value is not None and not 0 < value < 1e6:
-                raise UsageError(f"got {name}={value}, expected more than 0.")
+                raise UsageError(f"got {name}={value}, expected more than 0 and less than a million.")
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,8 @@ def require_writable(path: Path) -> None:
     try:
         while not place.exists():
             place = place.parent
+        if place.is_file() and place != path.absolute():
+            raise UsageError(f"{path} cannot be written: {place} is a file, expected a folder.", "Name another place.")
         place = place if place.is_dir() else place.parent
         with tempfile.TemporaryDirectory(prefix=f"{WORKPLACE}-", dir=place):
             pass

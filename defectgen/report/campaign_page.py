@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from html import escape
 
 from defectgen import __version__
-from defectgen.campaign.status import Status, WishStatus
+from defectgen.campaign.folder import CampaignConfig
+from defectgen.campaign.status import Status, WishStatus, wish_title
 from defectgen.campaign.store import DONE, FAILED
 from defectgen.core.properties import BY_COLUMN
 from defectgen.report.page_templates import plain_page
@@ -44,9 +45,7 @@ def campaign_page(status: Status) -> str:
     total = f" of {status.total:,}" if status.total is not None else ""
     notes = (
         f"{host.size} supercell of {host.n_sites} sites, up to {config.max_defects} defects; "
-        f"computed by {escape(config.engine)}"
-        + (f", atoms moved by {config.relax} first" if config.relax else "")
-        + f"; settings: {escape(config.settings.description or 'your own')}.",
+        f"computed by {escape(_engine(config))}.",
         "Levels are in eV above the valence band maximum of the pristine host; formation energies count against the "
         "host and the elemental phases. Errors are those of rows that neither the choice nor the fit of the model has "
         f"seen. defectgen {escape(__version__)}.",
@@ -67,6 +66,15 @@ def campaign_page(status: Status) -> str:
         _structures(status),
     ]
     return plain_page(f"Campaign on {host.name}", notes, "".join(parts), STYLE)
+
+
+def _engine(config: CampaignConfig) -> str:
+    """What computes and how, in a clause."""
+    settings = config.settings
+    first = f", atoms moved by {config.relax} first" if config.relax else ""
+    if config.engine == "ase":
+        return f"{settings.ase.calculator}{first}; energies alone, no levels"
+    return f"{config.engine}{first}; settings: {settings.description or 'your own'}"
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> str:
@@ -99,19 +107,13 @@ def _wishes(wishes: Sequence[WishStatus]) -> str:
         if path:
             svg = line_svg(f"Best distance to {wish.text}", path, chance, "calculations", "best distance (eV)")
             figures.append(
-                f'<figure class="panel"><figcaption>{escape(wish_title(wish.text))}: {path[-1][1]:.3f} eV, '
-                f"structure {wish.best}</figcaption>{svg}</figure>"
+                f'<figure class="panel"><figcaption>{escape(wish_title(wish.text))}: {path[-1][1]:.3f} eV away, '
+                f"#{wish.best} {escape(wish.found)}</figcaption>{svg}</figure>"
             )
     if not figures:
         return ""
     key = _key("best so far", "as many random structures, in the mean (unknown ones as predicted)")
     return f'<h2>Wishes</h2><div class="plots">{"".join(figures)}</div>{key}'
-
-
-def wish_title(text: str) -> str:
-    """A wish as people write it, e.g. ``gap 0.900 eV``."""
-    parts = [part.split("=", 1) for part in text.split()]
-    return ", ".join(f"{BY_COLUMN[column].title} {value}" for column, value in parts) + " eV"
 
 
 def _key(first: str, second: str) -> str:
@@ -123,11 +125,13 @@ def _key(first: str, second: str) -> str:
 
 def _rounds(status: Status) -> str:
     rows = []
+    shown = [c for c in ("band_gap_ev", "formation_energy_ev") if any(c in item.foretold for item in status.rounds)]
     for item in status.rounds:
-        why = ", ".join(f"{name} ({count})" if len(item.origins) > 1 else name for name, count in item.origins.items())
+        named = {wish_title(name) if "=" in name else name: count for name, count in item.origins.items()}
+        why = ", ".join(f"{name} ({count})" if len(named) > 1 else name for name, count in named.items())
         states = item.states
         cells = [str(sum(states.values())), str(states[DONE]), str(states[FAILED])]
-        for column in ("band_gap_ev", "formation_energy_ev"):
+        for column in shown:
             found = item.foretold.get(column)
             cells += ["", ""] if found is None else [f"{found.mae:.3f}", f"{found.inside} of {found.n}"]
         cells.append(f"{item.cpu_s / 3600:.2f}" if item.cpu_s else "")
@@ -136,9 +140,8 @@ def _rounds(status: Status) -> str:
             + "".join(f"<td>{cell}</td>" for cell in cells)
             + "</tr>"
         )
-    names = ("round", "why", "structures", "done", "failed", "error of gap foretold (eV)", "in 90 % interval",
-             "error of E_form foretold (eV)", "in 90 % interval", "CPU h")  # fmt: skip
-    return f"<h2>Rounds</h2>{_table(names, rows)}"
+    errors = [text for c in shown for text in (f"error of {BY_COLUMN[c].title} foretold (eV)", "in 90 % interval")]
+    return f"<h2>Rounds</h2>{_table(('round', 'why', 'structures', 'done', 'failed', *errors, 'CPU h'), rows)}"
 
 
 def _model(status: Status) -> str:
@@ -160,9 +163,10 @@ def _model(status: Status) -> str:
 
 def _structures(status: Status) -> str:
     rows = []
+    shown = [c for c in SHOWN if any(c in row.predicted or c in row.computed for row in status.rows)]
     for row in status.rows[:MAX_ROWS]:
         cells = []
-        for column in SHOWN:
+        for column in shown:
             guess = f"{row.predicted[column]:.3f}" if column in row.predicted else ""
             value = f"<b>{row.computed[column]:.3f}</b>" if column in row.computed else ""
             cells.append(f"<td>{guess}</td><td>{value}</td>")
@@ -172,7 +176,7 @@ def _structures(status: Status) -> str:
             f'<tr><td>{row.id}</td><td class="left">{name}</td><td class="left"><code>{escape(row.key)}</code></td>'
             f'<td>{row.round}</td><td class="text">{row.state}{reason}</td>{"".join(cells)}</tr>'
         )
-    heads = [text for column in SHOWN for text in (f"{BY_COLUMN[column].title} foretold", "computed")]
+    heads = [text for column in shown for text in (f"{BY_COLUMN[column].title} foretold", "computed")]
     more = f"<p>{len(status.rows) - MAX_ROWS} more in structures.db.</p>" if len(status.rows) > MAX_ROWS else ""
     return f"<h2>Structures</h2>{_table(('id', 'defects', 'configuration', 'round', 'state', *heads), rows)}{more}"
 

@@ -23,7 +23,7 @@ BAR_SHARE = 0.56
 
 
 def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], width_px: int = 760) -> str:
-    """One column a candidate: HOMO and LUMO with their 90 % intervals, dashed lines where the target wants them.
+    """One column a candidate: HOMO and LUMO by DFT or with 90 % intervals, dashed lines where the target wants them.
 
     What lies between the ends of a wanted range is shaded.
     With levels relative to the pristine VBM the valence band is shaded; the conduction band too if
@@ -36,9 +36,9 @@ def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], w
         width_px: width of the drawing.
 
     Returns:
-        The SVG, or nothing if no candidate has a predicted level.
+        The SVG, or nothing if no candidate has a level.
     """
-    shown = [c for c in candidates if any(math.isfinite(c.predicted.get(column, math.nan)) for column in LEVELS)]
+    shown = [c for c in candidates if any(math.isfinite(_level(c, column)[0]) for column in LEVELS)]
     if not shown:
         return ""
     wishes = [wish for wish in target.wishes if BY_COLUMN[wish.column].is_level]
@@ -78,7 +78,7 @@ def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], w
     wanted = [(f"{BY_COLUMN[wish.column].title} {_end_text(wish, end)}", end, "goal-text") for wish, end in asked]
     edges = [(f"{name} {value:.2f}", value, "edge-text") for name, value in bands.items()]
     parts += _labels([*wanted, *edges], y, right + 6)
-    title = escape(f"Predicted levels of {len(shown)} candidates for target {target.id}")
+    title = escape(f"Levels of {len(shown)} candidates for target {target.id}")
     return (
         f'<svg class="levels" role="img" aria-label="{title}" viewBox="0 0 {width_px} {HEIGHT_PX:.0f}">'
         f"<title>{title}</title>{''.join(parts)}</svg>"
@@ -93,11 +93,18 @@ def _end_text(wish: Wish, end: float) -> str:
     return f"{sign}{end:.3f}"
 
 
+def _level(candidate: Candidate, column: str) -> tuple[float, float]:
+    """A level by DFT where there is a value, else as predicted with its half-width."""
+    if column in candidate.dft:
+        return candidate.dft[column], 0.0
+    return candidate.predicted.get(column, math.nan), candidate.uncertainty.get(column, 0.0)
+
+
 def _range(candidates: Sequence[Candidate], others: Sequence[float]) -> tuple[float, float]:
     values = list(others)
     for candidate in candidates:
         for column in LEVELS:
-            value, error = candidate.predicted.get(column, math.nan), candidate.uncertainty.get(column, 0.0)
+            value, error = _level(candidate, column)
             values += [v for v in (value - error, value + error) if math.isfinite(v)]
     low, high = min(values), max(values)
     margin = max(0.08 * (high - low), 0.1)
@@ -122,11 +129,12 @@ def _axis(low: float, high: float, y: Scale, right: float) -> list[str]:
 def _column(candidate: Candidate, x: float, half: float, y: Scale) -> str:
     parts = []
     for column in LEVELS:
-        value, error = candidate.predicted.get(column, math.nan), candidate.uncertainty.get(column, 0.0)
+        value, error = _level(candidate, column)
         if not math.isfinite(value):
             continue
         name = column.removesuffix("_ev")
         interval = f" \u00b1 {error:.3f}" if error > 0 else ""
+        source = ", DFT" if column in candidate.dft else ""
         if error > 0:
             parts.append(
                 f'<rect class="{name} interval" x="{x - half:.1f}" y="{y(value + error):.1f}" '
@@ -134,7 +142,7 @@ def _column(candidate: Candidate, x: float, half: float, y: Scale) -> str:
             )
         parts.append(
             f'<path class="{name} level" d="M{x - half:.1f} {y(value):.1f}h{2 * half:.1f}">'
-            f"<title>#{candidate.rank} {BY_COLUMN[column].title} {value:.3f}{interval} eV</title></path>"
+            f"<title>#{candidate.rank} {BY_COLUMN[column].title} {value:.3f}{interval} eV{source}</title></path>"
         )
     return f'{"".join(parts)}<text x="{x:.1f}" y="{HEIGHT_PX - 9:.0f}" text-anchor="middle">#{candidate.rank}</text>'
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,19 @@ def test_results_of_other_hosts_and_settings_are_stored_apart(campaign: Campaign
     assert {row.key for row in campaign.store.rows() if row.state == DONE} == {items[0].key, items[1].key}
 
 
+def test_references_of_other_codes_and_settings_are_not_kept(campaign: Campaign, tmp_path: Path) -> None:
+    items = [row.configuration for row in propose(campaign, 3).rows]
+    _compute(campaign, tmp_path, propose(campaign, 1).rows)
+    shutil.rmtree(campaign.folder / "references")
+    with pytest.raises(DefectgenError, match="other settings"):
+        add_results(campaign, [write_results(tmp_path / "b.extxyz", items[1:2], cutoff_ev=300)])
+    with pytest.raises(DefectgenError, match="computed by vasp"):
+        add_results(campaign, [write_results(tmp_path / "v.extxyz", items[1:2], code="vasp")])
+    assert not (campaign.folder / "references").exists()
+    found = add_results(campaign, [write_results(tmp_path / "a.extxyz", items[1:2])])
+    assert ("host" in found.references, found.notes) == (True, ())
+
+
 NEW = ["new", "WS2.cif", "-o", "c"]
 
 
@@ -173,6 +187,8 @@ NEW = ["new", "WS2.cif", "-o", "c"]
     ("words", "message"),
     [
         ([*NEW, "--supercell", "3x3", "--engine", "siesta"], "got engine 'siesta', expected one of"),
+        ([*NEW, "--supercell", "3x3", "--engine", ":"], "got engine ':', expected one of"),
+        (["new", "WS2.cif", "-o", "WS2.cif/c", "--supercell", "3x3"], "WS2.cif is a file, expected a folder"),
         (NEW, "needs the size of its supercell"),
         ([*NEW, "--supercell", "3x3", "--relax", "emt"], "got --relax 'emt', expected chgnet or"),
         (["propose", "nothing"], "nothing holds no campaign.yaml. Expected a folder that defectgen campaign new made."),
@@ -201,7 +217,18 @@ def test_wishes_before_learning_an_older_folder_and_a_damaged_database(
     (campaign.folder / "structures.db").write_bytes(b"no database at all, but long enough to be one" * 30)
     assert main(["campaign", "propose", place]) == 1
     assert "structures.db cannot be used" in capsys.readouterr().err
+    (campaign.folder / "structures.db").write_bytes(b"")
+    assert main(["campaign", "status", place]) == 1
+    assert "structures.db is empty. Put it back" in capsys.readouterr().err
     yaml = campaign.folder / "campaign.yaml"
+    whole = yaml.read_text()
+    yaml.write_text(whole.replace("rules:", "rulez:"))
+    assert main(["campaign", "status", place]) == 1
+    assert "campaign.yaml: the host is damaged (not the record of a host" in capsys.readouterr().err
+    yaml.write_text("")
+    assert main(["campaign", "status", place]) == 1
+    assert "campaign.yaml is empty or damaged" in capsys.readouterr().err
+    yaml.write_text(whole)
     yaml.write_text(yaml.read_text().replace("format: 1", "format: 0"))
     assert main(["campaign", "propose", place]) == 1
     assert "is a campaign of format 0, this defectgen" in capsys.readouterr().err

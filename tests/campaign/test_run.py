@@ -137,6 +137,20 @@ def test_a_killed_driver_loses_nothing(campaign: Campaign) -> None:
 
 
 @pytest.mark.slow
+def test_a_terminated_driver_puts_back_what_it_had(campaign: Campaign) -> None:
+    (campaign.folder.parent / "notes" / "pause").write_text("1")
+    process = driver(campaign)
+    deadline = time.monotonic() + 120
+    while sum(computed(campaign).values()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 130
+    assert RUNNING not in states(campaign)
+    assert run_campaign(campaign).failed == ()
+    assert states(campaign) == {DONE: N}
+
+
+@pytest.mark.slow
 def test_two_drivers_share_the_work(campaign: Campaign) -> None:
     (campaign.folder.parent / "notes" / "pause").write_text("0.5")
     drivers = [driver(campaign), driver(campaign)]
@@ -205,10 +219,26 @@ def test_the_page_and_the_table_tell_of_rounds(campaign: Campaign, capsys: pytes
     assert main(["campaign", "status", str(campaign.folder)]) == 0
     said = capsys.readouterr().out
     assert f"{N + 3} done of 40" in said
-    assert "formation_energy_ev=min" in said
+    least = min(campaign.store.rows(), key=lambda row: row.computed["formation_energy_ev"])
+    found = f"{least.configuration.label}: E_form {least.computed['formation_energy_ev']:.3f} eV"
+    assert f"{'E_form min':<26} {'0.000':>8}" in said
+    assert f"{least.id} {found}" in said
     assert "3 results are not learnt from yet" in said
     assert max(len(line) for line in said.splitlines() if not line.startswith("open")) <= 80
     page = (campaign.folder / "campaign.html").read_text()
     assert page.count("<tr><td>") >= N + 3
-    assert "E_form min eV" in page
+    assert f"E_form min: 0.000 eV away, #{least.id} {found}" in page
+    assert "gap foretold" not in page  # this calculator gives energies alone
+    assert "energies alone, no levels" in page
+    assert "2DMD was computed" not in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("words", [["--hours", "nan"], ["--hours", "-1"], ["--memory", "inf"]])
+def test_a_limit_that_is_none_is_a_wrong_call(
+    campaign: Campaign, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["campaign", "run", str(campaign.folder), *words]) == 2
+    assert "expected more than 0 and less than a million" in capsys.readouterr().err
+    assert states(campaign) == {PROPOSED: N}
+    assert not (campaign.folder / "calculations").exists()

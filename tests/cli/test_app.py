@@ -2,8 +2,10 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import click
 import pytest
@@ -143,6 +145,26 @@ def test_another_error_of_the_system_is_a_failure(
     assert capsys.readouterr().err == "error: cells: Permission denied.\n"
 
 
+def test_sigterm_ends_a_command_as_ctrl_c_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_back = []
+
+    def work(**_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            put_back.append(1)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(app_module, "app", work)
+    assert main(["fetch"]) == 130
+    assert put_back == [1]
+    assert capsys.readouterr() == ("", "interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_an_unexpected_error_is_one_line_and_debug_shows_more(
     failing: list[BaseException], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +227,21 @@ def test_progress_that_has_hardly_begun_foretells_nothing(
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "drawing: 0 of 200 crystals"
     assert [line.endswith(" left") for line in said] == [False, False, True]
+
+
+def test_the_clock_begins_after_what_is_prepared(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
+    with output.progress("computing", 8, "structures") as advance:
+        for seconds, n in ((60.0, 0), (12.0, 1), (12.0, 1)):
+            now[0] += seconds
+            advance(n)
+    assert capsys.readouterr().err.splitlines()[-1] == "computing: 2 of 8 structures, 12 s each"
+    with output.progress("learning", None, "properties") as advance:
+        advance(1)
+    assert capsys.readouterr().err == "learning: 1 property\n"
 
 
 @pytest.mark.parametrize(

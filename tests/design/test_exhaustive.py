@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import polars as pl
@@ -160,6 +161,15 @@ def test_the_first_is_the_best_there_is(mos2: Host) -> None:
     assert run.settings["proposers"] == "exhaustive"
     merits = [candidate.expected_ev for candidate in run.candidates]
     assert merits == sorted(merits)
+
+
+def test_the_verdict_counts_every_structure_once(mos2: Host) -> None:
+    target = single_target({"homo_ev": 0.05, "lumo_ev": 1.15})
+    run = prepare_design(DesignRequest(mos2, (target,), Ranking(n=2), Limits(max_defects=2))).run()
+    found = re.search(r"all (\d+) were looked at, but for (\d+) of kinds", run.verdicts[0].text)
+    assert found
+    assert int(found[1]) + int(found[2]) == sum(select(mos2, max_defects=2).counts.values()) == 163
+    assert int(found[2]) == sum(select(mos2, ["2v_Mo", "2W_Mo", "v_Mo+W_Mo"]).counts.values())
 
 
 def test_the_verdict_says_why_the_nearest_is_not_first(mos2: Host) -> None:

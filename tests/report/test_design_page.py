@@ -235,6 +235,15 @@ def test_the_conduction_band_is_shaded_if_the_gap_is_known(build: Callable[..., 
     assert html.count('class="homo interval"') == 4
 
 
+def test_levels_are_drawn_by_dft_where_it_is_known(run: DesignRun) -> None:
+    first, *others = run.candidates
+    known = replace(run, candidates=(replace(first, dft={"homo_ev": 0.777, "lumo_ev": 1.444}), *others))
+    html = render_report(known)
+    assert "#1 HOMO 0.777 eV, DFT</title>" in html
+    assert html.count('class="homo interval"') == len(run.candidates) - 1
+    assert "#1 HOMO 0.777" not in render_report(run)
+
+
 def test_missing_and_infinite_values_are_dashes(build: Callable[..., DesignRun]) -> None:
     run = build(n=1)
     (best,) = run.candidates
