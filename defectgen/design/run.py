@@ -144,7 +144,7 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
     trained = card.max_defects.get(host.name) if known else None
     labels = request.labels
     if labels is None:
-        labels = {} if request.scorer else labels_of(host)
+        labels = labels_of(host) if request.scorer is None and _knows_2dmd(predictor) else {}
     conditions = _conditions(request, scorer)
     if conditions is not None:
         scorer, labels = ConditionedScorer(scorer, conditions), shifted_labels(host, labels, conditions)
@@ -225,6 +225,13 @@ def _surrogate_for(request: DesignRequest) -> Scorer:
         )
     check_cell(host, [part.core_host for part in scorer.parts])
     return scorer
+
+
+def _knows_2dmd(scorer: Scorer) -> bool:
+    """Whether values of 2DMD may stand beside those of a scorer: another code has other zeros and offsets."""
+    from defectgen.score.surrogate import Surrogate
+
+    return isinstance(scorer, Surrogate) and scorer.knows_2dmd
 
 
 def _check_llm(card: AdapterCard, host: Host, name: str) -> None:

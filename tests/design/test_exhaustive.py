@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,11 +19,14 @@ from defectgen.core import Configuration, Host, get_host
 from defectgen.core.selection import select
 from defectgen.data.known_labels import labels_of
 from defectgen.design import mix as mixing
+from defectgen.design.engine import Models
 from defectgen.design.exhaustive import MAX_LISTED, ExhaustiveProposer, plan_listing
 from defectgen.design.limits import Limits, Space, nearest_pair_angstrom
 from defectgen.design.proposers import Ask, Budget, parse_budget
 from defectgen.design.run import DesignRequest, Ranking, prepare_design
 from defectgen.design.targets import single_target
+from defectgen.errors import UsageError
+from defectgen.models import SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate import Surrogate
 
 LOW = Limits(max_defects=3)
@@ -269,3 +276,16 @@ def test_labels_of_ones_own_take_the_place_of_the_known_ones(mos2: Host) -> None
     assert run.candidates[0].configuration.key == "VAC@A00"
     assert run.candidates[0].dft == {"homo_ev": 0.7}
     assert run.candidates[0].expected_ev == 0.0
+
+
+def test_labels_of_2dmd_stand_beside_models_of_2dmd_only(tmp_path: Path) -> None:
+    """Values of another code have another zero."""
+    own = tmp_path / "own"
+    shutil.copytree(shipped(SHIPPED_SURROGATE), own)
+    facts = json.loads((own / "surrogate.json").read_text())
+    (own / "surrogate.json").write_text(json.dumps(facts | {"data": "mine.csv, 60 structures of MoS2 8x8"}))
+    request = DesignRequest(get_host("MoS2"), (single_target({"homo_ev": 0.1}),), limits=LOW)
+    assert len(prepare_design(request).labels) > 5000
+    assert prepare_design(replace(request, models=Models(surrogate=own))).labels == {}
+    with pytest.raises(UsageError, match="no labelled structures of MoS2 8x8 are known"):
+        prepare_design(replace(request, models=Models(surrogate=own), proposer="known"))

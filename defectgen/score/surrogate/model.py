@@ -152,6 +152,11 @@ class Surrogate:
         return tuple(sorted({part.host for part in self.parts}))
 
     @property
+    def knows_2dmd(self) -> bool:
+        """Whether it learnt the values of 2DMD: only then its labels may stand beside the predictions."""
+        return str(self.metadata.get("data", "")).startswith("2DMD (")
+
+    @property
     def level_scales(self) -> dict[str, Mapping[str, Any]]:
         """The level scale of each set as plain values, for `defectgen.core.level_scale.LevelScale.from_dict`."""
         return {part.set_name: part.level_scale for part in self.parts if part.level_scale is not None}
