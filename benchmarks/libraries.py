@@ -89,7 +89,7 @@ def downloads(size: int = 64 * MB, broken_at: int = 48 * MB) -> None:
     """Bytes that are sent for a file whose first transfer breaks off."""
     import httpx
 
-    from defectgen.data.cards import StoredObject
+    from defectgen.data.asset_cards import StoredObject
     from defectgen.data.object_store import Store
 
     content = np.random.default_rng(0).bytes(size)

@@ -26,7 +26,7 @@ from defectgen.core import Configuration, canonicalize, get_host
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import SETS
-from defectgen.design.edits import Edits
+from defectgen.design.edit_moves import Edits
 from defectgen.design.engine import Models, load_engine
 from defectgen.design.evaluate import held_out_targets
 from defectgen.design.landscape import Account, Archive, Landscape, crowded_model, edits_of

@@ -32,7 +32,7 @@ from defectgen.data.twodmd import SET_NAMES, read_2dmd
 from defectgen.io.host_tables import host_of_row
 from defectgen.score.potentials.potential import CHEMICAL_POTENTIALS_EV, PotentialScorer
 from defectgen.score.potentials.relaxation import relax
-from defectgen.score.registry import ScorerOptions, load_scorer
+from defectgen.score.scorers import ScorerOptions, load_scorer
 
 SEED = 42
 KINDS = (("unrelaxed", "unrelaxed_ev"), ("relaxed", "relaxed_ev"))

@@ -183,7 +183,7 @@ def _short(column: str) -> str:
 
 
 def _learnt(found: Learnt) -> str:
-    from defectgen.campaign.model import interval_note
+    from defectgen.campaign.campaign_model import interval_note
     from defectgen.core.properties import BY_COLUMN
 
     lines = [

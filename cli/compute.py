@@ -41,10 +41,10 @@ def compute(
     runs in one folder share the work. The exit code is 1 if nothing is done.
     """
     from defectgen.dft.codes import EngineOptions
-    from defectgen.dft.compute import DONE, Limits, read_names
+    from defectgen.dft.compute import DONE, JobLimits, read_names
     from defectgen.dft.compute import compute as run
 
-    limits = Limits(hours, memory)
+    limits = JobLimits(hours, memory)
     names = only or read_names(folder)
     with progress("computing", len(names), "calculations") as advance:
 

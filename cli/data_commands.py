@@ -12,7 +12,7 @@ from defectgen_cli.options import DataOption, JsonOption, OverwriteOption, Pilot
 from defectgen_cli.output import emit, say, size_text
 
 if TYPE_CHECKING:
-    from defectgen.data.cards import Card
+    from defectgen.data.asset_cards import Card
     from defectgen.data.summary import Range, SetSummary, Summary
 
 WIDTH = 80

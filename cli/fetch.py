@@ -12,8 +12,8 @@ from defectgen_cli.options import ForceOption, JsonOption
 from defectgen_cli.output import emit, progress, say, size_text
 
 if TYPE_CHECKING:
+    from defectgen.data.asset_cards import Card
     from defectgen.data.assets import Manifest
-    from defectgen.data.cards import Card
 
 
 def fetch(
@@ -26,8 +26,8 @@ def fetch(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a data set or base model, or list them."""
+    from defectgen.data.asset_cards import get_card
     from defectgen.data.assets import asset_state, discard_leftovers, read_manifest
-    from defectgen.data.cards import get_card
     from defectgen.data.download import fetch_asset
     from defectgen.errors import UsageError
 

@@ -123,7 +123,7 @@ def generate(
     writes what it has. The folder gets structures/*.cif, samples.parquet, samples.extxyz and
     manifest.json.
     """
-    from defectgen.generate.request import CrystalRequest, bulk_card, open_draw, trained_elements
+    from defectgen.generate.crystal_request import CrystalRequest, bulk_card, open_draw, trained_elements
     from defectgen.generate.sample_folder import claimed_samples
     from defectgen.generate.sampling import sample_crystals, write_samples
     from defectgen.llm.base import hub_note

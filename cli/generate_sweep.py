@@ -47,12 +47,12 @@ def sweep(
     are not drawn again, the one that was interrupted is drawn anew.
     """
     from defectgen.data.assets import cache_dir
-    from defectgen.generate.request import CrystalRequest, bulk_card, draw_from, open_generator
+    from defectgen.generate.crystal_request import CrystalRequest, bulk_card, draw_from, open_generator
     from defectgen.generate.sweep import claim_sweep, draw_point, is_done, judge_points, points_of
     from defectgen.io.files import file_hash, write_text
     from defectgen.io.folders import claimed
     from defectgen.llm.decode.generator import Sampling
-    from defectgen.metrics.entries import read_entries
+    from defectgen.metrics.generated_entries import read_entries
     from defectgen.report.sweep_plot import sweep_plot
 
     points = points_of(_numbers("--temperatures", temperatures), _numbers("--top-p", top_p))

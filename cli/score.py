@@ -53,8 +53,8 @@ def score(
     from defectgen.io.tables import write_csv
     from defectgen.llm.adapter import read_adapter, training_configurations
     from defectgen.models import SHIPPED_ADAPTER, shipped
-    from defectgen.score.registry import ScorerOptions, load_scorer, scorer_names
     from defectgen.score.samples import read_samples
+    from defectgen.score.scorers import ScorerOptions, load_scorer, scorer_names
     from defectgen.score.structure_table import structure_table
 
     names = scorer_names(scorer)

@@ -11,7 +11,7 @@ from defectgen_cli.options import JsonOption
 from defectgen_cli.output import emit, end_partial, say, tell_skipped
 
 if TYPE_CHECKING:
-    from defectgen.slices.structure_files import Outcome
+    from defectgen.slices.structure_files import SlicesOutcome
 
 
 def slices(
@@ -68,7 +68,7 @@ def slices(
     _report(found, "files", as_json, [str(path) for path in found.made])
 
 
-def _report(found: Outcome, key: str, as_json: bool, lines: list[str]) -> None:
+def _report(found: SlicesOutcome, key: str, as_json: bool, lines: list[str]) -> None:
     """Print what went well; end with an error if nothing did, and say what did not."""
     if not found.made:
         for line in found.problems[1:]:

@@ -335,7 +335,7 @@ def _load(name: str, surrogate: Path | str | None, m3gnet: Path | str | None) ->
     from defectgen.data.assets import cache_dir
     from defectgen.design.engine import load_surrogate
     from defectgen.models import SHIPPED_SURROGATE, shipped
-    from defectgen.score.registry import ScorerOptions, load_scorer
+    from defectgen.score.scorers import ScorerOptions, load_scorer
 
     if name == "surrogate":
         return load_surrogate(shipped(SHIPPED_SURROGATE) if surrogate is None else Path(surrogate))

@@ -131,7 +131,7 @@ def configuration_page() -> str:
 
 def data_page() -> str:
     """The cards of data sets and base models."""
-    from defectgen.data.cards import load_cards
+    from defectgen.data.asset_cards import load_cards
 
     lines = ["# Data and base models", "", "What `defectgen fetch` gets, with licence, units and traps.", ""]
     for card in load_cards().values():

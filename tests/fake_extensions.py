@@ -15,7 +15,7 @@ import defectgen as dg
 from defectgen.core.properties import Property
 from defectgen.design.proposers import Ask, Proposal, ProposerOptions
 from defectgen.io.writers import OutputStructure
-from defectgen.score.registry import ScorerOptions
+from defectgen.score.scorers import ScorerOptions
 from defectgen.tasks.defect.encodings import kinds_of, wanted_properties
 from defectgen.tasks.defect.wording import PLAIN, Writing
 from defectgen.tasks.grammar import END

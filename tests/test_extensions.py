@@ -38,7 +38,7 @@ from defectgen.design.host_records import known_hosts
 from defectgen.design.proposers import PROPOSERS, register_proposer
 from defectgen.design.targets import coverage_warnings
 from defectgen.io.writers import WRITERS, format_names, register_format
-from defectgen.score.registry import SCORERS, ScorerOptions, load_scorer, register_potential
+from defectgen.score.scorers import SCORERS, ScorerOptions, load_scorer, register_potential
 from defectgen.tasks.defect.encodings import ENCODINGS, check_encoding, get_encoding, register_encoding
 
 CIRCLE: tuple[tuple[Registry[Any], str], ...] = (

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
+
+import defectgen
 
 HEAVY = ["torch", "transformers", "vllm", "tensorflow", "catboost", "polars", "pymatgen"]
 
@@ -47,3 +52,23 @@ def test_help_takes_less_than_half_a_second_of_cpu() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.5
+
+
+FILES = sorted(Path(defectgen.__file__).parent.rglob("*.py"))
+
+
+def test_no_two_files_have_one_name() -> None:
+    names = [file.name for file in FILES if file.name != "__init__.py"]
+    assert len(names) > 200
+    assert [name for name, number in Counter(names).items() if number > 1] == []
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    names = [
+        node.name
+        for file in FILES
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert len(names) > 200
+    assert [name for name, number in Counter(names).items() if number > 1] == []

@@ -77,7 +77,7 @@ def test_the_import_takes_no_time_and_brings_nothing_heavy() -> None:
 
 def test_verbs_stay_verbs_whatever_is_imported_first() -> None:
     code = (
-        "import defectgen as dg; import defectgen.design.targets, defectgen.score.registry\n"
+        "import defectgen as dg; import defectgen.design.targets, defectgen.score.scorers\n"
         "assert callable(dg.design) and callable(dg.score)\n"
         "import inspect; assert 'targets' in inspect.signature(dg.design).parameters\n"
         "assert list(inspect.signature(dg.score).parameters)[:2] == ['configurations', 'scorer']\n"

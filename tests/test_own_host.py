@@ -18,8 +18,8 @@ import defectgen as dg
 from defectgen.core.stored_hosts import host_title, record_hosts
 from defectgen.data.known_labels import labels_of
 from defectgen.data.own_table import own_rows, read_own_table
-from defectgen.design.conditions import formation_enthalpy_ev
 from defectgen.design.engine import Models
+from defectgen.design.growth_conditions import formation_enthalpy_ev
 from defectgen.io.host_files import stored_hosts
 from defectgen.llm.adapter import read_adapter
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped

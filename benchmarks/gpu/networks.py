@@ -17,7 +17,7 @@ from kit import BaseOption, KitOption, OutputOption, SecondsOption, ToyOption, r
 from rows import read
 
 from defectgen.score.network.ensemble import Network
-from defectgen.score.network.training import Rows, TrainSettings, train_ensemble
+from defectgen.score.network.network_training import Rows, TrainSettings, train_ensemble
 
 RESERVED_S = 8.0
 """For the files and the errors."""

@@ -19,8 +19,8 @@ from typing import Annotated
 
 import typer
 
+from defectgen.data.asset_cards import FromPackage, get_card
 from defectgen.data.bulk_records import BulkRecordSettings, build_bulk_data
-from defectgen.data.cards import FromPackage, get_card
 from defectgen.data.download import pip_download
 from defectgen.data.mp20 import read_crystals
 from defectgen.io.files import file_hash

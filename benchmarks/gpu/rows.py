@@ -13,8 +13,8 @@ import numpy as np
 import typer
 
 from defectgen.core.hosts import get_host
-from defectgen.score.network.geometry import HostGeometry
-from defectgen.score.network.training import Geometries, Rows
+from defectgen.score.network.network_training import Geometries, Rows
+from defectgen.score.network.pair_geometry import HostGeometry
 
 HOSTS = ("MoS2", "WSe2", "BN", "GaSe", "InSe", "P")
 SPIN = (False, False, True, True, True, True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.campaign.features import Described
+from defectgen.campaign.structure_features import Described
 from defectgen.design.candidates import Target
 from defectgen.design.wishes import Z_90
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectgen.campaign.folder import APART, CALCULATIONS, REFERENCES, Campaign
-from defectgen.campaign.store import DONE, Row
+from defectgen.campaign.store import DONE, StructureRow
 from defectgen.core import Configuration
 from defectgen.core.properties import COLUMNS
 from defectgen.dft.ase_files import is_ase_file
@@ -41,7 +41,7 @@ class Added(OneLine):
         notes: what the user has to know, a line each.
     """
 
-    new: tuple[Row, ...]
+    new: tuple[StructureRow, ...]
     known: int
     references: tuple[str, ...]
     refused: tuple[tuple[str, str], ...]
@@ -97,7 +97,9 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
     return Added(tuple(new), known, tuple(kept), names, tuple(notes))
 
 
-def record(campaign: Campaign, readings: Sequence[Reading], say: Callable[[str], None]) -> tuple[list[Row], int]:
+def record(
+    campaign: Campaign, readings: Sequence[Reading], say: Callable[[str], None]
+) -> tuple[list[StructureRow], int]:
     """Put values into the database; structures that were not proposed come in as added.
 
     Returns:
@@ -113,7 +115,7 @@ def record(campaign: Campaign, readings: Sequence[Reading], say: Callable[[str],
                 known += 1
                 continue
             if row is None:
-                (row,) = campaign.store.add([Row(0, item.configuration, round=latest, origin="added")])
+                (row,) = campaign.store.add([StructureRow(0, item.configuration, round=latest, origin="added")])
             done = replace(row, state=DONE, computed=item.values, settings=item.settings, reason="")
             campaign.store.update(done, item.structure)
             rows[row.key] = done

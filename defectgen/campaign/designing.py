@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from defectgen.campaign.campaign_model import CampaignModel
 from defectgen.campaign.folder import Campaign
 from defectgen.campaign.learning import load_model
-from defectgen.campaign.model import CampaignModel
 from defectgen.campaign.store import DONE
 from defectgen.core import Host
 from defectgen.design.ranking import Labels

@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field
 
 from defectgen import __version__
-from defectgen.campaign.store import Store
+from defectgen.campaign.store import CampaignStore
 from defectgen.config import StageConfig, load_config
 from defectgen.core import Host
 from defectgen.dft.codes import CODES
@@ -77,9 +77,9 @@ class Campaign(OneLine):
         return Host.from_dict(self.config.host)
 
     @cached_property
-    def store(self) -> Store:
+    def store(self) -> CampaignStore:
         """Its structures."""
-        return Store(self.folder / DATABASE, self.host)
+        return CampaignStore(self.folder / DATABASE, self.host)
 
     @classmethod
     def open(cls, folder: Path | str) -> Campaign:

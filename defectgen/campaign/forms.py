@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.campaign.features import Described
+from defectgen.campaign.structure_features import Described
 from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights, find_weights
 
 Array = NDArray[np.float64]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from defectgen.campaign.campaign_model import FILE, Base, CampaignModel, learn
 from defectgen.campaign.folder import MODEL, Campaign
-from defectgen.campaign.model import FILE, Base, CampaignModel, learn
-from defectgen.campaign.store import DONE, Row, table_of
+from defectgen.campaign.store import DONE, StructureRow, table_of
 from defectgen.campaign.transfer import Offset, base_values, offsets
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import DocumentError, json_lines
@@ -74,7 +74,7 @@ def load_model(campaign: Campaign) -> CampaignModel | None:
     return CampaignModel.load(folder, base_values if campaign.config.start else None)
 
 
-def outdated(campaign: Campaign, rows: Sequence[Row]) -> int:
+def outdated(campaign: Campaign, rows: Sequence[StructureRow]) -> int:
     """Results that the model has not seen."""
     model = load_model(campaign)
     seen = set() if model is None else set(model.keys)

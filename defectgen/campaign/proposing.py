@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.campaign.acquisition import explore, improve, shared_out, space_filling
-from defectgen.campaign.features import describe
 from defectgen.campaign.folder import Campaign
 from defectgen.campaign.learning import load_model, outdated
 from defectgen.campaign.pool import pool_of
-from defectgen.campaign.store import DONE, FAILED, Row, table_of
+from defectgen.campaign.store import DONE, FAILED, StructureRow, table_of
+from defectgen.campaign.structure_features import describe
 from defectgen.core import Configuration
 from defectgen.design.candidates import Target
 from defectgen.design.targets import counted_from
@@ -39,7 +39,7 @@ class Round(OneLine):
     """
 
     number: int
-    rows: tuple[Row, ...]
+    rows: tuple[StructureRow, ...]
     left: int
     total: int | None
     notes: tuple[str, ...]
@@ -102,7 +102,7 @@ def propose(
             widths = {column: scores[uncertainty_column(column)].to_numpy() for column in model.models}
             chosen = _chosen(campaign, left, rows, targets, predicted, widths, n, rng)
         made = [
-            Row(
+            StructureRow(
                 0,
                 left[row],
                 round=number,
@@ -122,7 +122,7 @@ def propose(
 def _chosen(
     campaign: Campaign,
     left: Sequence[Configuration],
-    rows: Sequence[Row],
+    rows: Sequence[StructureRow],
     targets: Sequence[Target],
     predicted: Mapping[str, Array],
     widths: Mapping[str, Array],
@@ -159,7 +159,7 @@ def _chosen(
     return chosen
 
 
-def best_distance_ev(target: Target, rows: Sequence[Row]) -> float:
+def best_distance_ev(target: Target, rows: Sequence[StructureRow]) -> float:
     """Least distance of computed structures to a wish, in eV; infinity where none has the values."""
     columns = [wish.column for wish in target.wishes]
     found = [target.distance_ev(row.computed) for row in rows if all(column in row.computed for column in columns)]

@@ -15,10 +15,10 @@ from pathlib import Path
 from defectgen.campaign.adding import read_calculation
 from defectgen.campaign.executors import Executor, LocalExecutor
 from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
-from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, Row
+from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, StructureRow
 from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare
 from defectgen.core import Configuration
-from defectgen.dft.compute import HELD, Limits, read_names
+from defectgen.dft.compute import HELD, JobLimits, read_names
 from defectgen.dft.finding import find_results
 from defectgen.errors import DefectgenError
 from defectgen.one_line import OneLine
@@ -48,7 +48,7 @@ class RunOptions:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        Limits(self.hours, self.memory_gib)  # refuses what is no limit before anything is marked as running
+        JobLimits(self.hours, self.memory_gib)  # refuses what is no limit before anything is marked as running
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,7 +120,7 @@ def run_campaign(
     return RunSummary(tally.done, tuple(tally.failed), tally.cpu_s, tally.others)
 
 
-def _take(campaign: Campaign, how: RunOptions, say: Callable[[str], None]) -> list[Row]:
+def _take(campaign: Campaign, how: RunOptions, say: Callable[[str], None]) -> list[StructureRow]:
     """Rows to compute, marked as running, each with its folder."""
     wanted = {PROPOSED, RUNNING, *([FAILED] if how.retry_failed else [])}
     with campaign.store.changed(say):
@@ -145,7 +145,7 @@ def _put_back(campaign: Campaign, identities: Sequence[int]) -> None:
         return
 
 
-def task_of(campaign: Campaign, row: Row, how: RunOptions) -> Task:
+def task_of(campaign: Campaign, row: StructureRow, how: RunOptions) -> Task:
     """The task of a structure."""
     return _task(campaign, campaign.folder / CALCULATIONS / row.place, "", (row.key,), False, how)
 
@@ -214,13 +214,13 @@ def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Ca
 
 def _pass(
     campaign: Campaign,
-    rows: Sequence[Row],
+    rows: Sequence[StructureRow],
     executor: Executor,
     how: RunOptions,
     tally: _Tally,
     say: Callable[[str], None],
     advance: Callable[[int], None],
-) -> list[Row]:
+) -> list[StructureRow]:
     """Compute rows once; those that another run has come back."""
     held = []
     for number, outcome in executor.outcomes([task_of(campaign, row, how) for row in rows]):
@@ -241,7 +241,9 @@ def _full(campaign: Campaign) -> DefectgenError:
     )
 
 
-def _record(campaign: Campaign, row: Row, outcome: TaskOutcome, tally: _Tally, say: Callable[[str], None]) -> None:
+def _record(
+    campaign: Campaign, row: StructureRow, outcome: TaskOutcome, tally: _Tally, say: Callable[[str], None]
+) -> None:
     """Put what came out into the database, and say it."""
     reading, reason = None, outcome.reason
     if outcome.status == DONE:

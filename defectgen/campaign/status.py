@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from defectgen.campaign.campaign_model import Judged
 from defectgen.campaign.folder import Campaign
 from defectgen.campaign.learning import load_model, outdated, read_history
-from defectgen.campaign.model import Judged
 from defectgen.campaign.pool import pool_of
 from defectgen.campaign.proposing import best_distance_ev
-from defectgen.campaign.store import DONE, STATES, Row, table_of
+from defectgen.campaign.store import DONE, STATES, StructureRow, table_of
 from defectgen.campaign.transfer import Offset, offsets
 from defectgen.core.properties import BY_COLUMN
 from defectgen.design.candidates import Target
@@ -95,7 +95,7 @@ class Status(OneLine):
     """
 
     campaign: Campaign
-    rows: tuple[Row, ...]
+    rows: tuple[StructureRow, ...]
     states: Mapping[str, int]
     rounds: tuple[RoundStatus, ...]
     judged: Mapping[str, Judged]
@@ -164,7 +164,7 @@ def expected_least(distances: Array, n: int) -> float:
     return found
 
 
-def _round(number: int, rows: Sequence[Row]) -> RoundStatus:
+def _round(number: int, rows: Sequence[StructureRow]) -> RoundStatus:
     mine = [row for row in rows if row.round == number]
     origins: dict[str, int] = {}
     for row in mine:
@@ -180,18 +180,18 @@ def _round(number: int, rows: Sequence[Row]) -> RoundStatus:
     return RoundStatus(number, origins, states, sum(row.cpu_s for row in mine), foretold)
 
 
-def _wishes_of(rows: Sequence[Row]) -> list[str]:
+def _wishes_of(rows: Sequence[StructureRow]) -> list[str]:
     return list(dict.fromkeys(row.origin for row in rows if "=" in row.origin))
 
 
-def target_of(text: str, done: Sequence[Row]) -> Target:
+def target_of(text: str, done: Sequence[StructureRow]) -> Target:
     """The wish that an origin names, e.g. ``homo_ev=0.050 lumo_ev=1.150``."""
     target = single_target(wanted_values(dict(part.split("=", 1) for part in text.split())))
     covered = {c: [float(np.nanmin(v)), float(np.nanmax(v))] for c, v in table_of(done).items()}
     return counted_from([target], covered)[0]
 
 
-def _wish(text: str, done: Sequence[Row], predicted: Mapping[str, Array]) -> WishStatus:
+def _wish(text: str, done: Sequence[StructureRow], predicted: Mapping[str, Array]) -> WishStatus:
     target = target_of(text, done)
     path, chance = [], []
     distances = target.distances_ev(predicted) if all(w.column in predicted for w in target.wishes) else np.zeros(0)
@@ -205,6 +205,6 @@ def _wish(text: str, done: Sequence[Row], predicted: Mapping[str, Array]) -> Wis
     return WishStatus(text, tuple(path), tuple(chance), 0 if nearest is None else nearest.id, found)
 
 
-def _reached(target: Target, row: Row) -> str:
+def _reached(target: Target, row: StructureRow) -> str:
     values = {w.column: f"{row.computed[w.column]:.3f}" for w in target.wishes if w.column in row.computed}
     return f"{row.configuration.label}: {wish_title(' '.join(f'{c}={v}' for c, v in values.items()))}"

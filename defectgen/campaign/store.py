@@ -42,7 +42,7 @@ FULL = ("disk is full", "No space left", "disk I/O error")
 
 
 @dataclass(frozen=True, repr=False)
-class Row(OneLine):
+class StructureRow(OneLine):
     """One structure.
 
     Attributes:
@@ -95,7 +95,7 @@ class Row(OneLine):
 
 
 @dataclass(frozen=True)
-class Store:
+class CampaignStore:
     """The database of a campaign.
 
     Attributes:
@@ -111,7 +111,7 @@ class Store:
         with self.changed(), _plain_errors(self.path):
             self._connect().count()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[StructureRow]:
         """All structures in the order in which they came.
 
         Raises:
@@ -123,12 +123,12 @@ class Store:
         with _plain_errors(self.path):
             return [self._row(found) for found in self._connect().select(sort="id")]
 
-    def get(self, identity: int) -> Row:
+    def get(self, identity: int) -> StructureRow:
         """One structure by its id."""
         with _plain_errors(self.path):
             return self._row(self._connect().get(identity))
 
-    def add(self, rows: Sequence[Row], structures: Sequence[Structure | None] = ()) -> list[Row]:
+    def add(self, rows: Sequence[StructureRow], structures: Sequence[Structure | None] = ()) -> list[StructureRow]:
         """Put in new structures; those whose configuration is there already are left out. Hold `changed` around it.
 
         Args:
@@ -147,7 +147,7 @@ class Store:
                 made.append(self._with_id(row, int(identity)))
         return made
 
-    def update(self, row: Row, structure: Structure | None = None) -> None:
+    def update(self, row: StructureRow, structure: Structure | None = None) -> None:
         """Write a row anew. Hold `changed` around it."""
         with _plain_errors(self.path), self._connect() as database:
             before = database.get(row.id)
@@ -189,13 +189,13 @@ class Store:
         made: Any = connect
         return made(str(self.path), type="db", use_lock_file=False)
 
-    def _row(self, found: Any) -> Row:
+    def _row(self, found: Any) -> StructureRow:
         pairs: Mapping[str, Any] = found.key_value_pairs
 
         def some(prefix: str) -> dict[str, float]:
             return {column: float(pairs[prefix + column]) for column in COLUMNS if prefix + column in pairs}
 
-        return Row(
+        return StructureRow(
             id=int(found.id),
             configuration=Configuration.from_key(self.host, pairs["key"]),
             state=pairs["state"],
@@ -211,7 +211,7 @@ class Store:
         )
 
     @staticmethod
-    def _with_id(row: Row, identity: int) -> Row:
+    def _with_id(row: StructureRow, identity: int) -> StructureRow:
         from dataclasses import replace
 
         return replace(row, id=identity)
@@ -238,7 +238,7 @@ def _atoms(configuration: Configuration, structure: Structure | None) -> Any:
     return configuration.to_ase() if structure is None else AseAtomsAdaptor.get_atoms(structure, msonable=False)
 
 
-def table_of(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
+def table_of(rows: Sequence[StructureRow]) -> dict[str, NDArray[np.float64]]:
     """Computed values by column, NaN where there is none, each of shape (n,)."""
     columns = [column for column in COLUMNS if any(column in row.computed for row in rows)]
     return {column: np.array([row.computed.get(column, np.nan) for row in rows], dtype=float) for column in columns}

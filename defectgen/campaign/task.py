@@ -14,7 +14,7 @@ from typing import Any
 
 from defectgen.core import Configuration, Host
 from defectgen.dft.codes import CODES, EngineOptions
-from defectgen.dft.compute import DONE, FAILED, HELD, Limits, compute, read_names
+from defectgen.dft.compute import DONE, FAILED, HELD, JobLimits, compute, read_names
 from defectgen.dft.inputs import MANIFEST, dft_inputs
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError
@@ -133,7 +133,7 @@ def _compute(task: Task, folder: Path) -> TaskOutcome:
         folder,
         only=(task.only,) if task.only else (),
         options=EngineOptions(task.command, task.python),
-        limits=Limits(task.hours, task.memory_gib),
+        limits=JobLimits(task.hours, task.memory_gib),
         retry_failed=task.retry_failed or _was_full(folder),
     )
     cpu_s = sum(attempt.cpu_s for outcome in outcomes for attempt in outcome.attempts)

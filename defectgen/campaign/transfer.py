@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.campaign.store import Row
+from defectgen.campaign.store import StructureRow
 from defectgen.core import Configuration, Host, canonicalize
 from defectgen.core.hosts import BUILT_IN
 from defectgen.data.known_labels import labels_of
@@ -88,7 +88,7 @@ def base_values(configurations: Sequence[Configuration]) -> Mapping[str, Array]:
     return found
 
 
-def offsets(rows: Sequence[Row]) -> list[Offset]:
+def offsets(rows: Sequence[StructureRow]) -> list[Offset]:
     """Computed values against 2DMD's, for the structures that both have computed.
 
     Args:

@@ -15,7 +15,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from defectgen import __version__
-from defectgen.data.cards import Card, Citation, get_card, load_cards
+from defectgen.data.asset_cards import Card, Citation, get_card, load_cards
 from defectgen.errors import DefectgenError
 from defectgen.io.files import file_hash
 from defectgen.io.locks import try_lock

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
+from defectgen.data.asset_cards import Card, FromFolder, FromMaterialsProject, FromPackage, FromStore, Member
 from defectgen.data.assets import CACHE_VARIABLE, Manifest, finish_asset, locked, require_files, staging_dir
-from defectgen.data.cards import Card, FromFolder, FromMaterialsProject, FromPackage, FromStore, Member
 from defectgen.data.object_store import download_objects
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.files import file_hash

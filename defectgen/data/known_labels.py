@@ -17,8 +17,8 @@ from defectgen.config import package_folder
 from defectgen.core import Host
 from defectgen.core.hosts import BUILT_IN
 from defectgen.core.properties import COLUMNS, MAGNETIZATION
+from defectgen.data.asset_cards import CARD_PACKAGE
 from defectgen.data.assets import asset_path
-from defectgen.data.cards import CARD_PACKAGE
 from defectgen.data.levels import LEVELS
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from defectgen import __version__
-from defectgen.data.cards import Card
+from defectgen.data.asset_cards import Card
 from defectgen.errors import UsageError
 from defectgen.io.files import refuse_existing, write_text, write_whole
 from defectgen.io.tables import write_csv

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from defectgen.data import sources
+from defectgen.data.asset_cards import Card, get_card, load_cards
 from defectgen.data.assets import asset_path
-from defectgen.data.cards import Card, get_card, load_cards
 from defectgen.data.twodmd import SET_NAMES, SETS
 from defectgen.errors import UsageError
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from defectgen.data.cards import FromMaterialsProject
+from defectgen.data.asset_cards import FromMaterialsProject
 from defectgen.errors import DefectgenError
 from defectgen.io.files import write_whole
 from defectgen.io.tables import safe_cell

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 from pydantic import ValidationError
 
+from defectgen.data.asset_cards import Card, FromStore, StoredObject
 from defectgen.data.assets import require_files
-from defectgen.data.cards import Card, FromStore, StoredObject
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_json
 from defectgen.io.files import file_hash

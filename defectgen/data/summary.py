@@ -55,7 +55,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Alignment:
+class LabelAlignment:
     """How the levels of a set were put on the pristine host's VBM, see `defectgen.data.levels`.
 
     Attributes:
@@ -123,7 +123,7 @@ class SetSummary:
     classes: tuple[ClassCount, ...]
     ranges: Mapping[str, Range | None]
     missing: Mapping[str, int]
-    alignment: Alignment
+    alignment: LabelAlignment
     correlations: tuple[Correlation, ...]
     formation_energy_error_ev: float | None
     descriptor_mismatches: tuple[str, ...] | None
@@ -228,10 +228,10 @@ def _classes(rows: pl.DataFrame) -> tuple[ClassCount, ...]:
     return tuple(ClassCount(name, *found.get(name, ("", 0)), published.get(name)) for name in order)
 
 
-def _alignment(rows: pl.DataFrame) -> Alignment:
+def _alignment(rows: pl.DataFrame) -> LabelAlignment:
     methods = rows["level_method"]
     fitted = rows.filter(pl.col("level_method") == FITTED_SHIFT)
-    return Alignment(
+    return LabelAlignment(
         core_level=int((methods == CORE_LEVEL).sum()),
         fitted_shift=len(fitted),
         missing=methods.null_count(),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host, canonicalize
 from defectgen.design.candidates import Target
-from defectgen.design.edits import Edits
+from defectgen.design.edit_moves import Edits
 from defectgen.design.limits import Space
 from defectgen.design.proposers import Budget
 from defectgen.design.widths import WidthModel

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host, canonicalize
 from defectgen.core.symmetry import site_permutations
-from defectgen.design.edits import Edits
+from defectgen.design.edit_moves import Edits
 from defectgen.design.engine import load_engine
 from defectgen.design.model_proposer import ModelProposer
 from defectgen.design.proposers import Ask, ProposerOptions
 from defectgen.design.search import SearchProposer, search_proposer
 from defectgen.design.tree_search import Prior
 from defectgen.errors import UsageError
-from defectgen.llm.alternatives import Places, piece_log_probabilities
+from defectgen.llm.alternatives import EditPlaces, piece_log_probabilities
 from defectgen.llm.decode.token_grammar import TokenGrammar
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.one_line import OneLine
@@ -119,7 +119,7 @@ class ModelPrior(OneLine):
             tables.append(table[image])
         return tables
 
-    def _places(self, item: Configuration) -> tuple[Places, list[list[tuple[int, int]]]]:
+    def _places(self, item: Configuration) -> tuple[EditPlaces, list[list[tuple[int, int]]]]:
         """The edits as pieces, with all that may stand up to each of them, and which (site, kind) that is."""
         host, own = self.edits.host, [site for site, _ in item.edits]
         options: list[list[tuple[int, int]]] = [[] for _ in range(len(own) + 1)]
@@ -128,7 +128,7 @@ class ModelPrior(OneLine):
         species = [rule.replacement for rule in host.rules]
         wanted = tuple(tuple(f" {species[kind]} {host.site_name(site)}" for site, kind in pairs) for pairs in options)
         pieces = tuple(f" {new} {host.site_name(site)}" for site, new in item.edits)
-        return Places(self.prompt, pieces, wanted), options
+        return EditPlaces(self.prompt, pieces, wanted), options
 
 
 def image_to(host: Host, kind_of: Indices, canonical: Configuration) -> Indices:

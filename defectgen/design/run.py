@@ -11,15 +11,6 @@ from defectgen.core import Host, get_host
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import RAW, DesignRun, Target
-from defectgen.design.conditions import (
-    FORMATION,
-    ConditionedScorer,
-    Conditions,
-    formation_enthalpy_ev,
-    growth_conditions,
-    known_enthalpy_ev,
-    shifted_labels,
-)
 from defectgen.design.engine import (
     SHIPPED,
     USUAL,
@@ -29,6 +20,15 @@ from defectgen.design.engine import (
     coverage,
     load_surrogate,
     raw_reference,
+)
+from defectgen.design.growth_conditions import (
+    FORMATION,
+    ConditionedScorer,
+    Conditions,
+    formation_enthalpy_ev,
+    growth_conditions,
+    known_enthalpy_ev,
+    shifted_labels,
 )
 from defectgen.design.limits import Limits
 from defectgen.design.mix import LLM, Mix, default_mix, named_mix, verdicts

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host, canonicalize
 from defectgen.core.names import short_text
-from defectgen.design.edits import Edits
+from defectgen.design.edit_moves import Edits
 from defectgen.design.landscape import (
     STAY,
     Account,
@@ -70,7 +70,7 @@ RANDOM_STARTS = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundStructure:
     """What a search hands over.
 
     Attributes:
@@ -84,7 +84,7 @@ class Found:
     evaluated: int
 
 
-class Guide(Protocol):
+class EditGuide(Protocol):
     """A model of decorations that knows the target, e.g. `defectgen.design.model_guide.ModelGuide`."""
 
     def drawn(self, host: Host, ask: Ask) -> Sequence[Configuration]:
@@ -119,7 +119,7 @@ class SearchProposer(OneLine):
     scorer: Scorer
     budget: Budget = USUAL_BUDGET
     start: tuple[Configuration, ...] = ()
-    guide: Guide | None = None
+    guide: EditGuide | None = None
     clock: Callable[[], float] = time.monotonic
 
     def propose(self, _: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
@@ -129,7 +129,7 @@ class SearchProposer(OneLine):
                 for configuration in self.find(ask).configurations:
                     yield Proposal(index, configuration)
 
-    def find(self, ask: Ask) -> Found:
+    def find(self, ask: Ask) -> FoundStructure:
         """The best `ask.n` distinct decorations for one ask.
 
         Raises:
@@ -220,7 +220,7 @@ class Seen:
             for distance, kind_of in zip(np.where(np.isnan(found), np.inf, found), decorations, strict=True):
                 archive.correct(float(distance), kind_of)
 
-    def best(self, n: int) -> Found:
+    def best(self, n: int) -> FoundStructure:
         """Half the nearest, half those of least expected distance, ranked as a design does."""
         pairs = zip_longest(self._near.best(), self._expected.best())
         chosen = {entry.key: entry for pair in pairs for entry in pair if entry is not None}
@@ -228,7 +228,7 @@ class Seen:
         for entry in list(chosen.values())[:n]:
             ranked.offer(entry.batch, rows=[entry.row])
         found = ranked.candidates(n, ())
-        return Found(
+        return FoundStructure(
             tuple(candidate.configuration for candidate in found),
             tuple(candidate.distance_ev for candidate in found),
             self._account.evaluated,
@@ -279,7 +279,7 @@ def _walk(
             distance = float(found[chosen])
 
 
-def search_proposer(options: ProposerOptions, name: str = "search", guide: Guide | None = None) -> SearchProposer:
+def search_proposer(options: ProposerOptions, name: str = "search", guide: EditGuide | None = None) -> SearchProposer:
     """The search that options describe.
 
     Args:

@@ -69,7 +69,7 @@ def load_relaxer(name: str, m3gnet: str | Path | None = None) -> Callable[[Confi
     from defectgen.data.assets import cache_dir
     from defectgen.score.potentials.defects import DefectRelaxer
     from defectgen.score.potentials.potential import PotentialScorer
-    from defectgen.score.registry import SCORERS, ScorerOptions, load_scorer
+    from defectgen.score.scorers import SCORERS, ScorerOptions, load_scorer
 
     if name not in SCORERS:
         raise UsageError(f"got --potential {name!r}, expected a potential, e.g. m3gnet or chgnet.")

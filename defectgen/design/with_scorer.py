@@ -15,7 +15,7 @@ def level_scorer(name: str) -> Scorer:
     """
     from defectgen.data.assets import cache_dir
     from defectgen.score.potentials.potential import PotentialScorer
-    from defectgen.score.registry import SCORERS, ScorerOptions, load_scorer
+    from defectgen.score.scorers import SCORERS, ScorerOptions, load_scorer
 
     SCORERS.find(name)
     if name in ("m3gnet", "chgnet"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
 from defectgen.core.host import VACANCY
-from defectgen.dft.elements import MAGNETIC, element_structure, is_molecule
+from defectgen.dft.elemental_phases import MAGNETIC, element_structure, is_molecule
 from defectgen.dft.settings import DftSettings, Mesh, k_mesh
 from defectgen.one_line import OneLine
 

@@ -42,7 +42,7 @@ CONTINUATIONS = 2
 
 
 @dataclass(frozen=True)
-class Limits:
+class JobLimits:
     """What one attempt may take.
 
     Attributes:
@@ -100,7 +100,7 @@ def compute(
     *,
     only: Sequence[str] = (),
     options: EngineOptions | None = None,
-    limits: Limits | None = None,
+    limits: JobLimits | None = None,
     retry_failed: bool = False,
     advance: Callable[[Outcome], None] = lambda _: None,
 ) -> list[Outcome]:
@@ -131,7 +131,7 @@ def compute(
     outcomes = []
     for name in known:
         if not only or name in only:
-            outcomes.append(run_one(place / name, code, command, limits or Limits(), retry_failed))
+            outcomes.append(run_one(place / name, code, command, limits or JobLimits(), retry_failed))
             advance(outcomes[-1])
     return outcomes
 
@@ -141,7 +141,9 @@ def read_names(folder: Path) -> list[str]:
     return list(read_manifest(folder)[1])
 
 
-def run_one(folder: Path, code: DftCode, command: Sequence[str], limits: Limits, retry_failed: bool = False) -> Outcome:
+def run_one(
+    folder: Path, code: DftCode, command: Sequence[str], limits: JobLimits, retry_failed: bool = False
+) -> Outcome:
     """Run one calculation to its end, unless it is done, has failed before, or another run holds it.
 
     Args:
@@ -181,7 +183,7 @@ def _adopted(folder: Path, code: DftCode) -> Outcome | None:
     return Outcome(folder.name, DONE) if result is not None and not _problem(result, "", "") else None
 
 
-def _attempts(folder: Path, code: DftCode, command: Sequence[str], limits: Limits, lock: BinaryIO) -> Outcome:
+def _attempts(folder: Path, code: DftCode, command: Sequence[str], limits: JobLimits, lock: BinaryIO) -> Outcome:
     attempts: list[Attempt] = []
     remedies = list(code.remedies)
     change, continued, started = "", 0, (folder / LOG).exists()
@@ -244,7 +246,7 @@ def _result(folder: Path, code: DftCode, stale: tuple[Path, int] | None) -> tupl
         return None, str(error)
 
 
-def _start(folder: Path, command: Sequence[str], limits: Limits, change: str, lock: BinaryIO) -> str:
+def _start(folder: Path, command: Sequence[str], limits: JobLimits, change: str, lock: BinaryIO) -> str:
     """Run the code once; why it failed, in one clause, or nothing.
 
     The code inherits the lock, so that it still holds the folder where this process is killed and the code is not.
@@ -283,7 +285,7 @@ def _start(folder: Path, command: Sequence[str], limits: Limits, change: str, lo
     return f"{command[0]} ended with {how}{memory}{f': {last}' if last else ''}"
 
 
-def _limit_memory(limits: Limits) -> Callable[[], None] | None:
+def _limit_memory(limits: JobLimits) -> Callable[[], None] | None:
     if limits.memory_gib is None:
         return None
     allowed = int(limits.memory_gib * GIB)

@@ -209,7 +209,7 @@ def _relaxed(found: Sequence[Found], name: str) -> list[Found]:
     from defectgen.data.assets import cache_dir
     from defectgen.score.potentials.potential import PotentialScorer
     from defectgen.score.potentials.relaxation import relax
-    from defectgen.score.registry import ScorerOptions, load_scorer
+    from defectgen.score.scorers import ScorerOptions, load_scorer
 
     scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl"))
     if not isinstance(scorer, PotentialScorer):

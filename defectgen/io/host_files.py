@@ -14,8 +14,8 @@ from defectgen.core.hosts import get_host
 from defectgen.core.stored_hosts import by_title
 from defectgen.core.symmetry import SYMPREC_ANGSTROM, n_operations
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.database_entries import read_entry, split_entry
 from defectgen.io.documents import DocumentError, read_object
-from defectgen.io.entries import read_entry, split_entry
 from defectgen.io.structures import read_structure
 
 MIN_VACUUM_ANGSTROM = 6.0
@@ -131,7 +131,7 @@ def host_from_file(
     The axis with the vacuum becomes the third one and is made normal to the layer, which changes nothing in it.
 
     Args:
-        path: of the file; ``FILE#ID`` for an entry of a database, see `defectgen.io.entries`.
+        path: of the file; ``FILE#ID`` for an entry of a database, see `defectgen.io.database_entries`.
         supercell: repetitions in the plane.
         rules: the allowed defects; by default a vacancy of each element.
         symmetry_tolerance_angstrom: a host that has more symmetry to within this than it has to within

@@ -17,7 +17,7 @@ from defectgen.llm.tokens import prompt_ids
 
 
 @dataclass(frozen=True)
-class Places:
+class EditPlaces:
     """A completion, and what may stand in its places.
 
     Attributes:
@@ -68,7 +68,7 @@ class _Row:
 
 
 def piece_log_probabilities(
-    model: Any, grammar: TokenGrammar, asked: Sequence[Places], batch_size: int = 16
+    model: Any, grammar: TokenGrammar, asked: Sequence[EditPlaces], batch_size: int = 16
 ) -> Iterator[list[NDArray[np.float64]]]:
     """Log-probability of pieces in each place of completions, given what stands before the place.
 
@@ -93,7 +93,7 @@ def piece_log_probabilities(
         yield from _judged(model, rows)
 
 
-def _row(grammar: TokenGrammar, places: Places) -> _Row:
+def _row(grammar: TokenGrammar, places: EditPlaces) -> _Row:
     row, last, state = _Row(), -1, grammar.grammar.start
     for token in prompt_ids(grammar.tokenizer, places.prompt):
         last = row.add(token, last)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from defectgen.data.asset_cards import load_cards
 from defectgen.data.assets import asset_path
-from defectgen.data.cards import load_cards
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import write_folder
 

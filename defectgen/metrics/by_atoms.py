@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from defectgen.metrics.conditions import CHECKED, METASTABLE_EV, meets
+from defectgen.metrics.met_conditions import CHECKED, METASTABLE_EV, meets
 
 if TYPE_CHECKING:
     from defectgen.metrics.crystal_metrics import JudgedCrystal, Metric

@@ -12,7 +12,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
 from defectgen.metrics.crystal_metrics import measure
 from defectgen.metrics.definitions import published
-from defectgen.metrics.entries import Crystals, read_entries
+from defectgen.metrics.generated_entries import Crystals, read_entries
 from defectgen.watch import Watch, unwatched
 
 SAMPLES = "samples.parquet"
@@ -23,7 +23,7 @@ class CrystalSets:
     """What is judged, and what with.
 
     Attributes:
-        files: crystals to judge, see `defectgen.metrics.entries.read_entries`.
+        files: crystals to judge, see `defectgen.metrics.generated_entries.read_entries`.
         reference: crystals to be covered, e.g. a test part.
         training: crystals that a novel one differs from.
         stability: table of energies above the hull, row by row of `files`.

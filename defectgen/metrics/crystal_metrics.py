@@ -16,8 +16,6 @@ from defectgen.metrics import crystal_matching, fingerprint_distances
 from defectgen.metrics.atom_distances import far_enough, radii_apart
 from defectgen.metrics.by_atoms import shares_by_atoms
 from defectgen.metrics.charge_balance import smact_valid
-from defectgen.metrics.conditions import CHECKED, METASTABLE_EV, STABLE_EV, meets, unreadable
-from defectgen.metrics.entries import Crystals, Entry
 from defectgen.metrics.fingerprint_distances import Fingerprints
 from defectgen.metrics.fingerprint_store import structure_fingerprints
 from defectgen.metrics.fingerprints import (
@@ -27,6 +25,8 @@ from defectgen.metrics.fingerprints import (
     composition_fingerprint,
     scale_composition,
 )
+from defectgen.metrics.generated_entries import Crystals, Entry
+from defectgen.metrics.met_conditions import CHECKED, METASTABLE_EV, STABLE_EV, meets, unreadable
 from defectgen.watch import Watch
 
 Metric = dict[str, Any]

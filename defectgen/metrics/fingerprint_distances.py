@@ -39,7 +39,7 @@ class Fingerprints:
 
 
 @dataclass(frozen=True)
-class Nearest:
+class NearestCrystals:
     """For each crystal of one set what lies nearest in another; infinite if that one is empty.
 
     Attributes:
@@ -58,7 +58,7 @@ class Nearest:
         return np.asarray((self.structure <= COVERAGE_STRUCTURE) & (self.composition <= COVERAGE_COMPOSITION))
 
 
-def nearest(crystals: Fingerprints, others: Fingerprints) -> Nearest:
+def nearest(crystals: Fingerprints, others: Fingerprints) -> NearestCrystals:
     """What lies nearest to each of `crystals` among `others`."""
     structure, composition = np.full(len(crystals), np.inf), np.full(len(crystals), np.inf)
     together = np.zeros(len(crystals), dtype=bool)
@@ -69,7 +69,7 @@ def nearest(crystals: Fingerprints, others: Fingerprints) -> Nearest:
             strange = _distances(crystals.composition[part], others.composition)
             structure[part], composition[part] = far.min(axis=1), strange.min(axis=1)
             together[part] = ((far <= COVERAGE_STRUCTURE) & (strange <= COVERAGE_COMPOSITION)).any(axis=1)
-    return Nearest(structure, composition, together)
+    return NearestCrystals(structure, composition, together)
 
 
 def novel(crystals: Fingerprints, training: Fingerprints) -> dict[str, NDArray[np.bool_]]:

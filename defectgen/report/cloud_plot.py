@@ -12,7 +12,7 @@ from defectgen.core.configuration import Configuration
 from defectgen.core.properties import BY_COLUMN
 from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
-from defectgen.design.conditions import FORMATION, Conditions, shifted_labels
+from defectgen.design.growth_conditions import FORMATION, Conditions, shifted_labels
 from defectgen.report.axes import Axis, frame_svg, span
 
 WIDTH_PX, HEIGHT_PX = 900.0, 460.0

@@ -13,7 +13,7 @@ import polars as pl
 from defectgen import __version__
 from defectgen.core import Configuration
 from defectgen.core.level_scale import MAX_UNFITTED_EV
-from defectgen.data.cards import Card
+from defectgen.data.asset_cards import Card
 from defectgen.data.summary import LABELS, ClassCount, Range, SetSummary, Summary
 from defectgen.io.host_tables import host_of_row
 from defectgen.report.data_plots import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from defectgen.core.hosts import BUILT_IN
 from defectgen.core.properties import BY_COLUMN, PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
-from defectgen.report.cards import CandidateCard, candidate_card, number_text, subscripts, wish_text
+from defectgen.report.candidate_cards import CandidateCard, candidate_card, number_text, subscripts, wish_text
 from defectgen.report.cloud_plot import cloud_of
 from defectgen.report.front_plot import front_svgs
 from defectgen.report.level_plot import level_svg

@@ -13,7 +13,7 @@ from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY, Host
 from defectgen.core.names import defect_name
 from defectgen.report.element_colours import colour, muted_colour, text_colour
-from defectgen.report.geometry import TopView, layer_names, top_view
+from defectgen.report.site_positions import TopView, layer_names, top_view
 
 MARGIN_PX = 14.0
 DISC_SHARE = 0.42

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from defectgen.core.properties import PROPERTIES
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun
-from defectgen.report.cards import CandidateCard, candidate_card, number_text, subscripts
+from defectgen.report.candidate_cards import CandidateCard, candidate_card, number_text, subscripts
 from defectgen.report.design_page import basis_text
 from defectgen.report.page_templates import template
 from defectgen.report.rows import Row, run_rows, safe_name

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from defectgen.design.candidates import Candidate, DesignRun
-from defectgen.design.conditions import FORMATION, Conditions, formula_unit
+from defectgen.design.growth_conditions import FORMATION, Conditions, formula_unit
 from defectgen.report.axes import Axis, frame_svg, span
 
 WIDTH_PX, HEIGHT_PX = 480.0, 330.0
@@ -21,7 +21,7 @@ LEAST_EV = 0.2
 def potential_svg(run: DesignRun, candidates: Sequence[Candidate]) -> str:
     """A line for each candidate, from where the host's last element is scarce to where it is plentiful.
 
-    The change is exact, see `defectgen.design.conditions`; elements that come in from outside stay at their own phase,
+    The change is exact, see `defectgen.design.growth_conditions`; elements from outside stay at their own phase,
     or where the run has them.
 
     Args:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, defect_name
 from defectgen.io.writers import cif_text, poscar_text
-from defectgen.report.geometry import layer_names
+from defectgen.report.site_positions import layer_names
 
 Vector = tuple[float, float, float]
 

@@ -11,8 +11,8 @@ import polars as pl
 from defectgen.core import Host
 from defectgen.errors import DefectgenError
 from defectgen.score.protocol import MISSING, Scorer
-from defectgen.score.registry import NO_CONFIGURATION, score_samples
 from defectgen.score.samples import NamedSample
+from defectgen.score.scorers import NO_CONFIGURATION, score_samples
 from defectgen.score.validity import check
 from defectgen.watch import Watch, unwatched
 

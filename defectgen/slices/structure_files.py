@@ -33,7 +33,7 @@ SAME_CELL_ANGSTROM = 0.01
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SlicesOutcome:
     """What became of some items.
 
     Attributes:
@@ -53,7 +53,7 @@ class Outcome:
             raise DefectgenError(self.problems[0] + more)
 
 
-def encode_files(paths: Sequence[Path]) -> Outcome:
+def encode_files(paths: Sequence[Path]) -> SlicesOutcome:
     """The SLICES strings of the structures in files and folders.
 
     Returns:
@@ -74,7 +74,7 @@ def encode_files(paths: Sequence[Path]) -> Outcome:
             rows.append(_row(item.name, item.structure, path.suffix.lower() in CIF_SUFFIXES))
         except DefectgenError as error:
             problems.append(str(error) if item.name in str(error) else f"{item.name}: {error}")
-    return Outcome(tuple(rows), tuple(problems), len(items))
+    return SlicesOutcome(tuple(rows), tuple(problems), len(items))
 
 
 def decoration_in_its_cell(structure: Structure) -> Configuration | None:
@@ -109,7 +109,7 @@ def read_strings(paths: Sequence[Path]) -> list[str]:
     return texts
 
 
-def decode_to_files(texts: Sequence[str], folder: Path, package: ReferencePackage) -> Outcome:
+def decode_to_files(texts: Sequence[str], folder: Path, package: ReferencePackage) -> SlicesOutcome:
     """Write the structures of SLICES strings as CIF files, numbered and named after their formula, and a manifest.
 
     Args:
@@ -136,7 +136,7 @@ def decode_to_files(texts: Sequence[str], folder: Path, package: ReferencePackag
 
     if made:
         write_folder(folder, fill)
-    return Outcome(tuple(folder / name for name in made), tuple(problems), len(texts))
+    return SlicesOutcome(tuple(folder / name for name in made), tuple(problems), len(texts))
 
 
 def _row(name: str, structure: Structure, is_cif: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from defectgen.io.files import file_hash, write_text
 from defectgen.io.folders import claimed
 from defectgen.score.potentials.potential import Potential, PotentialScorer
 from defectgen.score.potentials.relaxation import CONVERGED, NOT_CONVERGED
-from defectgen.score.registry import ScorerOptions, load_scorer
+from defectgen.score.scorers import ScorerOptions, load_scorer
 from defectgen.stability import assessment
 from defectgen.stability.assessment import ELEMENTS, REFERENCES, RelaxationSettings
 from defectgen.stability.hull import (

@@ -11,12 +11,12 @@ import pytest
 from made_up_dft import host, host_file, truth, write_results
 
 from defectgen.campaign.adding import add_results
+from defectgen.campaign.campaign_model import learn
 from defectgen.campaign.folder import Campaign, new_campaign
 from defectgen.campaign.learning import learn_campaign, load_model
-from defectgen.campaign.model import learn
 from defectgen.campaign.pool import pool_of
 from defectgen.campaign.proposing import best_distance_ev, propose
-from defectgen.campaign.store import DONE, PROPOSED, Row
+from defectgen.campaign.store import DONE, PROPOSED, StructureRow
 from defectgen.core import Configuration
 from defectgen.core.symmetry import site_permutations
 from defectgen.design.targets import single_target
@@ -29,7 +29,7 @@ def campaign(tmp_path: Path) -> Campaign:
     return new_campaign(tmp_path / "ws2", host(tmp_path), max_defects=2)
 
 
-def _compute(campaign: Campaign, tmp_path: Path, rows: tuple[Row, ...] | list[Row]) -> None:
+def _compute(campaign: Campaign, tmp_path: Path, rows: tuple[StructureRow, ...] | list[StructureRow]) -> None:
     add_results(campaign, [write_results(tmp_path / "results.extxyz", [row.configuration for row in rows])])
 
 

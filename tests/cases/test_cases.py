@@ -17,7 +17,7 @@ from defectgen.io.structures import read_structure, read_structures
 from defectgen.metrics.atom_distances import far_enough
 from defectgen.metrics.charge_balance import smact_valid
 from defectgen.metrics.crystal_matching import groups
-from defectgen.metrics.entries import read_entries
+from defectgen.metrics.generated_entries import read_entries
 from defectgen.score.potentials.m3gnet import VARIABLE
 from defectgen_cli.app import main
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from defectgen.data.cards import get_card
+from defectgen.data.asset_cards import get_card
 from defectgen_cli.app import main
 
 

@@ -16,7 +16,7 @@ from pymatgen.core import Lattice, Structure
 from tiny_model import tiny_model_dir
 
 from defectgen.core.crystal import Crystal
-from defectgen.generate import request
+from defectgen.generate import crystal_request as request
 from defectgen.metrics.atom_distances import radii_apart
 from defectgen_cli.app import main
 

@@ -11,7 +11,7 @@ import pytest
 
 from defectgen.core import VACANCY, Configuration, Host, get_host
 from defectgen.io.writers import cif_text, poscar_text
-from defectgen.score import registry
+from defectgen.score import scorers as registry
 from defectgen_cli.app import main
 
 

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from defectgen.data.cards import get_card, load_cards, package_folder, parse_card, safe_relative_path
+from defectgen.data.asset_cards import get_card, load_cards, package_folder, parse_card, safe_relative_path
 from defectgen.errors import DefectgenError, UsageError
 
 SMALL = {

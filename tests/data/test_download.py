@@ -14,8 +14,8 @@ from local_server import served
 
 from defectgen import web
 from defectgen.data import download, object_store
+from defectgen.data.asset_cards import Card, Citation, FromFolder, FromStore, StoredObject, get_card
 from defectgen.data.assets import asset_dir, asset_path, asset_state, cache_dir, locked, read_manifest, staging_dir
-from defectgen.data.cards import Card, Citation, FromFolder, FromStore, StoredObject, get_card
 from defectgen.data.download import fetch_asset
 from defectgen.errors import DefectgenError, UsageError
 

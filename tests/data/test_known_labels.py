@@ -9,7 +9,7 @@ import pytest
 
 from defectgen.config import package_folder
 from defectgen.core import Configuration, get_host
-from defectgen.data.cards import CARD_PACKAGE
+from defectgen.data.asset_cards import CARD_PACKAGE
 from defectgen.data.known_labels import FILE, STEPS, labels_of, pack_labels, shipped_labels
 from defectgen.llm.adapter import training_configurations
 from defectgen.models import SHIPPED_ADAPTER, shipped

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from defectgen import __version__
-from defectgen.data.cards import get_card
+from defectgen.data.asset_cards import get_card
 from defectgen.data.labelled_table import check_table_path, sidecar, write_table
 from defectgen.data.twodmd import read_2dmd
 from defectgen.errors import DefectgenError, UsageError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from defectgen.data.asset_cards import Card, Citation, FromPackage, Member
 from defectgen.data.assets import asset_dir, asset_state
-from defectgen.data.cards import Card, Citation, FromPackage, Member
 from defectgen.data.download import Convert, fetch_asset
 from defectgen.errors import DefectgenError
 

@@ -9,7 +9,7 @@ import pytest
 
 import defectgen as dg
 from defectgen.core import Configuration, get_host
-from defectgen.design.conditions import Conditions, formation_enthalpy_ev, growth_conditions
+from defectgen.design.growth_conditions import Conditions, formation_enthalpy_ev, growth_conditions
 from defectgen.score.surrogate import Surrogate
 
 MOS2 = get_host("MoS2")

@@ -12,7 +12,7 @@ from tiny_model import tiny_generator, tiny_model_dir
 
 from defectgen.core import Configuration, get_host
 from defectgen.core.symmetry import site_permutations
-from defectgen.design.edits import Edits
+from defectgen.design.edit_moves import Edits
 from defectgen.design.landscape import crowded_model, edits_of
 from defectgen.design.limits import Limits, Space
 from defectgen.design.model_guide import ModelGuide
@@ -86,7 +86,7 @@ def test_it_is_the_likelihood_behind_the_edits_of_earlier_sites(tiny_generator: 
 
 def _end(generator: Any, text: Text) -> float:
     """The log-probability that nothing follows."""
-    from defectgen.llm.alternatives import Places, piece_log_probabilities
+    from defectgen.llm.alternatives import EditPlaces, piece_log_probabilities
     from defectgen.llm.decode.token_grammar import TokenGrammar
     from defectgen.tasks.grammar import END
 
@@ -95,7 +95,7 @@ def _end(generator: Any, text: Text) -> float:
     assert text.grammar is not None
     grammar = TokenGrammar(text.grammar, generator.tokenizer)
     wanted = (*(() for _ in pieces), (END,))
-    [judged] = piece_log_probabilities(generator.model, grammar, [Places(text.prompt, pieces, wanted)])
+    [judged] = piece_log_probabilities(generator.model, grammar, [EditPlaces(text.prompt, pieces, wanted)])
     return float(judged[-1][0])
 
 

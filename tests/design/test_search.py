@@ -10,7 +10,7 @@ import pytest
 from counting_scorer import CountingScorer
 
 from defectgen.core import Configuration, canonicalize, get_host
-from defectgen.design.edits import SHARES, Edits
+from defectgen.design.edit_moves import SHARES, Edits
 from defectgen.design.engine import SHIPPED, USUAL
 from defectgen.design.landscape import STAY, Account, Archive, Landscape, crowded_model, edits_of
 from defectgen.design.limits import Limits, Space

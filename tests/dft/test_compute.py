@@ -17,7 +17,7 @@ import defectgen as dg
 from defectgen.dft.calculation import Calculation
 from defectgen.dft.codes import CODES, EngineOptions, Remedy, register_dft_code
 from defectgen.dft.codes.gpaw import Gpaw
-from defectgen.dft.compute import DONE, FAILED, HELD, Limits, compute
+from defectgen.dft.compute import DONE, FAILED, HELD, JobLimits, compute
 from defectgen.dft.inputs import dft_inputs
 from defectgen.dft.result import DftResult, Fingerprint
 from defectgen.dft.results import dft_results
@@ -166,15 +166,15 @@ def test_what_failed_is_tried_again_when_asked(folder: Path) -> None:
 def test_time_and_memory_are_limited(folder: Path) -> None:
     plan(folder, "sleep")
     clock = time.monotonic()
-    (outcome,) = compute(folder, only=["001_v_S"], limits=Limits(hours=1 / 3600))
+    (outcome,) = compute(folder, only=["001_v_S"], limits=JobLimits(hours=1 / 3600))
     assert time.monotonic() - clock < 15
     assert outcome.reason == "ran past 0.000277778 h"
     plan(folder, "eat", name="host_MoS2_2x2")
-    (outcome,) = compute(folder, only=["host_MoS2_2x2"], limits=Limits(memory_gib=1.0))
+    (outcome,) = compute(folder, only=["host_MoS2_2x2"], limits=JobLimits(memory_gib=1.0))
     assert outcome.status == FAILED
     assert "more memory than allowed" in outcome.reason
     with pytest.raises(dg.UsageError, match="hours"):
-        Limits(hours=0)
+        JobLimits(hours=0)
 
 
 def running(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pymatgen.io.vasp.sets import MPRelaxSet
 import defectgen as dg
 from defectgen.core.matching import configuration_from_structure
 from defectgen.dft.codes.vasp import valence
-from defectgen.dft.elements import element_structure
+from defectgen.dft.elemental_phases import element_structure
 from defectgen.dft.inputs import dft_inputs, read_manifest
 from defectgen.dft.settings import DftSettings, load_settings
 from defectgen_cli.app import main

@@ -19,7 +19,7 @@ from vasprun_files import write_vasprun
 import defectgen as dg
 from defectgen.dft.codes.vasp_outputs import read_vasp
 from defectgen.dft.comparison import compare, scale_warnings, summary
-from defectgen.dft.elements import element_structure
+from defectgen.dft.elemental_phases import element_structure
 from defectgen.dft.inputs import dft_inputs
 from defectgen.dft.results import dft_results, parse_potentials
 from defectgen_cli.app import main

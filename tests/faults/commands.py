@@ -161,7 +161,7 @@ def commands(folder: Path, fits: Path) -> list[Command]:
     def cards() -> None:
         from test_download import store_card
 
-        from defectgen.data import cards
+        from defectgen.data import asset_cards as cards
 
         class Names:
             """A store that only names its objects."""

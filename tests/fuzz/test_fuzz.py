@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from defectgen.config import load_config, package_folder
 from defectgen.core.crystal import volume_fraction
 from defectgen.core.properties import COLUMNS
-from defectgen.data.cards import CARD_PACKAGE, Card, parse_card
+from defectgen.data.asset_cards import CARD_PACKAGE, Card, parse_card
 from defectgen.design.targets import read_targets
 from defectgen.io.documents import read_text
 from defectgen.io.yaml_documents import YAML_BYTES

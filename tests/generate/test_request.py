@@ -9,7 +9,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from defectgen.errors import UsageError
-from defectgen.generate.request import CrystalRequest, trained_elements
+from defectgen.generate.crystal_request import CrystalRequest, trained_elements
 from defectgen.generate.sampling import MAX_ATOMS, RADII_SHARE
 from defectgen.llm.adapter import AdapterCard
 from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS

@@ -10,7 +10,7 @@ from fake_crystal_potential import labelled_table, rocksalt
 
 from defectgen.errors import DefectgenError
 from defectgen.io.crystal_files import crystal_files, read_crystals
-from defectgen.metrics.entries import read_entries
+from defectgen.metrics.generated_entries import read_entries
 from defectgen.stability.assessment import ROWS
 
 

@@ -14,7 +14,7 @@ from pymatgen.core import Structure
 import defectgen as dg
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError
-from defectgen.io.entries import read_entry, split_entry
+from defectgen.io.database_entries import read_entry, split_entry
 from defectgen_cli.app import main
 
 

@@ -16,7 +16,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import read_crystals
 from defectgen.io.host_files import host_from_file
 from defectgen.io.structures import chosen_files, read_structure, read_structures
-from defectgen.metrics.entries import read_entries
+from defectgen.metrics.generated_entries import read_entries
 
 CELL = Lattice.from_parameters(3.18, 3.18, 20, 90, 90, 120)
 WS2 = Structure(CELL, ["W", "S", "S"], [[1 / 3, 2 / 3, 0.5], [2 / 3, 1 / 3, 0.5785], [2 / 3, 1 / 3, 0.4215]])

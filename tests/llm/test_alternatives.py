@@ -9,7 +9,7 @@ import pytest
 
 from defectgen.core import Configuration, get_host
 from defectgen.errors import DefectgenError
-from defectgen.llm.alternatives import Places, piece_log_probabilities
+from defectgen.llm.alternatives import EditPlaces, piece_log_probabilities
 from defectgen.llm.decode.token_grammar import TokenGrammar
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.tasks.defect.defect_task import DefectTask
@@ -21,14 +21,14 @@ GRAMMAR = TASK.grammar(HOST, 5, min_defects=0)
 EDITS = [(1, "W"), (9, "VAC"), (12, "Se"), (20, "VAC")]
 
 
-def places(number: int) -> Places:
+def places(number: int) -> EditPlaces:
     """So many edits; everything that may stand in each place."""
     state, pieces, wanted = GRAMMAR.start, [], []
     for site, species in EDITS[:number]:
         wanted.append(tuple(GRAMMAR.choices(state)))
         pieces.append(f" {species} {HOST.site_name(site)}")
         state = GRAMMAR.choices(state)[pieces[-1]]
-    return Places(PROMPT, tuple(pieces), (*wanted, tuple(GRAMMAR.choices(state))))
+    return EditPlaces(PROMPT, tuple(pieces), (*wanted, tuple(GRAMMAR.choices(state))))
 
 
 def test_they_make_up_the_likelihood_of_completions(tiny_generator: Any) -> None:
@@ -56,10 +56,12 @@ def test_a_place_knows_nothing_of_what_comes_after_it(tiny_generator: Any) -> No
 def test_what_the_grammar_forbids_has_no_probability(tiny_generator: Any) -> None:
     grammar = TokenGrammar(GRAMMAR, tiny_generator.tokenizer)
     wanted = ((" VAC A00", " Se A00"), (" VAC A00", " VAC A02"))
-    [(first, second)] = piece_log_probabilities(tiny_generator.model, grammar, [Places(PROMPT, (" W A01",), wanted)])
+    [(first, second)] = piece_log_probabilities(
+        tiny_generator.model, grammar, [EditPlaces(PROMPT, (" W A01",), wanted)]
+    )
     assert np.isfinite(first[0])
     assert first[1] == second[0] == -np.inf, "no selenium on molybdenum, and sites in their order"
     assert np.isfinite(second[1])
     forbidden = TASK.completion(Configuration.of(HOST, EDITS[:1])).replace("W", "Se")
     with pytest.raises(DefectgenError, match="does not allow ' Se"):
-        list(piece_log_probabilities(tiny_generator.model, grammar, [Places(PROMPT, (forbidden,), ((), ()))]))
+        list(piece_log_probabilities(tiny_generator.model, grammar, [EditPlaces(PROMPT, (forbidden,), ((), ()))]))

@@ -15,13 +15,13 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.metrics.atom_distances import far_enough
 from defectgen.metrics.by_atoms import atoms_class
 from defectgen.metrics.charge_balance import smact_valid
-from defectgen.metrics.conditions import meets, spacegroup
 from defectgen.metrics.crystal_matching import groups, known
 from defectgen.metrics.crystal_metrics import measure, rate
 from defectgen.metrics.definitions import DEFINITIONS, published
-from defectgen.metrics.entries import Crystals, Entry, read_entries
 from defectgen.metrics.fingerprint_store import structure_fingerprints
 from defectgen.metrics.fingerprints import composition_fingerprint, scale_composition
+from defectgen.metrics.generated_entries import Crystals, Entry, read_entries
+from defectgen.metrics.met_conditions import meets, spacegroup
 
 has_extra = importlib.util.find_spec("smact") is not None and importlib.util.find_spec("matminer") is not None
 

@@ -8,7 +8,7 @@ from test_crystal_metrics import Silent, cif, counted, crowded, salt, write_samp
 
 from defectgen.errors import UsageError
 from defectgen.metrics.crystal_metrics import measure
-from defectgen.metrics.entries import Crystals, Entry
+from defectgen.metrics.generated_entries import Crystals, Entry
 from defectgen.report.bulk_page import method_rows
 
 

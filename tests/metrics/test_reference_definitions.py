@@ -13,9 +13,9 @@ from test_crystal_metrics import Silent, crowded, real_crystals
 
 from defectgen.core.crystal import Crystal
 from defectgen.metrics.crystal_metrics import measure
-from defectgen.metrics.entries import Crystals, Entry
 from defectgen.metrics.fingerprint_store import structure_fingerprints
 from defectgen.metrics.fingerprints import composition_fingerprint, scale_composition
+from defectgen.metrics.generated_entries import Crystals, Entry
 
 has_extra = importlib.util.find_spec("smact") is not None and importlib.util.find_spec("matminer") is not None
 pytestmark = pytest.mark.skipif(not has_extra, reason="the extra bulk is not installed")

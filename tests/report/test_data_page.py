@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from defectgen.core import host_names
-from defectgen.data.cards import get_card
+from defectgen.data.asset_cards import get_card
 from defectgen.data.checks import formation_energy_errors
 from defectgen.data.summary import LABELS, PAIRED, summarize
 from defectgen.data.twodmd import read_2dmd

@@ -5,8 +5,8 @@ import pytest
 from sample_runs import random_configuration
 
 from defectgen.core import VACANCY, Configuration, get_host, host_names
-from defectgen.report.geometry import centring_shift, layer_names, top_view
 from defectgen.report.lattice import lattice_svg
+from defectgen.report.site_positions import centring_shift, layer_names, top_view
 
 MAX_BYTES = 25_000
 

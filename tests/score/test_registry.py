@@ -15,7 +15,7 @@ from defectgen.core import VACANCY, Configuration, Host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.potentials.potential import PotentialScorer
 from defectgen.score.protocol import Sample
-from defectgen.score.registry import (
+from defectgen.score.scorers import (
     NO_CONFIGURATION,
     SCORERS,
     ScorerOptions,

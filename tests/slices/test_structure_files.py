@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.slices.structure_files import Outcome, decoration_in_its_cell, encode_files, read_strings
+from defectgen.slices.structure_files import SlicesOutcome, decoration_in_its_cell, encode_files, read_strings
 from defectgen_cli.app import main
 
 
@@ -46,8 +46,8 @@ def test_folders_and_files_of_several_structures_are_read_as_by_other_commands(
 
 def test_one_problem_of_one_item_is_told_as_it_is() -> None:
     with pytest.raises(DefectgenError, match=r"^no lattice$"):
-        Outcome((), ("no lattice",), 1).require_all()
-    Outcome(("made",), (), 1).require_all()
+        SlicesOutcome((), ("no lattice",), 1).require_all()
+    SlicesOutcome(("made",), (), 1).require_all()
 
 
 def test_only_unrelaxed_decorations_have_the_order_of_the_sites(mos2: Host) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from defectgen.core.registry import Registry, breaks, require_members
 from defectgen.dft.codes.calculator import Calculator
+from defectgen.dft.codes.dft_code import DftCode, EngineOptions, Remedy
 from defectgen.dft.codes.espresso import Espresso
 from defectgen.dft.codes.gpaw import Gpaw
-from defectgen.dft.codes.protocol import DftCode, EngineOptions, Remedy
 from defectgen.dft.codes.vasp import Vasp
 
 __all__ = ["CODES", "DftCode", "EngineOptions", "Remedy", "register_dft_code"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from defectgen.dft.calculation import Calculation
 from defectgen.dft.codes.calculator_driver import RESULTS, TASK
-from defectgen.dft.codes.protocol import EngineOptions, Remedy
+from defectgen.dft.codes.dft_code import EngineOptions, Remedy
 from defectgen.dft.result import DftResult, Fingerprint
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError, UsageError
@@ -18,7 +18,7 @@ from defectgen.io.documents import read_object
 
 
 class Calculator:
-    """See `defectgen.dft.codes.protocol.DftCode`."""
+    """See `defectgen.dft.codes.dft_code.DftCode`."""
 
     title = "a calculator of ASE"
     remedies: Sequence[Remedy] = ()

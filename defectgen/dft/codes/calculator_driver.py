@@ -23,7 +23,7 @@ def load_calculator(name: str, arguments: dict[str, Any]) -> Any:
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
     from defectgen.score.potentials.potential import PotentialScorer
-    from defectgen.score.registry import ScorerOptions, load_scorer
+    from defectgen.score.scorers import ScorerOptions, load_scorer
 
     module, colon, factory = name.partition(":")
     if colon:

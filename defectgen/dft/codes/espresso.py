@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from defectgen.dft.calculation import Calculation
-from defectgen.dft.codes.protocol import EngineOptions, Remedy
+from defectgen.dft.codes.dft_code import EngineOptions, Remedy
 from defectgen.dft.result import DftResult, Fingerprint, spin_levels
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError
@@ -75,7 +75,7 @@ def _changed(**electrons: Any) -> Callable[[Path], None]:
 
 
 class Espresso:
-    """See `defectgen.dft.codes.protocol.DftCode`."""
+    """See `defectgen.dft.codes.dft_code.DftCode`."""
 
     title = "Quantum ESPRESSO"
     remedies: Sequence[Remedy] = (

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from defectgen.dft.calculation import Calculation
-from defectgen.dft.codes.protocol import EngineOptions, Remedy
+from defectgen.dft.codes.dft_code import EngineOptions, Remedy
 from defectgen.dft.result import DftResult, Fingerprint, spin_levels
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError
@@ -81,7 +81,7 @@ def _has_gpaw(python: str) -> bool:
 
 
 class Gpaw:
-    """See `defectgen.dft.codes.protocol.DftCode`."""
+    """See `defectgen.dft.codes.dft_code.DftCode`."""
 
     title = "GPAW"
     remedies: Sequence[Remedy] = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from defectgen.dft.calculation import Calculation
-from defectgen.dft.codes.protocol import EngineOptions, Remedy
+from defectgen.dft.codes.dft_code import EngineOptions, Remedy
 from defectgen.dft.result import DftResult
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError, UsageError
@@ -132,7 +132,7 @@ def _changed(**tags: Any) -> Callable[[Path], None]:
 
 
 class Vasp:
-    """See `defectgen.dft.codes.protocol.DftCode`."""
+    """See `defectgen.dft.codes.dft_code.DftCode`."""
 
     title = "VASP"
     remedies: Sequence[Remedy] = (

@@ -20,9 +20,9 @@ from defectgen.core.host import Host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import parse_json, require_object
 from defectgen.io.files import write_whole
-from defectgen.score.network.geometry import HostGeometry
-from defectgen.score.network.model import Ensemble, Shape
-from defectgen.score.network.training import Geometries, Rows, combine, predict
+from defectgen.score.network.network_model import Ensemble, Shape
+from defectgen.score.network.network_training import Geometries, Rows, combine, predict
+from defectgen.score.network.pair_geometry import HostGeometry
 
 FORMAT = 2
 """Of the files written; those of format 1, whose hosts have no letters of sublattices, are read as well."""
@@ -76,7 +76,7 @@ class Network:
         return Rows(numbers, sites, chosen, np.full((len(decorations), 7), np.nan), np.zeros_like(numbers))
 
     def outputs(self, rows: Rows, step: int = 256) -> NDArray[np.float64]:
-        """What each member gives, shape (members, n, 7); see `defectgen.score.network.model.OUTPUTS`."""
+        """What each member gives, shape (members, n, 7); see `defectgen.score.network.network_model.OUTPUTS`."""
         return predict(self.model, self.geometries, rows, self.linear, step)
 
     def values(self, rows: Rows, step: int = 256) -> dict[str, NDArray[np.float64]]:

@@ -163,7 +163,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Crystal:
+class CrystalKind:
     """The atoms of a bulk crystal and its cell move, without any constraint of symmetry.
 
     Attributes:
@@ -228,7 +228,7 @@ class Crystal:
         return "", ""
 
 
-LAYER, CRYSTAL = Layer(), Crystal()
+LAYER, CRYSTAL = Layer(), CrystalKind()
 
 
 def relax(

@@ -8,9 +8,9 @@ import torch
 
 from defectgen.core import get_host, host_names
 from defectgen.score.network.ensemble import Network
-from defectgen.score.network.geometry import HostGeometry
-from defectgen.score.network.model import Ensemble, Shape
-from defectgen.score.network.training import Geometries
+from defectgen.score.network.network_model import Ensemble, Shape
+from defectgen.score.network.network_training import Geometries
+from defectgen.score.network.pair_geometry import HostGeometry
 
 SHAPE = Shape(width=12, rounds=2, heads=2)
 

@@ -17,9 +17,9 @@ from synthetic import distinct_configurations, made_up_labels
 from defectgen.core import VACANCY, Host, get_host
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.network.ensemble import Network
-from defectgen.score.network.geometry import HostGeometry
-from defectgen.score.network.model import Shape
-from defectgen.score.network.training import Geometries, Rows, TrainSettings, train_ensemble
+from defectgen.score.network.network_model import Shape
+from defectgen.score.network.network_training import Geometries, Rows, TrainSettings, train_ensemble
+from defectgen.score.network.pair_geometry import HostGeometry
 
 
 def test_a_saved_network_answers_as_before(network: Network, tmp_path: Path, mos2: Host) -> None:

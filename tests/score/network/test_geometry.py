@@ -8,7 +8,7 @@ import pytest
 from defectgen.core import VACANCY, Host, get_host, host_names
 from defectgen.core.symmetry import site_permutations
 from defectgen.errors import UsageError
-from defectgen.score.network.geometry import (
+from defectgen.score.network.pair_geometry import (
     ELEMENT_FEATURES,
     N_NODE_FEATURES,
     N_PAIR_FEATURES,

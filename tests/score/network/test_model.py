@@ -10,7 +10,7 @@ from synthetic import random_configuration
 from defectgen.core import get_host, host_names
 from defectgen.core.symmetry import site_permutations
 from defectgen.score.network.ensemble import Network
-from defectgen.score.network.model import assemble
+from defectgen.score.network.network_model import assemble
 
 
 @pytest.mark.parametrize("name", host_names())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defectgen.score.network.geometry import N_NODE_FEATURES, N_PAIR_FEATURES
+from defectgen.score.network.pair_geometry import N_NODE_FEATURES, N_PAIR_FEATURES
 
 OUTPUTS = ("homo_majority", "homo_minority", "gap_majority", "gap_minority", "energy", "fermi", "magnetization")
 """What a member gives for a cell: levels and Fermi level in eV above the pristine VBM, gaps in eV, the part of the

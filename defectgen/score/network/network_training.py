@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from defectgen.score.network.geometry import HostGeometry
-from defectgen.score.network.model import OUTPUTS, Batch, Ensemble, Shape
+from defectgen.score.network.network_model import OUTPUTS, Batch, Ensemble, Shape
+from defectgen.score.network.pair_geometry import HostGeometry
 
 TARGETS = (*OUTPUTS[:4], "energy", "fermi", "magnetization")
 RIDGE = 1e-2

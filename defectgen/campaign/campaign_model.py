@@ -14,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from defectgen import __version__
-from defectgen.campaign.features import Described, describe
 from defectgen.campaign.forms import Fitted, choose, fit, folds_of
+from defectgen.campaign.structure_features import Described, describe
 from defectgen.core import Configuration, Host, canonicalize
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.errors import DefectgenError

@@ -6,7 +6,7 @@ import math
 import re
 
 from defectgen.core.crystal import ELEMENTS, Crystal
-from defectgen.metrics.entries import Entry
+from defectgen.metrics.generated_entries import Entry
 
 SYMMETRY_ANGSTROM = 0.2
 """Tolerance of the space group, that of Gruver et al., ICLR 2024, doi 10.48550/arXiv.2402.04379, section 5."""
