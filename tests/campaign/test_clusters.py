@@ -117,6 +117,7 @@ def alive(process: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.job
 def test_of_a_hundred_tasks_none_is_lost_and_none_done_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = make(tmp_path, monkeypatch, TASKS, max_defects=3)
