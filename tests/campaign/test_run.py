@@ -189,7 +189,7 @@ def test_a_database_that_another_run_holds_is_waited_for(campaign: Campaign, mon
     [
         ("provider: lsf\n", "provider: got 'lsf', input should be 'local', 'slurm' or 'pbs'."),
         ("provider: local\nworkers_a_node: 2\n", "unknown key 'workers_a_node'. Did you mean 'workers_per_node'?"),
-        ("workers_per_node: 2\n", "provider: got"),
+        ("workers_per_node: 2\n", "the key 'provider' is missing"),
     ],
 )
 def test_a_wrong_executor_file_is_refused(

@@ -46,7 +46,9 @@ def lines(folder: Path, part: str) -> list[dict[str, object]]:
 def test_a_table_becomes_records_once(tmp_path: Path, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     made = build(capsys, "--data", table, "-o", out, "--copies", 3, "--seed", 5)
-    assert made["settings"] == {"encoding": "bulk", "copies": 3, "max_atoms": 30, "split": "formula", "seed": 5}
+    assert made["settings"] == {
+        "encoding": "bulk", "copies": 3, "max_atoms": 30, "split": "formula", "seed": 5, "prompts": "defectgen"
+    }  # fmt: skip
     assert [len(lines(out, part)) for part in ("train", "validation", "test")] == [48, 2, 2]
     assert set(lines(out, "train")[0]) == {
         "id", "task", "split", "formula", "n_atoms", "conditions", "prompt", "completion",
