@@ -95,7 +95,7 @@ def enumerate_structures(work: Path, sizes: tuple[int, ...], _: Path | None) -> 
 def design(work: Path, sizes: tuple[int, ...], _: Path | None) -> list[Cost]:
     costs = []
     for size in sizes:
-        rows = "".join(f"t{k},{0.05 + k * 1e-4:.4f},1.15\n" for k in range(size))
+        rows = "".join(f"t{k},{0.05 + 0.1 * k / size:.7f},1.15\n" for k in range(size))
         (work / "wanted.csv").write_text(f"id,homo,lumo\n{rows}")
         call = ("design", "--host", "MoS2", "--max-defects", 2, "--proposer", "exhaustive", "-n", 4)
         costs.append(run(size, CALL, *call, "--targets", work / "wanted.csv", "-o", work / f"designs-{size}"))
