@@ -98,6 +98,8 @@ def propose(
     """
     from defectgen.campaign.folder import Campaign
     from defectgen.campaign.proposing import propose as choose
+    from defectgen.campaign.status import SHOWN
+    from defectgen.core.properties import BY_COLUMN
 
     campaign = Campaign.open(folder)
     given = any(value is not None for value in vars(wanted).values())
@@ -105,7 +107,9 @@ def propose(
     left = f"; {found.left} left" if found.total is not None else ""
     lines = [f"round {found.number}: {len(found.rows)} structures proposed{left}"]
     for row in found.rows:
-        guess = ", ".join(f"{_short(c)} {v:.3f}±{row.widths[c]:.3f}" for c, v in row.predicted.items() if c in SHOWN)
+        widths = {column: f"±{width:.3f}" for column, width in row.widths.items()}
+        told = [(BY_COLUMN[c].title, f"{v:.3f}{widths.get(c, '')}") for c, v in row.predicted.items() if c in SHOWN]
+        guess = ", ".join(f"{title} {value}" for title, value in told)
         lines.append(f"{row.id:>5}  {row.configuration.label:<14} {guess or row.origin}")
     rows = [
         {
@@ -114,12 +118,15 @@ def propose(
             "configuration": r.key,
             "origin": r.origin,
             "predicted": r.predicted,
+            "half_widths": r.widths,
         }
         for r in found.rows
     ]
     emit({"campaign": folder, "round": found.number, "structures": rows}, as_json, "\n".join(lines))
     for note in found.notes:
         say(f"note: {note}")
+    if len(found.rows) < n:
+        end_partial(f"{len(found.rows)} of {n} structures: no others are left.")
 
 
 @app.command("add")
@@ -134,7 +141,7 @@ def add(
     settings are refused, and listed in apart.jsonl.
     """
     from defectgen.campaign.adding import add_results
-    from defectgen.campaign.folder import Campaign
+    from defectgen.campaign.folder import APART, Campaign
 
     found = add_results(Campaign.open(folder), results, say)
     lines = [f"{len(found.new)} results added"]
@@ -152,6 +159,8 @@ def add(
         say(f"refused: {name}: {reason}")
     for note in found.notes:
         say(f"note: {note}")
+    if found.refused:
+        end_partial(f"{len(found.refused)} results refused; they are listed in {folder / APART}.")
 
 
 @app.command("learn")
@@ -175,13 +184,6 @@ def learn(folder: FolderArgument, as_json: JsonOption = False) -> None:
     emit(result, as_json, _learnt(found))
 
 
-SHOWN = ("band_gap_ev", "homo_ev", "lumo_ev", "formation_energy_ev")
-
-
-def _short(column: str) -> str:
-    return {"band_gap_ev": "gap", "homo_ev": "HOMO", "lumo_ev": "LUMO", "formation_energy_ev": "E_form"}[column]
-
-
 def _learnt(found: Learnt) -> str:
     from defectgen.campaign.campaign_model import interval_note
     from defectgen.core.properties import BY_COLUMN
@@ -194,19 +196,13 @@ def _learnt(found: Learnt) -> str:
     notes = []
     for column, judged in found.model.judged.items():
         if note := interval_note(judged):
-            notes.append(f"{_short(column) if column in SHOWN else column}: {note}")
+            notes.append(f"{BY_COLUMN[column].title}: {note}")
         unit = BY_COLUMN[column].unit
         lines.append(
             f"{BY_COLUMN[column].title[:14] + ' (' + unit + ')':<20} {judged.n:>3} {judged.mae:>7.3f} "
             f"{judged.spread:>8.3f}  {judged.form}"
         )
-    lines += notes
-    lines += [
-        f"{_short(offset.column)}: computed less 2DMD {offset.mean_ev:+.3f} +- {offset.error_ev:.3f} eV, scatter "
-        f"{offset.scatter_ev:.3f} eV ({offset.n} structures)"
-        for offset in found.offsets
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *notes, *(offset.text for offset in found.offsets)])
 
 
 @app.command("run")
@@ -253,7 +249,7 @@ def run(
     result = {"campaign": folder, "done": found.done, "cpu_s": found.cpu_s, "failed": dict(found.failed)}
     emit({**result, "by_others": found.others}, as_json, "\n".join(lines))
     if found.failed:
-        end_partial(f"{len(found.failed)} structures failed.", some=found.done > 0)
+        end_partial(f"{len(found.failed)} structures failed.", some=found.done + found.others > 0)
 
 
 @app.command("status")
@@ -285,7 +281,7 @@ def status(folder: FolderArgument, as_json: JsonOption = False) -> None:
 
 
 def _status(found: Status, page: Path) -> str:
-    from defectgen.campaign.status import wish_title
+    from defectgen.campaign.status import SHOWN, wish_title
 
     host = found.campaign.host
     total = f" of {found.total:,}" if found.total is not None else ""
@@ -297,7 +293,7 @@ def _status(found: Status, page: Path) -> str:
         for column, width in (("band_gap_ev", 8), ("formation_energy_ev", 7)):
             told = item.foretold.get(column)
             cells.append(f"{'-' if told is None else f'{told.mae:.3f}':>{width}}")
-            cells.append(f"{'-' if told is None else f'{told.inside}/{told.n}':>7}")
+            cells.append(f"{'-' if told is None or told.inside is None else f'{told.inside}/{told.n}':>7}")
         done = f"{item.states['done']} of {sum(item.states.values())}"
         origin = next(iter(item.origins)) if len(item.origins) == 1 else f"{len(item.origins)} reasons"
         why = wish_title(origin) if "=" in origin else origin

@@ -158,14 +158,16 @@ def load_config(model: type[C], path: Path, overrides: Sequence[str] = (), **opt
         options: values from the command line; None means not given.
 
     Raises:
-        UsageError: unreadable YAML, an unknown key (with the nearest known one) or a bad value.
+        UsageError: unreadable YAML, an empty file, an unknown key (with the nearest known one) or a bad value.
     """
     try:
-        values: Any = read_yaml(path) or {}
+        values: Any = read_yaml(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except DocumentError as error:
         raise UsageError(str(error)) from error
+    if values is None:
+        raise UsageError(f"{path}: is empty, expected keys with values.")
     if not isinstance(values, dict):
         raise UsageError(f"{path}: got {type(values).__name__}, expected keys with values.")
     for item in overrides:

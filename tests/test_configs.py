@@ -81,7 +81,8 @@ def test_a_number_that_is_not_finite_is_refused_wherever_it_stands(key: str, tex
 
 
 @pytest.mark.parametrize(
-    "content", [b"base_model: caf\xe9", b"- 1", b"a: [", b"base_model: x\nbase_model: y", b"[" * 9999]
+    "content",
+    [b"", b"# nothing yet\n", b"base_model: caf\xe9", b"- 1", b"a: [", b"base_model: x\nbase_model: y", b"[" * 9999],
 )
 def test_a_file_that_is_no_configuration_gets_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_bytes(content)

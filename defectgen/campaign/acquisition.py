@@ -1,7 +1,9 @@
 """Which structures to compute next: far from what is known, or likely to be nearer to a wish than the best so far.
 
-Batches are kept diverse by local penalties (Gonzalez et al., AISTATS 2016, arXiv 1505.08052): what resembles a
-structure that is chosen already counts less.
+Far from what is known: the greedy k-center rule (Gonzalez, Theor Comput Sci 38, 293 (1985), doi
+10.1016/0304-3975(85)90224-5). Likely to be nearer: expected improvement (Jones et al., J Glob Optim 13, 455 (1998), doi
+10.1023/A:1008306431147). Batches are kept diverse by local penalties (Gonzalez et al., AISTATS 2016, arXiv 1505.08052):
+what resembles a structure that is chosen already counts less.
 """
 
 from __future__ import annotations

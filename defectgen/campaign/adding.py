@@ -109,13 +109,14 @@ def record(
     with campaign.store.changed(say):
         rows = {row.key: row for row in campaign.store.rows()}
         latest = max((row.round for row in rows.values()), default=0)
+        others = [item.configuration for item in readings if item.configuration.key not in rows]
+        added = campaign.store.add([StructureRow(0, item, round=latest, origin="added") for item in others])
+        rows |= {row.key: row for row in added}
         for item in readings:
-            row = rows.get(item.configuration.key)
-            if row is not None and row.state == DONE:
+            row = rows[item.configuration.key]
+            if row.state == DONE:
                 known += 1
                 continue
-            if row is None:
-                (row,) = campaign.store.add([StructureRow(0, item.configuration, round=latest, origin="added")])
             done = replace(row, state=DONE, computed=item.values, settings=item.settings, reason="")
             campaign.store.update(done, item.structure)
             rows[row.key] = done
@@ -173,10 +174,9 @@ def _readings(
 
 def _settings_of(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> str:
     """The fingerprint of the campaign: that of its structures, else of its host's, else of the first result."""
-    known = next((row.settings for row in campaign.store.rows() if row.settings), "")
     host = next((row["settings_id"] for row in rows if row["role"] == "host" and row["settings_id"]), "")
     first = next((row["settings_id"] for row in rows if row["role"] == "defect" and row["settings_id"]), "")
-    return known or host or first
+    return campaign.store.settings() or host or first
 
 
 def _refusal(campaign: Campaign, row: dict[str, Any], settings: str) -> str:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -42,6 +41,7 @@ TOO_FEW_FACTOR = 1.5
 """With fewer than nine rows the largest error times this stands for the interval, which then promises nothing."""
 
 BATCH = 2000
+"""Structures that are scored at a time."""
 
 NOT_LEARNT = ("energy_per_atom_ev",)
 """It follows from the formation energy and the composition."""
@@ -132,7 +132,10 @@ class CampaignModel(OneLine):
             "host": self.host.to_dict(),
             "keys": self.keys,
             "models": {column: model.to_dict() for column, model in self.models.items()},
-            "rows": {column: self._rows_of(model) for column, model in self.models.items()},
+            "rows": {
+                column: {"counts": model.rows.counts.tolist(), "pairs": model.rows.pairs.tolist()}
+                for column, model in self.models.items()
+            },
             "quantiles": self.quantiles,
             "floors": self.floors,
             "judged": {column: vars(found) for column, found in self.judged.items()},
@@ -140,9 +143,6 @@ class CampaignModel(OneLine):
             "base": self.base is not None,
         }
         write_text(folder / FILE, json.dumps(values) + "\n")
-
-    def _rows_of(self, model: Fitted) -> dict[str, Any]:
-        return {"counts": model.rows.counts.tolist(), "pairs": model.rows.pairs.tolist()}
 
     @classmethod
     def load(cls, folder: Path, base: Base | None = None) -> CampaignModel:

@@ -30,7 +30,7 @@ POTENTIALS = ("chgnet", "m3gnet")
 """Engines that are calculators of ASE by a short name."""
 
 USUAL_SETTINGS = {"gpaw": "lcao"}
-"""Settings of an engine where none are named; those of 2DMD for the others."""
+"""Settings of a DFT code where none are named; those of 2DMD for the others."""
 
 
 class CampaignConfig(StageConfig):
@@ -166,17 +166,18 @@ def new_campaign(
     place.mkdir(parents=True, exist_ok=True)
     campaign = Campaign(place, config)
     campaign.store.create()
-    values = config.model_dump(mode="json")
+    values = config.model_dump(mode="json") | {"settings": chosen.told(code)}
     write_text(place / CONFIG, yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120))
     return campaign
 
 
 def _engine(name: str, settings: DftSettings | Path | str | None) -> tuple[str, DftSettings]:
     """The DFT code and its settings."""
+    is_calculator = name in POTENTIALS or re.fullmatch(r"[^\W\d][\w.]*:[^\W\d]\w*", name)
     if settings is None:
-        settings = USUAL_SETTINGS.get(name, DEFAULT)
+        settings = DftSettings() if is_calculator else USUAL_SETTINGS.get(name, DEFAULT)
     chosen = settings if isinstance(settings, DftSettings) else load_settings(settings)
-    if name in POTENTIALS or re.fullmatch(r"[^\W\d][\w.]*:[^\W\d]\w*", name):
+    if is_calculator:
         arguments = chosen.ase.arguments if chosen.ase.calculator == name else {}
         return "ase", chosen.model_copy(update={"ase": AseSettings(calculator=name, arguments=arguments)})
     if name not in CODES:

@@ -74,9 +74,8 @@ def load_model(campaign: Campaign) -> CampaignModel | None:
     return CampaignModel.load(folder, base_values if campaign.config.start else None)
 
 
-def outdated(campaign: Campaign, rows: Sequence[StructureRow]) -> int:
-    """Results that the model has not seen."""
-    model = load_model(campaign)
+def outdated(model: CampaignModel | None, rows: Sequence[StructureRow]) -> int:
+    """How many results a model has not seen."""
     seen = set() if model is None else set(model.keys)
     return sum(row.state == DONE and row.key not in seen for row in rows)
 

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.campaign.acquisition import explore, improve, shared_out, space_filling
+from defectgen.campaign.campaign_model import CampaignModel, interval_note
 from defectgen.campaign.folder import Campaign
 from defectgen.campaign.learning import load_model, outdated
 from defectgen.campaign.pool import pool_of
-from defectgen.campaign.store import DONE, FAILED, StructureRow, table_of
+from defectgen.campaign.store import DONE, FAILED, StructureRow, covered_by, table_of
 from defectgen.campaign.structure_features import describe
 from defectgen.core import Configuration
+from defectgen.core.properties import BY_COLUMN
 from defectgen.design.candidates import Target
 from defectgen.design.targets import counted_from
 from defectgen.errors import DefectgenError, UsageError
@@ -94,13 +96,14 @@ def propose(
             predicted: Mapping[str, Array] = {}
             widths: Mapping[str, Array] = {}
         else:
-            new = outdated(campaign, rows)
+            new = outdated(model, rows)
             if new:
                 notes.append(f"{new} results came after the model: defectgen campaign learn {campaign.folder}")
             scores = model.score(left)
             predicted = {column: scores[column].to_numpy() for column in model.models}
             widths = {column: scores[uncertainty_column(column)].to_numpy() for column in model.models}
             chosen = _chosen(campaign, left, rows, targets, predicted, widths, n, rng)
+        told = [] if model is None else [column for column, judged in model.judged.items() if judged.calibrated]
         made = [
             StructureRow(
                 0,
@@ -108,7 +111,7 @@ def propose(
                 round=number,
                 origin=why,
                 predicted={column: float(values[row]) for column, values in predicted.items()},
-                widths={column: float(values[row]) for column, values in widths.items()},
+                widths={column: float(widths[column][row]) for column in told},
             )
             for row, why in chosen
         ]
@@ -116,7 +119,17 @@ def propose(
     waiting = sum(row.state not in (DONE, FAILED) for row in rows)
     if waiting:
         notes.append(f"{waiting} structures of earlier rounds are not computed yet")
+    notes += [] if model is None else _without_intervals(model)
     return Round(number, tuple(added), len(left) - len(added), pool.total, tuple(notes))
+
+
+def _without_intervals(model: CampaignModel) -> list[str]:
+    """That some properties have too few rows for intervals, a line for each number of rows."""
+    found: dict[str, list[str]] = {}
+    for column, judged in model.judged.items():
+        if note := interval_note(judged):
+            found.setdefault(note, []).append(BY_COLUMN[column].title)
+    return [f"no intervals of {', '.join(titles)}: {note}" for note, titles in found.items()]
 
 
 def _chosen(
@@ -131,15 +144,14 @@ def _chosen(
 ) -> list[tuple[int, str]]:
     """Rows of what is left, each with why it is chosen."""
     done = [row for row in rows if row.state == DONE]
-    values = table_of(done)
     new = describe(campaign.host, left)
     if not targets:
+        values = table_of(done)
         scales = {column: float(np.nanstd(values[column])) for column in predicted}
         return [(row, EXPLORING) for row in explore(widths, scales, new, n)]
-    covered = {column: [float(np.nanmin(found)), float(np.nanmax(found))] for column, found in values.items()}
     chosen: list[tuple[int, str]] = []
     free = np.arange(len(left))
-    for target, share in zip(counted_from(targets, covered), shared_out(n, len(targets)), strict=True):
+    for target, share in zip(counted_from(targets, covered_by(done)), shared_out(n, len(targets)), strict=True):
         for wish in target.wishes:
             if wish.column not in predicted:
                 raise UsageError(

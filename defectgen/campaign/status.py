@@ -14,7 +14,7 @@ from defectgen.campaign.folder import Campaign
 from defectgen.campaign.learning import load_model, outdated, read_history
 from defectgen.campaign.pool import pool_of
 from defectgen.campaign.proposing import best_distance_ev
-from defectgen.campaign.store import DONE, STATES, StructureRow, table_of
+from defectgen.campaign.store import DONE, STATES, StructureRow, covered_by
 from defectgen.campaign.transfer import Offset, offsets
 from defectgen.core.properties import BY_COLUMN
 from defectgen.design.candidates import Target
@@ -22,6 +22,9 @@ from defectgen.design.targets import counted_from, single_target, wanted_values
 from defectgen.one_line import OneLine
 
 Array = NDArray[np.float64]
+
+SHOWN = ("band_gap_ev", "homo_ev", "lumo_ev", "formation_energy_ev")
+"""Properties that people are shown of each structure."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,12 @@ class Foretold:
     Attributes:
         n: structures with both.
         mae: mean absolute error, in the property's unit.
-        inside: how many were inside their 90 % intervals.
+        inside: how many were inside their 90 % intervals; None where there were too few rows for intervals.
     """
 
     n: int
     mae: float
-    inside: int
+    inside: int | None
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def status_of(campaign: Campaign) -> Status:
         tuple(_wish(text, done, predicted) for text in _wishes_of(rows)),
         tuple(offsets(done)) if campaign.config.start else (),
         pool.total,
-        outdated(campaign, rows),
+        outdated(model, rows),
     )
 
 
@@ -174,8 +177,8 @@ def _round(number: int, rows: Sequence[StructureRow]) -> RoundStatus:
         both = [row for row in mine if column in row.predicted and column in row.computed]
         if both:
             off = [abs(row.predicted[column] - row.computed[column]) for row in both]
-            inside = sum(o <= row.widths.get(column, 0.0) for o, row in zip(off, both, strict=True))
-            foretold[column] = Foretold(len(both), float(np.mean(off)), inside)
+            inside = [o <= row.widths[column] for o, row in zip(off, both, strict=True) if column in row.widths]
+            foretold[column] = Foretold(len(both), float(np.mean(off)), sum(inside) if inside else None)
     states = {state: sum(row.state == state for row in mine) for state in STATES}
     return RoundStatus(number, origins, states, sum(row.cpu_s for row in mine), foretold)
 
@@ -187,8 +190,7 @@ def _wishes_of(rows: Sequence[StructureRow]) -> list[str]:
 def target_of(text: str, done: Sequence[StructureRow]) -> Target:
     """The wish that an origin names, e.g. ``homo_ev=0.050 lumo_ev=1.150``."""
     target = single_target(wanted_values(dict(part.split("=", 1) for part in text.split())))
-    covered = {c: [float(np.nanmin(v)), float(np.nanmax(v))] for c, v in table_of(done).items()}
-    return counted_from([target], covered)[0]
+    return counted_from([target], covered_by(done))[0]
 
 
 def _wish(text: str, done: Sequence[StructureRow], predicted: Mapping[str, Array]) -> WishStatus:

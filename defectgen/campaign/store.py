@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from defectgen.core import Configuration, Host
 from defectgen.core.properties import COLUMNS
 from defectgen.errors import DefectgenError
+from defectgen.io.files import FULL
 from defectgen.io.locks import try_lock
 from defectgen.one_line import OneLine
 
@@ -38,7 +39,8 @@ SAID_AFTER_S = 2.0
 
 POLL_S = 0.1
 
-FULL = ("disk is full", "No space left", "disk I/O error")
+DISK = (*FULL, "disk I/O error")
+"""What SQLite says of a disk that takes no more."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,43 +119,46 @@ class CampaignStore:
         Raises:
             DefectgenError: the database is missing or damaged.
         """
-        if not self.path.is_file() or not self.path.stat().st_size:
-            what = "empty" if self.path.is_file() else "missing"
-            raise DefectgenError(f"{self.path} is {what}.", "Put it back, or make a new campaign and add the results.")
+        self._require()
         with _plain_errors(self.path):
             return [self._row(found) for found in self._connect().select(sort="id")]
 
+    def settings(self) -> str:
+        """Fingerprint of the settings of what is computed, by one row alone; empty before any."""
+        self._require()
+        with _plain_errors(self.path):
+            return next((self._row(found).settings for found in self._connect().select("settings", limit=1)), "")
+
     def get(self, identity: int) -> StructureRow:
         """One structure by its id."""
+        self._require()
         with _plain_errors(self.path):
             return self._row(self._connect().get(identity))
 
-    def add(self, rows: Sequence[StructureRow], structures: Sequence[Structure | None] = ()) -> list[StructureRow]:
+    def add(self, rows: Sequence[StructureRow]) -> list[StructureRow]:
         """Put in new structures; those whose configuration is there already are left out. Hold `changed` around it.
 
         Args:
-            rows: their `id` does not count.
-            structures: atoms of each, if not on the host's sites.
+            rows: their `id` does not count; atoms are put on the host's sites.
         """
         known = {row.key for row in self.rows()}
         made = []
         with _plain_errors(self.path), self._connect() as database:
-            for number, row in enumerate(rows):
+            for row in rows:
                 if row.key in known:
                     continue
                 known.add(row.key)
-                relaxed = structures[number] if structures else None
-                identity = database.write(_atoms(row.configuration, relaxed), row.values())
-                made.append(self._with_id(row, int(identity)))
+                made.append(replace(row, id=int(database.write(row.configuration.to_ase(), row.values()))))
         return made
 
     def update(self, row: StructureRow, structure: Structure | None = None) -> None:
-        """Write a row anew. Hold `changed` around it."""
+        """Write a row anew, its atoms as in a structure if one is given. Hold `changed` around it."""
         with _plain_errors(self.path), self._connect() as database:
             before = database.get(row.id)
             gone = [name for name in before.key_value_pairs if name not in row.values()]
-            atoms = None if structure is None else _atoms(row.configuration, structure)
-            database.update(row.id, atoms=atoms, delete_keys=gone, **row.values())
+            database.update(
+                row.id, atoms=None if structure is None else _atoms(structure), delete_keys=gone, **row.values()
+            )
 
     @contextmanager
     def changed(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
@@ -183,6 +188,12 @@ class CampaignStore:
                 time.sleep(POLL_S)
             yield
 
+    def _require(self) -> None:
+        """Refuse a missing or empty file, which SQLite would take for a new database."""
+        if not self.path.is_file() or not self.path.stat().st_size:
+            what = "empty" if self.path.is_file() else "missing"
+            raise DefectgenError(f"{self.path} is {what}.", "Put it back, or make a new campaign and add the results.")
+
     def _connect(self) -> Any:
         from ase.db import connect
 
@@ -210,12 +221,6 @@ class CampaignStore:
             cpu_s=float(pairs.get("cpu_s", 0.0)),
         )
 
-    @staticmethod
-    def _with_id(row: StructureRow, identity: int) -> StructureRow:
-        from dataclasses import replace
-
-        return replace(row, id=identity)
-
 
 @contextmanager
 def _plain_errors(path: Path) -> Iterator[None]:
@@ -224,7 +229,7 @@ def _plain_errors(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         text = str(error)
-        if any(part in text for part in FULL):
+        if any(part in text for part in DISK):
             raise DefectgenError(f"{path}: no space left.", "Free some, then give the same command again.") from error
         advice = "Put back a copy, or make a new campaign and add the results."
         raise DefectgenError(f"{path} cannot be used ({text}).", advice) from error
@@ -232,13 +237,18 @@ def _plain_errors(path: Path) -> Iterator[None]:
         raise DefectgenError(f"{path} is damaged ({type(error).__name__}: {error}).", "Put back a copy.") from error
 
 
-def _atoms(configuration: Configuration, structure: Structure | None) -> Any:
+def _atoms(structure: Structure) -> Any:
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    return configuration.to_ase() if structure is None else AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    return AseAtomsAdaptor.get_atoms(structure, msonable=False)
 
 
 def table_of(rows: Sequence[StructureRow]) -> dict[str, NDArray[np.float64]]:
     """Computed values by column, NaN where there is none, each of shape (n,)."""
     columns = [column for column in COLUMNS if any(column in row.computed for row in rows)]
     return {column: np.array([row.computed.get(column, np.nan) for row in rows], dtype=float) for column in columns}
+
+
+def covered_by(rows: Sequence[StructureRow]) -> dict[str, list[float]]:
+    """Least and largest computed value by column."""
+    return {column: [float(np.nanmin(found)), float(np.nanmax(found))] for column, found in table_of(rows).items()}

@@ -5,7 +5,6 @@ A task may be given to any process that sees the campaign's folder, and given ag
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from defectgen.dft.inputs import MANIFEST, dft_inputs
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import read_object
+from defectgen.io.files import FULL
+from defectgen.io.folders import FolderInUseError, claimed
 
 LEAST_FREE_BYTES = 100_000_000
 """With less room on the disk nothing is started."""
-
-FULL = ("No space left", "disk is full", "Disk quota exceeded")
 
 LOST = "lost"
 """Status of a task that no worker brought to its end, which says nothing of the structure."""
@@ -95,13 +94,10 @@ def run_task(task: Task) -> TaskOutcome:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder.parent).free < LEAST_FREE_BYTES:
             return TaskOutcome(FAILED, NO_ROOM)
-        with (folder.parent / f".{folder.name}.lock").open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return TaskOutcome(HELD)
-            prepare(task, folder)
+        prepare(task, folder)
         return _compute(task, folder)
+    except FolderInUseError:
+        return TaskOutcome(HELD)
     except DefectgenError as error:
         return TaskOutcome(FAILED, str(error))
     except OSError as error:
@@ -109,23 +105,26 @@ def run_task(task: Task) -> TaskOutcome:
 
 
 def prepare(task: Task, folder: Path) -> None:
-    """Write the inputs unless they are complete; what a killed run left of them is removed first.
+    """Write the inputs unless they are complete.
 
     Raises:
+        FolderInUseError: another run is writing them.
         DefectgenError: what the code cannot do, or a potential that cannot relax the cell.
     """
     if (folder / MANIFEST).is_file():
         return
-    shutil.rmtree(folder, ignore_errors=True)
     host = Host.from_dict(task.host)
-    dft_inputs(
-        [Configuration.from_key(host, key) for key in task.keys],
-        folder,
-        task.code,
-        settings=DftSettings.model_validate(task.settings),
-        references="only" if task.references else False,
-        relax=None if task.references else task.relax,
-    )
+    with claimed(folder):
+        if (folder / MANIFEST).is_file():  # another run has written them meanwhile, or what a killed one left is whole
+            return
+        dft_inputs(
+            [Configuration.from_key(host, key) for key in task.keys],
+            folder,
+            task.code,
+            settings=DftSettings.model_validate(task.settings),
+            references="only" if task.references else False,
+            relax=None if task.references else task.relax,
+        )
 
 
 def _compute(task: Task, folder: Path) -> TaskOutcome:

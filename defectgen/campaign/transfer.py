@@ -10,18 +10,18 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from defectgen.campaign.store import StructureRow
 from defectgen.core import Configuration, Host, canonicalize
 from defectgen.core.hosts import BUILT_IN
+from defectgen.core.properties import BY_COLUMN
 from defectgen.data.known_labels import labels_of
 from defectgen.score.surrogate import Surrogate
 
 Array = NDArray[np.float64]
 
 COLUMNS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev")
-
-Z_90 = 1.6449
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Offset:
     Attributes:
         column: the property.
         mean_ev: computed less 2DMD.
-        error_ev: half-width of the 90 % interval of the mean.
-        scatter_ev: standard deviation of one structure around the mean.
+        error_ev: half-width of the 90 % interval of the mean, by Student's t; NaN for one structure.
+        scatter_ev: standard deviation of one structure around the mean; NaN for one structure.
         n: structures that both have.
     """
 
@@ -41,6 +41,14 @@ class Offset:
     error_ev: float
     scatter_ev: float
     n: int
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        found = f"{BY_COLUMN[self.column].title}: computed less 2DMD {self.mean_ev:+.3f}"
+        if self.n == 1:
+            return f"{found} eV (one structure)"
+        return f"{found} ± {self.error_ev:.3f} eV in the mean of {self.n} structures, scatter {self.scatter_ev:.3f} eV"
 
 
 def knows(host: Host) -> bool:
@@ -106,10 +114,10 @@ def offsets(rows: Sequence[StructureRow]) -> list[Offset]:
             if column in row.computed and column in labels.get(item.key, {})
         ]
         if pairs:
-            scatter = float(np.std(pairs, ddof=1)) if len(pairs) > 1 else math.nan
-            found.append(
-                Offset(column, float(np.mean(pairs)), Z_90 * scatter / math.sqrt(len(pairs)), scatter, len(pairs))
-            )
+            n = len(pairs)
+            scatter = float(np.std(pairs, ddof=1)) if n > 1 else math.nan
+            error = float(stdtrit(n - 1, 0.95)) * scatter / math.sqrt(n) if n > 1 else math.nan
+            found.append(Offset(column, float(np.mean(pairs)), error, scatter, n))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -162,7 +162,10 @@ def _configurations(what: Any, host: Host | None) -> list[Found]:
         if isinstance(item, Configuration):
             found.append((item, None))
         elif isinstance(item, Path | str):
-            found += _from_path(Path(item), host)
+            found += [
+                (configuration, structure if _moved(configuration, structure) else None)
+                for _, configuration, structure in read_decorations(Path(item), host)
+            ]
         else:
             got = f"{type(item).__name__} {item!r:.40}"
             raise UsageError(f"got {got}, expected a Configuration, a design run or the path of structures.")
@@ -171,8 +174,16 @@ def _configurations(what: Any, host: Host | None) -> list[Found]:
     return found
 
 
-def _from_path(path: Path, host: Host | None) -> list[Found]:
-    found: list[Found] = []
+def read_decorations(path: Path, host: Host | None) -> Iterator[tuple[str, Configuration, Structure]]:
+    """Name, configuration and atoms of each structure in a file or folder.
+
+    Args:
+        path: see `defectgen.io.structures.read_structures`.
+        host: what they decorate; None for any built-in one.
+
+    Raises:
+        DefectgenError: a file that cannot be read, or a structure that decorates no such host.
+    """
     for item in read_structures(path):
         if item.structure is None:
             raise DefectgenError(f"{item.name}: {item.note}.")
@@ -181,8 +192,7 @@ def _from_path(path: Path, host: Host | None) -> list[Found]:
         except NotADecorationError as error:
             hint = "" if host is not None else "Name the host with --host, --supercell and --allow."
             raise DefectgenError(f"{item.name}: {error}", hint) from error
-        found.append((configuration, item.structure if _moved(configuration, item.structure) else None))
-    return found
+        yield item.name, configuration, item.structure
 
 
 def _moved(configuration: Configuration, structure: Structure) -> bool:

@@ -57,7 +57,7 @@ def readme_text(made: DftInputs, title: str, settings: DftSettings) -> str:
     charged = any(item.charge for item in made.calculations)
     return f"""# {title} inputs: {made.host.name} {made.host.size}
 
-Written by defectgen. Settings: {settings.description or "the user's own"}; functional {settings.functional}.
+Written by defectgen. {_about(made.code, settings)}
 
 | folder | what | atoms | k points | spin | dipole correction |
 | --- | --- | ---: | --- | --- | --- |
@@ -76,6 +76,13 @@ Written by defectgen. Settings: {settings.description or "the user's own"}; func
 2. `defectgen results {made.folder.name} -o results.csv` reads what is there: energies, levels on the host's valence
    band maximum, formation energies. Host and elements must be computed with the settings of the defects.
 {_CHARGED if charged else ""}"""
+
+
+def _about(code: str, settings: DftSettings) -> str:
+    if code == "ase":
+        return f"Calculator of ASE: {settings.ase.calculator}."
+    name = settings.description or "the user's own"
+    return f"Settings: {name}; functional {settings.functional}."
 
 
 _CHARGED = """\

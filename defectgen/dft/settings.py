@@ -121,6 +121,20 @@ class DftSettings(StageConfig):
     qe: QeSettings = QeSettings()
     ase: AseSettings = AseSettings()
 
+    def told(self, code: str) -> dict[str, Any]:
+        """What a code is told, as plain values: nothing of other codes, a calculator of ASE nothing of electrons."""
+        others = {name for name in CODE_SECTIONS if name != code} if code in CODE_SECTIONS else set()
+        return self.model_dump(mode="json", exclude=others | (OF_ELECTRONS if code == "ase" else set()))
+
+
+CODE_SECTIONS = ("vasp", "gpaw", "qe", "ase")
+"""Fields of `DftSettings` that are of one code."""
+
+OF_ELECTRONS = {
+    "functional", "cutoff_ev", "kpoint_length_angstrom", "kpoint_length_bulk_angstrom", "smearing_ev", "spin", "dipole",
+}  # fmt: skip
+"""Fields of `DftSettings` that a potential has no use for."""
+
 
 def load_settings(name: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> DftSettings:
     """Settings by name (``2dmd``, ``mp``, ``lcao``) or from a YAML file.

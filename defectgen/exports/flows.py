@@ -36,8 +36,8 @@ def flow_of(items: Sequence[ExportItem], maker: str) -> Any:
         items: the structures.
         maker: ``package.module:Class`` of a `jobflow.Maker` whose ``make`` takes a structure.
     """
-    jobflow = import_extra("jobflow", "exports", "This export")
     made = _maker(maker)
+    jobflow = import_extra("jobflow", "exports", "This export")
     jobs = []
     for item in items:
         job = made.make(item.structure)

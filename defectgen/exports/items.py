@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectgen.core import Configuration, Host, NotADecorationError
+from defectgen.core import Configuration, Host
 from defectgen.core.matching import known_configuration
 from defectgen.design.candidates import DesignRun
 from defectgen.dft.inputs import MANIFEST as INPUTS
+from defectgen.dft.inputs import read_decorations, read_manifest
 from defectgen.dft.results import dft_results
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.host_files import stored_hosts
-from defectgen.io.structures import RUN_TABLE, read_structure, read_structures
+from defectgen.io.structures import RUN_TABLE, read_structure
 from defectgen.one_line import OneLine
 
 if TYPE_CHECKING:
@@ -76,14 +77,8 @@ def export_items(what: What | Iterable[What], host: Host | None = None) -> list[
     for item in found:
         seen[item.name] = seen.get(item.name, 0) + 1
         again = seen[item.name]
-        unique.append(item if again == 1 else _renamed(item, f"{item.name}-{again}"))
+        unique.append(item if again == 1 else replace(item, name=f"{item.name}-{again}"))
     return unique
-
-
-def _renamed(item: ExportItem, name: str) -> ExportItem:
-    from dataclasses import replace
-
-    return replace(item, name=name)
 
 
 def _items(what: What, host: Host | None) -> list[ExportItem]:
@@ -144,13 +139,14 @@ def _of_run(folder: Path) -> list[ExportItem]:
 def _of_results(folder: Path, host: Host | None) -> list[ExportItem]:
     """The defects among DFT results, with their energies and that of the host by the same settings."""
     table: DftTable = dft_results(folder, host=host)
+    pristine = host or read_manifest(folder)[0]
     rows = table.frame.rows(named=True)
     hosts = {row["settings_id"]: row["energy_ev"] for row in rows if row["role"] == "host" and row["converged"]}
     items = []
     for row, result in zip(rows, table.results, strict=True):
         if result is None or row["role"] != "defect" or not row["converged"] or not row["configuration"]:
             continue
-        configuration = known_configuration(result.structure, host or _host_of(folder))
+        configuration = known_configuration(result.structure, pristine)
         values = {k: v for k, v in _numbers(row).items() if k != "charge"}
         items.append(
             ExportItem(
@@ -168,21 +164,8 @@ def _of_results(folder: Path, host: Host | None) -> list[ExportItem]:
     return items
 
 
-def _host_of(folder: Path) -> Host:
-    from defectgen.dft.inputs import read_manifest
-
-    return read_manifest(folder)[0]
-
-
 def _of_files(path: Path, host: Host | None) -> list[ExportItem]:
-    items = []
-    for found in read_structures(path):
-        if found.structure is None:
-            raise DefectgenError(f"{found.name}: {found.note}.")
-        try:
-            configuration = known_configuration(found.structure, host)
-        except NotADecorationError as error:
-            hint = "" if host is not None else "Name the host with --host, --supercell and --allow."
-            raise DefectgenError(f"{found.name}: {error}", hint) from error
-        items.append(ExportItem(Path(found.name).stem, configuration, found.structure, {"label": configuration.label}))
-    return items
+    return [
+        ExportItem(Path(name).stem, configuration, structure, {"label": configuration.label})
+        for name, configuration, structure in read_decorations(path, host)
+    ]

@@ -60,10 +60,10 @@ def read_entry(file: Path, identity: str) -> Structure:
         return _of_records(file, _records(parse_json(read_text(file, JSON_BYTES), str(file), finite=False)), identity)
     if suffix in ZIP_SUFFIXES and (text := _zipped_json(file)) is not None:
         return _of_records(file, _records(parse_json(text, str(file), finite=False)), identity)
-    found = {}
-    for item in read_structures(file):
-        name = item.name.partition(f"{file}{MARK}")[2] or item.name
-        found[name] = item
+    items = list(read_structures(file))
+    if all(item.structure is None for item in items):
+        raise DefectgenError(f"{items[0].name}: {items[0].note}.")
+    found = {item.name.partition(f"{file}{MARK}")[2] or item.name: item for item in items}
     chosen = [found[name] for name in found if identity in (name, PurePosixPath(name).stem)]
     if len(chosen) != 1:
         raise _no_entry(file, identity, [PurePosixPath(name).stem for name in found], len(chosen))

@@ -60,7 +60,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise DefectgenError(f"{path} cannot be written: {reason}.", "Name another file.") from error
 
 
-FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+FULL = ("No space left on device", "No space left", "disk is full", "File too large", "Disk quota exceeded")
 """What libraries say, each with an error of its own, of a disk that takes no more."""
 
 

@@ -93,7 +93,7 @@ def read_structures(path: Path) -> Iterator[NamedStructure]:
             yield from read_structures(file)
         return
     if not path.is_file():
-        raise DefectgenError(f"{path} is not a file.", f"Expected {READABLE}.")
+        raise DefectgenError(f"{path} is not a file or a folder.", f"Expected {READABLE}, or a folder of them.")
     try:
         content = path.read_bytes() if path.suffix.lower() not in (*DB_SUFFIXES, *ZIP_SUFFIXES) else b""
         found = list(_in_file(path, content))
@@ -150,7 +150,7 @@ def chosen_files(paths: Sequence[Path]) -> list[Path]:
         raise UsageError("the folders hold no structures.", f"Expected {READABLE}.")
     for path in found:
         if not path.is_file():
-            raise DefectgenError(f"{path} is not a file.", f"Expected {READABLE}, or a folder.")
+            raise DefectgenError(f"{path} is not a file or a folder.", f"Expected {READABLE}, or a folder of them.")
     return found
 
 

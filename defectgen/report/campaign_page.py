@@ -8,7 +8,7 @@ from html import escape
 
 from defectgen import __version__
 from defectgen.campaign.folder import CampaignConfig
-from defectgen.campaign.status import Status, WishStatus, wish_title
+from defectgen.campaign.status import SHOWN, Status, WishStatus, wish_title
 from defectgen.campaign.store import DONE, FAILED
 from defectgen.core.properties import BY_COLUMN
 from defectgen.report.page_templates import plain_page
@@ -18,8 +18,6 @@ LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 56, 12, 12, 42
 
 MAX_ROWS = 500
 """Structures that the page lists."""
-
-SHOWN = ("band_gap_ev", "homo_ev", "lumo_ev", "formation_energy_ev")
 
 TEXTS = ("why", "model", "defects", "configuration", "state")
 """Columns of text, to the left."""
@@ -133,7 +131,8 @@ def _rounds(status: Status) -> str:
         cells = [str(sum(states.values())), str(states[DONE]), str(states[FAILED])]
         for column in shown:
             found = item.foretold.get(column)
-            cells += ["", ""] if found is None else [f"{found.mae:.3f}", f"{found.inside} of {found.n}"]
+            inside = "" if found is None or found.inside is None else f"{found.inside} of {found.n}"
+            cells += ["" if found is None else f"{found.mae:.3f}", inside]
         cells.append(f"{item.cpu_s / 3600:.2f}" if item.cpu_s else "")
         rows.append(
             f'<tr><td>{item.number}</td><td class="text">{escape(why)}</td>'
@@ -153,12 +152,8 @@ def _model(status: Status) -> str:
         for c, j in status.judged.items()
     ]
     table = _table(("property", "n", "error (eV)", "of the mean (eV)", "model"), rows)
-    lines = [
-        f"<p>{escape(BY_COLUMN[o.column].title)}: computed less 2DMD {o.mean_ev:+.3f} ± {o.error_ev:.3f} eV in the "
-        f"mean of {o.n} structures, scatter {o.scatter_ev:.3f} eV.</p>"
-        for o in status.offsets
-    ]
-    return f"<h2>Model</h2>{table}{''.join(lines)}"
+    lines = "".join(f"<p>{escape(offset.text)}.</p>" for offset in status.offsets)
+    return f"<h2>Model</h2>{table}{lines}"
 
 
 def _structures(status: Status) -> str:

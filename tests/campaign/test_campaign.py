@@ -16,6 +16,7 @@ from defectgen.campaign.folder import Campaign, new_campaign
 from defectgen.campaign.learning import learn_campaign, load_model
 from defectgen.campaign.pool import pool_of
 from defectgen.campaign.proposing import best_distance_ev, propose
+from defectgen.campaign.status import status_of
 from defectgen.campaign.store import DONE, PROPOSED, StructureRow
 from defectgen.core import Configuration
 from defectgen.core.symmetry import site_permutations
@@ -178,6 +179,69 @@ def test_references_of_other_codes_and_settings_are_not_kept(campaign: Campaign,
     assert not (campaign.folder / "references").exists()
     found = add_results(campaign, [write_results(tmp_path / "a.extxyz", items[1:2])])
     assert ("host" in found.references, found.notes) == (True, ())
+
+
+def test_fewer_than_asked_for_is_exit_code_3(
+    campaign: Campaign, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, total = str(campaign.folder), len(pool_of(campaign.host, 2, 0).configurations)
+    assert main(["campaign", "propose", place, "-n", "2"]) == 0
+    assert main(["campaign", "propose", place, "-n", "1000"]) == 3
+    assert f"warning: {total - 2} of 1000 structures: no others are left." in capsys.readouterr().err
+    assert main(["campaign", "propose", place]) == 1
+    items = [row.configuration for row in campaign.store.rows()]
+    good = write_results(tmp_path / "a.extxyz", items[:2])
+    assert main(["campaign", "add", place, str(good)]) == 0
+    coarse = write_results(tmp_path / "b.extxyz", items[2:3], cutoff_ev=300)
+    capsys.readouterr()
+    assert main(["campaign", "add", place, str(good), str(coarse)]) == 3
+    assert "warning: 1 results refused; they are listed in" in capsys.readouterr().err
+
+
+def test_intervals_are_left_out_until_there_are_rows_enough(
+    campaign: Campaign, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(campaign.folder)
+    _compute(campaign, tmp_path, propose(campaign, 8).rows)
+    learn_campaign(campaign)
+    assert main(["campaign", "propose", place, "-n", "1"]) == 0
+    said = capsys.readouterr()
+    assert "E_form " in said.out
+    assert "±" not in said.out
+    assert "note: no intervals of HOMO, LUMO, gap, E_form: 8 rows, intervals need 9" in said.err
+    row = campaign.store.rows()[-1]
+    assert row.predicted
+    assert not row.widths
+    _compute(campaign, tmp_path, [row])
+    foretold = status_of(campaign).rounds[1].foretold["band_gap_ev"]
+    assert (foretold.n, foretold.inside) == (1, None)
+    learn_campaign(campaign)
+    assert main(["campaign", "propose", place, "-n", "1"]) == 0
+    said = capsys.readouterr()
+    assert "±" in said.out
+    assert "no intervals" not in said.err
+
+
+def test_a_potential_has_no_settings_of_electrons(tmp_path: Path) -> None:
+    made = new_campaign(tmp_path / "c", host(tmp_path), engine="chgnet")
+    text = (made.folder / "campaign.yaml").read_text()
+    for word in ("2DMD", "cutoff", "kpoint", "functional", "spin", "vasp", "gpaw", "qe"):
+        assert word not in text, word
+    assert Campaign.open(made.folder).config == made.config
+    dft = new_campaign(tmp_path / "d", host(tmp_path), engine="vasp")
+    text = (dft.folder / "campaign.yaml").read_text()
+    assert ("cutoff_ev: 500" in text, "gpaw:" in text) == (True, False)
+    assert Campaign.open(dft.folder).config.settings.vasp == dft.config.settings.vasp
+
+
+def test_many_results_that_nobody_proposed(campaign: Campaign, tmp_path: Path) -> None:
+    items = pool_of(campaign.host, 2, 0).configurations[:6]
+    assert campaign.store.settings() == ""
+    found = add_results(campaign, [write_results(tmp_path / "r.extxyz", items)])
+    rows = campaign.store.rows()
+    assert [row.id for row in found.new] == [row.id for row in rows]
+    assert {(row.state, row.origin) for row in rows} == {(DONE, "added")}
+    assert {campaign.store.settings()} == {row.settings for row in rows}
 
 
 NEW = ["new", "WS2.cif", "-o", "c"]

@@ -14,7 +14,8 @@ from defectgen.campaign.adding import add_results
 from defectgen.campaign.folder import new_campaign
 from defectgen.campaign.learning import learn_campaign, load_model
 from defectgen.campaign.proposing import propose
-from defectgen.campaign.transfer import base_values, in_home, knows
+from defectgen.campaign.store import StructureRow
+from defectgen.campaign.transfer import base_values, in_home, knows, offsets
 from defectgen.core import Configuration
 from defectgen.core.hosts import BUILT_IN
 from defectgen.data.known_labels import labels_of
@@ -54,6 +55,22 @@ def test_the_labels_of_2dmd_come_before_its_surrogate() -> None:
     labels = labels_of(home, fetched=False)
     key = next(key for key, values in labels.items() if key.count("@") == 2 and "homo_ev" in values)
     assert base_values([Configuration.from_key(home, key)])["homo_ev"][0] == labels[key]["homo_ev"]
+
+
+def test_the_interval_of_an_offset_is_wide_for_few_structures() -> None:
+    home = BUILT_IN["MoS2"]
+    labels = labels_of(home, fetched=False)
+    keys = [key for key, values in labels.items() if "homo_ev" in values][:2]
+    rows = [
+        StructureRow(0, Configuration.from_key(home, key), computed={"homo_ev": labels[key]["homo_ev"] + shift})
+        for key, shift in zip(keys, (0.1, 0.3), strict=True)
+    ]
+    (two,) = offsets(rows)
+    assert (two.mean_ev, two.n) == (pytest.approx(0.2), 2)
+    assert two.error_ev == pytest.approx(6.3138 * 0.1, rel=1e-4)  # Student's t with one degree of freedom
+    assert "+0.200 ± 0.631 eV" in two.text
+    (one,) = offsets(rows[:1])
+    assert one.text == "HOMO: computed less 2DMD +0.100 eV (one structure)"
 
 
 def test_with_a_start_few_results_are_enough_and_the_offset_is_stated(tmp_path: Path) -> None:

@@ -204,9 +204,13 @@ def test_the_command(vacancy: dg.Configuration, tmp_path: Path, capsys: pytest.C
     assert [item["name"] for item in shown["calculations"]] == ["001_v_S", "host_MoS2_3x3", "element_S"]
     assert main(words) == 2
     assert "not an empty folder" in capsys.readouterr().err
+    assert main(["inputs", str(tmp_path / "designs"), "-o", str(tmp_path / "other")]) == 1
+    assert "designs is not a file or a folder. Expected CIF" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["cutof_ev: 500\n", "cutoff_ev: -5\n", "functional: B3LYP\n", "vasp: {potcar: 1}\n"])
+@pytest.mark.parametrize(
+    "text", ["", "cutof_ev: 500\n", "cutoff_ev: -5\n", "functional: B3LYP\n", "vasp: {potcar: 1}\n"]
+)
 def test_senseless_settings_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(dg.UsageError, match=r"mine\.yaml") as error:

@@ -116,6 +116,13 @@ def test_a_zip_of_cifs_and_the_command(tmp_path: Path, capsys: pytest.CaptureFix
     assert "has no entry 'MoSe2' among 2. Near ones: MoS2" in capsys.readouterr().err
 
 
+def test_a_file_without_structures_says_so_and_not_which_entries_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "bin.dat").write_bytes(bytes(range(256)) * 8)
+    with pytest.raises(dg.DefectgenError, match=r"bin\.dat: ") as found:
+        dg.read_host(f"{tmp_path / 'bin.dat'}#1", "4x4")
+    assert "no entry" not in str(found.value)
+
+
 def test_a_file_whose_name_has_the_mark_is_a_file(tmp_path: Path) -> None:
     unit_cell("MoS2").to(filename=str(tmp_path / "MoS2.cif"))
     odd = (tmp_path / "MoS2.cif").rename(tmp_path / "a#b.cif")
