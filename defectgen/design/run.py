@@ -49,7 +49,7 @@ from defectgen.design.targets import (
 )
 from defectgen.design.with_potential import PotentialUse, first_of_each, load_relaxer, relax_top
 from defectgen.errors import UsageError
-from defectgen.llm.adapter import AdapterCard, read_adapter, training_configurations
+from defectgen.llm.adapter import AdapterCard, read_defect_adapter, training_configurations
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
@@ -136,9 +136,7 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
 def _prepared(request: DesignRequest) -> PreparedDesign:
     host, models, ranking = request.host, request.models, request.ranking
     adapter = models.adapter or shipped(SHIPPED_ADAPTER)
-    card = read_adapter(adapter)
-    if card.encoding == "bulk":
-        raise UsageError(f"the model in {adapter.name} makes bulk crystals, not defects.", "Use: defectgen generate")
+    card = read_defect_adapter(adapter)
     predictor = scorer = request.scorer or _surrogate_for(request)
     known = training_configurations(adapter).get(host.title, frozenset()) if card.knows(host) else frozenset()
     trained = card.max_defects.get(host.name) if known else None

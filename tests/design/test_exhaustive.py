@@ -113,7 +113,8 @@ def test_bad_limits_are_refused() -> None:
     for bad, message in (
         ({"side": "left"}, "expected top or bottom"),
         ({"least_distance_angstrom": -1.0}, "expected 0 or more angstrom"),
-        ({"concentration": (0.2, 0.1)}, "a range within 0 to 1"),
+        ({"concentration": (0.2, 0.1)}, "0.2 to 0.1, which is upside down"),
+        ({"concentration": (0.2, 1.1)}, "a range within 0 to 1"),
     ):
         with pytest.raises(dg.UsageError, match=message):
             Limits(**bad)  # type: ignore[arg-type]
