@@ -158,7 +158,7 @@ def _descriptor_notes(found: Summary) -> list[str]:
 def _span(values: Range | None, decimals: int) -> str:
     if values is None:
         return "-"
-    low, high = (f"{value + 0.0:.{decimals}f}" for value in (values.low, values.high))
+    low, high = (f"{value:z.{decimals}f}" for value in (values.low, values.high))
     return low if low == high else f"{low}..{high}"
 
 

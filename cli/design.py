@@ -96,13 +96,19 @@ def design(
     from defectgen.design.with_potential import first_of_each, load_relaxer, relax_top
     from defectgen.errors import UsageError
     from defectgen.io.host_files import find_host
-    from defectgen.io.structures import read_configuration
+    from defectgen.io.structures import is_structure_file, read_configuration
     from defectgen.io.writers import format_list
     from defectgen.report import claimed_run
 
     if (host is None) == (campaign is None):
         raise UsageError(
             f"got {'neither --host nor' if host is None else '--host and'} --campaign, expected one of them."
+        )
+    if host is not None and is_structure_file(Path(host)) and not Path(host).is_dir():
+        raise UsageError(
+            f"got the file {host} as host, and no model knows the defects of a layer of your own.",
+            f"Train one (surrogate train --host {host}) and give its folder as --host and as --surrogate, or begin a "
+            f"campaign (campaign new {host}) and give --campaign.",
         )
     if campaign is not None:
         if scorer != "surrogate" or models.surrogate is not None:

@@ -49,7 +49,7 @@ def ipt(
     if note := hub_note(card.base_model):
         say(f"warning: {note}.")
     rng = np.random.default_rng(seed)
-    if card.encoding == "bulk":
+    if card.is_bulk:
         trained = training_configurations(folder).get("bulk", frozenset())
         shown = crystal_images(read_crystals(crystals_path(data)).frame, trained, structures, images, rng)
     else:

@@ -46,11 +46,14 @@ def sweep(
     95 % intervals, sweep.svg the plot. The same command goes on where it was stopped: points that are there
     are not drawn again, the one that was interrupted is drawn anew.
     """
+    import polars as pl
+
     from defectgen.data.assets import cache_dir
     from defectgen.generate.crystal_request import CrystalRequest, bulk_card, draw_from, open_generator
     from defectgen.generate.sweep import claim_sweep, draw_point, is_done, judge_points, points_of
     from defectgen.io.files import file_hash, write_text
     from defectgen.io.folders import claimed
+    from defectgen.io.tables import write_csv
     from defectgen.llm.decode.generator import Sampling
     from defectgen.metrics.generated_entries import read_entries
     from defectgen.report.sweep_plot import sweep_plot
@@ -85,7 +88,7 @@ def sweep(
             with progress(f"drawing {point.name}", n, "valid crystals") as advance:
                 draw_point(point, output / point.name, job, draw, n, seed, request.checks(), facts, advance)
         rows = judge_points(points, output, reference, cache_dir() / "fingerprints", progress)
-        write_text(output / "sweep.csv", _table(rows))
+        write_csv(pl.DataFrame(rows, infer_schema_length=None), output / "sweep.csv")
         write_text(output / "sweep.svg", sweep_plot(rows))
     result = {"output": output, "drawn_now": len(missing), "points": rows, **settings}
     emit(result, as_json, _text(points, rows, output))
@@ -98,12 +101,6 @@ def _numbers(option: str, text: str) -> list[float]:
         return [float(word) for word in text.split(",") if word.strip()]
     except ValueError as error:
         raise UsageError(f"got {option} {text!r}, expected numbers with commas between, e.g. 0.5,1.0.") from error
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    import polars as pl
-
-    return str(pl.DataFrame(rows, infer_schema_length=None).write_csv())
 
 
 def _text(points: list[SweepPoint], rows: list[dict[str, Any]], output: Path) -> str:

@@ -40,10 +40,13 @@ def init(
     from defectgen.campaign.clusters import ClusterConfig
     from defectgen.config import StageConfig, find_config, package_folder, starting_text
     from defectgen.dft.settings import DftSettings
+    from defectgen.errors import UsageError
     from defectgen.io.files import refuse_existing, write_text
     from defectgen.llm.train.finetune_config import FinetuneConfig
 
     if name is None:
+        if output is not None:
+            raise UsageError(f"got -o {output} without a configuration.", "Name one; without -o all are listed.")
         files = package_folder("defectgen_configs").glob("*/*.yaml")
         rows = sorted((f"{path.parent.name}/{path.stem}", _first_comment(path)) for path in files)
         indent = " " * (max(len(title) for title, _ in rows) + 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -79,12 +79,14 @@ def results(
         say(f"warning: {line}")
 
 
-def _text(row: dict[str, object]) -> str:
+def _text(row: dict[str, Any]) -> str:
     """A line a result for people."""
+    from defectgen.core.properties import BY_COLUMN
+
     what = f"{row['label'] or 'pristine'} in {row['host']} {row['supercell']}" if row["host"] else str(row["role"])
     parts = [what if row["converged"] else f"{what} (not converged)"]
     shown = (("gap", "band_gap_ev"), ("HOMO", "homo_ev"), ("LUMO", "lumo_ev"), ("E_form", "formation_energy_ev"))
-    values = [f"{title} {row[column]:.3f}" for title, column in shown if row[column] is not None]
+    values = [f"{title} {BY_COLUMN[column].text(row[column])}" for title, column in shown if row[column] is not None]
     energy = row["energy_ev"]
     if row["role"] != "element":  # a metal's few k points show a gap that it does not have
         parts.append(f"{', '.join(values)} eV" if values else "no levels")
@@ -97,7 +99,7 @@ def _compared(table: pl.DataFrame) -> list[str]:
     lines = []
     for row in table.iter_rows(named=True):
         ratio = row["error_in_intervals"]
-        width = "" if ratio is None else f", {ratio:+.2f} of its interval"
-        values = f"predicted {row['predicted']:.3f}, computed {row['computed']:.3f}, error {row['error']:+.3f}"
+        width = "" if ratio is None else f", {ratio:+z.2f} of its interval"
+        values = f"predicted {row['predicted']:z.3f}, computed {row['computed']:z.3f}, error {row['error']:+z.3f}"
         lines.append(f"{row['label']} {row['property']}: {values}{width}")
     return lines or ["none of the predicted configurations was computed"]

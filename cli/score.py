@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -85,26 +85,32 @@ def score(
         end_partial(f"{missing} of {found.frame.height} structures have no score; see their note.")
 
 
-def _interval(half_width: float | None) -> str:
-    return "" if half_width is None else f" ± {half_width:.3f}"
-
-
 def _text(table: pl.DataFrame, names: Sequence[str]) -> str:
     """A line a structure for people."""
-    from defectgen.core.properties import PROPERTIES
+    from itertools import groupby
+
+    from defectgen.core.properties import PROPERTIES, Property
     from defectgen.score.protocol import uncertainty_column
+
+    def value_text(row: dict[str, Any], prefix: str, item: Property) -> str:
+        half_width = row.get(prefix + uncertainty_column(item.column))
+        interval = "" if half_width is None else f" ± {item.text(half_width)}"
+        return f"{item.title} {item.text(row[prefix + item.column])}{interval}"
 
     prefixes = [(f"{name}_", f"{name} ") for name in names] if len(names) > 1 else [("", "")]
     lines = []
     for row in table.iter_rows(named=True):
         what = f"{row['label']} in {row['host']} {row['supercell']}" if row["host"] else row["formula"] or "not read"
         values = [
-            f"{shown}{p.title} {row[prefix + p.column]:.3f}{_interval(row.get(prefix + uncertainty_column(p.column)))}"
+            (p.unit, shown + value_text(row, prefix, p))
             for prefix, shown in prefixes
             for p in PROPERTIES
             if row.get(prefix + p.column) is not None
         ]
-        parts = [what, f"{', '.join(values)} eV" if values else "no score"]
+        by_unit = [
+            f"{', '.join(text for _, text in group)} {unit}" for unit, group in groupby(values, lambda pair: pair[0])
+        ]
+        parts = [what, ", ".join(by_unit) or "no score"]
         if row["reasons"] and row["formula"]:
             parts.append(f"not valid: {row['reasons']}")
         if row["transformation"]:

@@ -97,18 +97,19 @@ def _extras() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
+    from defectgen.core.hosts import common_name
     from defectgen.llm.adapter import read_adapter
     from defectgen.score.slices_catboost import SlicesCatBoost
     from defectgen.score.surrogate import Surrogate
 
     def surrogate(folder: Path) -> str:
-        return ", ".join(Surrogate.load(folder).hosts)
+        return ", ".join(map(common_name, Surrogate.load(folder).hosts))
 
     def adapter(folder: Path) -> str:
-        return ", ".join(read_adapter(folder).hosts)
+        return ", ".join(map(common_name, read_adapter(folder).hosts))
 
     def slices(folder: Path) -> str:
-        return ", ".join(dict.fromkeys(part.host.name for part in SlicesCatBoost.load(folder).parts))
+        return ", ".join(dict.fromkeys(common_name(part.host) for part in SlicesCatBoost.load(folder).parts))
 
     readers: tuple[tuple[str, Callable[[Path], str]], ...] = (
         (SHIPPED_SURROGATE, surrogate),

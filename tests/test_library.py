@@ -202,7 +202,7 @@ def test_the_command_and_the_library_give_the_same_candidates(tmp_path: Path, ca
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: dg.host("WS2"), r"^unknown host 'WS2'\. Known hosts: MoS2, .*--host FILE.cif.*read_host\("),
+        (lambda: dg.host("WS2"), r"^unknown host 'WS2'\. Known hosts: MoS2, .*--host FILE.cif.*read_host in Python"),
         (lambda: dg.host(7), "got int 7 as host"),
         (lambda: dg.host("MoS2", (4, 0)), r"got supercell \(4, 0\), expected two whole numbers"),
         (lambda: dg.read_host(3, (4, 4)), "got int 3, expected the path"),

@@ -111,7 +111,7 @@ class ParslExecutor:
         from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 
         local = self.cluster.provider == "local"
-        where = {"address": "127.0.0.1", "loopback_address": "127.0.0.1"} if local else {}
+        where: dict[str, Any] = {"address": "127.0.0.1", "loopback_address": "127.0.0.1"} if local else {}
         executor = HighThroughputExecutor(
             launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", _script("process_worker_pool.py"), 1),
             interchange_launch_cmd=[_script("interchange.py")],

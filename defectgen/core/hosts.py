@@ -21,8 +21,10 @@ from defectgen.errors import UsageError
 _THIRD = 1.0 / 3.0
 
 _ALIASES: dict[str, tuple[str, ...]] = {"BN": ("hBN", "h-BN"), "P": ("BP",)}
-_COMMON = {"BN": "hBN", "P": "BP"}
 """Other names of a host."""
+
+_COMMON = {"BN": "hBN", "P": "BP"}
+"""What people call a host."""
 
 
 def _cell(a: float, b: float, c: float, gamma: float) -> tuple[tuple[float, float, float], ...]:
@@ -185,8 +187,8 @@ def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
         raise UsageError(
             f"unknown host {name!r}.",
             f"{f'Did you mean {meant}? ' if meant else ''}Known hosts: {', '.join(map(common_name, HOSTS))}; "
-            "any other layer from its unit cell: defectgen enumerate --host FILE.cif, "
-            'or defectgen.read_host("FILE.cif", supercell=(4, 4)).',
+            "any other layer from its unit cell: --host FILE.cif (read_host in Python); "
+            "a design in it needs a surrogate of its values, or a campaign.",
         )
     host = HOSTS[known]
     if isinstance(supercell, str):

@@ -27,7 +27,7 @@ class Property:
         title: for people, e.g. ``HOMO``.
         prompt: the word that stands for it in compact prompts.
         sentence: the sentence of the instruction prompts, with ``{value}``.
-        decimals: digits after the point in prompts; 3 is 1 meV.
+        decimals: digits after the point in prompts, tables and pages; 3 is 1 meV.
         description: what it is, for help and report.
         unit: as people write it, e.g. ``eV``.
         unit_suffix: the end of the column that says the unit, e.g. ``ev``.
@@ -61,6 +61,10 @@ class Property:
     def uncertainty_column(self) -> str:
         """The column of the half-width of its 90 % interval, e.g. ``homo_uncertainty_ev``."""
         return f"{self.name}_uncertainty_{self.unit_suffix}"
+
+    def text(self, value: float) -> str:
+        """A value in its unit with the property's decimals; what rounds to zero has no sign."""
+        return f"{value:z.{self.decimals}f}"
 
 
 def _check(name: str, item: Property) -> None:

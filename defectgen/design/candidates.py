@@ -32,6 +32,9 @@ PRISTINE_VBM = "pristine VBM"
 RAW = "raw"
 """`DesignRun.reference` when levels are as the DFT code wrote them."""
 
+TRAINED_ON, TWO_DMD = "trained_on", "2DMD"
+"""The setting of a run that says what values its predictions were learnt from, and the values that come along."""
+
 
 @dataclass(frozen=True, repr=False)
 class Target:
@@ -153,7 +156,7 @@ class Candidate:
             raise ValueError(f"predicted values: unknown columns {unknown}, missing columns {missing}")
 
     def __repr__(self) -> str:
-        shown = " ".join(f"{column}={self.predicted[column]:.3f}" for column, _ in self.target.values)
+        shown = " ".join(f"{column}={self.predicted[column]:z.3f}" for column, _ in self.target.values)
         what, host = short_text(self.configuration.label), self.configuration.host
         return (
             f"Candidate(#{self.rank} {what} in {host.name} {host.size}, {shown}, {1000 * self.distance_ev:.0f} meV off)"

@@ -18,7 +18,7 @@ from defectgen.design.limits import Limits, Space
 from defectgen.design.model_proposer import ModelProposer
 from defectgen.design.raw_reference import RawReference
 from defectgen.errors import UsageError
-from defectgen.llm.adapter import WEIGHTS, AdapterCard, read_adapter, training_configurations
+from defectgen.llm.adapter import WEIGHTS, AdapterCard, read_defect_adapter, training_configurations
 from defectgen.llm.base import base_model_path, hub_note
 from defectgen.llm.decode.generator import Sampling
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
@@ -150,9 +150,7 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     """
     limits = limits or Limits()
     adapter = models.adapter or shipped(SHIPPED_ADAPTER)
-    card = read_adapter(adapter)
-    if card.encoding == "bulk":
-        raise UsageError(f"the model in {adapter.name} makes bulk crystals, not defects.", "Use: defectgen generate")
+    card = read_defect_adapter(adapter)
     if host.name not in card.hosts:
         raise UsageError(
             f"the model in {adapter.name} was trained on {', '.join(card.hosts)}, not on {host.name}.",

@@ -58,7 +58,7 @@ def feedback_of_model(
         adapter = models.adapter or shipped(SHIPPED_ADAPTER)
         card = read_adapter(adapter)
         manifest = read_manifest(data)
-        if card.encoding == "bulk" or card.encoding != manifest["settings"]["encoding"]:
+        if card.is_bulk or card.encoding != manifest["settings"]["encoding"]:
             raise UsageError(
                 f"the model writes {card.encoding}, {data} holds records of {manifest['settings']['encoding']}.",
                 "Give the records that the model was trained on.",

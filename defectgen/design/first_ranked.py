@@ -105,7 +105,7 @@ def measure_first(
         host: what is decorated.
         request: the design.
         labels: of every labelled structure, by canonical key: they judge.
-        progress: called with the number of new proposals.
+        progress: called with the number of new structures.
     """
     prepared = prepare_design(replace(request, targets=request.targets[:1]))
     prepared.run()  # models are loaded and tables made: that is not the time of a target

@@ -44,7 +44,7 @@ class Conditions:
     @property
     def text(self) -> str:
         """For table, report and settings, e.g. ``S-rich: dmu Mo -2.48, S 0.00 eV``."""
-        return f"{self.name}: dmu {', '.join(f'{e} {value:.2f}' for e, value in self.potentials_ev.items())} eV"
+        return f"{self.name}: dmu {', '.join(f'{e} {value:z.2f}' for e, value in self.potentials_ev.items())} eV"
 
     def shift_ev(self, configuration: Configuration) -> float:
         """What a configuration's formation energy gains against that with the elements, in eV."""
@@ -147,7 +147,7 @@ def growth_conditions(host: Host, enthalpy_ev: float, name: str = "", mu: Sequen
     unit, _ = formula_unit(host)
     others = sorted({rule.replacement for rule in host.rules if not rule.is_vacancy} - set(unit))
     limits = {element: min(enthalpy_ev / number, 0.0) for element, number in unit.items()}
-    told = ", ".join(f"{element} {low:.2f} to 0" for element, low in limits.items())
+    told = ", ".join(f"{element} {low:z.2f} to 0" for element, low in limits.items())
     if name and mu:
         raise UsageError(f"got --conditions {name} and --mu {','.join(mu)}.", "Give one or the other.")
     given: dict[str, float] = {}

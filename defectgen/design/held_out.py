@@ -81,7 +81,7 @@ def common_sets(request: EvaluationRequest) -> tuple[tuple[str, ...], Sequence[A
     cards = [read_adapter(folder) for folder in request.adapters or [shipped(SHIPPED_ADAPTER)]]
     hosts = {info.name: info.host for info in SETS}
     names = request.sets or tuple(name for name in hosts if all(hosts[name] in card.hosts for card in cards))
-    if bulk := [card for card in cards if card.encoding == "bulk"]:
+    if bulk := [card for card in cards if card.is_bulk]:
         raise UsageError(
             f"got {len(bulk)} models of bulk crystals, expected models of defects.",
             "Use: defectgen generate, evaluate bulk",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host, canonicalize
+from defectgen.core.properties import BY_COLUMN
 from defectgen.design.candidates import Target
 from defectgen.design.edit_moves import Edits
 from defectgen.design.limits import Space
@@ -167,7 +168,11 @@ class Landscape:
         columns = [wish.column for wish in self.target.wishes]
         missing = [column for column in columns if column not in values]
         if missing:
-            raise UsageError(f"the scorer has no {missing[0]}.", "Leave that target out.")
+            item = BY_COLUMN[missing[0]]
+            raise UsageError(
+                f"the scorer has no values of {item.name.replace('_', ' ')}.",
+                f"Leave out --{item.option} ({item.option.replace('-', '_')}=).",
+            )
         if self.widths is not None and self.widths.is_fitted:
             counts = moves.counts(walker.kind_of, len(self.edits.lows))
             found = self.target.expected_ev(values, self.widths.guess(counts))

@@ -116,6 +116,7 @@ class Search:
         self.tally = Tally()
         self._seen: dict[str, set[int]] = {target.id: set() for target in targets}
         self._everyone: set[int] = set()
+        self._told: set[int] = set()
         self.notes: list[str] = []
 
     def run(self, stage: Stage) -> None:
@@ -130,11 +131,16 @@ class Search:
                 if proposer is None or not wanting:
                     break
                 asks = [(t, ask) for t in wanting for ask in self._asks(t, number)]
-                tell = self.progress if number == 0 else lambda _: None
-                for batch in _batches(proposer.propose(self.host, [ask for _, ask in asks]), tell):
+                for batch in _batches(proposer.propose(self.host, [ask for _, ask in asks]), self._tell):
                     self._take(stage.name, batch, [target for target, _ in asks], wanting)
         finally:
             self.tally.seconds += time.monotonic() - started
+
+    def _tell(self, proposal: Proposal) -> None:
+        """Count a structure that none has proposed before: labelled ones come once more from a listing."""
+        if proposal.configuration is not None and (key := hash(proposal.configuration.key)) not in self._told:
+            self._told.add(key)
+            self.progress(1)
 
     def _make(self, stage: Stage) -> Proposer | None:
         try:
@@ -212,13 +218,13 @@ class Search:
         return tuple(entry.batch.configurations[entry.row] for entry in entries[:STARTS])
 
 
-def _batches(proposals: Iterator[Proposal], progress: Callable[[int], None]) -> Iterator[list[Proposal]]:
+def _batches(proposals: Iterator[Proposal], tell: Callable[[Proposal], None]) -> Iterator[list[Proposal]]:
     """Lists of proposals; what there was before an interruption comes before it."""
     some: list[Proposal] = []
     try:
         for proposal in proposals:
             some.append(proposal)
-            progress(1)
+            tell(proposal)
             if len(some) == BATCH:
                 yield some
                 some = []
@@ -259,7 +265,7 @@ def design(
         warnings: shown with the result.
         extra: settings to report besides those of this function.
         conclude: what there is to say of each target after a finished search.
-        progress: called with the number of new proposals.
+        progress: called with the number of new structures, those that nothing has proposed before.
 
     Returns:
         The run; after Ctrl-C what was there by then, with ``complete=False``.

@@ -10,7 +10,8 @@ from defectgen import __version__
 from defectgen.core import Host, get_host
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.data.known_labels import labels_of
-from defectgen.design.candidates import RAW, DesignRun, Target
+from defectgen.data.twodmd import SET_NAMES
+from defectgen.design.candidates import RAW, TRAINED_ON, TWO_DMD, DesignRun, Target
 from defectgen.design.engine import (
     SHIPPED,
     USUAL,
@@ -49,7 +50,7 @@ from defectgen.design.targets import (
 )
 from defectgen.design.with_potential import PotentialUse, first_of_each, load_relaxer, relax_top
 from defectgen.errors import UsageError
-from defectgen.llm.adapter import AdapterCard, read_adapter, training_configurations
+from defectgen.llm.adapter import AdapterCard, read_defect_adapter, training_configurations
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
@@ -89,7 +90,7 @@ class PreparedDesign(OneLine):
         A target has `DesignRequest.settings.spare` candidates more than wanted, for a potential to filter.
 
         Args:
-            progress: called with the number of new proposals.
+            progress: called with the number of new structures, those that nothing has proposed before.
         """
         runs = [self._run_own(progress)]
         for other in self.others:
@@ -136,9 +137,7 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
 def _prepared(request: DesignRequest) -> PreparedDesign:
     host, models, ranking = request.host, request.models, request.ranking
     adapter = models.adapter or shipped(SHIPPED_ADAPTER)
-    card = read_adapter(adapter)
-    if card.encoding == "bulk":
-        raise UsageError(f"the model in {adapter.name} makes bulk crystals, not defects.", "Use: defectgen generate")
+    card = read_defect_adapter(adapter)
     predictor = scorer = request.scorer or _surrogate_for(request)
     known = training_configurations(adapter).get(host.title, frozenset()) if card.knows(host) else frozenset()
     trained = card.max_defects.get(host.name) if known else None
@@ -171,7 +170,7 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
     request = replace(request, targets=counted_from(request.targets, covered))
     if covered and not request.scorer:
         warnings += coverage_warnings(host.name, request.targets, covered)
-    facts = _facts(request, card, adapter, mix)
+    facts = _facts(request, card, adapter, mix) | {TRAINED_ON: TWO_DMD if _knows_2dmd(predictor) else "other values"}
     if conditions is not None:
         facts |= {"formation_energy_at": conditions.text, "chemical_potentials_ev": dict(conditions.potentials_ev)}
     facts["host_formation_enthalpy_ev"] = known_enthalpy_ev(host, predictor)
@@ -229,8 +228,11 @@ def _surrogate_for(request: DesignRequest) -> Scorer:
 
 def _knows_2dmd(scorer: Scorer) -> bool:
     """Whether values of 2DMD may stand beside those of a scorer: another code has other zeros and offsets."""
+    from defectgen.score.slices_catboost import SlicesCatBoost
     from defectgen.score.surrogate import Surrogate
 
+    if isinstance(scorer, SlicesCatBoost):
+        return {part.set_name for part in scorer.parts} <= set(SET_NAMES)
     return isinstance(scorer, Surrogate) and scorer.knows_2dmd
 
 
@@ -335,7 +337,7 @@ def design(
         mu: chemical potentials relative to the elements instead, in eV, e.g. ``{"S": -0.6}``.
         potential: relaxes the best candidates: ``chgnet``, ``m3gnet``, or a `PotentialUse` that says how many and what
             it decides.
-        progress: called with the number of new proposals.
+        progress: called with the number of new structures, those that nothing has proposed before.
         wanted: by property a value, a range ``(0.5, 0.8)``, or text as the options take it (``"0.5:0.8"``, ``"min"``,
             ``"0.6+-0.02*2"``): ``homo``, ``lumo``, ``band_gap``, ``formation_energy``, ``fermi_level``,
             ``energy_per_atom`` in eV, ``magnetization`` in Bohr magnetons. Levels count from the valence band maximum

@@ -70,7 +70,7 @@ RANDOM_STARTS = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class FoundStructure:
+class SearchResult:
     """What a search hands over.
 
     Attributes:
@@ -129,7 +129,7 @@ class SearchProposer(OneLine):
                 for configuration in self.find(ask).configurations:
                     yield Proposal(index, configuration)
 
-    def find(self, ask: Ask) -> FoundStructure:
+    def find(self, ask: Ask) -> SearchResult:
         """The best `ask.n` distinct decorations for one ask.
 
         Raises:
@@ -220,7 +220,7 @@ class Seen:
             for distance, kind_of in zip(np.where(np.isnan(found), np.inf, found), decorations, strict=True):
                 archive.correct(float(distance), kind_of)
 
-    def best(self, n: int) -> FoundStructure:
+    def best(self, n: int) -> SearchResult:
         """Half the nearest, half those of least expected distance, ranked as a design does."""
         pairs = zip_longest(self._near.best(), self._expected.best())
         chosen = {entry.key: entry for pair in pairs for entry in pair if entry is not None}
@@ -228,7 +228,7 @@ class Seen:
         for entry in list(chosen.values())[:n]:
             ranked.offer(entry.batch, rows=[entry.row])
         found = ranked.candidates(n, ())
-        return FoundStructure(
+        return SearchResult(
             tuple(candidate.configuration for candidate in found),
             tuple(candidate.distance_ev for candidate in found),
             self._account.evaluated,

@@ -178,7 +178,7 @@ def _likely_moves(
     log_p = np.concatenate(logs)
     fields = [np.concatenate([getattr(block, name) for block in blocks]) for name in ("removed", "added", "kinds")]
     _, distinct = np.unique(np.hstack(fields), axis=0, return_index=True)
-    # the largest of probabilities with Gumbel noise are a draw without replacement
+    # the largest with Gumbel noise are a draw without replacement (Kool et al. 2019, arXiv 1903.06059)
     order = np.argsort(-(log_p[distinct] + rng.gumbel(size=len(distinct))), kind="stable")[:WIDTH]
     chosen = distinct[order]
     return Moves(*(values[chosen] for values in fields)), np.exp(log_p[chosen])

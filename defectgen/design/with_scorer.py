@@ -18,9 +18,10 @@ def level_scorer(name: str) -> Scorer:
     from defectgen.score.scorers import SCORERS, ScorerOptions, load_scorer
 
     SCORERS.find(name)
-    if name in ("m3gnet", "chgnet"):
-        raise UsageError(f"got --scorer {name}, a potential, which has no levels.", f"Use --potential {name}.")
+    potential = UsageError(f"got --scorer {name}, a potential, which has no levels.", f"Use --potential {name}.")
+    if name in ("m3gnet", "chgnet"):  # without their weights
+        raise potential
     scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl"))
     if isinstance(scorer, PotentialScorer):
-        raise UsageError(f"got --scorer {name}, a potential, which has no levels.", f"Use --potential {name}.")
+        raise potential
     return scorer

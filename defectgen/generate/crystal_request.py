@@ -25,7 +25,7 @@ from defectgen.generate.sampling import (
     radii_check,
 )
 from defectgen.io.structures import read_structure
-from defectgen.llm.adapter import BULK, METADATA, AdapterCard, read_adapter
+from defectgen.llm.adapter import METADATA, AdapterCard, read_adapter
 from defectgen.llm.foreign_adapter import foreign_card, is_foreign, prompts_of
 from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS
 from defectgen.tasks.bulk.prompts import OURS, PromptStyle, prompt_style
@@ -197,7 +197,7 @@ def bulk_card(model: str, prompts: str | None = None) -> AdapterCard | None:
         base_model_path(model)
         return None
     card = read_adapter(Path(model))
-    if card.encoding != BULK:
+    if not card.is_bulk:
         raise UsageError(
             f"the adapter in {model} writes defects ({card.encoding}), expected one trained on bulk crystals.",
             "Train one: defectgen build-data --task bulk, then defectgen finetune.",

@@ -7,6 +7,7 @@ each comes by itself with its name, and one that cannot be read says why and doe
 from __future__ import annotations
 
 import codecs
+import csv
 import tempfile
 import zipfile
 import zlib
@@ -39,8 +40,8 @@ ZIP_SUFFIXES = (".zip",)
 SEVERAL_SUFFIXES = (*EXTXYZ_SUFFIXES, *DB_SUFFIXES, *ZIP_SUFFIXES)
 """Of files that hold any number of structures."""
 
-RUN_TABLE, RUN_STRUCTURES = "candidates.csv", "structures"
-"""What tells a folder that `defectgen design` wrote, and the structures in it."""
+RUN_TABLE, RUN_STRUCTURES, RUN_FORMATS = "candidates.csv", "structures", ("cif", "poscar")
+"""What tells a folder that `defectgen design` wrote, the structures in it, and the table's columns with their files."""
 
 READABLE = "CIF, POSCAR, extended XYZ, ASE .db or zip files"
 
@@ -157,9 +158,24 @@ def chosen_files(paths: Sequence[Path]) -> list[Path]:
 def structure_files(folder: Path) -> list[Path]:
     """The files of structures in a folder and the folders in it, by path; hidden ones are left out.
 
-    Of a folder that `defectgen design` wrote these are the ones in its folder of structures.
+    Of a folder that `defectgen design` wrote these are the ones in its folder of structures, one for each that it
+    wrote in several formats.
     """
-    return [path for path in visible_files(folder) if is_structure_file(path) and path.is_file()]
+    found = [path for path in visible_files(folder) if is_structure_file(path) and path.is_file()]
+    runs = {path.parent.parent for path in found if path.parent.name == RUN_STRUCTURES}
+    others = {path for run in sorted(runs) for path in _other_formats(run)}
+    return [path for path in found if path not in others]
+
+
+def _other_formats(run: Path) -> Iterator[Path]:
+    """Files of a design run whose structure an earlier column of its table names a file of."""
+    try:
+        rows = list(csv.DictReader((run / RUN_TABLE).read_text(encoding="utf-8", errors="replace").splitlines()))
+    except (OSError, csv.Error):
+        return
+    for row in rows:
+        files = [path for form in RUN_FORMATS if (name := row.get(form)) and (path := run / name).is_file()]
+        yield from files[1:]
 
 
 def skipped_files(paths: Sequence[Path]) -> list[Path]:

@@ -11,13 +11,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from defectgen.core import Host
-from defectgen.core.properties import COLUMNS
 from defectgen.core.stored_hosts import read_hosts
-from defectgen.errors import DefectgenError
+from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.folders import write_folder
-from defectgen.io.hub_card import TAGS, base_fields, hub_header
 from defectgen.io.stamps import check_stamps, stamps
+from defectgen.llm.adapter_text import adapter_markdown
 from defectgen.one_line import shown
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
 from defectgen.tasks.defect.encodings import ENCODINGS
@@ -96,149 +95,16 @@ class AdapterCard:
         hosts = self.core_hosts
         return host.name in self.hosts and (not hosts or any(host.is_like(item) for item in hosts))
 
+    @property
+    def is_bulk(self) -> bool:
+        """Whether it writes bulk crystals, not defects of a layer."""
+        return self.encoding == BULK
+
     def write(self, folder: Path) -> None:
         """Write the card for programs, with the checksums of what is there, and the model card for people."""
-        (folder / MODEL_CARD).write_text(self.markdown(), encoding="utf-8")
+        (folder / MODEL_CARD).write_text(adapter_markdown(self), encoding="utf-8")
         values = asdict(self) | {"files": stamps(folder, CHECKED)}
         (folder / METADATA).write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-    def markdown(self) -> str:
-        """The model card in Markdown."""
-        if self.encoding == BULK:
-            return self._bulk_markdown()
-        config, settings = self.training["config"], self.data["settings"]
-        structures = self.data["structures"]
-        losses = self.training["validation_losses"]
-        lora = config["lora"]
-        sets = sorted({key.split("/", 1)[1] for key in self.data["records"]})
-        split = settings.get("split", "symmetry-class")
-        more = [(name, settings.get(name)) for name in ("enlarge", "around", "repeat")]
-        added = "".join(f" --{name} {n}" for name, n in more if n and (name, n) != ("repeat", 1))
-        build = (
-            f"defectgen build-data --sets {','.join(sets)} --encoding {self.encoding} --copies {settings['copies']}"
-            f" {'--rotations' if settings['rotations'] else '--canonical'}{added}"
-            f"{' --cartesian' * settings.get('cartesian', False)} --split {split} --seed {settings['seed']} -o RECORDS"
-        )
-        shown = "random symmetry images" if settings["rotations"] else "canonical form"
-        lines = [
-            *self._header(),
-            f"# LoRA adapter for defects in {', '.join(self.hosts)}",
-            "",
-            f"Proposes point defects for wanted properties; works on {self.base_model} and under its grammar only.",
-            "",
-            "| | |",
-            "|---|---|",
-            f"| defectgen | {self.training['defectgen']}, prompt version {self.prompt_version} |",
-            f"| base model | {self.base_model} |",
-            f"| adapter | LoRA rank {lora['rank']}, alpha {lora['alpha']}, {lora['targets']}{self._shrunk} |",
-            f"| encoding | {self.encoding}, {shown} |",
-            f"| data | {', '.join(sets)} of 2DMD (CC BY 4.0) |",
-            f"| split | {split}, seed {settings['seed']}: {structures['train']} structures for training, "
-            f"{structures['validation']} for validation, {structures['test']} for test |",
-            *self._unlabelled,
-            f"| records | {self._records}; sha256 {self.data['data_sha256'][:12]} |",
-            f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
-            f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
-            f"| commands | `{build}`, `{self.training.get('command') or 'not recorded'}` |",
-            f"| validation loss | {f'{losses[-1][1]:.4f} nats a token' if losses else 'not measured'} |",
-            *self._before,
-            "",
-            "Ranges of the training structures (eV; levels relative to the valence band maximum of the pristine host):",
-            "",
-            "| host | most defects | " + " | ".join(COLUMNS) + " |",
-            "|---|---|" + "---|" * len(COLUMNS),
-        ]
-        for host in self.hosts:
-            ranges = [self.covered_ev[host].get(column) for column in COLUMNS]
-            cells = [f"{r[0]:.3f} to {r[1]:.3f}" if r else "none" for r in ranges]
-            lines.append(f"| {host} | {self.max_defects[host]} | {' | '.join(cells)} |")
-        return "\n".join(lines) + "\n"
-
-    def _header(self, *tags: str) -> list[str]:
-        """What model hubs read; the licence is that of the base model where it is known."""
-        return hub_header(
-            **base_fields(self.base_model),
-            library_name="peft",
-            pipeline_tag="text-generation",
-            tags=["lora", *(tags or TAGS)],
-        )
-
-    @property
-    def _before(self) -> list[str]:
-        """Rows of the runs that this one went on from, the latest first; their data and hosts are in it too."""
-        rows, earlier = [], self.training.get("initial_adapter")
-        while earlier:
-            rows.append(f"| before | {earlier['steps']} steps: `{earlier.get('command') or 'not recorded'}` |")
-            earlier = earlier.get("initial_adapter")
-        return rows
-
-    @property
-    def _records(self) -> str:
-        """What one training record is."""
-        settings = self.data["settings"]
-        if "feedback" not in settings:
-            return f"{settings['copies']} for each training structure"
-        asked = settings["feedback"]
-        pairs = sum(count for key, count in self.data["records"].items() if key.startswith("train/"))
-        return (
-            f"{pairs} pairs of a better and a worse proposal, out of {asked['n']} at temperature "
-            f"{asked['temperature']} for HOMO and LUMO of each of {asked['targets']} training structures, "
-            "judged by label or surrogate"
-        )
-
-    @property
-    def _unlabelled(self) -> list[str]:
-        """A row for structures that were added without labels."""
-        settings = self.data["settings"]
-        words = {"enlarge": "random ones", "around": "around what searches found"}
-        added = " and ".join(f"{settings[name]} {text}" for name, text in words.items() if settings.get(name))
-        if not added:
-            return []
-        who = f"surrogate {settings['surrogate'][:12]}"
-        return [f"| of those for training | {added} a high-density set, valued by {who} |"]
-
-    @property
-    def _shrunk(self) -> str:
-        note = self.training.get("shrunk")
-        return f"; then cut to rank {note['rank']}, {note['mean_kept']:.1%} of the squared norm kept" if note else ""
-
-    def _bulk_markdown(self) -> str:
-        config, settings, lora = self.training["config"], self.data["settings"], self.training["config"]["lora"]
-        structures, losses = self.data["structures"], self.training["validation_losses"]
-        build = f"defectgen build-data --task bulk --copies {settings['copies']} --max-atoms {settings['max_atoms']}"
-        prompts = settings.get("prompts", "defectgen")
-        build += f" --prompts {prompts}" if prompts != "defectgen" else ""
-        parts = "the published ones" if settings["split"] == "published" else f"by formula, seed {settings['seed']}"
-        lines = [
-            *self._header("crystals"),
-            "# LoRA adapter for bulk crystals",
-            "",
-            f"Writes crystals and fills in masked elements; works on {self.base_model}.",
-            "",
-            "| | |",
-            "|---|---|",
-            f"| defectgen | {self.training['defectgen']}, prompts {prompts}, version {self.prompt_version} |",
-            f"| base model | {self.base_model} |",
-            f"| adapter | LoRA rank {lora['rank']}, alpha {lora['alpha']}, {lora['targets']} |",
-            f"| parts | {parts}: {structures['train']} crystals for training, {structures['validation']} for "
-            f"validation, {structures['test']} for test |",
-            f"| records | {settings['copies']} for each training crystal; sha256 {self.data['data_sha256'][:12]} |",
-            f"| training | {self.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
-            f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
-            f"| commands | `{build} --split {settings['split']} --seed {settings['seed']} --data DATA -o RECORDS`, "
-            f"`{self.training.get('command') or 'not recorded'}` |",
-            f"| validation loss | {f'{losses[-1][1]:.4f} nats a token' if losses else 'not measured'} |",
-            *self._before,
-            f"| largest cell | {self.data['max_atoms']} atoms |",
-            f"| elements | {len(self.data['elements'])}: {' '.join(self.data['elements'])} |",
-            "",
-            "Ranges of the training crystals:",
-            "",
-            "| label | least | largest |",
-            "|---|---|---|",
-            *(f"| {name} | {low:.3f} | {high:.3f} |" for name, (low, high) in self.data["covered"].items()),
-        ]
-        return "\n".join(lines) + "\n"
 
 
 def installed_prompt_version(encoding: str) -> int | None:
@@ -297,6 +163,19 @@ def read_adapter(folder: Path) -> AdapterCard:
             f"the adapter in {folder} was trained on prompt version {card.prompt_version}, this is {installed}.",
             "Train it again with `defectgen finetune`, or install the version that made it.",
         )
+    return card
+
+
+def read_defect_adapter(folder: Path) -> AdapterCard:
+    """The card of an adapter that writes defects.
+
+    Raises:
+        UsageError: it writes bulk crystals.
+        DefectgenError: see `read_adapter`.
+    """
+    card = read_adapter(folder)
+    if card.is_bulk:
+        raise UsageError(f"the model in {folder.name} makes bulk crystals, not defects.", "Use: defectgen generate")
     return card
 
 

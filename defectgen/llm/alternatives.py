@@ -100,7 +100,7 @@ def _row(grammar: TokenGrammar, places: EditPlaces) -> _Row:
     before = []
     for piece in places.pieces:
         before.append((last, state))
-        root, following = grammar.root(state)
+        _, following = grammar.root(state)
         if piece not in following:
             raise DefectgenError(f"the grammar does not allow {piece!r} after {''.join(places.pieces)[:60]!r}.")
         for token in grammar.tokens(piece):

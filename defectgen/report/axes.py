@@ -45,7 +45,7 @@ class Axis:
         step = next((s for s in STEPS if (self.high - self.low) / s <= MAX_TICKS), (self.high - self.low) / MAX_TICKS)
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [(n * step, f"{n * step + 0.0:.{digits}f}".replace("-", "\u2212")) for n in range(first, last + 1)]
+        return [(n * step, f"{n * step:z.{digits}f}".replace("-", "\u2212")) for n in range(first, last + 1)]
 
 
 def span(values: Iterable[float], *, least: float, margin: float = MARGIN) -> tuple[float, float]:

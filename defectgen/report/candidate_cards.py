@@ -66,10 +66,10 @@ def _relaxation_text(candidate: Candidate) -> str:
         return ""
     text = f"relaxed by {result.potential}: {result.summary}"
     if result.usable:
-        change = f"{result.energy_change_ev:+.2f}".replace("-", "\u2212")
+        change = f"{result.energy_change_ev:+z.2f}".replace("-", "\u2212")
         text += f"; energy {change} eV, largest displacement {result.max_displacement_angstrom:.2f} \u00c5"
         if result.formation_energy_ev is not None:
-            text += f", formation energy {result.formation_energy_ev:.2f} eV by it"
+            text += f", formation energy {result.formation_energy_ev:z.2f} eV by it"
         text += f"; geometry: {result.verdict}"
     return text
 
@@ -138,7 +138,7 @@ def number_text(value: float | None, item: Property) -> str:
     """A value in its unit with the property's decimals and a true minus sign."""
     if value is None or not math.isfinite(value):
         return "\u2013"
-    return f"{round(value, item.decimals) + 0.0:.{item.decimals}f}".replace("-", "\u2212")
+    return item.text(value).replace("-", "\u2212")
 
 
 def _signed_mev(value_ev: float) -> str:

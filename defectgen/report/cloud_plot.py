@@ -14,6 +14,7 @@ from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
 from defectgen.design.growth_conditions import FORMATION, Conditions, shifted_labels
 from defectgen.report.axes import Axis, frame_svg, span
+from defectgen.report.rows import is_on_2dmd
 
 WIDTH_PX, HEIGHT_PX = 900.0, 460.0
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 62.0, 14.0, 12.0, 46.0
@@ -46,12 +47,12 @@ class Cloud:
 
 
 def cloud_of(run: DesignRun, candidates: tuple[Candidate, ...]) -> Cloud | None:
-    """The cloud of a run; None where there are no labels of its host, or not on its scale.
+    """The cloud of a run; None where there are no labels of its host, or not on the scale of its predictions.
 
     The labels are those that come with the package.
     """
     axes = cloud_axes(run)
-    if axes is None or not run.targets:
+    if axes is None or not run.targets or not is_on_2dmd(run):
         return None
     across, up = axes
     labels = labels_of(run.host, fetched=False)
@@ -96,7 +97,9 @@ def cloud_of(run: DesignRun, candidates: tuple[Candidate, ...]) -> Cloud | None:
         "step": STEP_EV,
     }  # fmt: skip
     _, a, b = known[0]
-    nearest = f"{names[0]}: {titles[0]} {a:.3f}, {titles[1]} {b:.3f} {BY_COLUMN[across].unit}"
+    x_item, y_item = BY_COLUMN[across], BY_COLUMN[up]
+    unit = "" if x_item.unit == y_item.unit else f" {x_item.unit}"
+    nearest = f"{names[0]}: {titles[0]} {x_item.text(a)}{unit}, {titles[1]} {y_item.text(b)} {y_item.unit}"
     return Cloud(svg, len(known), data, nearest)
 
 

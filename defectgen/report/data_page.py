@@ -135,7 +135,7 @@ def number(value: float | None, decimals: int = 2) -> str:
     """A number with a true minus sign, a dash where there is none."""
     if value is None:
         return "\u2013"
-    return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "\u2212")
+    return f"{value:z,.{decimals}f}".replace("-", "\u2212")
 
 
 def small(value_ev: float) -> Markup:

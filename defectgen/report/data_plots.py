@@ -188,7 +188,7 @@ def _ticks(low: float, high: float, most: int = MAX_TICKS) -> list[tuple[float, 
     step = next((s for s in STEPS if (high - low) / s <= most), STEPS[-1])
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     values = [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-    return [(value, f"{value + 0.0:.{digits}f}".replace("-", "\u2212")) for value in values]
+    return [(value, f"{value:z.{digits}f}".replace("-", "\u2212")) for value in values]
 
 
 def _place(values: NDArray[np.float64], ends: tuple[float, float]) -> NDArray[np.float64]:
@@ -278,8 +278,6 @@ def _correlations(sets: Sequence[SetSummary], first: str, second: str) -> str:
         parts.append(
             f'<rect class="r {colour_class(item, sets)}" x="{start:.1f}" y="{y - step * 0.3:.1f}" '
             f'width="{abs(width):.1f}" height="{step * 0.6:.1f}"/>'
-            f'<text class="yt" x="{CELL_PX}" y="{y + 4:.1f}">{found.pearson_r + 0.0:.2f}</text>'.replace(
-                ">-", ">\u2212"
-            )
+            f'<text class="yt" x="{CELL_PX}" y="{y + 4:.1f}">{found.pearson_r:z.2f}</text>'.replace(">-", ">\u2212")
         )
     return "".join(parts)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from defectgen.core.hosts import BUILT_IN
 from defectgen.core.properties import BY_COLUMN, PROPERTIES, Property
 from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
 from defectgen.report.candidate_cards import CandidateCard, candidate_card, number_text, subscripts, wish_text
@@ -17,7 +16,7 @@ from defectgen.report.level_plot import level_svg
 from defectgen.report.pack import VIEWER_CITATION, packed_json, packed_viewer
 from defectgen.report.page_templates import template
 from defectgen.report.potential_plot import potential_svg
-from defectgen.report.rows import Row, half_width_text, run_rows
+from defectgen.report.rows import Row, half_width_text, is_on_2dmd, run_rows
 from defectgen.report.structure_view import rows_record
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ CITATIONS = (
         "10.1038/s41524-023-01062-z",
     ),
 )
-"""What a user of the candidates should cite for the data, with DOI."""
+"""What a user of candidates by 2DMD should cite for the data, with DOI."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def render_report(run: DesignRun, top: int = 12) -> str:
         cloud_svg=None if cloud is None else Markup(cloud.svg),
         known=None if cloud is None else packed_json(cloud.data),
         settings=_settings(run.settings),
-        citations=(*CITATIONS, VIEWER_CITATION),
+        citations=(*(CITATIONS if is_on_2dmd(run) else ()), VIEWER_CITATION),
         number=number_text,
         half_width=half_width_text,
         formula=_formula,
@@ -142,9 +141,7 @@ def render_report(run: DesignRun, top: int = 12) -> str:
 
 def basis_text(run: DesignRun) -> str:
     """What the numbers are, in one line: method, charge, geometry, and what an energy is of."""
-    home = BUILT_IN.get(run.host.name)
-    known = home is not None and home.species == run.host.species
-    method = "PBE Kohn-Sham levels" if known else "Levels as in the table that the surrogate was trained on"
+    method = "PBE Kohn-Sham levels" if is_on_2dmd(run) else "Levels as in the data that predictions were learnt from"
     given = run.settings.get("formation_energy_at")
     return (
         f"{method}, neutral cells; the structures are unrelaxed, the values are those after relaxation; formation "

@@ -106,7 +106,7 @@ def _origin(host: Host, x: float, y: float) -> str:
 
 def _n(value: float) -> str:
     """A coordinate with one decimal, as short as it gets."""
-    return f"{round(float(value), 1) + 0.0:.1f}".removesuffix(".0")
+    return f"{float(value):z.1f}".removesuffix(".0")
 
 
 def _bond_path(view: TopView, points: NDArray[np.float64]) -> str:

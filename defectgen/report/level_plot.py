@@ -76,7 +76,7 @@ def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], w
     for _, end in asked:
         parts.append(f'<path class="goal" d="M{LEFT_PX:.0f} {y(end):.1f}H{right:.0f}"/>')
     wanted = [(f"{BY_COLUMN[wish.column].title} {_end_text(wish, end)}", end, "goal-text") for wish, end in asked]
-    edges = [(f"{name} {value:.2f}", value, "edge-text") for name, value in bands.items()]
+    edges = [(f"{name} {value:z.2f}", value, "edge-text") for name, value in bands.items()]
     parts += _labels([*wanted, *edges], y, right + 6)
     title = escape(f"Levels of {len(shown)} candidates for target {target.id}")
     return (
@@ -90,7 +90,7 @@ def _end_text(wish: Wish, end: float) -> str:
     if wish.towards:
         return wish.towards
     sign = "\u2264 " if math.isinf(wish.low) else "\u2265 " if math.isinf(wish.high) else ""
-    return f"{sign}{end:.3f}"
+    return f"{sign}{end:z.3f}"
 
 
 def _level(candidate: Candidate, column: str) -> tuple[float, float]:
@@ -119,7 +119,7 @@ def _axis(low: float, high: float, y: Scale, right: float) -> list[str]:
         place = y(tick * step)
         parts.append(
             f'<path class="grid" d="M{LEFT_PX:.0f} {place:.1f}H{right:.0f}"/>'
-            f'<text x="{LEFT_PX - 6:.0f}" y="{place + 4:.1f}" text-anchor="end">{tick * step + 0.0:.{digits}f}</text>'
+            f'<text x="{LEFT_PX - 6:.0f}" y="{place + 4:.1f}" text-anchor="end">{tick * step:z.{digits}f}</text>'
         )
     middle = (TOP_PX + HEIGHT_PX - BOTTOM_PX) / 2
     parts.append(f'<text transform="translate(10 {middle:.0f}) rotate(-90)" text-anchor="middle">energy (eV)</text>')
@@ -142,7 +142,7 @@ def _column(candidate: Candidate, x: float, half: float, y: Scale) -> str:
             )
         parts.append(
             f'<path class="{name} level" d="M{x - half:.1f} {y(value):.1f}h{2 * half:.1f}">'
-            f"<title>#{candidate.rank} {BY_COLUMN[column].title} {value:.3f}{interval} eV{source}</title></path>"
+            f"<title>#{candidate.rank} {BY_COLUMN[column].title} {value:z.3f}{interval} eV{source}</title></path>"
         )
     return f'{"".join(parts)}<text x="{x:.1f}" y="{HEIGHT_PX - 9:.0f}" text-anchor="middle">#{candidate.rank}</text>'
 

@@ -59,7 +59,7 @@ def potential_svg(run: DesignRun, candidates: Sequence[Candidate]) -> str:
     heights = _apart([y(right) for *_, right in ends], TOP_PX, HEIGHT_PX - BOTTOM_PX)
     for (candidate, left, right), height in zip(ends, heights, strict=True):
         tip = (
-            f"#{candidate.rank} {candidate.configuration.label}: {left:.2f} eV {other}-rich, {right:.2f} eV "
+            f"#{candidate.rank} {candidate.configuration.label}: {left:z.2f} eV {other}-rich, {right:z.2f} eV "
             f"{element}-rich, {'DFT' if FORMATION in candidate.dft else 'predicted'}"
         )
         name = escape(tip, quote=True)

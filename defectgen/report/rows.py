@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from defectgen.core.configuration import Configuration
+from defectgen.core.hosts import BUILT_IN
 from defectgen.core.properties import COLUMNS, Property
 from defectgen.core.site_symmetry import kept_symmetry
-from defectgen.design.candidates import Candidate, DesignRun, Target
+from defectgen.design.candidates import TRAINED_ON, TWO_DMD, Candidate, DesignRun, Target
 from defectgen.design.limits import pair_range_angstrom
 from defectgen.score.protocol import uncertainty_column
 
@@ -179,6 +180,13 @@ TAKEN = {
     "cif", "poscar", "distance_ev", "expected_distance_ev", "site_symmetry", "multiplicity", "dft_distance_ev",
 }  # fmt: skip
 """Columns of every row that a note may not take the place of."""
+
+
+def is_on_2dmd(run: DesignRun) -> bool:
+    """Whether the values of a run are on the scale of 2DMD (PBE): one of its hosts, and predictions learnt from it."""
+    home = BUILT_IN.get(run.host.name)
+    is_home = home is not None and home.species == run.host.species
+    return is_home and run.settings.get(TRAINED_ON, TWO_DMD) == TWO_DMD
 
 
 def safe_name(text: str) -> str:

@@ -143,7 +143,7 @@ def relaxation_table(run: DesignRun, target: Target) -> Table:
             outcome.formation_energy_ev, outcome.energy_change_ev, outcome.max_displacement_angstrom,
             outcome.shaken_energy_change_ev,
         )  # fmt: skip
-        cells = ["" if x is None or not math.isfinite(x) else f"{round(x, 2) + 0.0:.2f}" for x in numbers]
+        cells = ["" if x is None or not math.isfinite(x) else f"{x:z.2f}" for x in numbers]
         table.add_row(str(candidate.rank), _plain(candidate.configuration.label), *cells, outcome.verdict)
     return table
 
@@ -197,7 +197,7 @@ def _two_lines(wish: Wish) -> str:
 
 
 def _value(value: float | None, item: Property) -> str:
-    return "" if value is None else f"{round(value, item.decimals) + 0.0:.{item.decimals}f}"
+    return "" if value is None else item.text(value)
 
 
 def _plain(text: str) -> str:

@@ -36,9 +36,18 @@ LEVELS = ("--homo", 0.1, "--lumo", 1.1)
 def test_unknown_host(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, line = refused(capsys, "design", "--host", "MoS3", *LEVELS, "-o", tmp_path / "out")
     assert code == 2
-    assert "unknown host 'MoS3'" in line
-    assert "MoS2" in line
+    assert "unknown host 'MoS3'. Known hosts: MoS2, " in line
+    assert "--host FILE.cif" in line
+    assert "needs a surrogate of its values, or a campaign" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_layer_of_ones_own_needs_a_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = refused(capsys, "design", "--host", "WS2.cif", *LEVELS, "-o", tmp_path / "out")
+    assert code == 2
+    assert "no model knows the defects of a layer of your own" in line
+    assert "surrogate train --host WS2.cif" in line
+    assert "campaign new WS2.cif" in line
 
 
 def test_no_target(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

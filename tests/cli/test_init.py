@@ -59,6 +59,12 @@ def test_a_file_that_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "next: defectgen finetune" in captured.err
 
 
+def test_a_file_needs_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "-o", str(tmp_path / "mine.yaml")]) == 2
+    assert "mine.yaml without a configuration. Name one" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_name_that_is_none_names_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "smollm3"]) == 2
     error = capsys.readouterr().err

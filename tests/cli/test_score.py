@@ -13,6 +13,7 @@ from defectgen.core import VACANCY, Configuration, Host, get_host
 from defectgen.io.writers import cif_text, poscar_text
 from defectgen.score import scorers as registry
 from defectgen_cli.app import main
+from defectgen_cli.score import _text
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +172,23 @@ def test_a_file_name_that_is_no_utf8(folder: Path, tmp_path: Path, capsys: pytes
     assert pl.read_csv(tmp_path / "scores.csv")["file"].to_list() == [shown]
     assert main(["slices", str(odd), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["structures"][0]["file"] == shown
+
+
+def test_a_run_has_a_row_a_structure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    wish = ("--homo", "0.1", "--max-defects", "1", "-n", "3", "-o", str(run))
+    assert main(["design", "--host", "MoS2", *wish]) == 0
+    capsys.readouterr()
+    assert main(["score", str(run), "--json"]) == 0
+    found = [row["configuration"] for row in json.loads(capsys.readouterr().out)["structures"]]
+    assert sorted(found) == sorted(pl.read_csv(run / "candidates.csv")["configuration"])
+
+
+def test_values_have_their_units_and_zero_no_sign() -> None:
+    row = {
+        "file": "a.cif", "host": "BN", "supercell": "8x8", "label": "v_B", "formula": "B63N64", "reasons": "",
+        "transformation": None, "note": None, "homo_ev": -0.0001, "homo_uncertainty_ev": 0.05,
+        "energy_per_atom_ev": -8.12344, "total_magnetization_mu_b": 1.0,
+    }  # fmt: skip
+    shown = _text(pl.DataFrame([row]), ["surrogate"])
+    assert shown == "a.cif: v_B in BN 8x8; HOMO 0.000 ± 0.050, E/atom -8.1234 eV, moment 1.00 μB"

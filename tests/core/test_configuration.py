@@ -156,8 +156,8 @@ def test_another_compound_is_no_typo(name: str) -> None:
         get_host(name)
     assert str(caught.value) == (
         f"unknown host {name!r}. Known hosts: MoS2, WSe2, hBN, GaSe, InSe, BP; "
-        "any other layer from its unit cell: defectgen enumerate --host FILE.cif, "
-        'or defectgen.read_host("FILE.cif", supercell=(4, 4)).'
+        "any other layer from its unit cell: --host FILE.cif (read_host in Python); "
+        "a design in it needs a surrogate of its values, or a campaign."
     )
 
 

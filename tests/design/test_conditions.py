@@ -78,9 +78,11 @@ def test_a_design_under_conditions_shows_labels_and_predictions_under_them() -> 
     assert after.predicted["homo_ev"] == before[item].predicted["homo_ev"]
     assert "Mo-rich: dmu Mo 0.00, S -1.3" in str(poor.settings["formation_energy_at"])
     with pytest.raises(dg.UsageError, match="a scorer of your own"):
-        dg.design(MOS2, homo=0.1, mu={"S": -0.5}, scorer=object.__new__(_Any))
+        dg.design(MOS2, homo=0.1, mu={"S": -0.5}, scorer=NeverAsked())
 
 
-class _Any:
+class NeverAsked:
+    """A scorer whose call fails the test: it is refused before."""
+
     def score(self, configurations: object) -> None:
-        raise NotImplementedError
+        raise AssertionError(configurations)

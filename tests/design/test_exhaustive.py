@@ -113,7 +113,8 @@ def test_bad_limits_are_refused() -> None:
     for bad, message in (
         ({"side": "left"}, "expected top or bottom"),
         ({"least_distance_angstrom": -1.0}, "expected 0 or more angstrom"),
-        ({"concentration": (0.2, 0.1)}, "a range within 0 to 1"),
+        ({"concentration": (0.2, 0.1)}, "0.2 to 0.1, which is upside down"),
+        ({"concentration": (0.1, 1.2)}, "a range within 0 to 1"),
     ):
         with pytest.raises(dg.UsageError, match=message):
             Limits(**bad)  # type: ignore[arg-type]
@@ -285,7 +286,11 @@ def test_labels_of_2dmd_stand_beside_models_of_2dmd_only(tmp_path: Path) -> None
     facts = json.loads((own / "surrogate.json").read_text())
     (own / "surrogate.json").write_text(json.dumps(facts | {"data": "mine.csv, 60 structures of MoS2 8x8"}))
     request = DesignRequest(get_host("MoS2"), (single_target({"homo_ev": 0.1}),), limits=LOW)
-    assert len(prepare_design(request).labels) > 5000
-    assert prepare_design(replace(request, models=Models(surrogate=own))).labels == {}
+    known = prepare_design(request)
+    assert len(known.labels) > 5000
+    assert known.facts["trained_on"] == "2DMD"
+    other = prepare_design(replace(request, models=Models(surrogate=own)))
+    assert other.labels == {}
+    assert other.facts["trained_on"] == "other values"
     with pytest.raises(UsageError, match="no labelled structures of MoS2 8x8 are known"):
         prepare_design(replace(request, models=Models(surrogate=own), proposer="known"))

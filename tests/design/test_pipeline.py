@@ -13,7 +13,7 @@ from defectgen.core import Configuration, Host
 from defectgen.core.level_scale import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Target
 from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, level_errors, nearest_labelled
-from defectgen.design.pipeline import DesignSettings, design
+from defectgen.design.pipeline import DesignSettings, Stage, design
 from defectgen.design.proposers import Ask, Proposal, RandomProposer
 from defectgen.design.raw_reference import RawReference
 from defectgen.design.seeds import seed_for
@@ -59,6 +59,15 @@ def test_symmetry_images_are_one_candidate_and_too_few_are_said(mos2: Host) -> N
     assert run.settings["proposed"] == 4 * 8  # rounds of samples
     assert run.settings["valid"] == 4 * (8 - 3)  # three asks a round, each with one invalid proposal
     assert run.warnings == ("target 1: 1 distinct candidates found, 4 asked for.",)
+
+
+def test_progress_counts_each_structure_once(mos2: Host) -> None:
+    told: list[int] = []
+    targets = [TARGET, Target("2", (("homo_ev", 0.3),))]
+    stages = [Stage("first", OneStructure), Stage("again", OneStructure)]
+    run = design(mos2, targets, stages, CountingScorer(), (), DesignSettings(n=4, samples=8), progress=told.append)
+    assert sum(told) == len({candidate.configuration.key for candidate in run.candidates}) == 1
+    assert run.settings["proposed"] > 8  # type: ignore[operator]
 
 
 class ExtrapolatingScorer(CountingScorer):

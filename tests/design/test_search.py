@@ -239,5 +239,5 @@ def test_it_is_a_proposer_by_name_and_needs_a_scorer() -> None:
 
 def test_a_property_without_predictions_is_refused() -> None:
     proposer = SearchProposer(space_of("MoS2"), surrogate(), Budget(evaluations=100))
-    with pytest.raises(UsageError, match="no total_magnetization_mu_b"):
+    with pytest.raises(UsageError, match="no values of total magnetization for cells of MoS2"):
         proposer.find(Ask({"total_magnetization_mu_b": 1.0}, 1, 0))

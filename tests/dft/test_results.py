@@ -23,6 +23,7 @@ from defectgen.dft.elemental_phases import element_structure
 from defectgen.dft.inputs import dft_inputs
 from defectgen.dft.results import dft_results, parse_potentials
 from defectgen_cli.app import main
+from defectgen_cli.results import _text
 
 VARIABLE = "DEFECTGEN_VASP_FILES"
 
@@ -212,6 +213,12 @@ def test_the_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["results", str(runs), "-o", "t.xlsx"]) == 2
     assert main(["results", str(runs), "--predicted", str(tmp_path / "none")]) == 2
     assert "no predictions" in capsys.readouterr().err
+
+
+def test_zero_is_shown_without_a_sign() -> None:
+    row = dict.fromkeys(("label", "host", "supercell", "band_gap_ev", "formation_energy_ev", "energy_ev", "note"))
+    row |= {"name": "a", "role": "defect", "converged": True, "homo_ev": -0.0001, "lumo_ev": -0.0006}
+    assert _text(row) == "a: defect; HOMO 0.000, LUMO -0.001 eV"
 
 
 def test_ase_files_with_energies(host: dg.Host, vacancy: dg.Configuration, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 
 from defectgen.io.hub_card import base_fields, hub_header, model_index
 from defectgen.llm.adapter import read_adapter
+from defectgen.llm.adapter_text import adapter_markdown
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate.model_card import model_card
 
@@ -30,7 +31,7 @@ def test_the_card_of_the_shipped_adapter_names_its_base_model() -> None:
     folder = shipped(SHIPPED_ADAPTER)
     card = ModelCard((folder / "README.md").read_text())
     assert (card.data.base_model, card.data.library_name) == ("HuggingFaceTB/SmolLM2-135M-Instruct", "peft")
-    assert card.data.to_dict() == ModelCard(read_adapter(folder).markdown()).data.to_dict()
+    assert card.data.to_dict() == ModelCard(adapter_markdown(read_adapter(folder))).data.to_dict()
     assert card.text.lstrip().startswith("# LoRA adapter")
 
 

@@ -15,7 +15,7 @@ from pymatgen.core import Lattice, Structure
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import read_crystals
 from defectgen.io.host_files import host_from_file
-from defectgen.io.structures import chosen_files, read_structure, read_structures
+from defectgen.io.structures import chosen_files, read_structure, read_structures, skipped_files
 from defectgen.metrics.generated_entries import read_entries
 
 CELL = Lattice.from_parameters(3.18, 3.18, 20, 90, 90, 120)
@@ -187,3 +187,19 @@ def test_folders_stand_for_their_structures(tmp_path: Path) -> None:
     assert [path.name for path in chosen_files([tmp_path])] == ["a.vasp", "b.cif"]
     with pytest.raises(DefectgenError, match="none is not a file"):
         chosen_files([tmp_path / "none"])
+
+
+def test_a_structure_that_a_run_wrote_twice_is_read_once(tmp_path: Path) -> None:
+    run, cells = tmp_path / "run", tmp_path / "run" / "structures"
+    cells.mkdir(parents=True)
+    for name in ("a.cif", "a.vasp", "b.vasp", "a-relaxed.cif", "own.vasp"):
+        (cells / name).write_text("")
+    table = run / "candidates.csv"
+    table.write_text("rank,cif,poscar\n1,structures/a.cif,structures/a.vasp\n2,structures/b.cif,structures/b.vasp\n")
+    once = ["a-relaxed.cif", "a.cif", "b.vasp", "own.vasp"]  # b.cif was removed
+    for place in (run, cells, tmp_path):
+        assert [path.name for path in chosen_files([place])] == once
+    assert skipped_files([cells]) == []
+    for content in ("rank\n", "", "\0\xff,\n1"):
+        table.write_text(content, encoding="latin-1")
+        assert len(chosen_files([run])) == 5

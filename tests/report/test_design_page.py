@@ -180,6 +180,11 @@ def test_what_the_numbers_are_is_said(run: DesignRun) -> None:
     assert "PBE Kohn-Sham levels, neutral cells; the structures are unrelaxed" in text
     assert "of the whole cell" in text
     assert "PBE" not in basis_text(replace(run, host=replace(run.host, name="WO2"), candidates=()))
+    assert "PBE" in basis_text(replace(run, settings={"trained_on": "2DMD"}))
+    other = replace(run, settings={"trained_on": "other values"})
+    assert "PBE" not in basis_text(other)
+    assert "10.1038/s41699-023-00369-1" in render_report(run)
+    assert "10.1038/s41699-023-00369-1" not in render_report(other)
 
 
 def test_only_the_first_of_many_targets_are_open(many_targets: DesignRun) -> None:

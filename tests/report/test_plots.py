@@ -146,8 +146,16 @@ def test_a_wish_for_a_range_or_one_level_is_an_outline(build: Callable[..., Desi
     assert all(path.endswith("Z") for _, path in drawn)
 
 
+def test_each_value_of_the_nearest_has_its_unit(build: Callable[..., DesignRun]) -> None:
+    wished = Target("1", (("band_gap_ev", 1.0), ("total_magnetization_mu_b", 1.0)))
+    cloud = cloud_of(build("BN", targets=(wished,), n=1), ())
+    assert cloud is not None
+    assert re.search(r": gap \d\.\d{3} eV, moment \d\.\d\d μB$", cloud.nearest)
+
+
 def test_no_cloud_where_nothing_is_known_or_on_another_scale(run: DesignRun) -> None:
     assert cloud_axes(replace(run, reference=RAW)) == ("band_gap_ev", FORMATION)
     assert cloud_axes(run) == ("homo_ev", "lumo_ev")
+    assert cloud_of(replace(run, settings={"trained_on": "other values"}), ()) is None
     small = replace(run.host, supercell=(5, 5))
     assert cloud_of(replace(run, host=small, candidates=()), ()) is None

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
 from defectgen.core import Host
+from defectgen.core.hosts import common_name
+from defectgen.core.properties import BY_COLUMN
 from defectgen.errors import UsageError
 from defectgen.score.surrogate.agreement import COLUMNS as GAP
 from defectgen.score.surrogate.environments import Environments, Points, environment_basis
@@ -175,7 +177,12 @@ class MeanModel:
         missing = [column for column in columns if column not in part.models.models and column not in GAP]
         missing += [column for column in self.wanted if column in GAP and column not in part.models.models]
         if missing:
-            raise UsageError(f"the surrogate has no {missing[0]} of crowded {part.host}.", "Leave it out.")
+            item = BY_COLUMN[missing[0]]
+            raise UsageError(
+                f"the surrogate has no values of {item.name.replace('_', ' ')} for cells of "
+                f"{common_name(part.core_host)} with many defects.",
+                f"Leave out --{item.option} ({item.option.replace('-', '_')}=).",
+            )
         self.tables = Tables(part.core_host)
         self._part = part
         self._models = models = part.models

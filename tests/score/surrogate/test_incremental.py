@@ -116,7 +116,8 @@ def test_only_what_is_asked_for_is_predicted() -> None:
 
 
 def test_properties_and_parts_without_models_are_refused() -> None:
-    with pytest.raises(UsageError, match="no total_magnetization_mu_b of crowded MoS2"):
+    said = r"no values of total magnetization for cells of MoS2 with many defects\. Leave out --magnetization"
+    with pytest.raises(UsageError, match=said):
         MeanModel(crowded("MoS2"), ("total_magnetization_mu_b",))
     low = next(part for part in shipped_surrogate().parts if part.density == "low")
     with pytest.raises(UsageError, match="got the low-density models"):
