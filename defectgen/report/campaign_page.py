@@ -11,7 +11,7 @@ from defectgen.campaign.folder import CampaignConfig
 from defectgen.campaign.status import SHOWN, Status, WishStatus, wish_title
 from defectgen.campaign.store import DONE, FAILED
 from defectgen.core.properties import BY_COLUMN
-from defectgen.report.page_templates import plain_page
+from defectgen.report.page_templates import plain_page, wide_table
 
 WIDTH_PX, HEIGHT_PX = 360, 220
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 56, 12, 12, 42
@@ -140,7 +140,9 @@ def _rounds(status: Status) -> str:
             + "</tr>"
         )
     errors = [text for c in shown for text in (f"error of {BY_COLUMN[c].title} foretold (eV)", "in 90 % interval")]
-    return f"<h2>Rounds</h2>{_table(('round', 'why', 'structures', 'done', 'failed', *errors, 'CPU h'), rows)}"
+    return (
+        f"<h2>Rounds</h2>{_table('rounds', ('round', 'why', 'structures', 'done', 'failed', *errors, 'CPU h'), rows)}"
+    )
 
 
 def _model(status: Status) -> str:
@@ -151,7 +153,7 @@ def _model(status: Status) -> str:
         f'<td class="text">{escape(j.form)}{"" if j.calibrated else " (too few rows for intervals)"}</td></tr>'
         for c, j in status.judged.items()
     ]
-    table = _table(("property", "n", "error (eV)", "of the mean (eV)", "model"), rows)
+    table = _table("errors", ("property", "n", "error (eV)", "of the mean (eV)", "model"), rows)
     lines = "".join(f"<p>{escape(offset.text)}.</p>" for offset in status.offsets)
     return f"<h2>Model</h2>{table}{lines}"
 
@@ -173,14 +175,14 @@ def _structures(status: Status) -> str:
         )
     heads = [text for column in shown for text in (f"{BY_COLUMN[column].title} foretold", "computed")]
     more = f"<p>{len(status.rows) - MAX_ROWS} more in structures.db.</p>" if len(status.rows) > MAX_ROWS else ""
-    return f"<h2>Structures</h2>{_table(('id', 'defects', 'configuration', 'round', 'state', *heads), rows)}{more}"
+    heads = ["id", "defects", "configuration", "round", "state", *heads]
+    return f"<h2>Structures</h2>{_table('structures', heads, rows)}{more}"
 
 
-def _table(names: Sequence[str], rows: Sequence[str]) -> str:
+def _table(title: str, names: Sequence[str], rows: Sequence[str]) -> str:
     head = "".join(f"<th{' class=left' if name in TEXTS else ''}>{escape(name)}</th>" for name in names)
-    return (
-        f'<div class="panel scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    )
+    content = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="panel">{wide_table(content, title)}</div>'
 
 
 def line_svg(title: str, first: Series, second: Series, across: str, up: str) -> str:
