@@ -147,6 +147,7 @@ def _build_defects(
     from defectgen.data.records import RecordSettings, build_data
     from defectgen.data.sources import read_dataset
     from defectgen.data.splits import split_rows
+    from defectgen.data.twodmd import COLUMNS
     from defectgen.design.pseudo_labels import enlarge_records
     from defectgen.errors import UsageError
     from defectgen.models import SHIPPED_SURROGATE, shipped
@@ -184,6 +185,8 @@ def _build_defects(
         settings = replace(settings, properties=valued_columns(rows))
     else:
         rows = read_dataset(dataset_path(data, pilot=defects.pilot), wanted)
+        own_columns = tuple(column for column in valued_columns(rows) if column not in COLUMNS)
+        settings = replace(settings, properties=(*settings.properties, *own_columns))
     frame = split_rows(rows, how, seed=records.seed)
     if defects.enlarge or defects.around:
         say("searching and drawing structures ..." if defects.around else "drawing random structures ...")

@@ -22,8 +22,7 @@ def load_calculator(name: str, arguments: dict[str, Any]) -> Any:
     """
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
-    from defectgen.score.potentials.potential import PotentialScorer
-    from defectgen.score.scorers import ScorerOptions, load_scorer
+    from defectgen.score.scorers import ScorerOptions, load_potential
 
     module, colon, factory = name.partition(":")
     if colon:
@@ -32,10 +31,8 @@ def load_calculator(name: str, arguments: dict[str, Any]) -> Any:
         except (ImportError, AttributeError) as error:
             raise UsageError(f"the calculator {name} cannot be imported ({error}).") from error
         return make(**arguments)
-    scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=arguments.get("m3gnet")))
-    if not isinstance(scorer, PotentialScorer):
-        raise UsageError(f"{name} is no potential.", "Expected e.g. chgnet, m3gnet, or package.module:Calculator.")
-    return scorer.potential.calculator()
+    options = ScorerOptions(cache=cache_dir() / "matgl", m3gnet=arguments.get("m3gnet"))
+    return load_potential(name, options).potential.calculator()
 
 
 def run(task: dict[str, Any], folder: Path) -> dict[str, Any]:
