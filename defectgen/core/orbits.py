@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ class PrimitiveGroup:
         """Places on special positions.
 
         Returns:
-            Flat indices, shape (k,); the exact fractional coordinates, shape (k, 3); which operations fix each, as bits.
+            Flat indices, shape (k,); exact fractional coordinates, shape (k, 3); as bits which operations fix each.
         """
         at = self._sites.special
         return at, self._sites.exact, self._sites.fixers[at]
@@ -160,9 +160,9 @@ def primitive_group(number: int) -> PrimitiveGroup:
     """The space group of a number, in spglib's first setting, brought to the primitive cell."""
     import spglib
 
-    hall = next(h for h in range(1, 531) if spglib.get_spacegroup_type(h).number == number)
-    operations = spglib.get_symmetry_from_database(hall)
-    centring = spglib.get_spacegroup_type(hall).international_short[0]
+    hall = next(h for h in range(1, 531) if cast(Any, spglib.get_spacegroup_type(h)).number == number)
+    operations = cast(Any, spglib.get_symmetry_from_database(hall))
+    centring = cast(Any, spglib.get_spacegroup_type(hall)).international_short[0]
     vectors = np.array(_COLUMNS["M" if centring == "P" and 3 <= number <= 15 else centring], dtype=float)
     back = np.linalg.inv(vectors)
     found: dict[tuple[int, ...], NDArray[np.int64]] = {}
@@ -221,7 +221,9 @@ def _fixers(group: PrimitiveGroup) -> NDArray[np.uint64]:
         for row, part in zip(rotation - np.eye(3, dtype=int), shift, strict=True):
             key = (*row.tolist(), int(part))
             if key not in still:
-                units = sum((PARTS * r * axis for r, axis in zip(row, axes, strict=True) if r), np.zeros((1, 1, 1), int))
+                units = sum(
+                    (PARTS * r * axis for r, axis in zip(row, axes, strict=True) if r), np.zeros((1, 1, 1), int)
+                )
                 size = PARTS * GRID
                 still[key] = np.abs((units + GRID * part + size // 2) % size - size // 2) <= round(SNAP * size)
             stays = stays & still[key]

@@ -107,7 +107,7 @@ def _vectors(a: float, b: float, c: float, alpha: float, beta: float, gamma: flo
 
 @lru_cache(maxsize=ROWS)
 def lattice_of(cell: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The reduced basis of a cell as rows, in angstrom, and what takes coordinates of the cell to those of the basis."""
+    """The reduced basis of a cell as rows, in angstrom, and what takes its coordinates to those of the basis."""
     from pymatgen.core import Lattice
 
     lattice = Lattice(_vectors(*(length / 10 for length in cell[:3]), *cell[3:]))

@@ -7,7 +7,7 @@ two digits; `OrbitGrammar.crystal` gives the lattice and the orbits that it stan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, cast
@@ -15,19 +15,18 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.core.crystal import ELEMENTS, Crystal, Triple
+from defectgen.core.crystal import Crystal, Triple
 from defectgen.core.orbits import Place, SiteKind, primitive_group
+from defectgen.core.space_group import crystal_space_group
 from defectgen.errors import UsageError
 from defectgen.tasks.bulk.clearance import GRID, ROWS, Clearance, Site
 from defectgen.tasks.bulk.crystal_grammar import LEAST_VOLUME_ANGSTROM3, CrystalGrammar
 from defectgen.tasks.bulk.crystal_text import SPACEGROUPS, parse_crystal
+from defectgen.tasks.bulk.orbit_counts import check_spacegroup, unit_counts
 from defectgen.tasks.bulk.orbit_lattice import ANGLES_DEGREE, GroupLattice, Numbers
 from defectgen.tasks.bulk.orbit_places import has_room, orbit, rooms, rounded
 from defectgen.tasks.grammar import END, State
 from defectgen.tasks.parsing import ParseError
-
-SYMMETRY_ANGSTROM = 0.2
-"""How far atoms may be from the symmetry by which a crystal is judged, as where its space group is evaluated."""
 
 
 class Written(NamedTuple):
@@ -76,7 +75,8 @@ class OrbitGrammar(CrystalGrammar):
             (piece, *more), then = where
             return {piece: ("image", (tuple(more), then), clearance) if more else ("atom", then, clearance)}
         if place == "xyz":
-            return self._coordinates(*where, clearance)
+            at, element, written = where
+            return self._coordinates(at, element, written, clearance)
         return self._elements(where, "\n" if place == "atom" else "", clearance)
 
     # the lattice
@@ -181,14 +181,20 @@ class OrbitGrammar(CrystalGrammar):
         may_end = written.counts[0] > 0
         if self.composition is not None:
             counts = [n for _, n in self.composition]
-            may_end = may_end and all(c * counts[0] == written.counts[0] * n for c, n in zip(written.counts, counts, strict=True))
+            may_end = may_end and all(
+                c * counts[0] == written.counts[0] * n for c, n in zip(written.counts, counts, strict=True)
+            )
             if may_end and len(fitting) < len(counts):
                 fitting = set()
         if not fitting and not may_end:
             following = self._orbits(written, volume, more_units=False)
             fitting = set(following)
         pieces: dict[str, State] = {
-            f"{before}{element}\n": ("xyz", ((), element, written), clearance.of(element, max(1, self._halves[element])))
+            f"{before}{element}\n": (
+                "xyz",
+                ((), element, written),
+                clearance.of(element, max(1, self._halves[element])),
+            )
             for element in following
             if element in fitting
         }
@@ -200,7 +206,9 @@ class OrbitGrammar(CrystalGrammar):
         """Whether the crystal has the symmetry asked for and no more."""
         return _number_of(self.spacegroup, clearance.cell, clearance.sites, written.species) == self.spacegroup
 
-    def _coordinates(self, at: tuple[int, ...], element: str, written: Written, clearance: Clearance) -> Mapping[str, State]:
+    def _coordinates(
+        self, at: tuple[int, ...], element: str, written: Written, clearance: Clearance
+    ) -> Mapping[str, State]:
         """The next coordinate of an orbit's first atom."""
         kinds = self._orbits(written, clearance.largest_volume())
         if element not in kinds:
@@ -209,7 +217,6 @@ class OrbitGrammar(CrystalGrammar):
         places = _places(self.spacegroup, cell, first, self.max_atoms, half, tuple(then))
         free = np.flatnonzero(places[at].reshape(GRID, -1).any(axis=1)).tolist()
         if len(at) < 2:
-            ending = " "
             return {f"0.{k:02d} ": ("xyz", ((*at, k), element, written), clearance) for k in free}
         x, y = at
         exact = [z for z in free if has_room(self.spacegroup, cell, first, half, (x, y, z))]
@@ -236,7 +243,6 @@ class OrbitGrammar(CrystalGrammar):
         written = parse_crystal(text)
         numbers = (*written.lengths, *written.angles)
         chosen = tuple(float(numbers[row]) for row in self._group_lattice.free)
-        a, b, c, *angles = self._cell(chosen)
         places = rounded(written.fractional)
         exact: list[Triple] = []
         while len(exact) < len(places):
@@ -250,85 +256,7 @@ class OrbitGrammar(CrystalGrammar):
                     f"the atoms after {places[len(exact)]} are not its images under space group {self.spacegroup}."
                 )
             exact += found
-        return Crystal((a / 10, b / 10, c / 10), cast(Triple, tuple(angles)), written.species, tuple(exact))
-
-
-def check_spacegroup(number: int, composition: tuple[tuple[str, int], ...] | None, max_atoms: int) -> None:
-    """Refuse a space group that no cell can have.
-
-    Args:
-        number: of the space group.
-        composition: counts by element of the formula; None for any.
-        max_atoms: most atoms in a cell.
-
-    Raises:
-        UsageError: its positions hold other numbers of atoms than the formula has, in cells of that size.
-    """
-    kinds = primitive_group(number).kinds
-    sizes = ", ".join(str(size) for size in sorted({kind.atoms for kind in kinds}))
-    if kinds[0].atoms > max_atoms:
-        raise UsageError(
-            f"space group {number} has at least {kinds[0].atoms} atoms in a primitive cell, at most {max_atoms} are allowed.",
-            "Allow more with --max-atoms.",
-        )
-    if composition is None:
-        return
-    if not unit_counts(number, composition, max_atoms, (0,) * len(composition), (0,) * len(kinds)):
-        name = "".join(f"{element}{n if n > 1 else ''}" for element, n in composition)
-        raise UsageError(
-            f"no cell of at most {max_atoms} atoms has formula {name} and space group {number}, whose positions hold "
-            f"{sizes} atoms in a primitive cell.",
-            "Ask for another space group or formula, or allow more atoms with --max-atoms.",
-        )
-
-
-@lru_cache(maxsize=65536)
-def unit_counts(
-    number: int,
-    composition: tuple[tuple[str, int], ...],
-    max_atoms: int,
-    counts: tuple[int, ...],
-    taken: tuple[int, ...],
-) -> list[int]:
-    """Numbers of formula units that a crystal can come to have, the least first.
-
-    Args:
-        number: of the space group.
-        composition: counts by element.
-        max_atoms: most atoms in a cell.
-        counts: atoms of each element so far.
-        taken: orbits so far, by kind of position.
-    """
-    kinds = primitive_group(number).kinds
-    free = tuple(kind.atoms for kind in kinds if kind.orbits is None)
-    left = tuple((k.atoms, k.orbits - n) for k, n in zip(kinds, taken, strict=True) if k.orbits is not None)
-    found = []
-    for units in range(1, max_atoms // sum(n for _, n in composition) + 1):
-        missing = [units * n - used for (_, n), used in zip(composition, counts, strict=True)]
-        if min(missing) >= 0 and _can_add_up(tuple(sorted(missing)), left, free):
-            found.append(units)
-    return found
-
-
-@lru_cache(maxsize=65536)
-def _can_add_up(missing: tuple[int, ...], left: tuple[tuple[int, int], ...], free: tuple[int, ...]) -> bool:
-    """Whether each number is a sum of sizes: of `free` ones as often as one likes, of those `left` so often in all."""
-    if not missing:
-        return True
-    n, *rest = missing
-    if _is_sum(n, free) and _can_add_up(tuple(rest), left, free):
-        return True
-    for k, (size, number) in enumerate(left):
-        if number and size <= n:
-            fewer = (*left[:k], (size, number - 1), *left[k + 1 :])
-            if _can_add_up((n - size, *rest), fewer, free):
-                return True
-    return False
-
-
-@lru_cache(maxsize=4096)
-def _is_sum(n: int, sizes: tuple[int, ...]) -> bool:
-    return n == 0 or any(size <= n and _is_sum(n - size, sizes) for size in sizes)
+        return _crystal(self._cell(chosen), written.species, exact)
 
 
 def _tenths_of(length: float) -> int:
@@ -354,15 +282,13 @@ def _places(
 
 
 @lru_cache(maxsize=4096)
-def _number_of(number: int, cell: tuple[float, ...], first: tuple[Site, ...], species: tuple[str, ...]) -> int:
-    """Number of the space group that orbits have, 0 where spglib finds none."""
-    import spglib
-    from pymatgen.core import Lattice
-
-    a, b, c, *angles = cell
+def _number_of(number: int, cell: tuple[float, ...], first: tuple[Site, ...], species: tuple[str, ...]) -> int | None:
+    """Number of the space group that orbits have."""
     orbits = [orbit(number, site[:3]) for site in first]
-    places = [place for found in orbits for place in found]
-    kinds = [ELEMENTS.index(s) for s, found in zip(species, orbits, strict=True) for _ in found]
-    lattice = Lattice.from_parameters(a / 10, b / 10, c / 10, *angles)
-    symmetry = spglib.get_symmetry_dataset((lattice.matrix.tolist(), places, kinds), symprec=SYMMETRY_ANGSTROM)
-    return 0 if symmetry is None else int(symmetry.number)
+    symbols = [symbol for symbol, found in zip(species, orbits, strict=True) for _ in found]
+    return crystal_space_group(_crystal(cell, symbols, [place for found in orbits for place in found]))
+
+
+def _crystal(cell: tuple[float, ...], species: Sequence[str], places: Sequence[Triple]) -> Crystal:
+    a, b, c, alpha, beta, gamma = cell
+    return Crystal((a / 10, b / 10, c / 10), (alpha, beta, gamma), tuple(species), tuple(places))

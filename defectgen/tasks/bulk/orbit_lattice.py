@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.orbits import primitive_group
+from defectgen.tasks.bulk.crystal_grammar import ANGLES, LENGTHS, MIN_VOLUME_FRACTION
 
 Numbers = tuple[float, ...]
 """Three lengths in angstrom and three angles in degrees, or the first of them."""
@@ -21,12 +21,9 @@ Numbers = tuple[float, ...]
 ENTRIES = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """Entries of the metric in the order of the numbers of a lattice: a, b, c, alpha, beta, gamma."""
 
-LENGTHS_ANGSTROM = np.arange(10, 1000) / 10
-ANGLES_DEGREE = np.arange(5.0, 176.0)
-"""What may be written: 1.0 to 99.9, 5 to 175."""
-
-MIN_VOLUME_FRACTION = 0.02
-"""Least volume of a cell over the product of its lengths; the flattest cell of MP-20 has about this."""
+LENGTHS_ANGSTROM = np.arange(10 * LENGTHS.start, 10 * LENGTHS.stop) / 10
+ANGLES_DEGREE = np.array(ANGLES, dtype=float)
+"""What may be written."""
 
 _SYSTEMS = ((3, "triclinic"), (16, "monoclinic"), (75, "orthorhombic"), (143, "tetragonal"), (195, "hexagonal"))
 
@@ -123,7 +120,7 @@ class GroupLattice:
         Those that lead to a cell with angles of 5 to 175 degrees that is not flat, and if there are such, to one of
         `least_volume` in cubic angstrom.
         """
-        return cast(NDArray[np.bool_], _admitted(self, chosen, round(least_volume, 3)))
+        return _admitted(self, chosen, round(least_volume, 3))
 
     def _good(self, chosen: list[NDArray[np.float64]]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Whether all free numbers make a lattice that may be written, and its volume."""
@@ -131,7 +128,7 @@ class GroupLattice:
         x, y, z = (np.cos(np.radians(angle)) for angle in angles)
         squared = 1 - x * x - y * y - z * z + 2 * x * y * z
         with np.errstate(invalid="ignore"):
-            good = squared >= MIN_VOLUME_FRACTION**2
+            good = np.asarray(squared >= MIN_VOLUME_FRACTION**2)
             for angle in angles:
                 good &= (angle >= ANGLES_DEGREE[0]) & (angle <= ANGLES_DEGREE[-1])
             volume = a * b * c * np.sqrt(np.maximum(squared, 0))
@@ -152,9 +149,9 @@ def _admitted(lattice: GroupLattice, chosen: Numbers, least_volume: float) -> ND
         return np.ones(len(values), dtype=bool)
     if left > 1:  # with two angles to come there is always a lattice
         a, b, c = lattice._numbers([*before, values])[:3]
-        large = a * b * c + 0 * values >= least_volume
-        return np.asarray(large if large.any() else np.ones(len(values), dtype=bool))
+        large = np.asarray(np.broadcast_to(a * b * c, values.shape) >= least_volume)
+        return large if large.any() else np.ones(len(values), dtype=bool)
     after = [_values(follows)[None, :]] if follows is not None else []
     good, volume = lattice._good([*before, values[:, None], *after])
-    large = (good & (volume >= least_volume)).any(axis=1)
-    return np.asarray(large if large.any() else good.any(axis=1))
+    large = np.asarray((good & (volume >= least_volume)).any(axis=1))
+    return large if large.any() else np.asarray(good.any(axis=1))

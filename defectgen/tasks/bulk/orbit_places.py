@@ -31,11 +31,12 @@ def rooms(number: int, cell: tuple[float, ...], first: tuple[Site, ...], most: i
     if not first:
         return _alone(number, cell, most)
     *at, half = first[-1]
-    table, nearest = distances(cell)[0], np.uint8(NEAREST)
-    room = rooms(number, cell, first[:-1], most)
+    table = distances(cell)[0]
+    nearest = np.full_like(table, NEAREST)
     for image in rounded(orbit(number, (at[0], at[1], at[2]))):
-        nearest = np.minimum(nearest, np.roll(table, image, axis=(0, 1, 2)))
-    return np.minimum(room, np.maximum(nearest, half) - half)
+        np.minimum(nearest, np.roll(table, image, axis=(0, 1, 2)), out=nearest)
+    room: NDArray[np.uint8] = np.minimum(rooms(number, cell, first[:-1], most), np.maximum(nearest, half) - half)
+    return room
 
 
 @lru_cache(maxsize=64)
@@ -80,7 +81,7 @@ def _one_of_inverses(group: PrimitiveGroup) -> list[int]:
 
 @lru_cache(maxsize=8)
 def _special(number: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The places on special positions of no more than `most` atoms, and for each operation the place by which it moves it.
+    """The places on special positions of at most `most` atoms, and by which place each operation moves each.
 
     Both as flat indices, shapes (k,) and (k, n); an operation that fixes the position has the index after the last.
     """
