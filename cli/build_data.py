@@ -10,7 +10,7 @@ import typer
 
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, PilotOption, SeedOption, SetsOption
-from defectgen_cli.output import emit, say
+from defectgen_cli.output import emit, say, tell_left_out
 from defectgen_cli.table_options import NO_TABLE, TableOptions
 
 NAMED_ROWS = 5
@@ -209,9 +209,11 @@ def _build_bulk(output: Path, data: Path | None, records: RecordOptions, crystal
         say(f"skipped {item}")
     if found.skipped:
         say(f"skipped {len(found.skipped)} of {len(found.skipped) + len(found.frame)} crystals")
+    left_out = found.left_out if path == data else ()  # a folder of the user's, not a fetched one
+    tell_left_out(left_out)
     if records.split is None and found.own_split:
         settings = replace(settings, split="published")
     manifest = build_bulk_data(found, output, settings, overwrite=records.overwrite)
     if manifest["too_large"]:
         say(f"left out {manifest['too_large']} crystals with more than {crystals.max_atoms} atoms")
-    return manifest
+    return manifest | {"left_out": [str(file) for file in left_out]}

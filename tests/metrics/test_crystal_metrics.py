@@ -329,8 +329,8 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(UsageError, match="holds no crystals"):
         read_entries([tmp_path])
     (tmp_path / "a.csv").write_text("formula\nNaCl\n", encoding="utf-8")
-    with pytest.raises(DefectgenError, match="expected a column cif"):
-        read_entries([tmp_path / "a.csv"])
+    with pytest.raises(DefectgenError, match="no column cif, got formula"):
+        read_entries([tmp_path / "a.csv"]).require_readable()
     (tmp_path / "a.txt").write_text("x", encoding="utf-8")
     with pytest.raises(UsageError, match="no file of crystals"):
         read_entries([tmp_path / "a.txt"])

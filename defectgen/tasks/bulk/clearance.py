@@ -82,6 +82,10 @@ class Clearance(NamedTuple):
             fraction = 0.99 * math.prod(math.sin(math.radians(angle)) for angle in angles)
         return a * b * (c + more_tenths) / 1000 * fraction
 
+    def filled(self) -> float:
+        """Cubic angstrom that the atoms so far fill, as spheres of half their reach."""
+        return sum(sphere_volume(half) for *_, half in self.sites)
+
     def widest(self) -> int:
         """The largest half reach that an atom can have somewhere in the cell, in steps."""
         return min(int(_clearance(self.cell, self.sites).max()), distances(self.cell)[1])
@@ -95,6 +99,11 @@ class Clearance(NamedTuple):
 def half_steps(reach_angstrom: float) -> int:
     """Half of a reach in steps, rounded up."""
     return math.ceil(reach_angstrom / 2 * STEPS - 1e-9)
+
+
+def sphere_volume(half: int) -> float:
+    """Cubic angstrom of a sphere of half a reach, which is given in steps."""
+    return 4 / 3 * math.pi * (half / STEPS) ** 3
 
 
 def _vectors(a: float, b: float, c: float, alpha: float, beta: float, gamma: float) -> NDArray[np.float64]:
