@@ -10,7 +10,7 @@ import typer
 
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, PilotOption, SeedOption, SetsOption
-from defectgen_cli.output import emit, say
+from defectgen_cli.output import emit, say, tell_left_out
 from defectgen_cli.table_options import NO_TABLE, TableOptions
 
 NAMED_ROWS = 5
@@ -147,6 +147,7 @@ def _build_defects(
     from defectgen.data.records import RecordSettings, build_data
     from defectgen.data.sources import read_dataset
     from defectgen.data.splits import split_rows
+    from defectgen.data.twodmd import COLUMNS
     from defectgen.design.pseudo_labels import enlarge_records
     from defectgen.errors import UsageError
     from defectgen.models import SHIPPED_SURROGATE, shipped
@@ -184,6 +185,8 @@ def _build_defects(
         settings = replace(settings, properties=valued_columns(rows))
     else:
         rows = read_dataset(dataset_path(data, pilot=defects.pilot), wanted)
+        own_columns = tuple(column for column in valued_columns(rows) if column not in COLUMNS)
+        settings = replace(settings, properties=(*settings.properties, *own_columns))
     frame = split_rows(rows, how, seed=records.seed)
     if defects.enlarge or defects.around:
         say("searching and drawing structures ..." if defects.around else "drawing random structures ...")
@@ -206,9 +209,11 @@ def _build_bulk(output: Path, data: Path | None, records: RecordOptions, crystal
         say(f"skipped {item}")
     if found.skipped:
         say(f"skipped {len(found.skipped)} of {len(found.skipped) + len(found.frame)} crystals")
+    left_out = found.left_out if path == data else ()  # a folder of the user's, not a fetched one
+    tell_left_out(left_out)
     if records.split is None and found.own_split:
         settings = replace(settings, split="published")
     manifest = build_bulk_data(found, output, settings, overwrite=records.overwrite)
     if manifest["too_large"]:
         say(f"left out {manifest['too_large']} crystals with more than {crystals.max_atoms} atoms")
-    return manifest
+    return manifest | {"left_out": [str(file) for file in left_out]}

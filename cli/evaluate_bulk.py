@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from defectgen_cli.options import JsonOption, SeedOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, progress, tell_left_out, tell_unreadable
 
 WIDTH = 80
 
@@ -78,10 +78,9 @@ def bulk(
             write_text(output, json.dumps(result, indent=1) + "\n")
             write_text(page, bulk_page(result, others))
     emit(result | {"output": output, "page": page}, as_json, _text(result, others))
-    counts = result["counts"]
-    if missing := counts["crystals"] - counts["readable"]:
-        first = next(iter(result["failures"]), "")
-        say(f"warning: {missing} of {counts['crystals']} crystals cannot be read ({first}, ...).")
+    counts, named = result["counts"], [(item["name"], item["reason"]) for item in result["unreadable"]]
+    tell_unreadable(named, counts["crystals"] - counts["readable"], counts["crystals"])
+    tell_left_out([Path(path) for path in result["skipped"]])
 
 
 def _text(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:

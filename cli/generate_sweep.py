@@ -59,7 +59,7 @@ def sweep(
     from defectgen.report.sweep_plot import sweep_plot
 
     points = points_of(_numbers("--temperatures", temperatures), _numbers("--top-p", top_p))
-    read_entries([reference])
+    read_entries([reference]).require_readable()
     request = CrystalRequest(
         {}, min_distance_angstrom=min_distance, radii=radii, balance=balance, allow_download=allow_download
     )

@@ -44,12 +44,32 @@ def show(text: str) -> None:
     print(printable(text))
 
 
-def tell_skipped(skipped: Sequence[Path]) -> None:
-    """Count and name the files of folders that a command left out."""
+def tell_skipped(skipped: Sequence[Path], what: str = "structures") -> None:
+    """Count and name the files of folders that a command left out because of their names."""
     if skipped:
-        names = ", ".join(path.name for path in skipped[:SHOWN_SKIPPED])
-        more = f" and {len(skipped) - SHOWN_SKIPPED} more" if len(skipped) > SHOWN_SKIPPED else ""
-        say(f"skipped {len(skipped)} files that are no structures by their names: {names}{more}")
+        say(f"skipped {len(skipped)} files that are no {what} by their names: {_names(skipped)}")
+
+
+def tell_left_out(left_out: Sequence[Path]) -> None:
+    """Count and name the files of folders of crystals that a command left out, and say why."""
+    from defectgen.io.crystal_files import is_crystal_file
+
+    tell_skipped([path for path in left_out if not is_crystal_file(path)], "crystals")
+    if beside := [path for path in left_out if is_crystal_file(path)]:
+        say(f"skipped {len(beside)} files beside others that are read first: {_names(beside)}; name them to read them")
+
+
+def tell_unreadable(named: Sequence[tuple[str, str]], number: int, total: int) -> None:
+    """Name the first crystals that cannot be read, with their reasons, and count all of them."""
+    for name, reason in named[:SHOWN_SKIPPED]:
+        say(f"warning: {name}: {reason.rstrip('.')}; skipped.")
+    if number:
+        say(f"warning: {number} of {total} crystals cannot be read.")
+
+
+def _names(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - SHOWN_SKIPPED} more" if len(paths) > SHOWN_SKIPPED else ""
+    return ", ".join(path.name for path in paths[:SHOWN_SKIPPED]) + more
 
 
 def end_partial(missing: str, *, some: bool = True) -> NoReturn:
@@ -188,8 +208,11 @@ def singular(unit: str) -> str:
 
 
 def rate_text(done: int, seconds: float, unit: str) -> str:
-    """How fast it goes: ``670 structures/s``, or if slower than one a second ``12 s each``; empty if not known yet."""
-    if not done or seconds < RATE_FROM_S:
+    """How fast it goes: ``670 structures/s``, or if slower than one a second ``12 s each``.
+
+    Empty if not known yet: the first of a batch waits for all of it.
+    """
+    if done < 2 or seconds < RATE_FROM_S:
         return ""
     rate = done / seconds
     return f"{rate:,.{0 if rate >= 10 else 1}f} {unit}/s" if rate >= 1 else f"{span(1 / rate)} each"

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import JsonOption, M3GNetOption, SeedOption
-from defectgen_cli.output import emit, end_partial, progress, say
+from defectgen_cli.output import emit, end_partial, progress, say, tell_left_out, tell_unreadable
 
 if TYPE_CHECKING:
     from defectgen.io.crystal_files import NamedCrystal
     from defectgen.stability.study import Study
-
-NAMED = 3
-"""So many of the crystals that cannot be read are named on the terminal."""
 
 FILES_HELP = "CIF, POSCAR, extended XYZ, CSV or parquet files with a column cif, or folders of them."
 
@@ -55,6 +52,7 @@ def stability(
     one of an earlier run, which goes on. The exit code is 3 if crystals that the generator did not refuse
     have no energy above the hull.
     """
+    from defectgen.io.crystal_files import left_out_files
     from defectgen.io.folders import claimed
     from defectgen.stability.assessment import RelaxationSettings, check_folder
     from defectgen.stability.study import open_hull, open_potential, read_all, run_study
@@ -63,7 +61,8 @@ def stability(
         check_folder(output)
         found = open_hull(hull)
         crystals = read_all(files, progress)
-        _tell_left_out(crystals)
+        skipped = left_out_files([*files, *([elements] if elements else [])])
+        _tell_not_used(crystals, skipped)
         say(f"loading {potential} ...")
         loaded = open_potential(potential, m3gnet)
         settings = RelaxationSettings(loaded.name, max_steps, fmax)
@@ -73,7 +72,9 @@ def stability(
     for line in study.warnings:
         say(f"warning: {line}")
     study.require_judged()
-    emit({**study.manifest, "output": output}, as_json, _text(study, output))
+    emit(
+        {**study.manifest, "skipped": [str(path) for path in skipped], "output": output}, as_json, _text(study, output)
+    )
     counts = study.counts
     if missing := counts["crystals"] - counts["refused"] - counts["judged"]:
         end_partial(f"{missing} of {counts['crystals']} crystals have no energy above the hull; see the table.")
@@ -96,28 +97,29 @@ def template(
 
     from defectgen.generate.sample_folder import claimed_samples
     from defectgen.generate.template import template_swaps, write_swaps
+    from defectgen.io.crystal_files import left_out_files
     from defectgen.stability.study import read_all
 
     with claimed_samples(output):
         read = read_all(files, progress)
-        _tell_left_out(read)
+        skipped = left_out_files(files)
+        _tell_not_used(read, skipped)
         crystals = [(named.name, named.structure) for named in read if named.structure is not None]
         swaps, useless = template_swaps(crystals, n, np.random.default_rng(seed))
         counts = {"templates": len(crystals), "draws_without_swap": useless}
         write_swaps(swaps, output, seed, counts)
     text = f"{len(swaps)} crystals in {output}; {useless} draws met a crystal in which nothing can be swapped"
-    emit({"output": output, "samples": len(swaps), **counts}, as_json, text)
+    shown = {"output": output, "samples": len(swaps), **counts, "skipped": [str(path) for path in skipped]}
+    emit(shown, as_json, text)
 
 
-def _tell_left_out(crystals: list[NamedCrystal]) -> None:
-    """Name on stderr what cannot be read."""
-    broken = [named for named in crystals if named.structure is None and not named.refused]
+def _tell_not_used(crystals: list[NamedCrystal], skipped: list[Path]) -> None:
+    """Name on stderr what cannot be read, and what is in the folders besides."""
+    broken = [(named.name, named.note) for named in crystals if named.structure is None and not named.refused]
     if refused := sum(named.refused for named in crystals):
         say(f"{refused} of {len(crystals)} are draws that the generator refused; they are counted and not relaxed.")
-    for named in broken[:NAMED]:
-        say(f"warning: {named.name}: {named.note.rstrip('.')}; skipped.")
-    if len(broken) > NAMED:
-        say(f"warning: {len(broken)} of {len(crystals)} crystals cannot be read; see the table.")
+    tell_unreadable(broken, len(broken), len(crystals))
+    tell_left_out(skipped)
 
 
 def _text(study: Study, output: Path) -> str:
@@ -127,15 +129,21 @@ def _text(study: Study, output: Path) -> str:
     counts, hull, references = study.counts, study.hull, study.references
     share = 100 * counts["share_metastable_of_all"]
     rest, of = 100 * counts["share_metastable_of_not_refused"], counts["crystals"] - counts["refused"]
-    known = 100 * (counts["share_with_competitors_of_judged"] or 0.0)
+    known = counts["share_with_competitors_of_judged"]
     lines = [
         f"{counts['metastable']} of {counts['crystals']} crystals ({share:.1f} %) are metastable: less than "
         f"{counts['threshold_ev_per_atom']} eV/atom above the {'partial ' * bool(hull.partial)}hull"
         + (f"; {rest:.1f} % of the {of} that the generator did not refuse." if counts["refused"] else "."),
         f"judged {counts['judged']}; {unjudged(counts) or 'no other'}; not converged but judged as they were "
         f"{counts['not_converged']}.",
-        f"competitors known: for {known:.1f} % of those judged; {counts['judged_without_competitor']} compete with "
-        "their elements only: the hull knows no compound of them.",
+        *(
+            []
+            if known is None  # none is judged
+            else [
+                f"competitors known: for {100 * known:.1f} % of those judged; {counts['judged_without_competitor']} "
+                "compete with their elements only: the hull knows no compound of them."
+            ]
+        ),
         f"hull: {hull.source}" + (f"; partial: {hull.partial}" if hull.partial else ""),
         f"energies: {study.corrections}",
     ]

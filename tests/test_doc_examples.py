@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from doc_pages import PAGE_REASON, PAGES, ROOT, SHELL, Block, blocks_of, indented_commands, name_of
+from warm_python import warm_command_line
 
 from defectgen.data.assets import asset_path
 from defectgen.errors import DefectgenError
@@ -19,7 +20,7 @@ STORIES = [page for page, blocks in ALL.items() if any(item.comment == "run" for
 """Pages whose blocks follow from one another: they run in one folder, in their order."""
 
 EXAMPLES = [
-    pytest.param(item.code, item.comment, id=f"{name_of(page)}-{number}")
+    pytest.param(item, id=f"{name_of(page)}-{number}")
     for page, blocks in ALL.items()
     if page not in STORIES
     for number, item in enumerate((item for item in blocks if item.language == "python"), 1)
@@ -43,33 +44,27 @@ def missing(need: str) -> str:
     return ""
 
 
-def command_line(folder: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def commands() -> Iterator[dict[str, str]]:
     """An environment in which ``defectgen`` and ``python`` are those of this Python."""
-    tools = folder / "bin"
-    tools.mkdir()
-    for name, words in {"defectgen": "-m defectgen_cli.app", "python": ""}.items():
-        tool = tools / name
-        tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
-        tool.chmod(0o755)
-    return {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "COLUMNS": "80", "HF_HUB_OFFLINE": "1"}
+    with warm_command_line({**os.environ, "COLUMNS": "80", "HF_HUB_OFFLINE": "1"}) as environment:
+        yield environment
 
 
 def run_block(block: Block, folder: Path, environment: dict[str, str]) -> None:
     """Run a block to its end; any failure of any line fails."""
-    words = [sys.executable, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
-    done = subprocess.run(
-        [*words, block.code], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    words = ["python", "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
+    call = ["env", *words, block.code]  # found on the path of the environment
+    done = subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{block.code}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 
 
-@pytest.mark.parametrize(("code", "comment"), EXAMPLES)
-def test_an_example_runs(code: str, comment: str, tmp_path: Path) -> None:
-    for need in comment.removeprefix("needs: ").split() if comment.startswith("needs: ") else []:
+@pytest.mark.parametrize("block", EXAMPLES)
+def test_an_example_runs(block: Block, tmp_path: Path, commands: dict[str, str]) -> None:
+    for need in block.comment.removeprefix("needs: ").split() if block.comment.startswith("needs: ") else []:
         if reason := missing(need):
             pytest.skip(f"example left out: {reason}")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_block(block, tmp_path, commands)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +74,13 @@ def test_an_example_runs(code: str, comment: str, tmp_path: Path) -> None:
         for page in STORIES
     ],
 )
-def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, commands: dict[str, str]) -> None:
     folder = tmp_path / "clone"
     (folder / "docs").mkdir(parents=True)
     (folder / "docs" / "examples").symlink_to(ROOT / "docs" / "examples")
-    environment = command_line(tmp_path)
     for block in ALL[page]:
         if block.runs:
-            run_block(block, folder, environment)
+            run_block(block, folder, commands)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -114,10 +108,10 @@ def test_all_examples_are_found() -> None:
     assert {"index", "tutorials/first-design", "tutorials/own-table"} <= {name_of(page) for page in STORIES}
 
 
-def test_a_command_without_a_reason_would_be_found(tmp_path: Path) -> None:
+def test_a_command_without_a_reason_would_be_found(tmp_path: Path, commands: dict[str, str]) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- run -->\n```bash\ntrue\n```\n\n```bash\nfalse\n```\n\n    defectgen hosts\n")
     assert [(block.comment, block.runs) for block in blocks_of(page)] == [("run", True), ("", False)]
     assert indented_commands(page.read_text()) == ["defectgen hosts"]
     with pytest.raises(AssertionError, match="false"):
-        run_block(Block(page, "bash", "false\n", "run"), tmp_path, command_line(tmp_path))
+        run_block(Block(page, "bash", "false\n", "run"), tmp_path, commands)

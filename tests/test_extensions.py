@@ -1,10 +1,16 @@
-"""Parts from outside the package: each kind of one is added and used from end to end, and bad ones are refused."""
+"""A package that adds a part of each kind is installed beside defectgen and used from end to end; bad ones are refused.
+
+The package is tests/plugin: a file for each part, and entry points in its pyproject.toml.
+"""
 
 from __future__ import annotations
 
+import ast
 import csv
 import dataclasses
 import json
+import re
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -12,120 +18,147 @@ from typing import Any
 
 import polars as pl
 import pytest
-from fake_extensions import (
-    GRAPHENE,
-    STIFFNESS,
-    EditLists,
-    InOrder,
-    NumbersEncoding,
-    SpringTables,
-    load_springs,
-    make_in_order,
-    stiffness_gpa,
-)
 
 import defectgen as dg
-from defectgen.core import get_host, host_names, register_host
+from defectgen.core import host_names, register_host
 from defectgen.core import registry as registry_module
 from defectgen.core.hosts import HOSTS
 from defectgen.core.properties import BY_COLUMN, find_property, register_property
 from defectgen.core.registry import Registry
 from defectgen.data.locations import labelled_sets
-from defectgen.data.records import RecordSettings, build_data
+from defectgen.data.records import RecordSettings
 from defectgen.data.sources import SOURCES, read_dataset, register_source
-from defectgen.data.splits import split_rows
 from defectgen.design.host_records import known_hosts
 from defectgen.design.proposers import PROPOSERS, register_proposer
 from defectgen.design.targets import coverage_warnings
 from defectgen.io.writers import WRITERS, format_names, register_format
-from defectgen.score.scorers import SCORERS, ScorerOptions, load_scorer, register_potential
+from defectgen.score.scorers import SCORERS, potential_names, register_potential, register_scorer
 from defectgen.tasks.defect.encodings import ENCODINGS, check_encoding, get_encoding, register_encoding
+from defectgen_cli.app import main
 
-CIRCLE: tuple[tuple[Registry[Any], str], ...] = (
-    (HOSTS, "graphene"),
-    (BY_COLUMN, "stiffness_gpa"),
-    (SCORERS, "springs"),
-    (PROPOSERS, "in-order"),
-    (ENCODINGS, "numbers"),
-    (SOURCES, "spring-tables"),
-)
+PLUGIN = Path(__file__).parent / "plugin"
+EXTENDING = Path(__file__).parents[1] / "docs" / "extending.md"
+REGISTRIES: tuple[Registry[Any], ...] = (HOSTS, BY_COLUMN, SCORERS, PROPOSERS, ENCODINGS, SOURCES, WRITERS)
+BUILT_IN = {registry.plural: tuple(registry) for registry in REGISTRIES}
+
+
+def declared() -> dict[str, dict[str, str]]:
+    """The plugin's entry points by group."""
+    found: dict[str, dict[str, str]] = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]["entry-points"]
+    return found
 
 
 @pytest.fixture
-def parts() -> Iterator[None]:
-    """All fakes, there for one test."""
-    before = [tuple(registry) for registry, _ in CIRCLE]
+def installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plugin, as an installer leaves it, for one test."""
+    place = tmp_path_factory.mktemp("site-packages")
+    about = place / "graphene_springs-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: graphene-springs\nVersion: 1.0\n")
+    lines = [
+        line
+        for group, points in declared().items()
+        for line in (f"[{group}]", *(f"{k} = {v}" for k, v in points.items()))
+    ]
+    (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(PLUGIN)
+    monkeypatch.syspath_prepend(place)
+    for registry in REGISTRIES:
+        monkeypatch.setattr(registry, "_unread", True)
     try:
-        register_host(GRAPHENE, aliases=("Gr",))
-        register_property(STIFFNESS)
-        register_potential("springs", "stiffness by counting", load_springs)
-        register_proposer("in-order", "what the enumeration gives", make_in_order)
-        register_encoding("numbers", NumbersEncoding())
-        register_source("spring-tables", SpringTables())
-        register_format("edit-lists", EditLists())
         yield
     finally:
-        WRITERS.unregister("edit-lists")
-        for registry, name in CIRCLE:
-            registry.unregister(name)
-    assert [tuple(registry) for registry, _ in CIRCLE] == before
+        for registry in REGISTRIES:
+            for name in set(registry) - set(BUILT_IN[registry.plural]):
+                registry.unregister(name)
+    assert {registry.plural: tuple(registry) for registry in REGISTRIES} == BUILT_IN
+
+
+def plugin_part(module: str, name: str) -> Any:
+    """An object of the plugin."""
+    return EntryPoint("part", f"graphene_springs.{module}:{name}", "").load()
+
+
+def stiffness_gpa(configuration: dg.Configuration) -> float:
+    """By hand: 1000 GPa, 50 less for each vacancy and 10 less for each other defect."""
+    return 1000.0 - sum(50.0 if new == "VAC" else 10.0 for _, new in configuration.edits)
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
-    """A folder that the fake source claims, with all vacancies and substitutions up to pairs."""
-    rows = [item.canonical() for item in dg.enumerate(GRAPHENE, max_defects=2)]
-    lines = [f"s{k},{' '.join(f'{site}:{new}' for site, new in item.edits)}" for k, item in enumerate(rows)]
+def table(installed: None, tmp_path: Path) -> Path:  # noqa: ARG001
+    """A folder that the plugin's source claims, with all vacancies and substitutions up to pairs."""
+    rows = [item.canonical() for item in dg.enumerate("graphene", max_defects=2)]
+    lines = [
+        f"s{k},graphene,{' '.join(f'{site}:{new}' for site, new in item.edits)},{stiffness_gpa(item)}"
+        for k, item in enumerate(rows)
+    ]
     folder = tmp_path / "springs"
     folder.mkdir()
-    (folder / "springs.csv").write_text("\n".join(["id,edits", *lines]))
+    (folder / "springs.csv").write_text("\n".join(["id,host,edits,stiffness_gpa", *lines]))
     return folder
 
 
-@pytest.mark.usefixtures("parts")
-def test_a_host_is_known_by_its_names() -> None:
-    assert dg.host("Gr") == dg.host("GRAPHENE") == get_host("graphene") == GRAPHENE
+def test_each_part_touches_the_files_that_the_documentation_says() -> None:
+    """One file in the plugin for each part, that needs no other one of it, none in defectgen, and one entry point."""
+    text = EXTENDING.read_text().partition("<!-- files of each part -->\n")[2]
+    rows = re.findall(r"^\| ([a-z ]+) \| `([a-z_]+\.py)` \| 0 \| `(defectgen\.[a-z]+)` \|$", text, re.M)
+    assert [what for what, _, _ in rows] == [
+        "host", "property", "potential", "proposer", "encoding", "data source", "output format",
+    ]  # fmt: skip
+    files = {path.name for path in (PLUGIN / "graphene_springs").glob("*.py")} - {"__init__.py"}
+    assert files == {file for _, file, _ in rows}
+    assert {group for _, _, group in rows} == set(declared())
+    for what, file, group in rows:
+        points = [value for value in declared()[group].values() if value.startswith(f"graphene_springs.{file[:-3]}:")]
+        assert len(points) == 1, what
+        tree = ast.parse((PLUGIN / "graphene_springs" / file).read_text())
+        imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+        froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        imported |= {node.module or "" for node in froms}
+        assert not any(name.startswith("graphene_springs") for name in imported), what
+        assert not any(node.level or any(name.name.startswith("_") for name in node.names) for node in froms), what
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_host_has_other_names_where_it_is_added_with_them() -> None:
+    layer = dataclasses.replace(plugin_part("host", "GRAPHENE"), name="layer")
+    register_host(layer, aliases=("Gr",))
+    assert dg.host("gr") == dg.host("LAYER") == layer
+    assert [(record.name, record.aliases) for record in known_hosts()][-1] == ("layer", ("Gr",))
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_host_a_property_and_scorers_of_another_package() -> None:
+    graphene = plugin_part("host", "GRAPHENE")
+    assert dg.host("GRAPHENE") == graphene
     assert dg.host("graphene", "6x6").n_sites == 72
-    assert host_names()[-1] == "graphene"
-    assert dg.hosts()[-1] == GRAPHENE
-    assert [(record.name, record.aliases) for record in known_hosts()][-1] == ("graphene", ("Gr",))
+    assert dg.hosts()[-1] == graphene
+    assert [record.name for record in known_hosts()][-1] == "graphene"
     singles = list(dg.enumerate("graphene", max_defects=1))
     assert [item.label for item in singles] == ["B_C", "N_C", "v_C"]
     assert dg.Configuration.from_structure(singles[0].to_structure()) == singles[0]
     with pytest.raises(dg.UsageError, match="Did you mean graphene"):
         dg.host("graphen")
-
-
-@pytest.mark.usefixtures("parts")
-def test_hosts_are_shown_by_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    from defectgen_cli.app import main
-
-    assert main(["hosts", "Gr"]) == 0
-    assert "graphene" in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("parts")
-def test_a_scorer_is_loaded_by_name() -> None:
     items = list(dg.enumerate("graphene", max_defects=2))
-    scored = dg.score(items, "springs")
+    scored = dg.score(items, "counting")
     assert scored["stiffness_gpa"].to_list() == [stiffness_gpa(item) for item in items]
     assert len(set(scored["stiffness_gpa"])) > 3
     assert set(scored["host"]) == {"graphene"}
+    energies = dg.score(singles, "springs")["formation_energy_ev"].to_list()
+    mu = {"B": -6.704, "C": -9.226, "N": -8.324}
+    assert energies == pytest.approx([mu["C"] - mu["B"], mu["C"] - mu["N"], 3 * 5.0 + mu["C"]])  # three bonds of 5 eV
 
 
-@pytest.mark.usefixtures("parts")
-def test_a_design_of_fakes_alone(tmp_path: Path) -> None:
-    scorer = load_scorer("springs", ScorerOptions(tmp_path))
-    run = dg.design("Gr", stiffness=940.0, n=4, max_defects=2, proposer="in-order", scorer=scorer)
+@pytest.mark.usefixtures("installed")
+def test_a_design_with_parts_of_another_package_alone(tmp_path: Path) -> None:
+    run = dg.design("graphene", stiffness=940.0, n=4, max_defects=2, proposer="in-order", scorer=counting())
     found = [candidate.configuration for candidate in run.candidates]
-    assert {item.host for item in found} == {GRAPHENE}
+    assert {item.host for item in found} == {dg.host("graphene")}
     assert {stiffness_gpa(item) for item in found} == {940.0}  # a vacancy and a substitution
     run.write(tmp_path / "run", formats=["cif", "edit-lists"])
     lists = [line.split() for line in (tmp_path / "run" / "structures.edits").read_text().splitlines()]
     assert [key for _, key in lists] == [item.canonical().key for item in found]
-    written = list(csv.DictReader((tmp_path / "run" / "candidates.csv").open()))
-    assert [float(row["stiffness_gpa"]) for row in written] == [940.0] * len(found)
-    for row, item in zip(written, found, strict=True):
+    for row, item in zip(csv.DictReader((tmp_path / "run" / "candidates.csv").open()), found, strict=True):
         back = dg.read_structure(tmp_path / "run" / row["cif"])
         assert isinstance(back, dg.Configuration)
         assert back.canonical() == item.canonical()
@@ -136,46 +169,59 @@ def test_a_design_of_fakes_alone(tmp_path: Path) -> None:
     assert "940.0 eV" not in page
 
 
-@pytest.mark.usefixtures("parts")
+def counting() -> Any:
+    return plugin_part("property", "Counting")()
+
+
+@pytest.mark.usefixtures("installed")
 def test_targets_and_deviations_are_in_the_unit_of_the_property(tmp_path: Path) -> None:
-    scorer = load_scorer("springs", ScorerOptions(tmp_path))
-    run = dg.design("Gr", stiffness=1500.0, n=1, max_defects=1, proposer="in-order", scorer=scorer)
+    run = dg.design("graphene", stiffness=1500.0, n=1, max_defects=1, proposer="in-order", scorer=counting())
     assert run.candidates[0].predicted["stiffness_gpa"] == 990.0
     assert run.candidates[0].distance_ev == pytest.approx(5.1)  # 510 GPa of 0.01 eV
     run.write(tmp_path / "run")
     assert "<td>\u22125100</td>" in (tmp_path / "run" / "report.html").read_text()
     with pytest.raises(dg.UsageError, match="got stiffness='stiff', expected a number in GPa"):
-        dg.design("Gr", stiffness="stiff", proposer="in-order")  # type: ignore[arg-type]
+        dg.design("graphene", stiffness="stiff", proposer="in-order")  # type: ignore[arg-type]
     warnings = coverage_warnings("graphene", run.targets, {"stiffness_gpa": [800.0, 1000.0]})
     assert "stiffness 1500.000 GPa is outside what the data of graphene covers (800.000 to 1000.000 GPa)" in warnings[0]
 
 
-@pytest.mark.usefixtures("parts")
-def test_records_from_a_fake_source_in_a_fake_encoding(table: Path, tmp_path: Path) -> None:
+def test_commands_take_the_parts_of_another_package(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["hosts", "graphene"]) == 0
+    assert "B_C N_C v_C" in capsys.readouterr().out
+    targets = tmp_path / "wanted.csv"
+    targets.write_text("stiffness\n980\n")
+    options = ["--targets", targets, "--scorer", "counting", "--proposer", "in-order", "--potential", "springs"]
+    options += ["--potential-top", 1, "--max-defects", 2, "-n", 2, "--format", "edit-lists", "-o", tmp_path / "run"]
+    assert main(["design", "--host", "graphene", *map(str, options)]) == 0
+    rows = list(csv.DictReader((tmp_path / "run" / "candidates.csv").open()))
+    assert [float(row["stiffness_gpa"]) for row in rows] == [980.0, 980.0]  # two substitutions each
+    assert [bool(row["relaxed_formation_energy_ev"]) for row in rows] == [True, False]
+    assert len((tmp_path / "run" / "structures.edits").read_text().splitlines()) == 2
+    assert main(["build-data", "--data", str(table), "--encoding", "numbers", "-o", str(tmp_path / "records")]) == 0
     frame = dg.load_2dmd(table)
-    assert frame.equals(read_dataset(table))
     assert frame["homo_ev"].null_count() == frame.height
     assert frame.columns[-1] == "stiffness_gpa"
-    settings = RecordSettings(encoding="numbers", properties=("stiffness_gpa",), plain_share=0.0)
-    manifest = build_data(split_rows(frame), tmp_path / "records", settings)
-    assert sum(manifest["structures"].values()) == frame.height
     records = [
         json.loads(line)
         for name in ("train", "validation", "test")
         for line in (tmp_path / "records" / f"{name}.jsonl").read_text().splitlines()
     ]
     assert {record["id"] for record in records} == set(frame["id"])
+    stated = 0
     for record in records:
-        parsed = get_encoding("numbers").parse(GRAPHENE, record["completion"])
+        parsed = get_encoding("numbers").parse(dg.host("graphene"), record["completion"])
         assert parsed.canonical().key == record["configuration"]
-        assert record["values"] == {"stiffness_gpa": stiffness_gpa(parsed)}
-        assert record["prompt"].startswith(f"graphene 4x4 with stiff {stiffness_gpa(parsed):.1f}")
+        stated += record["prompt"].startswith(f"graphene 4x4 with stiff {stiffness_gpa(parsed):.1f}")
+    assert stated > len(records) / 2  # few prompts state nothing
     with pytest.raises(dg.UsageError, match="the data source 'spring-tables' has no card with its licence"):
         labelled_sets(table, "all")
 
 
-def test_what_was_taken_out_is_unknown_again(table: Path) -> None:
-    with pytest.raises(dg.UsageError, match=r"unknown host 'graphene'.*Known hosts: MoS2"):
+def test_what_is_not_installed_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(dg.UsageError, match=r"unknown host 'graphene'.*Known hosts: MoS2.*--host FILE\.cif"):
         dg.host("graphene")
     with pytest.raises(dg.UsageError, match="unknown property or option 'stiffness'"):
         dg.design("MoS2", stiffness=940.0)
@@ -187,10 +233,14 @@ def test_what_was_taken_out_is_unknown_again(table: Path) -> None:
         dg.design("MoS2", homo=0.1, proposer="randon")
     with pytest.raises(dg.UsageError, match=r"unknown scorer 'springs'\. .*chgnet"):
         dg.score(dg.enumerate("BN", max_defects=1), "springs")
+    with pytest.raises(dg.UsageError, match="got potential 'springs', expected m3gnet or chgnet"):
+        dg.design("BN", homo=0.1, max_defects=1, potential="springs")
     with pytest.raises(dg.UsageError, match=r"unknown encoding 'numbers'\. .*edits, symbols, crystal"):
         RecordSettings(encoding="numbers", cartesian=True)
+    assert "edit-lists" not in format_names()
+    (tmp_path / "springs.csv").touch()
     with pytest.raises(dg.DefectgenError, match=r"known source: 2dmd \(csv_cif/ and processed/\); 2dmd-pilot"):
-        read_dataset(table)
+        read_dataset(tmp_path)
 
 
 def test_random_structures_need_a_largest_number() -> None:
@@ -207,114 +257,126 @@ def test_random_structures_need_a_largest_number() -> None:
             dg.design(host, homo=0.2, max_defects=most, proposer="random", scorer=Sizes())
 
 
-@pytest.mark.usefixtures("parts")
-def test_a_taken_name_is_refused() -> None:
-    renamed = dataclasses.replace(GRAPHENE, name="mos2")
-    again = "is there already"
-    for call in (
-        lambda: register_host(GRAPHENE),
-        lambda: register_host(renamed),
-        lambda: register_host(dataclasses.replace(GRAPHENE, name="gr")),
-        lambda: register_host(dataclasses.replace(GRAPHENE, name="other"), aliases=("hbn",)),
-        lambda: register_potential("surrogate", "", load_springs),
-        lambda: register_proposer("random", "", make_in_order),
-        lambda: register_encoding("edits", NumbersEncoding()),
-        lambda: register_source("2dmd", SpringTables()),
+@pytest.mark.usefixtures("installed")
+def test_a_name_that_is_taken_is_refused() -> None:
+    graphene, numbers, load = plugin_part("host", "GRAPHENE"), plugin_part("encoding", "NUMBERS"), counting
+    for call, message in (
+        (lambda: register_host(graphene), "the host 'graphene' is there already"),
+        (lambda: register_host(dataclasses.replace(graphene, name="mos2")), "'mos2' is there already, as MoS2"),
+        (lambda: register_host(dataclasses.replace(graphene, name="other"), aliases=("hbn",)), "there already, as BN"),
+        (
+            lambda: register_property(plugin_part("property", "STIFFNESS")),
+            "'stiffness' is that of stiffness_gpa already",
+        ),
+        (lambda: register_scorer("surrogate", "", load), "the scorer 'surrogate' is there already"),
+        (lambda: register_potential("counting", "", load), "the scorer 'counting' is there already"),
+        (lambda: register_proposer("random", "", load), "the proposer 'random' is there already"),
+        (lambda: register_encoding("edits", numbers), "the encoding 'edits' is there already"),
+        (lambda: register_source("2dmd", SOURCES["spring-tables"]), "the data source '2dmd' is there already"),
+        (lambda: register_format("cif", WRITERS["edit-lists"]), "the format 'cif' is there already"),
     ):
-        with pytest.raises(dg.UsageError, match=again) as caught:
+        with pytest.raises(dg.UsageError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
     assert "other" not in host_names()
-    with pytest.raises(dg.UsageError, match="the format 'cif' is there already"):
-        register_format("cif", EditLists())
-    with pytest.raises(dg.UsageError, match="the option 'stiffness' is that of stiffness_gpa already"):
-        register_property(STIFFNESS)
 
 
-class NoWayBack(NumbersEncoding):
-    parse = None  # type: ignore[assignment]
-
-
-class FirstSiteOnly(NumbersEncoding):
-    def completion(self, configuration: dg.Configuration, writing: Any = None) -> str:  # noqa: ARG002
-        return f"{configuration.edits[0][0]}=VAC;"
-
-
-class NoClaims:
-    layout = "anything"
-
-    def read(self, path: Path, sets: Any = None) -> pl.DataFrame:
-        raise NotImplementedError
-
-
-class IdsOnly(SpringTables):
-    def read(self, path: Path, sets: Any = None) -> pl.DataFrame:  # noqa: ARG002
-        return pl.DataFrame({"id": ["a"]})
-
-
-class NoSets(SpringTables):
-    def read(self, path: Path) -> pl.DataFrame:  # type: ignore[override]
-        raise NotImplementedError
-
-
+@pytest.mark.usefixtures("installed")
 def test_a_part_that_breaks_its_protocol_is_refused() -> None:
+    numbers, source, stiffness = (
+        plugin_part("encoding", "NumbersEncoding"),
+        SOURCES["spring-tables"],
+        BY_COLUMN["stiffness_gpa"],
+    )
+
+    class NoWayBack(numbers):  # type: ignore[misc]
+        parse = None
+
+    class FirstSiteOnly(numbers):  # type: ignore[misc]
+        def completion(self, configuration: dg.Configuration, writing: Any = None) -> str:  # noqa: ARG002
+            return f"{configuration.edits[0][0]}=VAC;"
+
+    class NoClaims:
+        layout = "anything"
+
+        def read(self, path: Path, sets: Any = None) -> pl.DataFrame:
+            raise NotImplementedError
+
+    class NoSets(type(source)):  # type: ignore[misc]
+        def read(self, path: Path) -> pl.DataFrame:
+            raise NotImplementedError
+
     bad: Any = object()
+    graphene = dg.host("graphene")
+    wrong_unit = dataclasses.replace(stiffness, column="hardness", option="hard", title="hardness", prompt="hard")
     for call, message in (
         (lambda: register_host(bad), "got a object, expected a Host"),
-        (lambda: register_host(GRAPHENE, aliases="Gr"), "got aliases 'Gr', expected several names"),
-        (lambda: HOSTS.register("gr", GRAPHENE), "the host 'gr' breaks its protocol: its name is 'graphene'"),
+        (lambda: register_host(graphene, aliases="Gr"), "got aliases 'Gr', expected several names"),
+        (lambda: HOSTS.register("gr", graphene), "the host 'gr' breaks its protocol: its name is 'graphene'"),
         (lambda: register_property(bad), "got a object, expected a Property"),
-        (
-            lambda: register_property(dataclasses.replace(STIFFNESS, column="stiffness")),
-            "its column must end in its unit, _gpa",
-        ),
-        (lambda: register_potential("bad", "", bad), "the scorer 'bad' breaks its protocol: its load cannot"),
+        (lambda: register_property(wrong_unit), "its column must end in its unit, _gpa"),
+        (lambda: register_scorer("bad", "", bad), "the scorer 'bad' breaks its protocol: its load cannot"),
         (lambda: register_proposer("bad", "", bad), "the proposer 'bad' breaks its protocol: its make cannot"),
         (lambda: register_encoding("bad", NoWayBack()), r"it has no method parse\(host, text, writing\)"),
         (lambda: register_encoding("bad", FirstSiteOnly()), "its grammar admits .* its completion writes otherwise"),
         (lambda: register_source("bad", bad), "the data source 'bad' breaks its protocol: it has no layout"),
         (lambda: register_source("bad", NoClaims()), r"it has no method claims\(path\)"),  # type: ignore[arg-type]
-        (lambda: register_format("bad", bad), "the format 'bad' breaks its protocol: it has no suffix"),
         (lambda: register_source("bad", NoSets()), r"read must take \(path, sets\)"),
+        (lambda: register_format("bad", bad), "the format 'bad' breaks its protocol: it has no suffix"),
+        (lambda: register_format("Bad", bad), "lower-case"),
     ):
         with pytest.raises(dg.UsageError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
-    assert not any("bad" in registry for registry, _ in CIRCLE)
-    assert not {"bad", "edit-lists"} & set(format_names())
+    assert not any("bad" in registry for registry in REGISTRIES)
+    assert "bad" not in format_names()
 
 
+@pytest.mark.usefixtures("installed")
 def test_what_a_part_makes_is_held_to_its_protocol(tmp_path: Path) -> None:
-    register_potential("bad", "", lambda _: object())  # type: ignore[arg-type,return-value]
+    class IdsOnly(type(SOURCES["spring-tables"])):  # type: ignore[misc]
+        layout = "ids.csv"
+
+        def claims(self, path: Path) -> bool:
+            return (path / "ids.csv").is_file()
+
+        def read(self, path: Path, sets: Any = None) -> pl.DataFrame:  # noqa: ARG002
+            return pl.DataFrame({"id": ["a"]})
+
+    register_scorer("bad", "", lambda _: object())  # type: ignore[arg-type,return-value]
+    register_potential("no-forces", "", lambda _: counting())
     register_proposer("bad", "", lambda _: object())  # type: ignore[arg-type,return-value]
     register_source("bad", IdsOnly())
-    (tmp_path / "springs.csv").touch()
-    try:
-        with pytest.raises(dg.UsageError, match=r"the scorer 'bad' breaks its protocol: it has no "):
-            dg.score(dg.enumerate("BN", max_defects=1), "bad")
-        with pytest.raises(dg.UsageError, match=r"the proposer 'bad' .* it has no method propose\(host, asks\)"):
-            dg.design("BN", homo=0.1, proposer="bad")
-        with pytest.raises(dg.UsageError, match=r"the data source 'bad' .* its table has no column host"):
-            read_dataset(tmp_path)
-    finally:
-        for registry in (SCORERS, PROPOSERS, SOURCES):
-            registry.unregister("bad")
+    (tmp_path / "ids.csv").touch()
+    assert potential_names()[-1] == "no-forces"
+    with pytest.raises(dg.UsageError, match=r"the scorer 'bad' breaks its protocol: it has no "):
+        dg.score(dg.enumerate("BN", max_defects=1), "bad")
+    with pytest.raises(dg.UsageError, match=r"the scorer 'no-forces' .* is_potential is True, and it made a Counting"):
+        dg.score(dg.enumerate("BN", max_defects=1), "no-forces")
+    with pytest.raises(dg.UsageError, match=r"the proposer 'bad' .* it has no method propose\(host, asks\)"):
+        dg.design("graphene", stiffness=1.0, proposer="bad", scorer=counting())
+    with pytest.raises(dg.UsageError, match=r"the data source 'bad' .* its table has no column host"):
+        read_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["edits", "symbols", "crystal"])
 @pytest.mark.parametrize("host", ["MoS2", "P"])
 def test_built_in_encodings_keep_their_contract(name: str, host: str) -> None:
-    check_encoding(name, get_encoding(name), get_host(host, (2, 3)))
+    check_encoding(name, get_encoding(name), dg.host(host, (2, 3)))
 
 
 class TestEntryPoints:
-    """A registry of its own, as the shared ones have read theirs."""
+    """A registry of its own, with one entry point."""
+
+    @pytest.fixture(autouse=True)
+    def _plugin(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(PLUGIN)
 
     def registry(self, monkeypatch: pytest.MonkeyPatch, value: str) -> Registry[Any]:
         points = {"defectgen.proposals": [EntryPoint("mine", value, "defectgen.proposals")]}
         monkeypatch.setattr(registry_module, "entry_points", lambda group: points[group])
         made: Registry[Any] = Registry("proposal", "proposals", self.check)
-        made.built_in({"first": InOrder(1)})
+        made.built_in({"first": object()})
         return made
 
     @staticmethod
@@ -323,26 +385,17 @@ class TestEntryPoints:
             raise registry_module.breaks("proposal", name, "it has no method propose")
 
     def test_they_are_found_by_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = self.registry(monkeypatch, "fake_extensions:InOrder")
-        assert found["mine"] is InOrder
+        found = self.registry(monkeypatch, "graphene_springs.proposer:InOrder")
+        assert found["mine"] is plugin_part("proposer", "InOrder")
         assert list(found) == ["first", "mine"]
         with pytest.raises(dg.UsageError, match="the proposal 'mine' is there already"):
-            found.register("mine", InOrder(2))
+            found.register("mine", found["mine"])
 
-    @pytest.mark.parametrize("value", ["no_such_package:thing", "fake_extensions:NoSuchThing"])
+    @pytest.mark.parametrize("value", ["no_such_package:thing", "graphene_springs.proposer:NoSuchThing"])
     def test_one_that_cannot_be_loaded_is_named(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         with pytest.raises(dg.DefectgenError, match=rf"'mine' of the plugin {value} cannot be loaded .*Mend or uninst"):
             list(self.registry(monkeypatch, value))
 
     def test_one_that_breaks_the_protocol_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(dg.UsageError, match="the proposal 'mine' breaks its protocol: it has no method propose"):
-            list(self.registry(monkeypatch, "fake_extensions:STIFFNESS"))
-
-    def test_a_host_comes_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        point = EntryPoint("graphene", "fake_extensions:GRAPHENE", "defectgen.hosts")
-        monkeypatch.setattr(registry_module, "entry_points", lambda group: [point] if group == point.group else [])
-        monkeypatch.setattr(HOSTS, "_unread", True)
-        try:
-            assert dg.host("Graphene") == GRAPHENE
-        finally:
-            HOSTS.unregister("graphene")
+            list(self.registry(monkeypatch, "graphene_springs.host:GRAPHENE"))

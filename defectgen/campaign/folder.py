@@ -20,14 +20,12 @@ from defectgen.dft.settings import DEFAULT, AseSettings, DftSettings, load_setti
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.files import require_writable, write_text
 from defectgen.one_line import OneLine
+from defectgen.score.scorers import potential_names
 
 FORMAT = 1
 CONFIG, DATABASE, CALCULATIONS, REFERENCES, MODEL, APART, PAGE = (
     "campaign.yaml", "structures.db", "calculations", "references", "model", "apart.jsonl", "campaign.html",
 )  # fmt: skip
-
-POTENTIALS = ("chgnet", "m3gnet")
-"""Engines that are calculators of ASE by a short name."""
 
 USUAL_SETTINGS = {"gpaw": "lcao"}
 """Settings of a DFT code where none are named; those of 2DMD for the others."""
@@ -146,8 +144,8 @@ def new_campaign(
     if type(max_defects) is not int or not 1 <= max_defects <= host.n_sites:
         raise UsageError(f"got at most {max_defects!r} defects, expected 1 to {host.n_sites}.")
     code, chosen = _engine(engine, settings)
-    if relax is not None and relax not in POTENTIALS:
-        raise UsageError(f"got --relax {relax!r}, expected {' or '.join(POTENTIALS)}.")
+    if relax is not None and relax not in potential_names():
+        raise UsageError(f"got --relax {relax!r}, expected {' or '.join(potential_names())}.")
     from defectgen.campaign.transfer import knows
 
     if start and not knows(host):
@@ -173,7 +171,7 @@ def new_campaign(
 
 def _engine(name: str, settings: DftSettings | Path | str | None) -> tuple[str, DftSettings]:
     """The DFT code and its settings."""
-    is_calculator = name in POTENTIALS or re.fullmatch(r"[^\W\d][\w.]*:[^\W\d]\w*", name)
+    is_calculator = name in potential_names() or re.fullmatch(r"[^\W\d][\w.]*:[^\W\d]\w*", name)
     if settings is None:
         settings = DftSettings() if is_calculator else USUAL_SETTINGS.get(name, DEFAULT)
     chosen = settings if isinstance(settings, DftSettings) else load_settings(settings)
@@ -181,6 +179,6 @@ def _engine(name: str, settings: DftSettings | Path | str | None) -> tuple[str, 
         arguments = chosen.ase.arguments if chosen.ase.calculator == name else {}
         return "ase", chosen.model_copy(update={"ase": AseSettings(calculator=name, arguments=arguments)})
     if name not in CODES:
-        known = ", ".join([*CODES, *POTENTIALS])
+        known = ", ".join([*CODES, *potential_names()])
         raise UsageError(f"got engine {name!r}, expected one of {known}, or package.module:Calculator of ASE.")
     return name, chosen

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY, Host
-from defectgen.core.hosts import get_host, host_names
+from defectgen.core.hosts import HOSTS
 from defectgen.core.placing import (
     EXACT_ANGSTROM,
     SITE_TOLERANCE_ANGSTROM,
@@ -163,7 +163,7 @@ def known_configuration(structure: Structure, host: Host | None = None) -> Confi
         raise UsageError(f"got {got} as host, expected a Host.", 'Use defectgen.host("MoS2").')
     if host is None:
         try:
-            return recognize(structure, [get_host(name) for name in host_names()]).configuration
+            return recognize(structure, list(HOSTS.values())).configuration
         except NotADecorationError as error:
             raise NotADecorationError(f"the structure {error}") from error
     try:

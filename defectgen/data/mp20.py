@@ -20,7 +20,7 @@ from defectgen.data.splits import PARTS, split_by_class
 from defectgen.data.table_cache import cached_table
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifError
-from defectgen.io.crystal_files import FORMULA_COLUMN, check_stated_formula
+from defectgen.io.crystal_files import FORMULA_COLUMN, check_stated_formula, left_out_of
 from defectgen.io.structures import (
     CIF_SUFFIXES,
     READABLE,
@@ -33,7 +33,7 @@ from defectgen.io.structures import (
 )
 from defectgen.io.tables import read_csv
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Counts changes of what the reader returns; cached tables of another version are not used."""
 
 LABELS = {
@@ -92,11 +92,13 @@ class CrystalData:
             (n, 3), ``cif``, and ``split`` if the files state one.
         skipped: what could not be used.
         own_split: whether the files state the parts themselves.
+        left_out: what is in the folder and was not read.
     """
 
     frame: pl.DataFrame
     skipped: tuple[SkippedRow, ...]
     own_split: bool
+    left_out: tuple[Path, ...] = ()
 
 
 def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
@@ -114,8 +116,8 @@ def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
 
     Raises:
         UsageError: no such path, a folder without crystals, or only some of the three parts.
-        DefectgenError: a damaged file or one without a column ``cif``, an id that occurs twice, or no
-            usable crystal at all.
+        DefectgenError: a damaged table or one without a column ``cif`` that is named itself or is one of the parts
+            (another one of a folder is among `skipped`), an id that occurs twice, or no usable crystal at all.
     """
     path = Path(path)
     if not path.exists():
@@ -131,6 +133,7 @@ def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
         missing = sorted(PUBLISHED_PARTS.keys() - parts)
         raise UsageError(f"{path} holds {' and '.join(sorted(parts))} but no {missing[0]}.", "Give all three or one.")
     if tables and tables[0].suffix.lower() == ".csv":
+        files = tables
         frame = pl.concat([_cached([file], path, cache) for file in tables])
     else:
         files = tables or structure_files(path)
@@ -150,7 +153,8 @@ def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
         raise DefectgenError(f"{path}: {what}.", "Expected ordered crystals as CIF text.")
     if own_split:
         good = good.with_columns(split=pl.col("source").replace_strict(PUBLISHED_PARTS))
-    return CrystalData(good, skipped, own_split)
+    left_out = () if path.is_file() else tuple(left_out_of(path, files))
+    return CrystalData(good, skipped, own_split, left_out)
 
 
 def split_by_formula(frame: pl.DataFrame, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 42) -> pl.DataFrame:
@@ -199,15 +203,27 @@ def _rows(file: Path, root: Path) -> Iterator[dict[str, Any]]:
         yield from _structure_rows(file, file.name if file == root else file.relative_to(root).as_posix())
         return
     try:
+        table = _table(file)
+    except DefectgenError as error:
+        if file == root or file.name in PUBLISHED_PARTS:
+            raise
+        problem = str(error).removeprefix(f"{file} ").rstrip(".")
+        yield {"source": file.name, "row": 0, "material_id": file.name, "cif": "", "problem": problem}
+        return
+    for number, row in enumerate(table.iter_rows(named=True), 1):
+        name = row.get("material_id") or f"{file.stem}-{number}"
+        yield row | {"source": file.name, "row": number, "material_id": name}
+
+
+def _table(file: Path) -> pl.DataFrame:
+    try:
         table = read_csv(file, infer_schema=False, null_values=[""])
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DefectgenError(f"{file} is damaged or no CSV file ({reason:.120}).") from error
     if "cif" not in table.columns:
         raise DefectgenError(f"{file} has no column 'cif'; its columns are {', '.join(table.columns):.200}.")
-    for number, row in enumerate(table.iter_rows(named=True), 1):
-        name = row.get("material_id") or f"{file.stem}-{number}"
-        yield row | {"source": file.name, "row": number, "material_id": name}
+    return table
 
 
 def _structure_rows(file: Path, name: str) -> Iterator[dict[str, Any]]:

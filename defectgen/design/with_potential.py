@@ -68,15 +68,9 @@ def load_relaxer(name: str, m3gnet: str | Path | None = None) -> Callable[[Confi
     """
     from defectgen.data.assets import cache_dir
     from defectgen.score.potentials.defects import DefectRelaxer
-    from defectgen.score.potentials.potential import PotentialScorer
-    from defectgen.score.scorers import SCORERS, ScorerOptions, load_scorer
+    from defectgen.score.scorers import ScorerOptions, load_potential
 
-    if name not in SCORERS:
-        raise UsageError(f"got --potential {name!r}, expected a potential, e.g. m3gnet or chgnet.")
-    scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=m3gnet))
-    if not isinstance(scorer, PotentialScorer):
-        raise UsageError(f"{name} gives no forces to relax with.", "Expected a potential, e.g. m3gnet or chgnet.")
-    return DefectRelaxer(scorer)
+    return DefectRelaxer(load_potential(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=m3gnet)))
 
 
 def relax_top(

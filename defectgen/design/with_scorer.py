@@ -14,14 +14,8 @@ def level_scorer(name: str) -> Scorer:
         DefectgenError: its files are missing or damaged.
     """
     from defectgen.data.assets import cache_dir
-    from defectgen.score.potentials.potential import PotentialScorer
     from defectgen.score.scorers import SCORERS, ScorerOptions, load_scorer
 
-    SCORERS.find(name)
-    potential = UsageError(f"got --scorer {name}, a potential, which has no levels.", f"Use --potential {name}.")
-    if name in ("m3gnet", "chgnet"):  # without their weights
-        raise potential
-    scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl"))
-    if isinstance(scorer, PotentialScorer):
-        raise potential
-    return scorer
+    if SCORERS.find(name).is_potential:
+        raise UsageError(f"got --scorer {name}, a potential, which has no levels.", f"Use --potential {name}.")
+    return load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl"))

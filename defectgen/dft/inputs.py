@@ -217,13 +217,10 @@ def _distinct(found: Sequence[Found]) -> list[Found]:
 def _relaxed(found: Sequence[Found], name: str) -> list[Found]:
     """The cells with their atoms where a potential moves them."""
     from defectgen.data.assets import cache_dir
-    from defectgen.score.potentials.potential import PotentialScorer
     from defectgen.score.potentials.relaxation import relax
-    from defectgen.score.scorers import ScorerOptions, load_scorer
+    from defectgen.score.scorers import ScorerOptions, load_potential
 
-    scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl"))
-    if not isinstance(scorer, PotentialScorer):
-        raise UsageError(f"{name} is no potential.", "Expected chgnet or m3gnet.")
+    scorer = load_potential(name, ScorerOptions(cache=cache_dir() / "matgl"))
     moved: list[Found] = []
     for configuration, start in found:
         outcome = relax(start or configuration.to_structure(), scorer.potential)

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.crystal_cif import CifError
+from defectgen.io.crystal_cif import CifAtoms, CifError
 from defectgen.io.structures import (
     EXTXYZ_SUFFIXES,
     READABLE,
     SEVERAL_SUFFIXES,
+    checked_atoms,
     holds_one,
     is_structure_file,
-    parse_cif,
     read_structures,
+    repeated_formats,
     structure_files,
+    visible_files,
 )
 from defectgen.io.tables import read_csv
 from defectgen.one_line import printable
@@ -81,11 +83,15 @@ def read_crystals(path: Path) -> Iterator[NamedCrystal]:
 
     Raises:
         UsageError: no such file or folder, or no crystals in it.
-        DefectgenError: a table without CIFs.
     """
     for file in crystal_files(path):
         if file.suffix.lower() in TABLE_SUFFIXES:
-            yield from _table(file)
+            try:
+                table = crystal_table(file)
+            except DefectgenError as error:  # it costs this file, not those after it
+                yield NamedCrystal(str(file), None, str(error).removeprefix(f"{file}: "))
+            else:
+                yield from _table(file, table)
         else:
             for item in read_structures(file):
                 yield NamedCrystal(item.name, item.structure, item.note)
@@ -103,7 +109,7 @@ def crystal_files(path: Path) -> list[Path]:
         UsageError: no such path, a file of another kind, or a folder without crystals.
     """
     if path.is_file():
-        if not (is_structure_file(path) or path.suffix.lower() in TABLE_SUFFIXES):
+        if not is_crystal_file(path):
             raise UsageError(f"{path} is no file of crystals.", EXPECTED)
         return [path]
     if not path.is_dir():
@@ -113,18 +119,67 @@ def crystal_files(path: Path) -> list[Path]:
     top = path / RELAXED if (path / RELAXATIONS).is_file() else path
     files = [file for file in structure_files(top) if holds_one(file)]
     for suffixes in ((*TABLE_SUFFIXES, *EXTXYZ_SUFFIXES), *((suffix,) for suffix in SEVERAL_SUFFIXES)):
-        files = files or sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
+        files = files or [file for file in visible_files(path) if file.suffix.lower() in suffixes and file.is_file()]
     if not files:
         raise UsageError(f"{path} holds no crystals.", EXPECTED)
     return files
 
 
-def _table(path: Path) -> Iterator[NamedCrystal]:
+def is_crystal_file(path: Path) -> bool:
+    """Whether a file holds crystals by its name."""
+    return is_structure_file(path) or path.suffix.lower() in TABLE_SUFFIXES
+
+
+def left_out_files(paths: Sequence[Path]) -> list[Path]:
+    """What is in the folders among some paths and not read; folders that this program wrote hold nothing else."""
+    foreign = (p for p in paths if p.is_dir() and not (p / SAMPLES).is_file() and not (p / RELAXATIONS).is_file())
+    return [path for folder in foreign for path in left_out_of(folder, crystal_files(folder))]
+
+
+def left_out_of(folder: Path, chosen: Iterable[Path]) -> list[Path]:
+    """What is in a folder and not among those files; of a structure in two formats neither is left out."""
+    known = {*chosen, *repeated_formats(folder)}
+    return [path for path in visible_files(folder) if path not in known]
+
+
+def crystal_table(path: Path) -> pl.DataFrame:
+    """A table of crystals, which has the column ``cif`` and rows.
+
+    Raises:
+        DefectgenError: it has not, or cannot be read.
+    """
     table = read_table(path)
     if "cif" not in table.columns:
-        raise DefectgenError(f"{path}: no column cif, got {', '.join(table.columns):.100}.")
+        raise DefectgenError(
+            f"{path}: no column cif, got {', '.join(table.columns):.100}.", "Expected the text of a CIF in each row."
+        )
     if not table.height:
         raise DefectgenError(f"{path}: holds no rows.", "Expected a crystal in each.")
+    return table
+
+
+def row_atoms(row: Mapping[str, Any], *, apart: bool = True) -> CifAtoms:
+    """The atoms in a row of a table with the column ``cif``, checked as those of a file are.
+
+    Args:
+        row: of `crystal_table`.
+        apart: see `checked_atoms`.
+
+    Raises:
+        CifError: no CIF, see `checked_atoms`, or another formula than the row states.
+    """
+    text = row["cif"]
+    if text is not None and not isinstance(text, str):
+        raise CifError(f"cif is {text!r:.30}, expected the text of a CIF")
+    if not text:
+        raise CifError("no CIF")
+    atoms = checked_atoms(text, apart=apart)
+    if row.get(FORMULA_COLUMN) is not None:
+        check_stated_formula(atoms.crystal().formula, row[FORMULA_COLUMN])
+    return atoms
+
+
+def _table(path: Path, table: pl.DataFrame) -> Iterator[NamedCrystal]:
     named = next((column for column in NAME_COLUMNS if column in table.columns), None)
     for number, row in enumerate(table.iter_rows(named=True), 1):
         name = str(row[named]) if named in NAME_COLUMNS[:3] else f"{path.name}#{row[named] if named else number}"
@@ -133,9 +188,7 @@ def _table(path: Path) -> Iterator[NamedCrystal]:
             yield NamedCrystal(name, None, str(row.get(REASON_COLUMN) or "no CIF"), refused)
             continue
         try:
-            structure = parse_cif(str(row["cif"]))
-            check_stated_formula(structure.composition.reduced_formula, row.get(FORMULA_COLUMN))
-            yield NamedCrystal(name, structure)
+            yield NamedCrystal(name, row_atoms(row).structure())
         except DefectgenError as error:
             yield NamedCrystal(name, None, str(error))
 

@@ -40,12 +40,13 @@ def atoms_problem(structure: Structure) -> str:
     return place_problem(np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords))
 
 
-def place_problem(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> str:
+def place_problem(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64], *, apart: bool = True) -> str:
     """What is impossible in a cell and places in it, as the end of a sentence; empty if nothing is.
 
     Args:
         lattice: rows a, b, c in angstrom, shape (3, 3).
         frac_coords: shape (n, 3).
+        apart: whether two atoms on one place are impossible.
     """
     if not (np.isfinite(frac_coords).all() and np.isfinite(lattice).all()):
         return "has coordinates that are no finite numbers"
@@ -62,6 +63,6 @@ def place_problem(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]
         return (
             f"has atom {atom + 1} at {farthest:.3g} cell vectors from the origin, expected at most {FARTHEST_CELLS:g}"
         )
-    if pair := shared_place(frac_coords):
+    if apart and (pair := shared_place(frac_coords)):
         return f"does not give each atom a place: atoms {pair[0] + 1} and {pair[1] + 1} are on one place"
     return ""

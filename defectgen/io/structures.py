@@ -161,21 +161,22 @@ def structure_files(folder: Path) -> list[Path]:
     Of a folder that `defectgen design` wrote these are the ones in its folder of structures, one for each that it
     wrote in several formats.
     """
-    found = [path for path in visible_files(folder) if is_structure_file(path) and path.is_file()]
-    runs = {path.parent.parent for path in found if path.parent.name == RUN_STRUCTURES}
-    others = {path for run in sorted(runs) for path in _other_formats(run)}
-    return [path for path in found if path not in others]
+    others = repeated_formats(folder)
+    return [path for path in visible_files(folder) if path not in others and is_structure_file(path) and path.is_file()]
 
 
-def _other_formats(run: Path) -> Iterator[Path]:
-    """Files of a design run whose structure an earlier column of its table names a file of."""
-    try:
-        rows = list(csv.DictReader((run / RUN_TABLE).read_text(encoding="utf-8", errors="replace").splitlines()))
-    except (OSError, csv.Error):
-        return
-    for row in rows:
-        files = [path for form in RUN_FORMATS if (name := row.get(form)) and (path := run / name).is_file()]
-        yield from files[1:]
+def repeated_formats(folder: Path) -> set[Path]:
+    """The files in a folder whose structure an earlier column of the table of their design run names a file of."""
+    found: set[Path] = set()
+    for run in {path.parent.parent for path in visible_files(folder) if path.parent.name == RUN_STRUCTURES}:
+        try:
+            rows = list(csv.DictReader((run / RUN_TABLE).read_text(encoding="utf-8", errors="replace").splitlines()))
+        except (OSError, csv.Error):
+            continue
+        for row in rows:
+            files = [path for form in RUN_FORMATS if (name := row.get(form)) and (path := run / name).is_file()]
+            found.update(files[1:])
+    return found
 
 
 def skipped_files(paths: Sequence[Path]) -> list[Path]:
@@ -287,15 +288,19 @@ def _cif(text: str) -> tuple[Structure, tuple[str, ...]]:
     return atoms.structure(), atoms.warnings
 
 
-def checked_atoms(text: str) -> CifAtoms:
-    """The atoms in the text of a CIF, which must be what the file says of them, each at a place of its own.
+def checked_atoms(text: str, *, apart: bool = True) -> CifAtoms:
+    """The atoms in the text of a CIF, which must be what the file says of them.
+
+    Args:
+        text: of the file.
+        apart: whether each must be at a place of its own; of generated crystals that is judged later.
 
     Raises:
         CifError: see `atoms_from_cif`, `place_problem` and `check_positions`; the message is the reason alone.
     """
     atoms = atoms_from_cif(text)
     check_cell(atoms)
-    if problem := place_problem(atoms.lattice(), atoms.fractional):
+    if problem := place_problem(atoms.lattice(), atoms.fractional, apart=apart):
         raise CifError(problem)
     check_positions(atoms)
     return atoms

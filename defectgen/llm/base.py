@@ -74,6 +74,7 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise DefectgenError(f"{file} cannot be unpacked: {reason:.200}.", "Fetch it again.") from error
+    _own_special_tokens(gguf, tokenizer)
     # What says "quantized" goes: the saved model is a plain one.
     for owner, name in ((model.config, "quantization_config"), (model, "hf_quantizer"), (model, "quantization_method")):
         if hasattr(owner, name):
@@ -88,3 +89,17 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         tokenizer.save_pretrained(new)
 
     write_folder(target, fill, "config.json")
+
+
+def _own_special_tokens(gguf: Path, tokenizer: Any) -> None:
+    """Begin, end and padding as the file names them: what transformers takes for them depends on its release.
+
+    A model that is trained with one end and asked for another never ends.
+    """
+    from gguf import GGUFReader
+
+    fields = GGUFReader(gguf).fields
+    for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding")):
+        field = fields.get(f"tokenizer.ggml.{key}_token_id")
+        if field is not None:
+            setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(int(field.contents())))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from defectgen import __version__
-from defectgen.errors import DefectgenError, UsageError
+from defectgen.errors import UsageError
 from defectgen.io.documents import read_object
 from defectgen.metrics.crystal_metrics import measure
 from defectgen.metrics.definitions import published
@@ -16,6 +16,9 @@ from defectgen.metrics.generated_entries import Crystals, read_entries
 from defectgen.watch import Watch, unwatched
 
 SAMPLES = "samples.parquet"
+
+NAMED_PROBLEMS = 20
+"""So many of the crystals that cannot be read are named in the result; all are counted."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,11 @@ class CrystalSets:
 
         Raises:
             UsageError: no crystals, or a table of energies of other ones.
-            DefectgenError: a file that cannot be read, or none of the crystals, unless they are a generator's draws.
+            DefectgenError: none of the crystals can be read, unless they are a generator's draws.
         """
         found = read_entries(self.files)
-        if not found.has_draws and not any(entry.crystal for entry in found.entries):
-            first = found.entries[0]
-            raise DefectgenError(f"{first.name}: {first.problem} ({len(found.entries)} crystals, none can be read).")
+        if not found.has_draws:
+            found.require_readable()
         if self.stability is not None:
             found = found.with_stability(self.stability)
         return found.sampled(self.limit, self.seed)
@@ -60,6 +62,7 @@ class CrystalSets:
 
         Raises:
             UsageError: see `judged`, or a set of refused draws only.
+            DefectgenError: none of the crystals can be read.
         """
         reference = self._others(self.reference) if self.reference else None
         if self.training is None:
@@ -85,6 +88,7 @@ class CrystalSets:
         found = read_entries([path]).accepted()
         if not found.entries:
             raise UsageError(f"{path} holds refused draws only.", "Give crystals to compare with.")
+        found.require_readable()
         return found.sampled(self.reference_limit, self.seed)
 
 
@@ -101,9 +105,15 @@ def evaluate_crystals(
 
     Returns:
         ``name``, ``defectgen`` (version), ``settings``, ``counts``, ``metrics``, ``by_atoms``, ``failures``,
-        ``notes`` (see `defectgen.metrics.crystal_metrics.Report`) and ``published``.
+        ``notes`` (see `defectgen.metrics.crystal_metrics.Report`), ``unreadable`` (of all sets, the first
+        `NAMED_PROBLEMS` with ``name`` and ``reason``), ``skipped`` (files of the folders) and ``published``.
     """
-    report = measure(sets.judged(), *sets.compared(), store, watch)
+    judged, (reference, training) = sets.judged(), sets.compared()
+    report = measure(judged, reference, training, store, watch)
+    others = [other for other in (reference, None if training is reference else training) if other is not None]
+    everything = [judged, *others]
+    unreadable = [entry for found in everything for entry in found.accepted().entries if entry.crystal is None]
+    skipped = [path for found in everything for path in found.left_out]
     return {
         "name": name,
         "defectgen": __version__,
@@ -113,6 +123,8 @@ def evaluate_crystals(
         "by_atoms": report.by_atoms,
         "failures": report.failures,
         "notes": list(report.notes),
+        "unreadable": [{"name": item.name, "reason": item.problem} for item in unreadable[:NAMED_PROBLEMS]],
+        "skipped": [str(path) for path in skipped],
         "published": published(),
     }
 

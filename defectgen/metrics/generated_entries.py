@@ -12,8 +12,15 @@ import polars as pl
 
 from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.crystal_cif import CifError, crystal_from_cif
-from defectgen.io.crystal_files import FORMULA_COLUMN, TABLE_SUFFIXES, check_stated_formula, crystal_files, read_table
+from defectgen.io.crystal_cif import CifError
+from defectgen.io.crystal_files import (
+    TABLE_SUFFIXES,
+    crystal_files,
+    crystal_table,
+    left_out_files,
+    read_table,
+    row_atoms,
+)
 from defectgen.io.documents import parse_json, read_object
 from defectgen.io.structures import read_structures
 
@@ -54,6 +61,7 @@ class Crystals:
         stability_column: where energies above the hull were found; empty if nowhere.
         crystals_per_s: rate of the generator as it noted it; None if it did not.
         partial_hull: why the hull of the energies may not be the whole one; empty if it is, or if that is not known.
+        left_out: what is in the folders and was not read.
     """
 
     entries: tuple[Entry, ...]
@@ -61,6 +69,7 @@ class Crystals:
     stability_column: str = ""
     crystals_per_s: float | None = None
     partial_hull: str = ""
+    left_out: tuple[Path, ...] = ()
 
     def sampled(self, limit: int | None, seed: int) -> Crystals:
         """At most so many entries, drawn at random without replacement, in their order."""
@@ -68,6 +77,15 @@ class Crystals:
             return self
         chosen = np.sort(np.random.default_rng(seed).choice(len(self.entries), limit, replace=False))
         return replace(self, entries=tuple(self.entries[index] for index in chosen))
+
+    def require_readable(self) -> None:
+        """Raise a `DefectgenError` if none of the crystals can be read."""
+        if not any(entry.crystal for entry in self.entries):
+            first = self.entries[0]
+            raise DefectgenError(
+                f"{first.name}: {first.problem} ({len(self.entries)} crystal{'s' * (len(self.entries) > 1)}, none can "
+                "be read)."
+            )
 
     def accepted(self) -> Crystals:
         """Without the draws that the generator refused: what a set to compare with consists of."""
@@ -111,71 +129,58 @@ def read_entries(paths: Sequence[Path]) -> Crystals:
 
     Raises:
         UsageError: no such path, a file of another kind, or a folder without crystals (see `crystal_files`).
-        DefectgenError: a table without the column ``cif`` or one that cannot be read.
     """
     files = [file for path in paths for file in crystal_files(path)]
     entries: list[Entry] = []
     has_draws, column, rate = False, "", None
     for file in files:
         if file.suffix.lower() in TABLE_SUFFIXES:
-            table = _read_table(file)
+            try:
+                table = crystal_table(file)
+            except DefectgenError as error:  # it costs this file, not those after it
+                entries.append(Entry(str(file), None, str(error).removeprefix(f"{file}: ").rstrip(".")))
+                continue
             has_draws = has_draws or {"raw_text", "valid"} <= set(table.columns)
             column = column or next((name for name in STABILITY_COLUMNS if name in table.columns), "")
             rate = rate or _rate(file)
             entries += _table_entries(file, table, column)
         else:
             entries += _structure_entries(file)
-    if not entries:
-        raise DefectgenError(f"{', '.join(map(str, paths))}: no crystals.", "Expected at least one.")
-    return Crystals(tuple(entries), has_draws, column, rate)
-
-
-def _read_table(file: Path) -> pl.DataFrame:
-    table = read_table(file)
-    if "cif" not in table.columns:
-        raise DefectgenError(f"{file}: has columns {', '.join(table.columns)}; expected a column cif with CIF text.")
-    return table
+    return Crystals(tuple(entries), has_draws, column, rate, left_out=tuple(left_out_files(paths)))
 
 
 def _table_entries(file: Path, table: pl.DataFrame, column: str) -> Iterator[Entry]:
     for number, row in enumerate(table.iter_rows(named=True), 1):
         accepted = row.get("valid")
-        name, reason = f"{file.name} row {number}", str(row.get("reason") or "")
-        found = _entry(name, row["cif"], reason, row.get(FORMULA_COLUMN))
+        crystal, problem = _crystal(row)
         energy = row.get(column)
         yield Entry(
-            name=found.name,
-            crystal=found.crystal,
-            problem=found.problem,
+            name=f"{file.name} row {number}",
+            crystal=crystal,
+            problem=problem,
             accepted=accepted if isinstance(accepted, bool) else True,
             conditions={} if row.get("task") == "infill" else _conditions(row.get("conditions")),
             e_above_hull_ev=float(energy) if isinstance(energy, int | float) else None,
         )
 
 
-def _entry(name: str, text: str | None, reason: str = "", formula: object = None) -> Entry:
-    """The entry of a CIF; `formula` is what its table says of it."""
-    if not text:
-        return Entry(name, None, reason or "no CIF")
+def _crystal(row: Mapping[str, Any]) -> tuple[Crystal | None, str]:
+    """The crystal of a row, and why there is none; one with atoms on one place is a crystal, not a valid one."""
     try:
-        crystal = crystal_from_cif(text)
-        check_stated_formula(crystal.formula, formula)
-        return Entry(name, crystal)
+        return row_atoms(row, apart=False).crystal(), ""
     except CifError as error:
-        return Entry(name, None, str(error))
+        return None, (not row["cif"] and str(row.get("reason") or "")) or str(error)
 
 
 def _structure_entries(file: Path) -> Iterator[Entry]:
-    found = list(read_structures(file))
-    for number, item in enumerate(found, 1):
-        name = f"{file.name} frame {number}" if len(found) > 1 else file.name
+    for item in read_structures(file):
         if item.structure is None:
-            yield Entry(name, None, item.note)
+            yield Entry(item.name, None, item.note)
             continue
         try:
-            yield Entry(name, Crystal.from_structure(item.structure))
+            yield Entry(item.name, Crystal.from_structure(item.structure))
         except DefectgenError as error:
-            yield Entry(name, None, str(error).rstrip("."))
+            yield Entry(item.name, None, str(error).rstrip("."))
 
 
 def _conditions(value: object) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from defectgen.core.registry import Registry, breaks, require_members, require_type
 from defectgen.errors import UsageError
+from defectgen.score.potentials.potential import PotentialScorer
 from defectgen.score.protocol import BoundedScorer, Sample, Scorer, StructureScorer
 
 NO_CONFIGURATION = "no decoration of a known host"
@@ -32,10 +33,17 @@ class ScorerOptions:
 
 @dataclass(frozen=True)
 class ScorerEntry:
-    """One line of the registry: what a scorer is, and how to load it."""
+    """One line of the registry: what a scorer is, and how to load it.
+
+    Attributes:
+        description: one line.
+        load: makes the scorer; what it needs is imported there.
+        is_potential: whether it makes a `PotentialScorer`, which can relax atoms and knows no levels.
+    """
 
     description: str
     load: Callable[[ScorerOptions], Scorer]
+    is_potential: bool = False
 
 
 def _surrogate(options: ScorerOptions) -> Scorer:
@@ -46,14 +54,12 @@ def _surrogate(options: ScorerOptions) -> Scorer:
 
 def _m3gnet(options: ScorerOptions) -> Scorer:
     from defectgen.score.potentials.m3gnet import load_m3gnet
-    from defectgen.score.potentials.potential import PotentialScorer
 
     return PotentialScorer(load_m3gnet(options.m3gnet, options.cache))
 
 
 def _chgnet(_: ScorerOptions) -> Scorer:
     from defectgen.score.potentials.chgnet import load_chgnet
-    from defectgen.score.potentials.potential import PotentialScorer
 
     return PotentialScorer(load_chgnet())
 
@@ -74,15 +80,15 @@ SCORERS: Registry[ScorerEntry] = Registry("scorer", "scorers", _check)
 SCORERS.built_in(
     {
         "surrogate": ScorerEntry("levels, gap and energies of decorations of its hosts, in milliseconds", _surrogate),
-        "m3gnet": ScorerEntry("energy and forces of any atoms by M3GNet (extra m3gnet, --m3gnet)", _m3gnet),
-        "chgnet": ScorerEntry("energy and forces of any atoms by CHGNet (extra chgnet)", _chgnet),
+        "m3gnet": ScorerEntry("energy and forces of any atoms by M3GNet (extra m3gnet, --m3gnet)", _m3gnet, True),
+        "chgnet": ScorerEntry("energy and forces of any atoms by CHGNet (extra chgnet)", _chgnet, True),
         "slices-catboost": ScorerEntry("the published baseline: trees on SLICES strings", _slices_catboost),
     }
 )
 
 
-def register_potential(name: str, description: str, load: Callable[[ScorerOptions], Scorer]) -> ScorerEntry:
-    """Add a potential, or any other scorer.
+def register_scorer(name: str, description: str, load: Callable[[ScorerOptions], Scorer]) -> ScorerEntry:
+    """Add a scorer.
 
     Args:
         name: short name, for ``--scorer`` and `load_scorer`.
@@ -93,6 +99,20 @@ def register_potential(name: str, description: str, load: Callable[[ScorerOption
         UsageError: the name is taken, or `load` cannot be called.
     """
     return SCORERS.register(name, ScorerEntry(description, load))
+
+
+def register_potential(name: str, description: str, load: Callable[[ScorerOptions], PotentialScorer]) -> ScorerEntry:
+    """Add a potential: a scorer whose forces can relax atoms, for ``--scorer``, ``--potential`` and ``--relax``.
+
+    Raises:
+        UsageError: as `register_scorer`.
+    """
+    return SCORERS.register(name, ScorerEntry(description, load, True))
+
+
+def potential_names() -> tuple[str, ...]:
+    """The scorers that are potentials."""
+    return tuple(name for name, entry in SCORERS.items() if entry.is_potential)
 
 
 def scorer_names(text: str) -> tuple[str, ...]:
@@ -117,8 +137,24 @@ def load_scorer(name: str, options: ScorerOptions) -> Scorer:
         DefectgenError: its extra is not installed, or its files are missing or damaged.
     """
     known = scorer_names(name)[0]
-    scorer = SCORERS[known].load(options)
+    entry = SCORERS[known]
+    scorer = entry.load(options)
     require_members("scorer", known, scorer, Scorer)
+    if isinstance(scorer, PotentialScorer) != entry.is_potential:
+        raise breaks("scorer", known, f"is_potential is {entry.is_potential}, and it made a {type(scorer).__name__}")
+    return scorer
+
+
+def load_potential(name: str, options: ScorerOptions) -> PotentialScorer:
+    """The potential of this name.
+
+    Raises:
+        UsageError: no such potential; lists all. Else as `load_scorer`.
+    """
+    if name not in potential_names():
+        raise UsageError(f"got potential {name!r}, expected {' or '.join(potential_names())}.")
+    scorer = load_scorer(name, options)
+    assert isinstance(scorer, PotentialScorer)  # which load_scorer has seen to
     return scorer
 
 

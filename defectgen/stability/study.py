@@ -17,9 +17,9 @@ from defectgen.io.crystal_files import NamedCrystal, read_crystals
 from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.files import file_hash, write_text
 from defectgen.io.folders import claimed
-from defectgen.score.potentials.potential import Potential, PotentialScorer
+from defectgen.score.potentials.potential import Potential
 from defectgen.score.potentials.relaxation import CONVERGED, NOT_CONVERGED
-from defectgen.score.scorers import ScorerOptions, load_scorer
+from defectgen.score.scorers import ScorerOptions, load_potential
 from defectgen.stability import assessment
 from defectgen.stability.assessment import ELEMENTS, REFERENCES, RelaxationSettings
 from defectgen.stability.hull import (
@@ -39,8 +39,6 @@ from defectgen.web import MaterialsProject
 
 PROJECT = ("mp-api", "mp")
 """In place of a file: the hull of the Materials Project."""
-
-POTENTIALS = ("m3gnet", "chgnet")
 
 UNJUDGED = {
     "refused": "refused by the generator",
@@ -69,19 +67,14 @@ def open_potential(name: str, m3gnet: str | None = None) -> Potential:
     """The potential of this name.
 
     Args:
-        name: one of `POTENTIALS`.
+        name: one of `defectgen.score.scorers.potential_names`.
         m3gnet: where M3GNet is, see `ScorerOptions`.
 
     Raises:
         UsageError: no such potential.
         DefectgenError: its extra is not installed, or its files are missing or damaged.
     """
-    if name not in POTENTIALS:
-        raise UsageError(f"got --potential {name!r}, expected {' or '.join(POTENTIALS)}.")
-    scorer = load_scorer(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=m3gnet))
-    if not isinstance(scorer, PotentialScorer):
-        raise UsageError(f"{name} is no potential.")
-    return scorer.potential
+    return load_potential(name, ScorerOptions(cache=cache_dir() / "matgl", m3gnet=m3gnet)).potential
 
 
 def read_all(files: Sequence[Path], watch: Watch = unwatched) -> list[NamedCrystal]:

@@ -254,7 +254,7 @@ NEW = ["new", "WS2.cif", "-o", "c"]
         ([*NEW, "--supercell", "3x3", "--engine", ":"], "got engine ':', expected one of"),
         (["new", "WS2.cif", "-o", "WS2.cif/c", "--supercell", "3x3"], "WS2.cif is a file, expected a folder"),
         (NEW, "needs the size of its supercell"),
-        ([*NEW, "--supercell", "3x3", "--relax", "emt"], "got --relax 'emt', expected chgnet or"),
+        ([*NEW, "--supercell", "3x3", "--relax", "emt"], "got --relax 'emt', expected m3gnet or"),
         (["propose", "nothing"], "nothing holds no campaign.yaml. Expected a folder that defectgen campaign new made."),
     ],
 )

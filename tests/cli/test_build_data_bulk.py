@@ -82,15 +82,19 @@ def test_broken_crystals_are_named_counted_and_left_out(tmp_path: Path, capsys: 
     rows = published_rows(CRYSTALS)
     for k in range(7):
         rows[2 * k]["cif"] = "broken"
-    table = write_csv(tmp_path / "some.csv", rows)
-    assert main(["build-data", "--task", "bulk", "--data", str(table), "-o", str(tmp_path / "out")]) == 0
+    table = write_csv(tmp_path / "given/some.csv", rows)
+    (table.parent / "zz.csv").write_text("formula\nNaCl\n")
+    (table.parent / "one.cif").touch()
+    assert main(["build-data", "--task", "bulk", "--data", str(table.parent), "-o", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     assert err.count("skipped row ") == 5
     assert "skipped row 3 of some.csv (mp-3): not a CIF of one crystal" in err
-    assert "skipped 7 of 20 crystals" in err
+    assert "skipped 8 of 21 crystals" in err
+    assert "skipped 1 files beside others that are read first: one.cif; name them to read them" in err
     assert "records written: " in out
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
-    assert manifest["unusable"]["count"] == len(manifest["unusable"]["first"]) == 7
+    assert manifest["unusable"]["count"] == len(manifest["unusable"]["first"]) == 8
+    assert manifest["unusable"]["first"][-1].startswith("zz.csv: has no column 'cif'")
     assert sum(manifest["structures"].values()) == 13
 
 
@@ -100,9 +104,10 @@ def test_a_folder_of_cifs_and_the_fetched_table_will_do(
     for k, crystal in enumerate(CRYSTALS):
         (tmp_path / f"cifs/{k}.cif").parent.mkdir(exist_ok=True)
         (tmp_path / f"cifs/{k}.cif").write_text(cif_text(crystal))
+    (tmp_path / "cifs/notes.txt").touch()
     made = build(capsys, "--data", tmp_path / "cifs", "-o", tmp_path / "a")
     assert made["structures"] == {"train": 16, "validation": 2, "test": 2}
-    assert made["covered"] == {}
+    assert (made["covered"], made["left_out"]) == ({}, [str(tmp_path / "cifs/notes.txt")])
     code, line = refused(capsys, "--task", "bulk", "-o", tmp_path / "b")
     assert (code, "Run: defectgen fetch mp20 --from PATH" in line) == (1, True)
     assert main(["fetch", "mp20", "--from", str(table)]) == 0

@@ -162,7 +162,7 @@ def test_relaxation_needs_a_potential(capsys: pytest.CaptureFixture[str], tmp_pa
     call = ("design", "--host", "MoS2", *LEVELS, "-o", tmp_path / "out", "--potential")
     code, line = refused(capsys, *call, "emt")
     assert code == 2
-    assert "got --potential 'emt', expected a potential" in line
+    assert "got potential 'emt', expected m3gnet or chgnet" in line
     code, line = refused(capsys, *call, "m3gnet", "--m3gnet", tmp_path / "none")
     assert code == 2
     assert "is not a folder" in line

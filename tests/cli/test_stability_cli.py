@@ -51,10 +51,17 @@ def test_a_folder_against_labelled_crystals(
     files: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
+    (files / "notes.txt").touch()
     call = ["stability", str(files), "--hull", str(labels), "-o", str(output)]
     assert main([*call, "--json"]) == 3
     captured = capsys.readouterr()
-    assert "broken.cif" in captured.err
+    assert (
+        f"{files / 'broken.cif'}: cannot be read as CIF (no atoms with fractional coordinates); skipped."
+        in captured.err
+    )
+    assert "warning: 1 of 4 crystals cannot be read." in captured.err
+    assert "skipped 1 files that are no crystals by their names: notes.txt" in captured.err
+    assert json.loads(captured.out)["skipped"] == [str(files / "notes.txt")]
     assert "3 of 4 crystals have no energy above the hull; see the table." in captured.err
     result = json.loads(captured.out)
     assert result["counts"]["crystals"] == 4

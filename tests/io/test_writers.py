@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from pathlib import Path
 
 import gemmi
@@ -11,12 +10,9 @@ from defectgen.core import VACANCY, Configuration, configuration_from_structure,
 from defectgen.errors import UsageError
 from defectgen.io.structures import read_configuration, read_structures
 from defectgen.io.writers import (
-    WRITERS,
     OutputStructure,
     cif_text,
-    format_names,
     poscar_text,
-    register_format,
     write_structures,
     writer_of,
 )
@@ -115,35 +111,3 @@ def test_calls_that_cannot_be_met_say_why(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=message):
             write_structures(target, structures, formats)
     assert list(tmp_path.iterdir()) == []
-
-
-class Lines:
-    """A format of another package: names in lines."""
-
-    suffix, several = ".lines", True
-
-    def write(self, path: Path, structures: Sequence[OutputStructure]) -> None:
-        path.write_text("".join(f"{item.name}\n" for item in structures))
-
-
-def test_a_format_from_elsewhere_is_used_by_its_name(tmp_path: Path) -> None:
-    cell = Configuration.of(get_host("BN", (3, 3)), {0: VACANCY})
-    register_format("lines", Lines())
-    try:
-        assert "lines" in format_names()
-        [path] = write_structures(tmp_path, {"a": cell, "b": cell}, ["lines"])
-        assert path.read_text() == "a\nb\n"
-        with pytest.raises(UsageError, match="there already"):
-            register_format("lines", Lines())
-    finally:
-        WRITERS.unregister("lines")
-    assert "lines" not in format_names()
-
-
-def test_what_is_no_format_is_refused() -> None:
-    with pytest.raises(UsageError, match="there already"):
-        register_format("cif", Lines())
-    with pytest.raises(UsageError, match="lower-case"):
-        register_format("Lines", Lines())
-    with pytest.raises(UsageError, match="it has no suffix"):
-        register_format("none", object())  # type: ignore[arg-type]

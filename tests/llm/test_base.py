@@ -93,6 +93,25 @@ def test_the_result_loads_as_a_plain_model(converted: Path) -> None:
     assert tokenizer.convert_ids_to_tokens(tokenizer("abc", add_special_tokens=False).input_ids) == ["ab", "c"]
 
 
+def test_texts_begin_and_end_as_the_file_says(
+    converted: Path, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert AutoTokenizer.from_pretrained(converted, local_files_only=True).eos_token == "</s>"
+    read = AutoTokenizer.from_pretrained
+
+    def swapped(*args: object, **options: object) -> object:
+        """What another release makes of the file: the end is the beginning."""
+        tokenizer = read(*args, **options)
+        tokenizer.bos_token, tokenizer.eos_token = "</s>", "<s>"
+        return tokenizer
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", swapped)
+    convert_gguf(tiny_gguf, tmp_path / "out")
+    monkeypatch.undo()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out", local_files_only=True)
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>")
+
+
 def test_what_is_no_model_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("no model")
     with pytest.raises(DefectgenError, match=r"^text\.gguf cannot be unpacked: ") as error:

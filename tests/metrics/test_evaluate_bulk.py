@@ -104,14 +104,22 @@ def test_command(tmp_path, monkeypatch, capsys):
     from defectgen_cli.app import main
 
     monkeypatch.setenv("DEFECTGEN_CACHE", str(tmp_path / "cache"))
-    pl.DataFrame({"cif": [cif(salt()), "broken", cif(crowded())]}).write_csv(tmp_path / "mine.csv")
+    (tmp_path / "mine").mkdir()
+    pl.DataFrame({"cif": [cif(salt()), "broken", cif(crowded())]}).write_csv(tmp_path / "mine" / "mine.csv")
+    (tmp_path / "mine" / "bare.csv").write_text("formula\nNaCl\n")
+    (tmp_path / "mine" / "cells.zip").touch()
+    (tmp_path / "mine" / "notes.txt").touch()
     pl.DataFrame({"cif": [cif(salt(4.2, "Mg", "O"))]}).write_csv(tmp_path / "test.csv")
-    words = ["evaluate", "bulk", str(tmp_path / "mine.csv"), "--reference", str(tmp_path / "test.csv")]
+    words = ["evaluate", "bulk", str(tmp_path / "mine"), "--reference", str(tmp_path / "test.csv")]
     assert main([*words, "-o", str(tmp_path / "m.json")]) == 0
     shown = capsys.readouterr()
     assert "LLaMA-2 70B, T 0.7" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 80
-    assert "1 of 3 crystals cannot be read" in shown.err
+    assert "mine.csv row 2: not a CIF of one crystal (" in shown.err
+    assert "bare.csv: no column cif, got formula. Expected the text of a CIF in each row; skipped." in shown.err
+    assert "2 of 4 crystals cannot be read." in shown.err
+    assert "skipped 1 files that are no crystals by their names: notes.txt" in shown.err
+    assert "skipped 1 files beside others that are read first: cells.zip; name them to read them" in shown.err
     page = (tmp_path / "m.html").read_text(encoding="utf-8")
     assert "CDVAE" in page
     assert "src=" not in page
@@ -122,7 +130,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert main([*words, "--name", "again", "--compare", str(tmp_path / "m.json"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     structural = result["metrics"]["structural"]
-    assert (structural["value"], structural["n"], structural["of"]) == (1 / 3, 1, 3)
+    assert (structural["value"], structural["n"], structural["of"]) == (1 / 4, 1, 4)
     assert main([*words, "--compare", str(tmp_path / "mine.csv")]) == 2
 
 
