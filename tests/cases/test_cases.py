@@ -103,7 +103,7 @@ NO_VALUE = {
     "score1/09_MoSe2_8x8.cif": "MoSe2 is another compound",
     "score2/CONTCAR_empty": "is empty, expected a structure",
     "score2/d_trunc.cif": "Wrong number of values in loop",
-    "score2/e_bin.cif": "not a CIF",
+    "score2/e_bin.cif": "is no text, expected a CIF",
     "score2/i_mid_nocell.extxyz#2": "has no cell",
     "score2/j_zero_c.extxyz": "has no cell",
     "score2/k_twoblocks.cif": "2 of 2 blocks have atoms",
