@@ -100,13 +100,13 @@ def strained_fit(host: Host, rows: Plane, n_atoms: int) -> tuple[int, float] | N
     Args:
         host: the layer.
         rows: the two vectors in the plane, shape (2, 2).
-        n_atoms: in the cell; few are missing.
+        n_atoms: in the cell; few are missing or too many.
     """
     unit = plane_of(host)
     if abs(float(np.linalg.det(rows))) > abs(float(np.linalg.det(unit))) * MAX_CELLS:
         return None
     for strain, matrix in fits(unit, rows, REPORTED_STRAIN):
-        if 0 <= abs(determinant(matrix)) * host.n_basis - n_atoms <= max(2, n_atoms // 32):
+        if abs(abs(determinant(matrix)) * host.n_basis - n_atoms) <= max(2, n_atoms // 32):
             return (abs(determinant(matrix)), strain) if strain > CELL_TOLERANCE else None
     return None
 
