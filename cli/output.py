@@ -208,8 +208,11 @@ def singular(unit: str) -> str:
 
 
 def rate_text(done: int, seconds: float, unit: str) -> str:
-    """How fast it goes: ``670 structures/s``, or if slower than one a second ``12 s each``; empty if not known yet."""
-    if not done or seconds < RATE_FROM_S:
+    """How fast it goes: ``670 structures/s``, or if slower than one a second ``12 s each``.
+
+    Empty if not known yet: the first of a batch waits for all of it.
+    """
+    if done < 2 or seconds < RATE_FROM_S:
         return ""
     rate = done / seconds
     return f"{rate:,.{0 if rate >= 10 else 1}f} {unit}/s" if rate >= 1 else f"{span(1 / rate)} each"

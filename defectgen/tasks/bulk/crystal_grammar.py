@@ -21,7 +21,7 @@ from defectgen.core.charge import balanced
 from defectgen.core.crystal import ELEMENTS
 from defectgen.core.elements import atomic_radius
 from defectgen.errors import UsageError
-from defectgen.tasks.bulk.clearance import MAX_DISTANCE_ANGSTROM, STEPS, Clearance, half_steps
+from defectgen.tasks.bulk.clearance import MAX_DISTANCE_ANGSTROM, Clearance, half_steps, sphere_volume
 from defectgen.tasks.grammar import END, State
 
 MP_ELEMENTS: tuple[str, ...] = tuple(e for e in ELEMENTS[:94] if e not in ("Po", "At", "Rn", "Fr", "Ra"))
@@ -34,8 +34,8 @@ ANGLES = range(5, 176)
 """Degrees of a lattice angle."""
 
 DENSEST_PACKING = 0.42
-"""Share of the cell that the atoms of a wanted formula may fill, as spheres of the least radius that the rules of
-distance leave them. With 0.75 of the radii 99 % of 2,061 crystals of MP-20 fill 0.424 at most."""
+"""Share of the cell that atoms may fill, as spheres of the least radius that the rules of distance leave them. With
+0.75 of the radii 99 % of 2,061 crystals of MP-20 fill 0.424 at most."""
 
 LEAST_VOLUME_ANGSTROM3 = 2.0
 """A cell with less for each atom is denser than any solid; diamond has 5.7."""
@@ -59,8 +59,8 @@ class CrystalGrammar:
             when no element has such a place left. With a composition the cell is large enough for a formula unit
             (`DENSEST_PACKING`), and another one is begun only if the cell is for that too and each element has a
             place. Only where no element has a place and the crystal may not end, in the middle of a unit or before
-            its first atom, atoms may stand anywhere. A cell that would be denser than any solid with one atom
-            more (`LEAST_VOLUME_ANGSTROM3`) ends.
+            its first atom, atoms may stand anywhere. Without a composition no atom follows that would fill the cell
+            beyond `DENSEST_PACKING`, or make it denser than any solid (`LEAST_VOLUME_ANGSTROM3`).
         balance: how much a crystal leans towards an end where charges balance, and away from one where they do not,
             in nats; see `defectgen.core.charge.balanced`. 0 leaves the model's own probability.
     """
@@ -140,8 +140,7 @@ class CrystalGrammar:
     @cached_property
     def _unit_volume(self) -> float:
         """Cubic angstrom that a formula unit takes at least, 0 without a composition."""
-        spheres = (n * (self._halves[element] / STEPS) ** 3 for element, n in self.composition or ())
-        return sum(spheres) * 4 / 3 * math.pi / DENSEST_PACKING
+        return sum(n * sphere_volume(self._halves[element]) for element, n in self.composition or ()) / DENSEST_PACKING
 
     def _angles(self, before: tuple[int, ...], clearance: Clearance | None) -> Mapping[str, State]:
         if len(before) < 2:
@@ -179,8 +178,12 @@ class CrystalGrammar:
         """Those of the following elements that have a place, or where one must follow, any that is still missing."""
         widest = clearance.widest()
         fits = {element for element in following if self._halves[element] <= widest}
-        if self.composition is None and may_end and clearance.largest_volume() < (used[0] + 1) * LEAST_VOLUME_ANGSTROM3:
-            fits = set()
+        if self.composition is None and may_end:
+            volume = clearance.largest_volume()
+            left = DENSEST_PACKING * volume - clearance.filled()
+            fits = {element for element in fits if sphere_volume(self._halves[element]) <= left}
+            if volume < (used[0] + 1) * LEAST_VOLUME_ANGSTROM3:
+                fits = set()
         missing = set(following)
         if self.composition is not None:
             units = max(1, *(-(-u // n) for u, (_, n) in zip(used, self.composition, strict=True)))

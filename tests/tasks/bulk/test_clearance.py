@@ -80,9 +80,13 @@ def test_room_is_what_distances_say(cell: tuple[int, ...], symbols: tuple[str, s
 def test_atoms_are_placed_by_their_radii(share: float) -> None:
     rng = np.random.default_rng(5)
     grammar = CrystalGrammar(12, ("Cs", "Ti", "O"), None, 0.0, radii=share)
-    crystals = [crowded(grammar, "6.0 5.5 6.5", rng) for _ in range(8)]
+    crystals = [crowded(grammar, "8.0 7.5 8.5", rng) for _ in range(8)]
     assert all(radii_apart(crystal, share) for crystal in crystals)
-    assert sum(len(crystal.species) > 1 for crystal in crystals) >= 6
+    several = [crystal for crystal in crystals if len(crystal.species) > 1]
+    assert len(several) >= 6
+    for crystal in several:
+        spheres = sum(4 / 3 * np.pi * (share * atomic_radius(symbol)) ** 3 for symbol in crystal.species)
+        assert spheres <= 0.42 * crystal.volume
 
 
 def test_an_atom_is_no_nearer_to_its_own_image() -> None:
