@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import binomtest
 
-from defectgen.core import Configuration, canonicalize, get_host
+from defectgen.core import Configuration, canonicalize
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import SETS
@@ -34,6 +34,7 @@ from defectgen.design.limits import Limits, Space
 from defectgen.design.proposers import Ask, Budget
 from defectgen.design.ranking import RankBy, Shortlist, score_batch
 from defectgen.design.search import SearchProposer
+from defectgen.io.host_tables import host_of
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.cross_validation import HALVES, half_of
 from defectgen.score.surrogate.training import fit_surrogate
@@ -118,7 +119,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
     print(f"{name}: fitted in {time.process_time() - started:.0f} s", flush=True)
     targets = held_out_targets(rows, "test", options.targets, options.seed)
     sizes = rows.filter(pl.col("split") == "train")["n_defects"].to_list()
-    host = get_host(rows["host"][0], rows["supercell"][0])
+    host = host_of(rows)
     space = Space.of(host, Limits(min(sizes), max(sizes)), max(sizes))
     ways = [(halves["a"], halves["b"]), (halves["b"], halves["a"])]
 

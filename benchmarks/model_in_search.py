@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from defectgen.core import Configuration, canonicalize, get_host
+from defectgen.core import Configuration, canonicalize
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import SETS
@@ -34,6 +34,7 @@ from defectgen.design.limits import Limits, Space
 from defectgen.design.model_guide import STARTS, ModelGuide
 from defectgen.design.proposers import Ask, Budget
 from defectgen.design.tree_search import tree_search
+from defectgen.io.host_tables import host_of
 from defectgen.score.surrogate.incremental import Moves
 from defectgen.score.surrogate.threads import single_blas
 
@@ -110,7 +111,7 @@ class Task:
 def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> dict[str, list[tuple[int, float]]]:
     """For each way the structures looked at and the CPU seconds of each target."""
     rows = frame.filter(set=name)
-    host, sizes = get_host(rows["host"][0], rows["supercell"][0]), rows.filter(split="train")["n_defects"].to_list()
+    host, sizes = host_of(rows), rows.filter(split="train")["n_defects"].to_list()
     limits = Limits(min(sizes), max(sizes))
     engine = load_engine(host, Models(adapter=options.model, surrogate=options.surrogate), limits)
     crowded = crowded_model(engine.scorer, host, COLUMNS)

@@ -129,15 +129,21 @@ def _text(study: Study, output: Path) -> str:
     counts, hull, references = study.counts, study.hull, study.references
     share = 100 * counts["share_metastable_of_all"]
     rest, of = 100 * counts["share_metastable_of_not_refused"], counts["crystals"] - counts["refused"]
-    known = 100 * (counts["share_with_competitors_of_judged"] or 0.0)
+    known = counts["share_with_competitors_of_judged"]
     lines = [
         f"{counts['metastable']} of {counts['crystals']} crystals ({share:.1f} %) are metastable: less than "
         f"{counts['threshold_ev_per_atom']} eV/atom above the {'partial ' * bool(hull.partial)}hull"
         + (f"; {rest:.1f} % of the {of} that the generator did not refuse." if counts["refused"] else "."),
         f"judged {counts['judged']}; {unjudged(counts) or 'no other'}; not converged but judged as they were "
         f"{counts['not_converged']}.",
-        f"competitors known: for {known:.1f} % of those judged; {counts['judged_without_competitor']} compete with "
-        "their elements only: the hull knows no compound of them.",
+        *(
+            []
+            if known is None  # none is judged
+            else [
+                f"competitors known: for {100 * known:.1f} % of those judged; {counts['judged_without_competitor']} "
+                "compete with their elements only: the hull knows no compound of them."
+            ]
+        ),
         f"hull: {hull.source}" + (f"; partial: {hull.partial}" if hull.partial else ""),
         f"energies: {study.corrections}",
     ]

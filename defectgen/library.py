@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defectgen.core import Configuration, Host, NotADecorationError, Rule, canonicalize, get_host, host_names
+from defectgen.core import Configuration, Host, NotADecorationError, Rule, as_host, canonicalize, get_host
 from defectgen.core.enumeration import enumerate_class
+from defectgen.core.hosts import HOSTS
 from defectgen.core.matching import known_configuration
 from defectgen.core.selection import select
 from defectgen.errors import DefectgenError, UsageError
@@ -37,14 +38,14 @@ def host(name: str, supercell: Supercell | None = None) -> Host:
     Raises:
         UsageError: no such host, or a supercell that is none.
     """
-    if not isinstance(name, str):
-        raise UsageError(f"got {type(name).__name__} {name!r:.40} as host, expected a name.", _names())
-    return get_host(name, None if supercell is None else _supercell(supercell))
+    if isinstance(name, str):
+        return get_host(name, None if supercell is None else _supercell(supercell))
+    raise UsageError(f"got {type(name).__name__} {name!r:.40} as host, expected a name.", f"E.g. {', '.join(HOSTS)}.")
 
 
 def hosts() -> tuple[Host, ...]:
     """All hosts, the built-in ones first; `defectgen.core.register_host` adds others."""
-    return tuple(get_host(name) for name in host_names())
+    return tuple(HOSTS.values())
 
 
 def read_host(
@@ -129,9 +130,7 @@ def enumerate_configurations(
         UsageError: none or several of these, a class that the host's rules do not have, or what is no host. Raised at
             once, before the first configuration is asked for.
     """
-    found = get_host(host) if isinstance(host, str) else host
-    if not isinstance(found, Host):
-        raise UsageError(f"got {type(host).__name__} {host!r:.40} as host, expected a Host.", _names())
+    found = as_host(host)
     named = (("label", label), ("rules", rules), ("max_defects", max_defects))
     given = [name for name, value in named if value is not None]
     if len(given) != 1:
@@ -259,7 +258,7 @@ def train_surrogate(
     from defectgen.score.intervals import MIN_TRAIN_ROWS
     from defectgen.score.surrogate.training import train_surrogate as train
 
-    found = get_host(host) if isinstance(host, str) else host
+    found = None if host is None else as_host(host)
     if isinstance(table, pl.DataFrame):
         if found is None and HOST_RECORD not in table.columns:
             raise UsageError("the table does not say which host its rows decorate.", "Give host=.")
@@ -290,10 +289,6 @@ def _path(path: object) -> Path:
     if isinstance(path, str | Path):
         return Path(path)
     raise UsageError(f"got {type(path).__name__} {path!r:.40}, expected the path of a file.")
-
-
-def _names() -> str:
-    return f"Known ones: {', '.join(host_names())}; any other: defectgen.read_host(FILE, supercell=(4, 4))."
 
 
 def _supercell(given: object) -> tuple[int, int]:

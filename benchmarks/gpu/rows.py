@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import polars as pl
 import typer
 
-from defectgen.core.hosts import get_host
+from defectgen.core import Host
+from defectgen.core.hosts import HOSTS
 from defectgen.score.network.network_training import Geometries, Rows
 from defectgen.score.network.pair_geometry import HostGeometry
-
-HOSTS = ("MoS2", "WSe2", "BN", "GaSe", "InSe", "P")
-SPIN = (False, False, True, True, True, True)
-"""Whether 2DMD computed the host's cells with two spin channels that may differ."""
 
 COLUMNS = (
     "homo_majority_ev", "homo_minority_ev", "band_gap_majority_ev", "band_gap_minority_ev", "formation_energy_ev",
@@ -31,6 +29,7 @@ def write(data: Path, output: Path) -> None:
     from defectgen.core.configuration import Configuration
     from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import SET_NAMES, read_2dmd
+    from defectgen.io.host_tables import hosts_of
 
     frame = read_2dmd(data).sort("set", "id")
     keys = ["set", "id"]
@@ -42,11 +41,15 @@ def write(data: Path, output: Path) -> None:
         name: frame.join(part.select(*keys, "split"), on=keys, maintain_order="left")["split"]
         for name, part in parts.items()
     }
-    geometries = [HostGeometry.of(get_host(name)) for name in HOSTS]
+    hosts = sorted(hosts_of(frame).values(), key=lambda host: list(HOSTS).index(host.name))
+    names = [host.name for host in hosts]
+    geometries = [HostGeometry.of(host) for host in hosts]
+    differ = frame.group_by("host").agg((pl.col("homo_majority_ev") != pl.col("homo_minority_ev")).any().alias("spin"))
+    spin = dict(differ.iter_rows())
     n, most = len(frame), int(frame["n_defects"].max())  # type: ignore[arg-type]
     sites, kinds = (np.full((n, most), -1, dtype=np.int16) for _ in range(2))
     for row, (host, key) in enumerate(frame.select("host", "configuration").iter_rows()):
-        geometry = geometries[HOSTS.index(host)]
+        geometry = geometries[names.index(host)]
         found = geometry.numbers(Configuration.from_key(geometry.host, key).edits)
         sites[row, : len(found[0])], kinds[row, : len(found[0])] = found
     rng = np.random.default_rng(42)
@@ -60,7 +63,7 @@ def write(data: Path, output: Path) -> None:
     arrays = {f"host{k}_{name}": array for k, g in enumerate(geometries) for name, array in g.arrays().items()}
     np.savez_compressed(
         output / "rows.npz",
-        hosts=np.array([HOSTS.index(name) for name in frame["host"]], dtype=np.int8),
+        hosts=np.array([names.index(name) for name in frame["host"]], dtype=np.int8),
         groups=groups.astype(np.int8),
         sites=sites,
         kinds=kinds,
@@ -75,22 +78,27 @@ def write(data: Path, output: Path) -> None:
         },
         **arrays,
     )
-    (output / "rows.json").write_text(json.dumps({"sets": list(SET_NAMES), "hosts": list(HOSTS)}) + "\n")
+    about = {
+        "sets": list(SET_NAMES),
+        "hosts": [host.to_dict() for host in hosts],
+        "spin": [bool(spin[name]) for name in names],  # whether the two channels of some cell differ
+    }
+    (output / "rows.json").write_text(json.dumps(about) + "\n")
 
 
 def read(folder: Path, device: str = "cpu") -> tuple[Rows, Geometries, dict[str, np.ndarray], list[str]]:
     """Rows, geometries on a device, the other arrays, and names of the sets."""
     arrays = dict(np.load(folder / "rows.npz"))
-    names = json.loads((folder / "rows.json").read_text())
+    about = json.loads((folder / "rows.json").read_text())
     hosts = [
         HostGeometry.from_arrays(
-            get_host(name), {key: arrays[f"host{k}_{key}"] for key in ("nodes", "pairs", "classes")}
+            Host.from_dict(record), {key: arrays[f"host{k}_{key}"] for key in ("nodes", "pairs", "classes")}
         )
-        for k, name in enumerate(names["hosts"])
+        for k, record in enumerate(about["hosts"])
     ]
     wide = {name: arrays[name].astype(np.int64) for name in ("hosts", "sites", "kinds", "groups")}
     rows = Rows(wide["hosts"], wide["sites"], wide["kinds"], arrays["targets"], wide["groups"])
-    return rows, Geometries(hosts, SPIN, device), arrays, names["sets"]
+    return rows, Geometries(hosts, about["spin"], device), arrays, about["sets"]
 
 
 def main(

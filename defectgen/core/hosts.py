@@ -197,6 +197,21 @@ def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
     return host if supercell is None else dataclasses.replace(host, supercell=supercell)
 
 
+def as_host(host: Host | str) -> Host:
+    """A host as it is, or the one of a name.
+
+    Raises:
+        UsageError: neither; lists the known ones.
+    """
+    found = get_host(host) if isinstance(host, str) else host
+    if not isinstance(found, Host):
+        raise UsageError(
+            f"got {type(host).__name__} {host!r:.40} as host, expected a Host or a name.",
+            f"Known ones: {', '.join(host_names())}; any other: defectgen.read_host(FILE, supercell=(4, 4)).",
+        )
+    return found
+
+
 def _mistyped(name: str, by_upper: dict[str, str]) -> str:
     """The host that a mistyped name was meant to be; empty if there is none, or if the name is another compound's."""
     letters = re.sub(r"[^A-Za-z0-9]", "", name)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY, Host
-from defectgen.core.hosts import get_host, host_names
+from defectgen.core.hosts import HOSTS
 from defectgen.core.placing import (
     EXACT_ANGSTROM,
     SITE_TOLERANCE_ANGSTROM,
@@ -27,7 +27,7 @@ from defectgen.core.placing import (
     symmetries,
 )
 from defectgen.core.slab import NotADecorationError, Slab
-from defectgen.core.supercells import determinant, inverse, supercells
+from defectgen.core.supercells import CELL_TOLERANCE, determinant, inverse, strained_fit, supercells
 from defectgen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,6 +143,12 @@ def recognize(structure: Structure, hosts: Sequence[Host]) -> Match:
     if found:
         return min(found, key=lambda match: match.configuration.n_defects)
     nearest = max(like, key=lambda host: (sum(symbol in host.elements for symbol in species), -like.index(host)))
+    if strained := strained_fit(nearest, slab.plane, len(species)):
+        n_cells, strain = strained
+        reasons[nearest] = (
+            f"its cell is one of {n_cells} unit cells strained by {100 * strain:.1f} %, expected at most "
+            f"{100 * CELL_TOLERANCE:.0f} %."
+        )
     if nearest not in reasons:
         reasons[nearest] = _cell_problem(nearest, slab)
     raise NotADecorationError(f"is no decoration of {nearest.title}: {reasons[nearest]}")
@@ -163,7 +169,7 @@ def known_configuration(structure: Structure, host: Host | None = None) -> Confi
         raise UsageError(f"got {got} as host, expected a Host.", 'Use defectgen.host("MoS2").')
     if host is None:
         try:
-            return recognize(structure, [get_host(name) for name in host_names()]).configuration
+            return recognize(structure, list(HOSTS.values())).configuration
         except NotADecorationError as error:
             raise NotADecorationError(f"the structure {error}") from error
     try:

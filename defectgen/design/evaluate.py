@@ -212,7 +212,7 @@ def measure(samples: pl.DataFrame) -> dict[str, Any]:
         "samples": _distances(samples),
         "novel_samples": _distances(samples.filter("novel")),
         "first": _distances(samples.filter("first")),
-        "first_novel_share": float(samples.filter("first")["novel"].mean() or 0.0) if samples.height else None,  # type: ignore[arg-type]
+        "first_novel_share": samples.filter("first")["novel"].mean(),  # None where there are no samples
         "best": {"distance": spread(best["distance_ev"])},
         "levels": {column: level_errors(samples, column) for column in LEVEL_PAIR},
     }

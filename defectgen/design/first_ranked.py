@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from defectgen.core import Host, get_host
+from defectgen.core import Host
 from defectgen.data.known_labels import labels_of
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
@@ -22,6 +22,7 @@ from defectgen.design.mix import LLM
 from defectgen.design.request import DesignRequest, Ranking
 from defectgen.design.run import prepare_design
 from defectgen.errors import UsageError
+from defectgen.io.host_tables import host_of
 from defectgen.tasks.defect.defect_task import LEVEL_PAIR
 from defectgen.watch import Watch
 
@@ -74,7 +75,7 @@ def first_ranked_sets(
         frame = split_by_class(read_dataset(data, (name,)), seed=cards[0].data["settings"]["seed"])
         frame = frame.drop_nulls(LEVEL_PAIR)
         targets = held_out_targets(frame, request.split, request.targets, request.seed)
-        host = get_host(frame["host"][0], frame["supercell"][0])
+        host = host_of(frame)
         sizes = frame.filter(pl.col("split") == "train")["n_defects"]
         limits = Limits(int(sizes.min()), int(sizes.max()))  # type: ignore[arg-type]
         asked = frame.filter(pl.col("id").is_in([target.id for target in targets]))["configuration"].to_list()

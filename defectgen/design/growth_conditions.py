@@ -34,7 +34,7 @@ class Conditions:
     """Chemical potentials relative to the elements.
 
     Attributes:
-        potentials_ev: by element, at most 0.
+        potentials_ev: by element, at most 0; one that is not named comes from its elemental phase, 0.
         name: as asked for, e.g. ``S-rich`` or ``S=-0.60``.
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from defectgen import __version__
-from defectgen.core import Host, get_host
+from defectgen.core import Host, as_host
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.data.known_labels import labels_of
 from defectgen.data.twodmd import SET_NAMES
@@ -352,7 +352,7 @@ def design(
         DefectgenError: a model or table that is missing or damaged.
     """
     request = DesignRequest(
-        host=get_host(host) if isinstance(host, str) else host,
+        host=as_host(host),
         targets=_targets(targets, wanted),
         ranking=ranking or Ranking(n=n, seed=seed),
         limits=limits or Limits(min_defects, max_defects, (kinds,) if isinstance(kinds, str) else tuple(kinds)),

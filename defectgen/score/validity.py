@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.slab import empty_slabs
+from defectgen.errors import UsageError
 from defectgen.io.places import atoms_problem
 from defectgen.score.protocol import Sample
 
@@ -55,7 +56,10 @@ def check(sample: Sample) -> Validity:
     if problem:
         return Validity((problem,))
     reasons = []
-    crowded = closest_pair(sample.structure)
+    try:
+        crowded = closest_pair(sample.structure)
+    except UsageError as error:  # an element without a radius: nothing can be said of its distances
+        return Validity((str(error).rstrip("."),))
     if crowded:
         reasons.append(crowded)
     gap = vacuum_angstrom(sample.structure)
@@ -141,7 +145,13 @@ def _pairs(
 
 
 def _radius(symbol: str) -> float:
-    """Covalent radius in angstrom (Cordero et al., Dalton Trans 2008, 2832, doi 10.1039/b801115j)."""
+    """Covalent radius in angstrom (Cordero et al., Dalton Trans 2008, 2832, doi 10.1039/b801115j).
+
+    Raises:
+        UsageError: an element without one, those beyond curium.
+    """
     from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 
-    return float(CovalentRadius.radius.get(symbol, 1.5))
+    if symbol not in CovalentRadius.radius:
+        raise UsageError(f"no covalent radius of {symbol} is known.")
+    return float(CovalentRadius.radius[symbol])

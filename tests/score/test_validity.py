@@ -76,6 +76,7 @@ def test_charges_are_balanced_where_that_makes_sense() -> None:
 def test_images_of_small_cells_count() -> None:
     squeezed = Structure(Lattice.cubic(1.0), ["Mo"], [[0, 0, 0]])
     assert closest_pair(squeezed) == "Mo and Mo 1.00 angstrom apart"
+    assert check(Sample(squeezed.replace_species({"Mo": "Bk"}))).reasons == ("no covalent radius of Bk is known",)
 
 
 def test_structures_of_the_data_are_valid(twodmd: object) -> None:

@@ -6,6 +6,7 @@ by construction, and a host that is in no training data has features as well.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,7 @@ def element_features(symbol: str) -> tuple[float, ...]:
     """`ELEMENT_FEATURES` of an element, from the periodic table that pymatgen carries.
 
     Raises:
-        UsageError: no such element.
+        UsageError: no such element, or one of which a feature is not known, e.g. a noble gas.
     """
     from pymatgen.core import Element
 
@@ -51,11 +52,23 @@ def element_features(symbol: str) -> tuple[float, ...]:
         float(block == "s"),
         float(block == "p"),
         float(block in "df"),
-        (element.X if element.X == element.X else 0.0) / 3,
-        float(element.atomic_radius or 1.5) / 1.5,
-        float(element.ionization_energy or 8.0) / 10,
-        float(element.electron_affinity or 0.0) / 2,
+        _known(element, "X") / 3,
+        _known(element, "atomic_radius") / 1.5,
+        _known(element, "ionization_energy") / 10,
+        _known(element, "electron_affinity") / 2,
     )
+
+
+def _known(element: Any, name: str) -> float:
+    """A value of the periodic table."""
+    try:
+        value = float(getattr(element, name))
+    except (KeyError, TypeError):  # pymatgen has none
+        value = math.nan
+    if not math.isfinite(value):
+        told = "electronegativity" if name == "X" else name.replace("_", " ")
+        raise UsageError(f"the network cannot describe {element.symbol}: its {told} is not known.")
+    return value
 
 
 @dataclass(frozen=True, eq=False)

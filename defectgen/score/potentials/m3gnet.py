@@ -10,7 +10,7 @@ import os
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +196,8 @@ def known_errors_ev(potential: M3GNet) -> dict[str, float]:
     """Energy by atom of each of `KNOWN_EV_PER_ATOM` minus what is expected, in eV."""
     from pymatgen.core import Structure
 
-    from defectgen.core import Configuration, get_host
+    from defectgen.core import Configuration
+    from defectgen.core.hosts import BUILT_IN
 
     def rocksalt(cation: str, anion: str, a: float) -> Structure:
         return Structure(_face_centred(a), [cation, anion], [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]])
@@ -204,7 +205,7 @@ def known_errors_ev(potential: M3GNet) -> dict[str, float]:
     solids = {
         "NaCl": rocksalt("Na", "Cl", 5.6916),
         "MgO": rocksalt("Mg", "O", 4.2558),
-        "MoS2": Configuration.of(get_host("MoS2", (1, 1)), {}).to_structure(),
+        "MoS2": Configuration.of(replace(BUILT_IN["MoS2"], supercell=(1, 1)), {}).to_structure(),
         "Si": Structure(_face_centred(5.469), ["Si", "Si"], [[0.0, 0.0, 0.0], [0.25, 0.25, 0.25]]),
     }
     found = potential.evaluate(list(solids.values()))

@@ -63,3 +63,6 @@ def test_elements_have_features_and_others_are_refused() -> None:
     assert element_features("S")[:2] == (3 / 6, 16 / 18)
     with pytest.raises(UsageError, match="got species 'Xx'"):
         element_features("Xx")
+    for symbol, value in (("Ne", "electronegativity"), ("Kr", "atomic radius"), ("Rg", "electronegativity")):
+        with pytest.raises(UsageError, match=f"cannot describe {symbol}: its {value} is not known"):
+            element_features(symbol)

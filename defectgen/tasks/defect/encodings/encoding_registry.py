@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from defectgen.core.hosts import get_host
+from dataclasses import replace
+
+from defectgen.core.hosts import BUILT_IN
 from defectgen.core.registry import Registry
 from defectgen.tasks.defect.encodings.edits import EditsEncoding
 from defectgen.tasks.defect.encodings.encoding import Encoding, check_encoding
@@ -10,7 +12,7 @@ from defectgen.tasks.defect.encodings.site_lists import CrystalEncoding, Symbols
 
 
 def _check(name: str, encoding: Encoding) -> None:
-    check_encoding(name, encoding, get_host("BN", (2, 2)))
+    check_encoding(name, encoding, replace(BUILT_IN["BN"], supercell=(2, 2)))
 
 
 ENCODINGS: Registry[Encoding] = Registry("encoding", "encodings", _check)
