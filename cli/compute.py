@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import JsonOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, end_partial, progress, say
 
 if TYPE_CHECKING:
     from defectgen.dft.compute import Outcome
@@ -38,7 +38,7 @@ def compute(
 
     GPAW is looked for; VASP and Quantum ESPRESSO by their command. A self-consistent cycle that
     does not converge is tried again with slower mixing, then more smearing; what fails says why. Two
-    runs in one folder share the work. The exit code is 1 if nothing is done.
+    runs in one folder share the work. The exit code is 3 if some are not done, and 1 if none is.
     """
     from defectgen.dft.codes import EngineOptions
     from defectgen.dft.compute import DONE, JobLimits, read_names
@@ -64,8 +64,8 @@ def compute(
     cpu = sum(attempt.cpu_s for outcome in outcomes if outcome.fresh for attempt in outcome.attempts)
     result = {"folder": folder, "done": done, "cpu_s": cpu, "calculations": [_plain(outcome) for outcome in outcomes]}
     emit(result, as_json, f"{done} of {len(outcomes)} calculations in {folder} are done ({cpu:.0f} s of CPU time)")
-    if not done:
-        raise typer.Exit(1)
+    if missing := len(outcomes) - done:
+        end_partial(f"{missing} of {len(outcomes)} calculations are not done.", some=bool(done))
 
 
 def _plain(outcome: Outcome) -> dict[str, object]:

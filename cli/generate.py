@@ -60,6 +60,9 @@ class CrystalOptions:
             min=0.0, max=1.0, help="Least distance as a share of the sum of the radii; 0: any [0.75; of --infill 0]."
         ),
     ] = None
+    orbits: Annotated[
+        bool, typer.Option("--orbits", help="Write atoms as orbits of --spacegroup, and refuse crystals of another.")
+    ] = False
     neutral: Annotated[
         bool, typer.Option("--neutral", help="Refuse compositions that cannot be neutral in charge.")
     ] = False
@@ -148,6 +151,7 @@ def generate(
         radii=crystals.radii,
         neutral=crystals.neutral,
         balance=crystals.balance,
+        orbits=crystals.orbits,
         free=decoding.free,
         prompts=decoding.prompts,
         engine=decoding.engine,

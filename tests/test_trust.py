@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import defectgen
@@ -18,11 +19,16 @@ REMOTE_CODE = {"from_pretrained", "from_config", "LLM", "pipeline"}
 PICKLES = {"pickle", "dill", "joblib", "cloudpickle", "shelve"}
 
 
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
 def calls(file: Path) -> list[tuple[str, ast.Call]]:
     """The calls in a file with the last word of what is called."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
     named = []
-    for node in ast.walk(tree):
+    for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             named.append((name, node))
@@ -56,7 +62,7 @@ def test_nothing_is_unpickled() -> None:
             assert name not in ("read_pickle", "unpickle"), where
         imported = {
             word.partition(".")[0]
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            for node in ast.walk(tree_of(file))
             if isinstance(node, ast.Import | ast.ImportFrom)
             for word in (
                 [node.module or ""] if isinstance(node, ast.ImportFrom) else [item.name for item in node.names]

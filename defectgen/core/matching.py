@@ -27,7 +27,7 @@ from defectgen.core.placing import (
     symmetries,
 )
 from defectgen.core.slab import NotADecorationError, Slab
-from defectgen.core.supercells import determinant, inverse, supercells
+from defectgen.core.supercells import CELL_TOLERANCE, determinant, inverse, strained_fit, supercells
 from defectgen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,6 +143,12 @@ def recognize(structure: Structure, hosts: Sequence[Host]) -> Match:
     if found:
         return min(found, key=lambda match: match.configuration.n_defects)
     nearest = max(like, key=lambda host: (sum(symbol in host.elements for symbol in species), -like.index(host)))
+    if strained := strained_fit(nearest, slab.plane, len(species)):
+        n_cells, strain = strained
+        reasons[nearest] = (
+            f"its cell is one of {n_cells} unit cells strained by {100 * strain:.1f} %, expected at most "
+            f"{100 * CELL_TOLERANCE:.0f} %."
+        )
     if nearest not in reasons:
         reasons[nearest] = _cell_problem(nearest, slab)
     raise NotADecorationError(f"is no decoration of {nearest.title}: {reasons[nearest]}")

@@ -59,7 +59,7 @@ class Slab:
         across = max((2, 0, 1), key=lambda k: round(float(empty[k]), 2))
         if empty[across] < BULK_GAP_ANGSTROM:
             raise NotADecorationError(
-                f"the widest empty slab of the cell is {empty[across]:.1f} angstrom, "
+                f"the widest empty slab of the cell is {empty[across]:.2f} angstrom, "
                 f"expected a layer with at least {BULK_GAP_ANGSTROM:g} of vacuum."
             )
         first, second = (across + 1) % 3, (across + 2) % 3

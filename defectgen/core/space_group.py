@@ -1,12 +1,29 @@
-"""The space group of a host's unit cell, and which of its atoms are equivalent."""
+"""The space group of a crystal, and of a host's unit cell with which of its atoms are equivalent."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from defectgen.core.crystal import ELEMENTS, Crystal
 from defectgen.core.host import Host
 from defectgen.core.symmetry import SYMPREC_ANGSTROM
+
+CRYSTAL_ANGSTROM = 0.2
+"""Tolerance for bulk crystals, that of Gruver et al., ICLR 2024, doi 10.48550/arXiv.2402.04379, section 5."""
+
+
+def crystal_space_group(crystal: Crystal) -> int | None:
+    """Number of the space group within 0.2 angstrom, None if there is none.
+
+    Source: spglib, Togo et al., Sci Technol Adv Mater Methods 4, 2384822 (2024), doi 10.1080/27660400.2024.2384822.
+    """
+    import spglib
+
+    lattice = crystal.to_structure().lattice.matrix.tolist()
+    numbers = [ELEMENTS.index(symbol) + 1 for symbol in crystal.species]
+    found = spglib.get_symmetry_dataset((lattice, crystal.fractional, numbers), symprec=CRYSTAL_ANGSTROM)
+    return None if found is None else int(found.number)
 
 
 @dataclass(frozen=True)

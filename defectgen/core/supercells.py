@@ -16,6 +16,9 @@ from defectgen.core.symmetry import rotations_in_layer
 CELL_TOLERANCE = 0.03
 """Largest relative difference of vectors in the plane, and of the cosine of their angle."""
 
+REPORTED_STRAIN = 0.12
+"""Largest strain that is named as the reason why a cell is not recognized."""
+
 MAX_CELLS = 400
 """Most unit cells of a supercell that is recognized."""
 
@@ -88,6 +91,24 @@ def supercells(host: Host, rows: Plane, n_atoms: int) -> Iterator[Host]:
             shapes[tuple(sorted({_normal_form(product(matrix, turn)) for turn in _turns(host)}))] = None
     for shape in list(shapes)[:MAX_SHAPES]:
         yield _supercell(host, shape)
+
+
+def strained_fit(host: Host, rows: Plane, n_atoms: int) -> tuple[int, float] | None:
+    """Of how many unit cells a cell in the plane is a supercell that is strained too much to be recognized, and by how
+    much; None if it is none, or one that is not strained so much.
+
+    Args:
+        host: the layer.
+        rows: the two vectors in the plane, shape (2, 2).
+        n_atoms: in the cell; few are missing or too many.
+    """
+    unit = plane_of(host)
+    if abs(float(np.linalg.det(rows))) > abs(float(np.linalg.det(unit))) * MAX_CELLS:
+        return None
+    for strain, matrix in fits(unit, rows, REPORTED_STRAIN):
+        if abs(abs(determinant(matrix)) * host.n_basis - n_atoms) <= max(2, n_atoms // 32):
+            return (abs(determinant(matrix)), strain) if strain > CELL_TOLERANCE else None
+    return None
 
 
 def product(first: Integers, second: Integers) -> Integers:

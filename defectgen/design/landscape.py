@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ from defectgen.score.surrogate.mean_values import MeanModel
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+
+MOST_KEPT = 0.25
+"""Share of a budget in seconds that may be kept for the end."""
 
 
 class Walker(Protocol):
@@ -69,11 +74,13 @@ class Account:
         budget: the limits.
         evaluated: structures that were scored.
         clock: gives seconds, of wall time or of the process.
+        kept_s: seconds that are left for the end; no more than `MOST_KEPT` of the budget.
     """
 
     budget: Budget
     evaluated: int = 0
     clock: Callable[[], float] = time.monotonic
+    kept_s: float = 0.0
     _started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,10 +91,19 @@ class Account:
         """Share of the budget that is spent; the larger one of time and number."""
         shares = [0.0]
         if self.budget.seconds is not None:
-            shares.append((self.clock() - self._started) / self.budget.seconds)
+            whole = self.budget.seconds - min(self.kept_s, MOST_KEPT * self.budget.seconds)
+            shares.append((self.clock() - self._started) / whole)
         if self.budget.evaluations is not None:
             shares.append(self.evaluated / self.budget.evaluations)
         return max(shares)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the time is spent, but for what is kept for the end; infinite without a limit in seconds."""
+        if self.budget.seconds is None:
+            return math.inf
+        kept = min(self.kept_s, MOST_KEPT * self.budget.seconds)
+        return self.budget.seconds - kept - (self.clock() - self._started)
 
 
 class Archive:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ from defectgen.design.engine import load_engine
 from defectgen.design.model_proposer import ModelProposer
 from defectgen.design.proposers import Ask, ProposerOptions
 from defectgen.design.search import SearchProposer, search_proposer
+from defectgen.design.seeds import seed_for
 from defectgen.design.tree_search import Prior
 from defectgen.errors import UsageError
 from defectgen.llm.alternatives import EditPlaces, piece_log_probabilities
@@ -57,13 +58,23 @@ class ModelGuide(OneLine):
                 "Give a model that was trained on records of --encoding edits, or use the proposers llm and search.",
             )
 
-    def drawn(self, host: Host, ask: Ask) -> list[Configuration]:
-        """Distinct proposals for an ask."""
-        if not self.starts:
-            return []
-        wanted = Ask(ask.values, self.starts, ask.seed)
-        made = [proposal.configuration for proposal in self.proposer.propose(host, [wanted])]
-        return list({item.key: item for item in made if item is not None}.values())
+    def drawn(self, host: Host, ask: Ask, more: Callable[[], bool] | None = None) -> list[Configuration]:
+        """Distinct proposals for an ask.
+
+        Args:
+            host: what is decorated.
+            ask: what is wanted.
+            more: says whether there is time for more; they are drawn in small batches then. None: all at once.
+        """
+        found: dict[str, Configuration] = {}
+        left, size, number = self.starts, self.starts if more is None else 1, 0
+        while left and (number == 0 or more is None or more()):
+            size = min(size, left)
+            seed = ask.seed if more is None else seed_for(ask.seed, "drawn", str(number))
+            made = (item.configuration for item in self.proposer.propose(host, [Ask(ask.values, size, seed)]))
+            found |= {item.key: item for item in made if item is not None}
+            left, size, number = left - size, 2 * size, number + 1
+        return list(found.values())
 
     def prior(self, ask: Ask, edits: Edits) -> Prior | None:
         """How likely edits are to the model when it is asked for the target."""

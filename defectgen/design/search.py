@@ -26,7 +26,7 @@ from defectgen.design.limits import Space
 from defectgen.design.proposers import Ask, Budget, Proposal, ProposerOptions
 from defectgen.design.ranking import Shortlist, score_batch
 from defectgen.design.seeds import seed_for
-from defectgen.design.tree_search import Prior, tree_search
+from defectgen.design.tree_search import Prior, SparingPrior, tree_search
 from defectgen.design.widths import WidthModel
 from defectgen.errors import UsageError
 from defectgen.one_line import OneLine
@@ -52,6 +52,9 @@ WARM_EV = 0.02
 
 TREE_EVERY, TREE_SHARE = 4, 0.08
 """After so many walks a tree takes so large a share of the budget."""
+
+DRAWN_SHARE = 0.2
+"""Of a budget in seconds: once it is spent, a guide draws no more to begin with."""
 
 KEPT = 2048
 """Decorations that are remembered by their expected distance."""
@@ -87,8 +90,8 @@ class SearchResult:
 class EditGuide(Protocol):
     """A model of decorations that knows the target, e.g. `defectgen.design.model_guide.ModelGuide`."""
 
-    def drawn(self, host: Host, ask: Ask) -> Sequence[Configuration]:
-        """What it proposes to begin with."""
+    def drawn(self, host: Host, ask: Ask, more: Callable[[], bool] | None) -> Sequence[Configuration]:
+        """What it proposes to begin with; `more` says whether there is time for more of it, None that there is."""
         ...
 
     def prior(self, ask: Ask, edits: Edits) -> Prior | None:
@@ -135,20 +138,25 @@ class SearchProposer(OneLine):
         Raises:
             UsageError: a property that the scorer does not predict, limits that leave nothing, or a start beyond them.
         """
+        account = Account(self.budget, clock=self.clock)
         target = ask.objective
         columns = tuple(wish.column for wish in target.wishes)
         crowded = crowded_model(self.scorer, self.space.host, columns)
         edits = edits_of(self.space, crowded)
         model = None if crowded is None else crowded[0]
         rng = np.random.default_rng(seed_for(ask.seed, "search"))
-        account = Account(self.budget, clock=self.clock)
         guides = [
             (Landscape(target, edits, self.scorer, model, widths), Archive(KEPT))
             for widths in (WidthModel(columns), None)
         ]
         own = [self._begin(edits, item) for item in self.start]
-        drawn = () if self.guide is None else self.guide.drawn(self.space.host, ask)
-        prior = None if self.guide is None else self.guide.prior(ask, edits)
+        drawn: Sequence[Configuration] = ()
+        prior = None
+        if self.guide is not None:
+            more = None if self.budget.seconds is None else lambda: account.spent < DRAWN_SHARE
+            drawn = self.guide.drawn(self.space.host, ask, more)
+            whole = self.guide.prior(ask, edits)
+            prior = None if whole is None else SparingPrior(whole, account)
         starts = [*own, *(kinds for item in (*ask.start, *drawn) if (kinds := edits.kinds_of(item)) is not None)]
         walks, seen = 0, Seen(guides, account, ask.n)
         first = FIRST_LOOK if self.budget.evaluations is None else int(self.budget.evaluations * FIRST_SHARE)
@@ -167,7 +175,7 @@ class SearchProposer(OneLine):
                     until = min(account.spent + TREE_SHARE, 1.0)
                     tree_search(landscape, root, until, account, archive, rng, prior)
             for _, archive in guides:
-                seen.look(archive.unseen(max(LOOK // 2, ask.n - len(seen))))
+                seen.look(archive.unseen(seen.finalists))
         return seen.best(ask.n)
 
     @staticmethod
@@ -192,9 +200,15 @@ class Seen:
         self._guides, self._account = guides, account
         target, capacity = guides[0][0].target, 2 * n
         self._near, self._expected = Shortlist(target, capacity, "distance"), Shortlist(target, capacity)
+        self._wanted, self._each_s = n, np.inf
 
     def __len__(self) -> int:
         return len(self._expected)
+
+    @property
+    def finalists(self) -> int:
+        """Decorations of each archive that are looked at when the budget is spent."""
+        return max(LOOK // 2, self._wanted - len(self))
 
     def look(self, decorations: Sequence[Indices]) -> None:
         """Score decorations in full, correct what the archives say of them, and learn how wide intervals are."""
@@ -204,9 +218,12 @@ class Seen:
         columns = [wish.column for wish in target.wishes]
         items = canonicalize([edits.configuration(kind_of) for kind_of in decorations])
         self._account.evaluated += len(items)
+        started = self._account.clock()
         batch = score_batch(items, self._guides[0][0].scorer)
         for shortlist in (self._near, self._expected):
             shortlist.offer(batch)
+        self._each_s = min(self._each_s, (self._account.clock() - started) / len(items))
+        self._account.kept_s = self._each_s * sum(self.finalists for _ in self._guides)
         if not all(column in batch.values for column in columns):
             return
         n_kinds = len(edits.lows)

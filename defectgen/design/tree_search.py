@@ -7,6 +7,7 @@ place of a playout; nodes are chosen as by Silver et al., Nature 550, 354 (2017)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,9 +20,9 @@ from defectgen.score.surrogate.incremental import Moves
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-Prior = Callable[[Sequence[Indices]], Sequence[Array]]
+Prior = Callable[[Sequence[Indices]], Sequence[Array | None]]
 """From decorations (kind on each site) to the log-probability of each defect as the next one behind those on earlier
-sites, shape (n_sites, n_kinds) each; what stands on a changed site included."""
+sites, shape (n_sites, n_kinds) each; what stands on a changed site included. None where it does not say."""
 
 WIDTH = 96
 """Edits that are scored when a node is opened."""
@@ -34,6 +35,10 @@ BLOCKS, BLOCK = 6, 512
 
 LEAVES = 4
 """With a prior so many nodes are opened together: a language model judges several for little more than one."""
+
+PER_JUDGED = 1250
+"""Structures of a budget for each decoration that a prior judges: a language model takes as long for one as the
+surrogate for thousands of neighbours."""
 
 EXPLORATION = 1.0
 """How much visits count beside values."""
@@ -80,6 +85,37 @@ class _Node:
         return 0.5 * (self.best + self.total / self.visits)
 
 
+@dataclass(eq=False)
+class SparingPrior:
+    """A prior that is asked for no more decorations than a budget allows, and says nothing of the others.
+
+    Attributes:
+        prior: says which edits are likely.
+        account: of the search.
+    """
+
+    prior: Prior
+    account: Account
+    _judged: int = 0
+    _slowest_s: float = 0.0
+
+    def __call__(self, kinds: Sequence[Indices]) -> list[Array | None]:
+        """See `Prior`; with a limit in seconds the first is judged alone, to see how long it takes."""
+        number, left = len(kinds), self.account.seconds_left
+        if self.account.budget.evaluations is not None:
+            number = min(number, max(self.account.budget.evaluations // PER_JUDGED, 1) - self._judged)
+        if math.isfinite(left):
+            number = min(number, int(left / self._slowest_s) if self._judged else int(left > 0))
+        asked = kinds[: max(number, 0)]
+        if not asked:
+            return [None] * len(kinds)
+        started = self.account.clock()
+        tables = list(self.prior(asked))
+        self._slowest_s = max(self._slowest_s, (self.account.clock() - started) / len(asked), 1e-6)
+        self._judged += len(asked)
+        return [*tables, *[None] * (len(kinds) - len(asked))]
+
+
 def value_of(distance_ev: float) -> float:
     """1 for a hit, falling to 0."""
     return SCALE_EV / (SCALE_EV + max(distance_ev, 0.0)) if np.isfinite(distance_ev) else 0.0
@@ -117,7 +153,9 @@ def tree_search(
             paths.append(path)
             for node in path:  # as if nothing had been found, so that the next path is another one
                 node.visits += 1
-        tables = [None] * len(paths) if prior is None else prior([path[-1].kind_of for path in paths])
+        tables: Sequence[Array | None] = [None] * len(paths)
+        if prior is not None:
+            tables = prior([path[-1].kind_of for path in paths])
         for path, table in zip(paths, tables, strict=True):
             leaf = path[-1]
             leaf.children = _opened(landscape, leaf, account, archive, rng, table)

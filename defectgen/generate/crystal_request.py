@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError, UsageError
@@ -23,6 +23,7 @@ from defectgen.generate.sampling import (
     generation_job,
     infill_job,
     radii_check,
+    spacegroup_check,
 )
 from defectgen.io.structures import read_structure
 from defectgen.llm.adapter import METADATA, AdapterCard, read_adapter
@@ -51,6 +52,7 @@ class CrystalRequest:
         radii: least distance as a share of the sum of the radii; None for `RADII_SHARE`, with `infill` for any.
         neutral: refuse compositions that cannot be neutral in charge.
         balance: how much crystals lean towards an end where charges balance, in nats; refuses nothing.
+        orbits: write atoms as orbits of the wanted space group, and refuse crystals that have another.
         free: decode without the grammar.
         prompts: name of the prompts; None for those that the adapter was trained on.
         engine: that runs the model.
@@ -72,6 +74,7 @@ class CrystalRequest:
     radii: float | None = None
     neutral: bool = False
     balance: float = 0.0
+    orbits: bool = False
     free: bool = False
     prompts: str | None = None
     engine: str = "transformers"
@@ -86,6 +89,8 @@ class CrystalRequest:
             raise UsageError(f"got --infill and {got}.", "Mutate a crystal, or generate under conditions.")
         if self.balance and (self.free or self.infill is not None):
             raise UsageError("--balance is a preference of the grammar of crystals.", "Leave out --free and --infill.")
+        if self.orbits and ("spacegroup" not in self.stated or self.free):
+            raise UsageError("--orbits is a grammar of --spacegroup N.", "State that one, and leave out --free.")
         if self.free and self.engine != "transformers":
             raise UsageError(f"got --free with --engine {self.engine}.", "Free decoding goes with transformers.")
 
@@ -123,6 +128,7 @@ class CrystalRequest:
                 min_distance=self.min_distance_angstrom,
                 radii=self.radii_share,
                 balance=self.balance,
+                orbits=self.orbits,
                 style=style,
             )
         try:
@@ -152,6 +158,7 @@ class CrystalRequest:
         """What refuses a crystal, in this order."""
         found: list[Check] = [distance_check(self.min_distance_angstrom)]
         found += [radii_check(self.radii_share)] if self.radii_share else []
+        found += [spacegroup_check(cast(int, self.conditions["spacegroup"]))] if self.orbits else []
         return [*found, *([charge_check] if self.neutral else [])]
 
     def facts(self, model: str, card: AdapterCard | None, sampling: Sampling) -> dict[str, Any]:
@@ -171,6 +178,7 @@ class CrystalRequest:
             "radii": self.radii_share,
             "neutral": self.neutral,
             "balance": self.balance,
+            "orbits": self.orbits,
         }
 
 

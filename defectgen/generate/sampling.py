@@ -7,18 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from defectgen.core.crystal import Crystal
 from defectgen.core.elements import swap_candidates
+from defectgen.core.space_group import crystal_space_group
 from defectgen.errors import UsageError
 from defectgen.generate.sample_folder import SampleRow, write_sample_folder
 from defectgen.metrics.atom_distances import radii_apart
 from defectgen.tasks.bulk.bulk_task import BulkTask, Kind
 from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS
 from defectgen.tasks.bulk.crystal_text import parse_formula, write_generation_prompt, write_infill_prompt
+from defectgen.tasks.bulk.orbit_counts import check_spacegroup
+from defectgen.tasks.bulk.orbit_grammar import OrbitGrammar
 from defectgen.tasks.bulk.prompts import OURS, PromptStyle
 from defectgen.tasks.grammar import Grammar
 from defectgen.tasks.parsing import ParseError
@@ -72,9 +75,15 @@ class CrystalJob:
     masked: str = ""
 
     def read(self, text: str) -> tuple[Crystal | None, str]:
-        """The crystal that a text states, and why it is not what was asked; empty if it is."""
+        """The crystal that a text states, and why it is not what was asked; empty if it is.
+
+        Orbits come with the exact coordinates that the text rounds, see `OrbitGrammar.crystal`.
+        """
         try:
-            crystal = BulkTask().parse(self.task, text, self.crystal, self.masked)
+            if isinstance(self.grammar, OrbitGrammar):
+                crystal = self.grammar.crystal(text)
+            else:
+                crystal = BulkTask().parse(self.task, text, self.crystal, self.masked)
         except ParseError as error:
             return None, f"text: {error}"
         written = crystal.species
@@ -98,6 +107,7 @@ def generation_job(
     min_distance: float = 0.0,
     radii: float = 0.0,
     balance: float = 0.0,
+    orbits: bool = False,
     style: PromptStyle = OURS,
 ) -> CrystalJob:
     """The job of writing a crystal.
@@ -110,16 +120,26 @@ def generation_job(
         min_distance: atoms are placed no nearer to each other than this, in angstrom.
         radii: nor nearer than this share of the sum of their atomic radii.
         balance: how much crystals lean towards an end where charges balance, in nats.
+        orbits: write atoms as orbits of the condition ``spacegroup``, see `OrbitGrammar`.
         style: of the prompt.
 
     Raises:
-        UsageError: an impossible condition, or a formula that does not fit in `max_atoms` or `elements`.
+        UsageError: an impossible condition, a formula that does not fit in `max_atoms` or `elements`, or that no cell
+            of this size can have together with the space group.
     """
     stated = {key: value for key, value in conditions.items() if value is not None}
     prompt = write_generation_prompt(stated, style)
     formula = str(stated["formula"]) if exact_formula and "formula" in stated else None
-    grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance, radii, balance)
+    grammar: Grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance, radii, balance)
     composition = parse_formula(formula) if formula is not None else None
+    number = cast(int | None, stated.get("spacegroup"))
+    counts = None if composition is None else tuple(composition.items())
+    if orbits:
+        if number is None:
+            raise UsageError("atoms are written as orbits of a space group, got none.", "Name it with --spacegroup.")
+        grammar = OrbitGrammar(max_atoms, tuple(elements), counts, min_distance, radii, balance, number)
+    elif number is not None and counts is not None:
+        check_spacegroup(number, counts, max_atoms)
     return CrystalJob("generation", prompt, grammar, stated, tuple(elements), max_atoms, composition)
 
 
@@ -198,6 +218,16 @@ def radii_check(share: float = RADII_SHARE) -> Check:
     def check(crystal: Crystal) -> str:
         apart = radii_apart(crystal, share)
         return "" if apart else f"radii: two atoms nearer than {share:g} of the sum of their radii"
+
+    return check
+
+
+def spacegroup_check(number: int) -> Check:
+    """Refuses crystals of another space group, see `crystal_space_group`."""
+
+    def check(crystal: Crystal) -> str:
+        found = crystal_space_group(crystal)
+        return "" if found == number else f"spacegroup: {found or 'none'}, asked {number}"
 
     return check
 

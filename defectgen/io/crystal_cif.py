@@ -144,6 +144,11 @@ def atoms_from_cif(text: str) -> CifAtoms:
         return _with_statements(block, _with_symmetry(block), expanded=True)
     atoms = _with_statements(block, _read_p1(block), expanded=named)
     if named:
+        if not atoms.stated:
+            raise CifError(
+                "names a space group, but has only the operation x,y,z and no formula that tells whether all atoms are "
+                "there; expected all operations, or the space group P 1"
+            )
         _check_formula(atoms, "has only the operation x,y,z and the atoms")
     return atoms
 
@@ -200,12 +205,13 @@ def _names_a_group(block: Any) -> bool:
     return bool(numbers - {"1"}) or bool(symbols - {"P1", "p1"})
 
 
-def _check_formula(atoms: CifAtoms, what: str = "its operations and atoms give") -> None:
+def _check_formula(atoms: CifAtoms, what: str = "") -> None:
     """Refuse a file whose atoms are not those of the formula and the number of formula units that it states."""
     stated = {name: float(count or 1) for name, count in re.findall(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?", atoms.stated)}
     stated = {name: count for name, count in stated.items() if count}
     if not stated:
         return
+    what = what or ("its operations and atoms give" if atoms.expanded else "its atoms are")
     counts = Counter(atoms.species)
     ratios = {counts[name] / count for name, count in stated.items()}
     got = " ".join(f"{name}{count}" for name, count in sorted(counts.items()))
@@ -214,7 +220,7 @@ def _check_formula(atoms: CifAtoms, what: str = "its operations and atoms give")
         raise CifError(f"{where} the formula {atoms.stated}, but {what} {got}; expected all operations or all atoms")
     ratio = max(ratios)
     whole = math.gcd(*(round(count) for count in stated.values()))  # some programs state the formula of the whole cell
-    if atoms.expanded and atoms.units and abs(ratio - atoms.units) > 1e-3 and not (ratio == 1 and whole == atoms.units):
+    if atoms.units and abs(ratio - atoms.units) > 1e-3 and (ratio != 1 or whole % atoms.units):
         raise CifError(
             f"states {atoms.units} formula units of {atoms.stated}, but {what} {got}; "
             "expected all operations or all atoms"

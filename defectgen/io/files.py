@@ -63,12 +63,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 FULL = ("No space left on device", "No space left", "disk is full", "File too large", "Disk quota exceeded")
 """What libraries say, each with an error of its own, of a disk that takes no more."""
 
+BROKEN_PARQUET = "Invalid thrift: transport error"
+"""What polars says where it cannot write the end of a parquet file."""
+
 
 def write_problem(error: Exception) -> str | None:
     """Why a file cannot be written, if an error says that."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return None if isinstance(error, DefectgenError) else next((text for text in FULL if text in str(error)), None)
+    if isinstance(error, DefectgenError):
+        return None
+    said = str(error)
+    return FULL[0] if BROKEN_PARQUET in said else next((text for text in FULL if text in said), None)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -94,7 +94,8 @@ def stored_hosts(path: Path) -> dict[str, Host]:
     whole = [record for record in records if isinstance(record, dict) and "lattice" in record]
     if not whole:
         raise DefectgenError(
-            f"{file} carries no host: an earlier version wrote it.", "Make it again, or give the host by name or file."
+            f"{file} carries no host: an earlier version wrote it, or another program.",
+            "Make it again, or give the host by name or file.",
         )
     return by_title(Host.from_dict(record) for record in whole)
 

@@ -31,8 +31,8 @@ def atoms_problem(structure: Structure) -> str:
 
     if len(structure) == 0:
         return "holds no atoms"
-    if any(isinstance(species, DummySpecies) for species in structure.composition.elements):
-        return "has a species that is no element"
+    if dummy := next((item for item in structure.composition.elements if isinstance(item, DummySpecies)), None):
+        return f"has the species {dummy.symbol!r}, which is no element"
     if isotope := next((item.name for item in structure.composition.elements if item.name in ISOTOPES), None):
         return f"has the species {isotope!r}, which is no element: name it H"
     if not structure.is_ordered:

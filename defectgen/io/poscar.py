@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
+UNLIKE_ROWS = "its rows of atoms differ in their columns; with selective dynamics each ends with three of T and F"
+"""What numpy calls an inhomogeneous shape."""
+
+
 def parse_poscar(text: str) -> Structure:
     """The crystal of one POSCAR, one with three scale factors or with names of potentials among them.
 
@@ -26,6 +30,9 @@ def parse_poscar(text: str) -> Structure:
         found = Poscar.from_str(_plain_poscar(text))
     except IndexError as error:
         raise DefectgenError("cannot be read as POSCAR (it has fewer rows than atoms)") from error
+    except ValueError as error:
+        reason = UNLIKE_ROWS if "inhomogeneous" in str(error) else reason_of(error)
+        raise DefectgenError(f"cannot be read as POSCAR ({reason})") from error
     except Exception as error:  # a damaged file raises nearly anything there
         raise DefectgenError(f"cannot be read as POSCAR ({reason_of(error)})") from error
     if not found.true_names:

@@ -254,18 +254,25 @@ def _in_file(path: Path, content: bytes) -> Iterator[NamedStructure]:
 
 
 def _one(path: Path, content: bytes) -> NamedStructure:
-    if content.startswith(COMPRESSED):
-        return NamedStructure("", None, "is compressed, expected text: unpack it first")
-    form = "CIF" if path.suffix.lower() in CIF_SUFFIXES else "POSCAR" if is_poscar(path) else ""
     try:
+        _check_text(path, content)
         with collected_remarks() as remarks:
-            if form == "CIF":
-                structure, notes = _cif(decoded(content))
-            else:
-                structure, notes = (parse_poscar(decoded(content)) if form else _other(path, content)), ()
+            structure, notes = (parse_poscar(decoded(content)), ()) if is_poscar(path) else _cif(decoded(content))
     except DefectgenError as error:
         return NamedStructure("", None, str(error).rstrip("."))
     return _settled(structure, (*notes, *remarks))
+
+
+def _check_text(path: Path, content: bytes) -> None:
+    """Refuse a file that cannot hold one structure as text."""
+    if content.startswith(COMPRESSED):
+        raise DefectgenError("is compressed, expected text: unpack it first")
+    if not holds_one(path):
+        raise DefectgenError(f"is no structure by its name, expected {READABLE}; convert it, or rename it")
+    if not content.strip():
+        raise DefectgenError("is empty, expected a structure")
+    if b"\0" in content and not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DefectgenError("is no text, expected a CIF or POSCAR")
 
 
 def _settled(structure: Structure, notes: tuple[str, ...] = ()) -> NamedStructure:
@@ -304,22 +311,6 @@ def checked_atoms(text: str, *, apart: bool = True) -> CifAtoms:
         raise CifError(problem)
     check_positions(atoms)
     return atoms
-
-
-def _other(path: Path, content: bytes) -> Structure:
-    """A file of a kind that pymatgen knows by its name."""
-    from pymatgen.core import Structure
-
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        copy.write_bytes(content)
-        try:
-            return Structure.from_file(copy)
-        except Exception as error:
-            if "Unrecognized extension" in str(error):
-                raise DefectgenError(f"is no structure by its name, expected {READABLE}") from error
-            reason = reason_of(error).replace(str(copy), path.name)
-            raise DefectgenError(f"cannot be read as a CIF or POSCAR ({reason})") from error
 
 
 def _extxyz(text: str) -> Iterator[NamedStructure]:

@@ -6,10 +6,8 @@ import math
 import re
 
 from defectgen.core.crystal import ELEMENTS, Crystal
+from defectgen.core.space_group import crystal_space_group
 from defectgen.metrics.generated_entries import Entry
-
-SYMMETRY_ANGSTROM = 0.2
-"""Tolerance of the space group, that of Gruver et al., ICLR 2024, doi 10.48550/arXiv.2402.04379, section 5."""
 
 METASTABLE_EV = 0.1
 """Energy above the hull in eV/atom below which a crystal counts as metastable, as there."""
@@ -38,7 +36,7 @@ def meets(entry: Entry, condition: str) -> bool | None:
     if condition == "formula":
         return asked == _counts(entry.crystal)
     if condition == "spacegroup":
-        return asked == spacegroup(entry.crystal)
+        return asked == crystal_space_group(entry.crystal)
     return entry.e_above_hull_ev is not None and (entry.e_above_hull_ev < METASTABLE_EV) == asked
 
 
@@ -59,19 +57,6 @@ def _asked(entry: Entry, condition: str) -> dict[str, int] | int | bool | None:
     if condition == "spacegroup":
         return int(number) if number in range(1, 231) else None
     return number < METASTABLE_EV if condition == "e_above_hull" and math.isfinite(number) else None
-
-
-def spacegroup(crystal: Crystal) -> int | None:
-    """Number of the space group within 0.2 angstrom, None if there is none.
-
-    Source: spglib, Togo et al., Sci Technol Adv Mater Methods 4, 2384822 (2024), doi 10.1080/27660400.2024.2384822.
-    """
-    import spglib
-
-    lattice = crystal.to_structure().lattice.matrix.tolist()
-    numbers = [ELEMENTS.index(symbol) + 1 for symbol in crystal.species]
-    found = spglib.get_symmetry_dataset((lattice, crystal.fractional, numbers), symprec=SYMMETRY_ANGSTROM)
-    return None if found is None else int(found.number)
 
 
 def _counts(crystal: Crystal) -> dict[str, int]:

@@ -113,6 +113,11 @@ def test_cells_as_ase_builds_them(tmp_path: Path) -> None:
             found = dg.read_structure(path)
             assert isinstance(found, dg.Configuration)
             assert (found.host.name, found.host.size, found.label) == (host, "8x8", label)
+    cell = layer.cell.array * [[1.05], [1.05], [1]]
+    layer.set_cell(cell, scale_atoms=True)
+    write(tmp_path / "strained.vasp", layer)
+    with pytest.raises(NotADecorationError, match=r"one of 64 unit cells strained by [45]\.\d %, expected at most 3 %"):
+        dg.Configuration.from_structure(Structure.from_file(tmp_path / "strained.vasp"))
     other = mx2("MoS2", kind="1T", a=3.19, thickness=3.127, size=(8, 8, 1), vacuum=10)
     write(tmp_path / "1T.vasp", other)
     with pytest.raises(NotADecorationError, match="angstrom from the nearest site"):

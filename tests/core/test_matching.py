@@ -64,7 +64,7 @@ def test_relaxed_cells_in_other_words_keep_their_configuration() -> None:
     rng = np.random.default_rng(20)
     lost = []
     for host in HOSTS:
-        for number in range(80):
+        for number in range(30):
             wanted = random_decoration(host, int(rng.integers(1, 7)), rng)
             cell = rewritten(relaxed(wanted.to_structure(), rng), rng)
             try:
@@ -74,7 +74,7 @@ def test_relaxed_cells_in_other_words_keep_their_configuration() -> None:
                 continue
             if found.host != host or found.canonical() != wanted.canonical():
                 lost.append(f"{wanted} {number}: {found}")
-    assert len(lost) <= 1, lost
+    assert lost == []
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
@@ -162,7 +162,7 @@ def test_graphene_and_other_layers_are_other_compounds() -> None:
         recognize(alloy, HOSTS)
     bulk = Configuration.of(get_host("BN"), {}).to_structure()
     thin = Structure(Lattice(bulk.lattice.matrix * [[1], [1], [3.33 / 20]]), bulk.species, bulk.frac_coords)
-    with pytest.raises(NotADecorationError, match=r"widest empty slab of the cell is 3\.3 angstrom"):
+    with pytest.raises(NotADecorationError, match=r"widest empty slab of the cell is 3\.3\d angstrom"):
         recognize(thin, HOSTS)
 
 

@@ -13,12 +13,13 @@ from tiny_model import tiny_generator, tiny_model_dir
 from defectgen.core import Configuration, get_host
 from defectgen.core.symmetry import site_permutations
 from defectgen.design.edit_moves import Edits
-from defectgen.design.landscape import crowded_model, edits_of
+from defectgen.design.landscape import Account, crowded_model, edits_of
 from defectgen.design.limits import Limits, Space
 from defectgen.design.model_guide import ModelGuide
 from defectgen.design.model_proposer import ModelProposer
-from defectgen.design.proposers import Ask, Budget
+from defectgen.design.proposers import Ask, Budget, Proposal
 from defectgen.design.search import SearchProposer
+from defectgen.design.tree_search import PER_JUDGED, SparingPrior
 from defectgen.errors import UsageError
 from defectgen.llm.decode.generator import Sampling
 from defectgen.llm.likelihood import Text, log_likelihoods
@@ -123,6 +124,49 @@ def test_a_search_begins_with_its_proposals_and_asks_it_for_edits(tiny_generator
     assert found.configurations == again.configurations
     assert found.configurations != plain.configurations
     assert ModelGuide(model(tiny_generator), starts=0).drawn(HOST, ask) == []
+
+
+def test_a_prior_is_asked_for_what_the_budget_allows() -> None:
+    now, asked = [0.0], []
+
+    def slow(kinds: Any) -> list[Any]:
+        asked.append(len(kinds))
+        now[0] += 2.0 * len(kinds)
+        return [np.zeros((1, 1)) for _ in kinds]
+
+    def judged(budget: Budget, calls: int) -> list[int]:
+        asked.clear()
+        prior = SparingPrior(slow, Account(budget, clock=lambda: now[0]))
+        given = [prior([np.zeros(1, dtype=np.int64)] * 4) for _ in range(calls)]
+        assert all(len(tables) == 4 for tables in given)
+        assert [sum(table is not None for table in tables) for tables in given if tables[0] is not None] == asked
+        return list(asked)
+
+    assert judged(Budget(evaluations=6 * PER_JUDGED), 3) == [4, 2], "so many structures for each"
+    assert judged(Budget(seconds=10.0), 3) == [1, 4], "alone at first, then as many as there is time for"
+    assert judged(Budget(seconds=7.0), 3) == [1, 2]
+    assert judged(Budget(seconds=3.0), 3) == [1]
+
+
+def test_proposals_are_drawn_while_there_is_time() -> None:
+    sizes: list[int] = []
+
+    class Drawing:
+        def propose(self, _: Any, asks: Any) -> Any:
+            sizes.append(asks[0].n)
+            for k in range(asks[0].n):
+                yield Proposal(0, Configuration.of(HOST, [(len(sizes) * 20 + k, HOST.allowed[1][0])]).canonical())
+
+    guide: Any = ModelGuide(Drawing(), starts=9, has_prior=False)  # type: ignore[arg-type]
+    answers = iter([True, False])
+    guide.drawn(HOST, Ask(VALUES, 1, 0), lambda: next(answers))
+    assert sizes == [1, 2]
+    sizes.clear()
+    guide.drawn(HOST, Ask(VALUES, 1, 0), lambda: True)
+    assert sizes == [1, 2, 4, 2]
+    sizes.clear()
+    guide.drawn(HOST, Ask(VALUES, 1, 0))
+    assert sizes == [9]
 
 
 def test_models_that_cannot_guide_are_refused(tiny_generator: Any) -> None:

@@ -187,6 +187,17 @@ def test_starts_are_used() -> None:
     assert min(warm.distances_ev) < 1e-9 < min(cold.distances_ev)
 
 
+def test_time_is_kept_for_the_end() -> None:
+    now = [0.0]
+    account = Account(Budget(seconds=10.0), clock=lambda: now[0], kept_s=2.0)
+    now[0] = 4.0
+    assert account.spent == pytest.approx(0.5)
+    assert account.seconds_left == pytest.approx(4.0)
+    account.kept_s = 100.0
+    assert account.seconds_left == pytest.approx(3.5), "no more than a quarter"
+    assert Account(Budget(evaluations=5)).seconds_left == np.inf
+
+
 def test_a_budget_of_seconds_ends() -> None:
     found = SearchProposer(space_of("P"), surrogate(), Budget(seconds=0.3)).find(Ask(target_of("P"), 4, 0))
     assert found.evaluated > 50

@@ -15,7 +15,7 @@ import pytest
 
 import defectgen as dg
 from defectgen.dft.calculation import Calculation
-from defectgen.dft.codes import CODES, EngineOptions, Remedy, register_dft_code
+from defectgen.dft.codes import CODES, EngineOptions, Remedy, calculator_driver, gpaw_driver, register_dft_code
 from defectgen.dft.codes.gpaw import Gpaw
 from defectgen.dft.compute import DONE, FAILED, HELD, JobLimits, compute
 from defectgen.dft.inputs import dft_inputs
@@ -242,6 +242,32 @@ def test_a_potential_relaxes(tmp_path: Path) -> None:
     frame = dft_results(tmp_path / "in").frame
     assert frame["energy_ev"].null_count() == 0
     assert frame["band_gap_ev"].null_count() == frame.height
+
+
+@pytest.mark.parametrize("code", ["ase", "gpaw"])
+def test_a_relaxation_goes_on_where_its_trajectory_ends_or_anew(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was killed while it wrote its first frame would else fail for ever."""
+    from ase import Atoms
+    from ase.io import write
+
+    monkeypatch.chdir(tmp_path)
+    path = Path("relax.traj")
+    task = {"symbols": ["C", "O"], "positions": [[0, 0, 0], [0, 0, 1.1]], "cell": [[8, 0, 0], [0, 8, 0], [0, 0, 8]]}
+    task |= {"periodic": [True, True, True], "moments": []}
+
+    def length() -> float:
+        found = gpaw_driver.start(task) if code == "gpaw" else calculator_driver.start(task, path)
+        return float(found.get_distance(0, 1))
+
+    write(path, Atoms("CO", [[0, 0, 0], [0, 0, 1.2]], cell=task["cell"], pbc=True))
+    whole = path.read_bytes()
+    assert length() == pytest.approx(1.2)
+    for size in (0, 20, len(whole) // 2):
+        path.write_bytes(whole[:size])
+        assert length() == pytest.approx(1.1)
+        assert not path.exists()
 
 
 def test_bad_calls_are_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ below a folder; a limit on the size of files ends, or fails, a write of any libr
 from __future__ import annotations
 
 import contextlib
-import json
+import mmap
 import os
 import resource
 import select
@@ -61,12 +61,14 @@ def _place(path: Any, folder_fd: int) -> str:
 
 
 def watch_operations(root: Path, act: Callable[[int, str], None]) -> None:
-    """Call `act` with number and name of each operation below a folder, before it is done; not to be undone."""
+    """Call `act` with number and name of each operation below a folder, before it is done; not to be undone.
+
+    Processes that this one forks are watched too, and count with it.
+    """
     inside = f"{root}/"
-    count = 0
+    count = mmap.mmap(-1, 4)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal count
         if event == "open":
             path, _, flags = arguments
             if not (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
@@ -79,8 +81,9 @@ def watch_operations(root: Path, act: Callable[[int, str], None]) -> None:
         else:
             return
         if any(place.startswith(inside) for place in places):
-            count += 1
-            act(count, f"{event.removeprefix('os.')} {places[-1].removeprefix(inside)}")
+            number = int.from_bytes(count[:4], "little") + 1
+            count[:4] = number.to_bytes(4, "little")
+            act(number, f"{event.removeprefix('os.')} {places[-1].removeprefix(inside)}")
 
     sys.addaudithook(hook)
 
@@ -94,7 +97,7 @@ def run_child(work: Callable[[], int], root: Path, fault: Fault | None = None, t
         fault: what happens to it.
         timeout_s: after which it is killed, and an error raised.
     """
-    log = root.parent / "operations.json"
+    log = root.parent / "operations.txt"
     log.unlink(missing_ok=True)
     reading, writing = os.pipe()
     child = os.fork()
@@ -109,11 +112,9 @@ def run_child(work: Callable[[], int], root: Path, fault: Fault | None = None, t
             sys.stdout = os.fdopen(1, "w", closefd=False)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-            done = _prepare(root, fault)
+            _prepare(root, fault, log)
             code = work()
             sys.stderr.flush()
-            if fault is None:
-                log.write_text(json.dumps(done))
         except BaseException as error:
             print(f"harness: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         finally:
@@ -124,7 +125,7 @@ def run_child(work: Callable[[], int], root: Path, fault: Fault | None = None, t
     finally:
         os.close(reading)
     _, status = os.waitpid(child, 0)
-    operations = tuple(json.loads(log.read_text())) if log.is_file() else ()
+    operations = tuple(log.read_text().splitlines()) if log.is_file() else ()
     return Ended(os.waitstatus_to_exitcode(status), said, operations)
 
 
@@ -141,11 +142,11 @@ def _read_all(pipe: int, timeout_s: float, child: int) -> str:
         parts.append(part)
 
 
-def _prepare(root: Path, fault: Fault | None) -> list[str]:
-    """In the child: what is to happen; gives the list that operations are written down in."""
-    done: list[str] = []
+def _prepare(root: Path, fault: Fault | None, log: Path) -> None:
+    """In the child: what is to happen; without a fault the operations are written down."""
     if fault is None:
-        watch_operations(root, lambda _, name: done.append(name))
+        written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        watch_operations(root, lambda _, name: os.write(written, f"{name}\n".encode()) and None)
     elif fault.kind in ("half", "full"):
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL if fault.kind == "half" else signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault.number, resource.RLIM_INFINITY))
@@ -157,7 +158,34 @@ def _prepare(root: Path, fault: Fault | None) -> list[str]:
                 os.kill(os.getpid(), fault.signal)
 
         watch_operations(root, act)
-    return done
+
+
+class ForkedDriver:
+    """In place of a subprocess that runs the driver of ASE's calculators: a fork, which faults reach as well."""
+
+    def __init__(self, command: Sequence[str], *, cwd: Path, stdout: Any, **_: Any) -> None:
+        from defectgen.dft.codes.calculator_driver import main
+
+        assert command[-1] == "defectgen.dft.codes.calculator_driver"
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 70
+            try:
+                os.setsid()
+                os.chdir(cwd)
+                for target in (1, 2):
+                    os.dup2(stdout.fileno(), target)
+                code = main()
+            except BaseException as error:
+                print(f"{type(error).__name__}: {error}", flush=True)
+                code = 1
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+
+    def wait(self, _seconds: float | None = None) -> int:
+        """The exit code, or the signal as a negative number."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def chosen(operations: Sequence[Any], n: int) -> list[int]:

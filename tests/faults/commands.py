@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,14 @@ VOLATILE = re.compile(
 """What differs from run to run: times, and in manifests the checksums of files that hold them."""
 
 
+SMALL = ("--host", "MoS2", "--supercell", "2x2")
+SPRINGS = {
+    "ase": {"calculator": "ase.calculators.lj:LennardJones", "arguments": {"sigma": 2.1, "epsilon": 0.3}},
+    "force_ev_angstrom": 0.05,
+}
+"""Settings of calculations that take a moment."""
+
+
 @dataclass(frozen=True)
 class Command:
     """A command that writes below a folder.
@@ -35,6 +44,9 @@ class Command:
         done: how a rerun refuses a folder that the killed run had finished; empty if it does not.
         patch: what is replaced in the child so that the command is quick: potentials, cards, the fit.
         uncompared: names of files whose contents are not compared: what holds times, or is only there to go on from.
+        given: puts into the folder what the command needs there.
+        reduced: what of a file's content (its name, its text) must be the same.
+        ends: exit codes besides 0 where the fault met another process than the command's own.
     """
 
     name: str
@@ -43,9 +55,14 @@ class Command:
     done: str = ""
     patch: Callable[[], None] = lambda: None
     uncompared: tuple[str, ...] = ()
+    given: Callable[[Path], None] = lambda _: None
+    reduced: Callable[[str, str], str] = lambda _, text: text
+    ends: tuple[int, ...] = ()
 
     def run(self, root: Path, fault: Fault | None = None, again: bool = False) -> Ended:
         """Run the command in a child."""
+        if not again:
+            self.given(root)
 
         def work() -> int:
             from defectgen_cli.app import main
@@ -67,7 +84,7 @@ class Command:
                 continue
             content = path.read_bytes()
             with suppress(UnicodeDecodeError):
-                content = VOLATILE.sub("", content.decode()).encode()
+                content = VOLATILE.sub("", self.reduced(name, content.decode())).encode()
             found[name] = hashlib.sha256(content).hexdigest()
             if path.name == "manifest.json":
                 listed = own_files(path.parent).items()
@@ -89,6 +106,12 @@ def inputs(folder: Path, *, trained: bool = True) -> None:
     for site in (64, 70, 0):
         item = Configuration.of(mos2, {site: "VAC" if site == 64 else "W" if site == 0 else "Se"})
         (folder / "files" / f"s{site}.cif").write_text(cif_text(item))
+
+    small = get_host("MoS2", "2x2")
+    (folder / "small").mkdir()
+    for key in ("VAC@B00", "Se@B00"):
+        (folder / "small" / f"{key.split('@')[0]}.cif").write_text(cif_text(Configuration.from_key(small, key)))
+    (folder / "spring.yaml").write_text(json.dumps(SPRINGS))
 
     def crystals() -> int:
         import polars as pl
@@ -123,11 +146,23 @@ def inputs(folder: Path, *, trained: bool = True) -> None:
 
     steps = [
         crystals,
+        call(
+            "inputs",
+            folder / "small",
+            *SMALL,
+            "--code",
+            "ase",
+            "--settings",
+            folder / "spring.yaml",
+            "--no-references",
+            "-o",
+            folder / "dft",
+        ),
         model,
         call("build-data", "--data", folder / "2dmd", "-o", folder / "records", "--sets", "MoS2", "--seed", 3),
         call("finetune", folder / "tiny.yaml", "--data", folder / "records", "-o", folder / "adapter"),
     ]
-    for step in steps if trained else steps[:1]:
+    for step in steps if trained else steps[:2]:
         ended = run_child(step, folder)
         if ended.code:
             raise RuntimeError(f"the inputs cannot be made ({ended.code}): {ended.said[-800:]}")
@@ -172,6 +207,22 @@ def commands(folder: Path, fits: Path) -> list[Command]:
 
         card = store_card(Names())  # type: ignore[arg-type]
         cards.load_cards = lambda: {card.name: card}
+
+    def forked() -> None:
+        from children import ForkedDriver
+
+        from defectgen.dft import compute
+
+        compute.subprocess.Popen = ForkedDriver  # type: ignore[assignment, misc]
+
+    def computed(name: str, text: str) -> str:
+        """Of a calculation that went on where it was: how it ended, and its energy to the second digit."""
+        if name.endswith("state.json"):
+            return str(json.loads(text)["status"])
+        if name.endswith("ase-results.json"):
+            found = json.loads(text)
+            return f"{found['energy_ev']:.2f} {found['ionic_converged']} {found['symbols']}"
+        return text
 
     def fetch(root: Path) -> list[str]:
         os.environ["DEFECTGEN_CACHE"] = str(root)
@@ -258,6 +309,21 @@ def commands(folder: Path, fits: Path) -> list[Command]:
             ],
             patch=stable,
             uncompared=(r"stability\.csv", r"relaxations\.jsonl", r"manifest\.json"),
+        ),
+        Command(
+            "inputs",
+            lambda root: ["inputs", str(folder / "small"), *SMALL, "-o", str(root / "dft")],
+            done="is not an empty folder",
+        ),
+        Command(
+            "compute",
+            lambda root: ["compute", str(root / "dft")],
+            ("--retry-failed",),
+            patch=forked,
+            uncompared=(r"run\.log", r"relax\.traj", r"relaxed\.cif"),
+            given=lambda root: shutil.copytree(folder / "dft", root / "dft") and None,
+            reduced=computed,
+            ends=(1, 3),
         ),
     ]
 

@@ -24,6 +24,9 @@ os.environ.update(OMP_NUM_THREADS="1", POLARS_MAX_THREADS="1", TOKENIZERS_PARALL
 
 def warm_up() -> None:
     """Import what the commands import, and start no thread: the children are forked from here."""
+    import ase.calculators.lj
+    import ase.io.trajectory
+    import ase.optimize  # noqa: F401
     import catboost  # noqa: F401
     import peft  # noqa: F401
     import pymatgen.io.cif  # noqa: F401
@@ -61,9 +64,9 @@ def judge(command: Any, fault: Any, root: Path, whole: dict[str, str]) -> dict[s
     state = command.state(root)
     different = sorted(name for name in {*state, *whole} if state.get(name) != whole.get(name))
     if fault.kind == "full":
-        ended = first.code in (0, 1) and "Traceback" not in first.said and "Error:" not in first.said
+        ended = first.code in (0, 1, *command.ends) and "Traceback" not in first.said and "Error:" not in first.said
     else:
-        ended = first.code in (0, -signal.SIGKILL, -signal.SIGXFSZ, -signal.SIGTERM, 130)
+        ended = first.code in (0, -signal.SIGKILL, -signal.SIGXFSZ, -signal.SIGTERM, 130, *command.ends)
     good = ended and (again.code == 0 or finished) and not different
     row = {"kind": fault.kind, "number": fault.number, "signal": int(fault.signal), "code": first.code}
     row |= {"rerun": again.code, "finished": finished, "good": good}
@@ -91,7 +94,7 @@ def main() -> int:
     try:
         with store():
             (work / "in").mkdir()
-            light = {"build-data", "enumerate", "fetch", "score"}
+            light = {"build-data", "enumerate", "fetch", "score", "inputs", "compute"}
             inputs(work / "in", trained=not options.only or not set(options.only.split(",")) <= light)
             for command in commands(work / "in", work / "fit.pickle"):
                 if options.only and command.name not in options.only.split(","):

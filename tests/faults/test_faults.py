@@ -21,7 +21,7 @@ from defectgen_cli.app import main
 JOB = Path(__file__).with_name("job.py")
 COMMANDS = {
     "design", "build-data", "enumerate", "fetch", "score", "surrogate train", "finetune", "feedback", "generate",
-    "stability",
+    "stability", "inputs", "compute",
 }  # fmt: skip
 
 

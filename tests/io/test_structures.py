@@ -73,6 +73,15 @@ BAD = {
         f"_symmetry_equiv_pos_as_xyz\n'x,y,z'\n{SITES.replace('S2 S2-', '#')}",
         "has only the operation x,y,z and the atoms S1 W1",
     ),
+    "only.cif": (
+        f"data_a\n{HEAD}_space_group_IT_number 187\nloop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n"
+        f"{SITES.replace('S2 S2-', '#')}",
+        "has only the operation x,y,z and no formula",
+    ),
+    "units.cif": (
+        f"data_a\n{HEAD}_chemical_formula_sum 'W1 S2'\n_cell_formula_units_Z 2\n{SITES}",
+        "states 2 formula units of W1 S2, but its atoms are S2 W1",
+    ),
     "vasp4.vasp": (POSCAR.replace("W S\n", ""), "names no elements"),
     "row.vasp": (POSCAR.rsplit("\n", 2)[0] + "\n", "fewer rows than atoms"),
 }
@@ -171,12 +180,24 @@ def test_a_name_that_is_no_utf8_is_shown_by_its_bytes(tmp_path: Path) -> None:
     assert found.name == f"{tmp_path}/POSCAR_\\xff"
 
 
-def test_other_files_are_named_without_the_copy_that_is_read(tmp_path: Path) -> None:
-    for name, expected in (("a.csv", "is no structure by its name"), ("a.json", "cannot be read as a CIF or POSCAR")):
-        (tmp_path / name).write_text("{")
+UNEVEN = POSCAR.replace("Direct", "Selective\nDirect").replace(" 0.5\n", " 0.5 T T F\n")
+
+
+def test_what_is_no_text_of_one_structure_is_named(tmp_path: Path) -> None:
+    """By no command: what one reads, all read."""
+    for name, content, expected in (
+        ("a.csv", b"{", "is no structure by its name, expected CIF"),
+        ("a.json", b"{", "is no structure by its name"),
+        ("a.xsf", b"CRYSTAL", "is no structure by its name"),
+        ("CONTCAR", b" \n", "is empty, expected a structure"),
+        ("b.cif", b"data_\0", "is no text, expected a CIF or POSCAR"),
+        ("uneven.vasp", UNEVEN.encode(), "cannot be read as POSCAR (its rows of atoms differ in their columns"),
+        ("strange.vasp", POSCAR.replace("W S\n", "Mx S\n").encode(), "the structure has the species 'Mx', which is no"),
+    ):
+        (tmp_path / name).write_bytes(content)
         (found,) = read_structures(tmp_path / name)
-        assert found.note.startswith(expected)
-        assert "/tmp" not in found.note
+        assert found.note.startswith(expected), found.note
+        assert found.structure is None
 
 
 def test_folders_stand_for_their_structures(tmp_path: Path) -> None:

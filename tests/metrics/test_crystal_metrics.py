@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from defectgen.core.crystal import Crystal
+from defectgen.core.space_group import crystal_space_group
 from defectgen.data.mp20 import crystal_of, read_crystals
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.metrics.atom_distances import far_enough
@@ -21,7 +22,7 @@ from defectgen.metrics.definitions import DEFINITIONS, published
 from defectgen.metrics.fingerprint_store import structure_fingerprints
 from defectgen.metrics.fingerprints import composition_fingerprint, scale_composition
 from defectgen.metrics.generated_entries import Crystals, Entry, read_entries
-from defectgen.metrics.met_conditions import meets, spacegroup
+from defectgen.metrics.met_conditions import meets
 
 has_extra = importlib.util.find_spec("smact") is not None and importlib.util.find_spec("matminer") is not None
 
@@ -273,7 +274,7 @@ def test_conditions_of_another_form_count_as_not_asked():
 
 def test_the_space_group_allows_for_two_digit_coordinates():
     rough = Crystal((5.7,) * 3, (90.0,) * 3, ("Cs", "Cl"), ((0.0, 0.0, 0.01), (0.5, 0.51, 0.5)))
-    assert spacegroup(rough) == 221
+    assert crystal_space_group(rough) == 221
 
 
 def write_samples(folder, rows):

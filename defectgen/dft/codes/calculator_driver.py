@@ -35,20 +35,30 @@ def load_calculator(name: str, arguments: dict[str, Any]) -> Any:
     return load_potential(name, options).potential.calculator()
 
 
+def start(task: dict[str, Any], trajectory: Path) -> Any:
+    """The last atoms of a run that was stopped, or those of the task; a trajectory that breaks off is removed."""
+    from ase import Atoms
+    from ase.io import read
+
+    atoms: Any = Atoms(task["symbols"], positions=task["positions"], cell=task["cell"], pbc=True)
+    if trajectory.is_file():
+        try:
+            atoms = read(str(trajectory))
+            atoms.calc = None
+        except Exception:  # the reader raises nearly anything on a file that breaks off
+            trajectory.unlink()
+    return atoms
+
+
 def run(task: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Relax if asked to, and evaluate; energies in eV, lengths in angstrom."""
     import numpy as np
-    from ase import Atoms
-    from ase.io import Trajectory, read
+    from ase.io import Trajectory
 
     from defectgen.score.potentials.relaxation import careful_fire
 
     moved = folder / TRAJECTORY
-    if moved.is_file() and moved.stat().st_size:
-        atoms: Any = read(str(moved))
-        atoms.calc = None
-    else:
-        atoms = Atoms(task["symbols"], positions=task["positions"], cell=task["cell"], pbc=True)
+    atoms = start(task, moved)
     atoms.calc = load_calculator(task["calculator"], task["arguments"])
     relaxed = True
     if task["relax"]:
@@ -80,14 +90,17 @@ def main() -> int:
     task = json.loads((folder / TASK).read_text(encoding="utf-8"))
     try:
         result = run(task, folder)
+        structure = Structure(result["cell"], result["symbols"], result["positions"], coords_are_cartesian=True)
+        (folder / RELAXED).write_text(str(structure.to(fmt="cif")), encoding="utf-8")
+        part = folder / f"{RESULTS}.part"
+        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        part.replace(folder / RESULTS)
     except DefectgenError as error:
         print(error)
         return error.exit_code
-    structure = Structure(result["cell"], result["symbols"], result["positions"], coords_are_cartesian=True)
-    (folder / RELAXED).write_text(str(structure.to(fmt="cif")), encoding="utf-8")
-    part = folder / f"{RESULTS}.part"
-    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / RESULTS)
+    except OSError as error:
+        print(f"{folder.resolve()} cannot be written: {error.strerror or error}")
+        return 1
     return 0
 
 

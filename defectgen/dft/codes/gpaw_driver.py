@@ -39,16 +39,18 @@ def calculator(task: dict[str, Any]) -> Any:
 
 
 def start(task: dict[str, Any]) -> Any:
-    """The atoms, from where an earlier relaxation ended if there was one."""
+    """The atoms, from where an earlier relaxation ended; a trajectory that breaks off is removed."""
     from ase import Atoms
     from ase.io import read
 
+    atoms: Any = Atoms(task["symbols"], positions=task["positions"], cell=task["cell"], pbc=task["periodic"])
     last = Path("relax.traj")
-    if last.is_file() and last.stat().st_size:
-        atoms: Any = read("relax.traj")
-        atoms.calc = None
-    else:
-        atoms = Atoms(task["symbols"], positions=task["positions"], cell=task["cell"], pbc=task["periodic"])
+    if last.is_file():
+        try:
+            atoms = read("relax.traj")
+            atoms.calc = None
+        except Exception:  # the reader raises nearly anything on a file that breaks off
+            last.unlink()
     atoms.set_initial_magnetic_moments(task["moments"] or [0.0] * len(atoms))
     return atoms
 

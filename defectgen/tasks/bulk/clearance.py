@@ -44,7 +44,7 @@ class Clearance(NamedTuple):
         counts: elements so far, the one that is being written included, in the order of their first atoms.
     """
 
-    cell: tuple[int, ...] = ()
+    cell: tuple[float, ...] = ()
     sites: tuple[Site, ...] = ()
     half: int = 0
     at: tuple[int, ...] = ()
@@ -88,7 +88,7 @@ class Clearance(NamedTuple):
 
     def widest(self) -> int:
         """The largest half reach that an atom can have somewhere in the cell, in steps."""
-        return min(int(_clearance(self.cell, self.sites).max()), _distances(self.cell)[1])
+        return min(int(_clearance(self.cell, self.sites).max()), distances(self.cell)[1])
 
     def free(self) -> list[int]:
         """Values of the next coordinate that leave the present atom a place; where nothing is left, all of them."""
@@ -115,16 +115,22 @@ def _vectors(a: float, b: float, c: float, alpha: float, beta: float, gamma: flo
 
 
 @lru_cache(maxsize=ROWS)
-def _distances(cell: tuple[int, ...]) -> tuple[NDArray[np.uint8], int]:
-    """Distance of each point of the grid from the nearest lattice point, and half the shortest lattice vector.
-
-    Both in steps, rounded down; the first of shape (100, 100, 100), at most 255.
-    """
+def lattice_of(cell: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The reduced basis of a cell as rows, in angstrom, and what takes its coordinates to those of the basis."""
     from pymatgen.core import Lattice
 
     lattice = Lattice(_vectors(*(length / 10 for length in cell[:3]), *cell[3:]))
     reduced = np.asarray(lattice.lll_matrix, dtype=float)
-    to_reduced = np.rint(np.asarray(lattice.matrix) @ np.linalg.inv(reduced)).astype(int)
+    return reduced, np.rint(np.asarray(lattice.matrix) @ np.linalg.inv(reduced)).astype(int)
+
+
+@lru_cache(maxsize=ROWS)
+def distances(cell: tuple[float, ...]) -> tuple[NDArray[np.uint8], int]:
+    """Distance of each point of the grid from the nearest lattice point, and half the shortest lattice vector.
+
+    Both in steps, rounded down; the first of shape (100, 100, 100), at most 255.
+    """
+    reduced, to_reduced = lattice_of(cell)
     metric = (reduced @ reduced.T).astype(np.float32)
     line = ((np.arange(GRID) + GRID // 2) % GRID - GRID // 2).astype(np.float32) / GRID
     nearest = np.full((GRID, GRID, GRID), np.inf, dtype=np.float32)
@@ -147,11 +153,11 @@ def _distances(cell: tuple[int, ...]) -> tuple[NDArray[np.uint8], int]:
 
 
 @lru_cache(maxsize=2 * ROWS)
-def _clearance(cell: tuple[int, ...], sites: tuple[Site, ...]) -> NDArray[np.uint8]:
+def _clearance(cell: tuple[float, ...], sites: tuple[Site, ...]) -> NDArray[np.uint8]:
     """For each point of the grid half the reach that an atom could have there, in steps, shape (100, 100, 100)."""
     if not sites:
         return np.full((GRID, GRID, GRID), 255, dtype=np.uint8)
     *where, half = sites[-1]
-    distance = np.roll(_distances(cell)[0], where, axis=(0, 1, 2))
+    distance = np.roll(distances(cell)[0], where, axis=(0, 1, 2))
     clearance: NDArray[np.uint8] = np.minimum(_clearance(cell, sites[:-1]), np.maximum(distance, half) - half)
     return clearance
