@@ -131,7 +131,7 @@ def test_unreadable_and_missing_files_give_one_line(tmp_path) -> None:  # type: 
     ) as caught:
         read_configuration(get_host("MoS2"), broken)
     assert "\n" not in str(caught.value)
-    with pytest.raises(Exception, match="is not a file"):
+    with pytest.raises(DefectgenError, match="is not a file"):
         read_configuration(get_host("MoS2"), tmp_path / "none.cif")
 
 
