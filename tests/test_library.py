@@ -189,12 +189,12 @@ def test_the_command_and_the_library_give_the_same_candidates(tmp_path: Path, ca
         "--seed",
         "3",
         "--max-defects",
-        "3",
+        "2",
     ]
     assert main([*words, "-o", str(tmp_path / "command")]) == 0
     capsys.readouterr()
     ranking = Ranking(n=4, samples=8, random=30, seed=3)
-    dg.design("WSe2", homo=0.7, lumo=0.9, max_defects=3, ranking=ranking).write(tmp_path / "library")
+    dg.design("WSe2", homo=0.7, lumo=0.9, max_defects=2, ranking=ranking).write(tmp_path / "library")
     for name in ("candidates.csv", "report.html"):
         assert (tmp_path / "library" / name).read_text() == (tmp_path / "command" / name).read_text()
 

@@ -23,7 +23,8 @@ from defectgen.design.growth_conditions import formation_enthalpy_ev
 from defectgen.io.host_files import stored_hosts
 from defectgen.llm.adapter import read_adapter
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
-from defectgen.score.surrogate import Surrogate
+from defectgen.score.surrogate import Surrogate, fitting
+from defectgen.score.trees import TreeSettings, fit_trees
 
 WORDS = ["--supercell", "4x4", "--allow", "W:Mo,VAC", "--allow", "S:Te,VAC"]
 
@@ -47,6 +48,11 @@ def values(item: dg.Configuration) -> dict[str, float | None]:
         "band_gap_ev": lumo - homo,
         "formation_energy_ev": 3.0 * count.get("VAC_S", 0) + 5.0 * count.get("VAC_W", 0) + 0.4 * near,
     }
+
+
+def use_few_trees(patch: pytest.MonkeyPatch, few: TreeSettings) -> None:
+    """Train with these trees: the law is simple, and the usual 1,500 take most of the time of these tests."""
+    patch.setattr(fitting, "fit_trees", lambda *given: fit_trees(*given[:2], few, *given[3:]))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +86,9 @@ def model(cif: Path, table: Path) -> Path:
     from defectgen_cli.app import main
 
     folder = cif.with_name("model")
-    assert main(["surrogate", "train", "--table", str(table), "--host", str(cif), *WORDS, "-o", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        use_few_trees(patch, TreeSettings(iterations=200, depth=4, learning_rate=0.2))
+        assert main(["surrogate", "train", "--table", str(table), "--host", str(cif), *WORDS, "-o", str(folder)]) == 0
     return folder
 
 
@@ -221,7 +229,10 @@ def test_a_host_with_other_rules_is_scored_and_another_cell_is_not(model: Path, 
         dg.score(dg.Configuration.from_key(dg.host("MoS2"), "VAC@B00"), surrogate=model)
 
 
-def test_energies_of_kinds_that_no_row_holds_are_not_made_up(host: dg.Host, tmp_path: Path) -> None:
+def test_energies_of_kinds_that_no_row_holds_are_not_made_up(
+    host: dg.Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_few_trees(monkeypatch, TreeSettings(iterations=40, depth=3, learning_rate=0.2))
     items = [item for item in dg.enumerate(host, max_defects=3) if ("W", "VAC") not in item.kinds][::12]
     rows = [{"configuration": item.key, **values(item)} for item in items]
     for row, item in zip(rows, items, strict=True):  # the pristine cell has -400 eV, sulfur a chemical potential of -4

@@ -132,7 +132,7 @@ def test_unreadable_and_missing_files_give_one_line(tmp_path) -> None:  # type: 
     ) as caught:
         read_configuration(get_host("MoS2"), broken)
     assert "\n" not in str(caught.value)
-    with pytest.raises(Exception, match="is not a file"):
+    with pytest.raises(DefectgenError, match="is not a file"):
         read_configuration(get_host("MoS2"), tmp_path / "none.cif")
     for host, reason in (
         (get_host("MoS2", "6x6"), r"no decoration of MoS2 6x6: it is v_S in MoS2 4x4, expected the supercell 6x6\."),

@@ -64,7 +64,7 @@ def test_relaxed_cells_in_other_words_keep_their_configuration() -> None:
     rng = np.random.default_rng(20)
     lost = []
     for host in HOSTS:
-        for number in range(80):
+        for number in range(30):
             wanted = random_decoration(host, int(rng.integers(1, 7)), rng)
             cell = rewritten(relaxed(wanted.to_structure(), rng), rng)
             try:
@@ -74,7 +74,7 @@ def test_relaxed_cells_in_other_words_keep_their_configuration() -> None:
                 continue
             if found.host != host or found.canonical() != wanted.canonical():
                 lost.append(f"{wanted} {number}: {found}")
-    assert len(lost) <= 1, lost
+    assert lost == []
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)

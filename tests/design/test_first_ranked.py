@@ -35,7 +35,7 @@ def test_the_first_is_judged_by_its_label(mos2: Host) -> None:
 def test_held_out_targets_are_met_without_their_labels(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, twodmd_dir: Path
 ) -> None:
-    words = ["evaluate", "defect", "--data", str(twodmd_dir), "--sets", "MoS2", "--targets", "8"]
+    words = ["evaluate", "defect", "--data", str(twodmd_dir), "--sets", "MoS2", "--targets", "4"]
     assert main([*words, "--proposers", "default,exhaustive", "--novel", "-o", str(tmp_path / "m.json")]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 100

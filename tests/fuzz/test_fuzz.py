@@ -184,7 +184,7 @@ def walk(grammar: Grammar, rng: np.random.Generator) -> list[str]:
         state = choices[piece]
 
 
-@counts(100, 2000)
+@counts(40, 2000)
 def test_walks_through_the_grammar_of_crystals(count: int) -> None:
     """Whatever a model draws under the grammar is a crystal of real elements with a volume, and is written as drawn."""
     rng = np.random.default_rng([SEED, 5])

@@ -56,14 +56,14 @@ def scripted(*texts: str) -> Any:
     return draw
 
 
-def test_a_thousand_completions_of_an_untrained_model_parse(tiny_generator: TransformersGenerator) -> None:
+def test_completions_of_an_untrained_model_parse(tiny_generator: TransformersGenerator) -> None:
     job = generation_job({}, max_atoms=4)
-    run = sample_crystals(job, constrained(tiny_generator, job, Sampling(1.5, batch_size=500)), 1000)
+    run = sample_crystals(job, constrained(tiny_generator, job, Sampling(1.5, batch_size=150)), 300)
     assert run.counts() | {"formulas": 0} == {
-        "asked": 1000,
-        "draws": 1000,
-        "parsed": 1000,
-        "valid": 1000,
+        "asked": 300,
+        "draws": 300,
+        "parsed": 300,
+        "valid": 300,
         "rejected": {},
         "redraws": 0,
         "formulas": 0,
@@ -71,7 +71,7 @@ def test_a_thousand_completions_of_an_untrained_model_parse(tiny_generator: Tran
     crystals = [sample.crystal for sample in run.samples if sample.crystal is not None]
     assert {len(crystal.species) for crystal in crystals} == {1, 2, 3, 4}
     assert all(write_crystal(crystal) == sample.text for crystal, sample in zip(crystals, run.samples, strict=True))
-    assert len({sample.text for sample in run.samples}) > 900
+    assert len({sample.text for sample in run.samples}) > 270
 
 
 def test_a_wanted_formula_is_kept(tiny_generator: TransformersGenerator) -> None:

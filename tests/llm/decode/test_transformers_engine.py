@@ -25,16 +25,16 @@ def request(host: Host, n: int, *, encoding: str = "edits", most: int = 3, seed:
     return Request(prompt, task.grammar(host, most), n, seed, plain=task.prompt(host, {}))
 
 
-def test_ten_thousand_completions_of_an_untrained_model_are_valid(tiny_generator: TransformersGenerator) -> None:
+def test_completions_of_an_untrained_model_are_valid(tiny_generator: TransformersGenerator) -> None:
     hosts = [get_host(name) for name in ("MoS2", "WSe2", "BN", "GaSe", "P")]
-    requests = [request(host, 2000, seed=k) for k, host in enumerate(hosts)]
+    requests = [request(host, 600, seed=k) for k, host in enumerate(hosts)]
     counts: Counter[int] = Counter()
     for completion in tiny_generator.generate(requests, Sampling(temperature=2.0, batch_size=1000)):
         configuration = DefectTask().parse(hosts[completion.request], completion.text)
         assert 1 <= configuration.n_defects <= 3
         assert configuration.follows_rules()
         counts[completion.request] += 1
-    assert counts == dict.fromkeys(range(5), 2000)
+    assert counts == dict.fromkeys(range(5), 600)
 
 
 @pytest.mark.parametrize("encoding", ["symbols", "crystal"])
