@@ -71,7 +71,7 @@ def test_several_scorers_have_their_columns(
 ) -> None:
     from fake_scorer import CountingPotential
 
-    entry = registry.ScorerEntry("fake", lambda _: CountingPotential.scorer())
+    entry = registry.ScorerEntry("fake", lambda _: CountingPotential.scorer(), is_potential=True)
     monkeypatch.setitem(registry.SCORERS._items, "m3gnet", entry)
     assert main(["score", str(folder), "--scorer", "surrogate,m3gnet", "--json"]) == 3
     rows = {Path(row["file"]).name: row for row in json.loads(capsys.readouterr().out)["structures"]}
