@@ -113,6 +113,8 @@ class Host:
             )
             if len(host.lattice) != 3 or list(host.sublattices) != list(record["sublattices"]):
                 raise ValueError(f"{len(host.lattice)} cell vectors, sublattices {record['sublattices']!r:.60}")
+            if unknown := sorted(record.keys() - host.to_dict().keys()):
+                raise ValueError(f"{unknown[0]!r:.40} is unknown to this version")
         except (LookupError, TypeError, ValueError) as error:
             raise DefectgenError(
                 f"not the record of a host ({type(error).__name__}: {error}).",

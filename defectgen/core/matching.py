@@ -127,6 +127,7 @@ def recognize(structure: Structure, hosts: Sequence[Host]) -> Match:
         raise NotADecorationError(f"is no decoration of {like[0].name} {like[0].size}: {error}") from error
     elements = np.array(species)
     reasons: dict[Host, str] = {}
+    compounds: dict[Host, str] = {}
     found: list[Match] = []
     for host in like:
         for cell in _cells(host, slab):
@@ -136,22 +137,25 @@ def recognize(structure: Structure, hosts: Sequence[Host]) -> Match:
                 reasons.setdefault(host, str(error))
                 continue
             if problem := _another_compound(structure, match.configuration):
-                reasons[host] = problem
+                compounds[host] = problem
                 continue
             found.append(match)
             break
     if found:
         return min(found, key=lambda match: match.configuration.n_defects)
     nearest = max(like, key=lambda host: (sum(symbol in host.elements for symbol in species), -like.index(host)))
-    if strained := strained_fit(nearest, slab.plane, len(species)):
-        n_cells, strain = strained
-        reasons[nearest] = (
-            f"its cell is one of {n_cells} unit cells strained by {100 * strain:.1f} %, expected at most "
+    if nearest in compounds:
+        reason = compounds[nearest]
+    elif not symbols.issuperset(nearest.elements):
+        reason = f"{structure.composition.reduced_formula} is another compound."
+    elif strained := strained_fit(nearest, slab.plane, len(species)):
+        reason = (
+            f"its cell is one of {strained[0]} unit cells strained by {100 * strained[1]:.1f} %, expected at most "
             f"{100 * CELL_TOLERANCE:.0f} %."
         )
-    if nearest not in reasons:
-        reasons[nearest] = _cell_problem(nearest, slab)
-    raise NotADecorationError(f"is no decoration of {nearest.title}: {reasons[nearest]}")
+    else:
+        reason = reasons.get(nearest) or _cell_problem(nearest, slab)
+    raise NotADecorationError(f"is no decoration of {nearest.title}: {reason}")
 
 
 def known_configuration(structure: Structure, host: Host | None = None) -> Configuration:
@@ -175,7 +179,21 @@ def known_configuration(structure: Structure, host: Host | None = None) -> Confi
     try:
         return match_structure(host, structure).configuration
     except NotADecorationError as error:
-        raise NotADecorationError(f"no decoration of {host.title}: {error}") from error
+        raise NotADecorationError(f"no decoration of {host.title}: {what_it_is(host, structure) or error}") from error
+
+
+def what_it_is(host: Host, structure: Structure) -> str:
+    """What a structure is that is no decoration of a host in its supercell: one of another supercell, or of another
+    compound; empty if it is neither.
+    """
+    symbols = {site.specie.symbol for site in structure} if structure.is_ordered else set(host.elements)
+    if not symbols.issuperset(host.elements):
+        return f"{structure.composition.reduced_formula} is another compound."
+    try:
+        found = recognize(structure, [host]).configuration
+    except NotADecorationError:
+        return ""
+    return f"it is {found.label} in {found.host.title}, expected the supercell {host.size}." if found.edits else ""
 
 
 def configuration_from_atoms(

@@ -20,7 +20,7 @@ import numpy as np
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
-from defectgen.core.matching import configuration_from_structure
+from defectgen.core.matching import configuration_from_structure, what_it_is
 from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_cif import CifAtoms, CifError, atoms_from_cif, check_cell, check_positions, collected_remarks
@@ -133,10 +133,12 @@ def read_configuration(host: Host, path: Path) -> Configuration:
         DefectgenError: see `read_structure`.
         NotADecorationError: no decoration of the host.
     """
+    structure = read_structure(path)
     try:
-        return configuration_from_structure(host, read_structure(path))
+        return configuration_from_structure(host, structure)
     except NotADecorationError as error:
-        raise NotADecorationError(f"{path} is no decoration of {host.title}: {error}") from error
+        what = what_it_is(host, structure) or error
+        raise NotADecorationError(f"{path} is no decoration of {host.title}: {what}") from error
 
 
 def chosen_files(paths: Sequence[Path]) -> list[Path]:

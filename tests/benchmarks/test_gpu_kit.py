@@ -43,8 +43,8 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_steps_run_and_leave_adapters_that_load(kit: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
-    settings = {"PYTHON": sys.executable, "WORK": str(tmp_path / "work"), "STEPS": "absent bulk llama", "BULK_S": "25",
-                "LLAMA_S": "20", "BASE": str(tiny_model_dir), "OMP_NUM_THREADS": "1"}  # fmt: skip
+    settings = {"PYTHON": sys.executable, "WORK": str(tmp_path / "work"), "STEPS": "absent bulk llama", "BULK_S": "90",
+                "LLAMA_S": "120", "TOTAL_S": "400", "BASE": str(tiny_model_dir), "OMP_NUM_THREADS": "1"}  # fmt: skip
     call = ["bash", str(FOLDER / "run.sh"), str(kit), str(tmp_path / "out"), "toy"]
     done = subprocess.run(call, capture_output=True, text=True, check=False, env=os.environ | settings)
     summary = (tmp_path / "out" / "summary.txt").read_text()

@@ -154,7 +154,7 @@ def test_every_shipped_configuration_fits(tmp_path: Path) -> None:
     assert (changed.lora.rank, changed.max_steps) == (8, 5)
     broken = tmp_path / "broken.yaml"
     broken.write_text("base_model: [")
-    with pytest.raises(Exception, match="cannot be read as YAML"):
+    with pytest.raises(UsageError, match="cannot be read as YAML"):
         load_config(FinetuneConfig, broken)
 
 

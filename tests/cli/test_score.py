@@ -58,7 +58,7 @@ def test_a_folder_of_several_hosts(folder: Path, tmp_path: Path, capsys: pytest.
     assert rows["shifted.cif"]["note"].startswith("is no decoration of MoS2 8x8: atom 7 lies")
     assert rows["shifted.cif"]["formula"] == "MoS2"
     assert rows["shifted.cif"]["novel"] is None
-    assert "cannot be read as CIF" in rows["empty.cif"]["note"]
+    assert "is empty, expected a structure" in rows["empty.cif"]["note"]
     assert rows["POSCAR-nan"]["note"].endswith("has coordinates that are no finite numbers.")
     assert "4 of 7 structures have no score" in captured.err
     table = pl.read_csv(output)
@@ -71,7 +71,7 @@ def test_several_scorers_have_their_columns(
 ) -> None:
     from fake_scorer import CountingPotential
 
-    entry = registry.ScorerEntry("fake", lambda _: CountingPotential.scorer())
+    entry = registry.ScorerEntry("fake", lambda _: CountingPotential.scorer(), is_potential=True)
     monkeypatch.setitem(registry.SCORERS._items, "m3gnet", entry)
     assert main(["score", str(folder), "--scorer", "surrogate,m3gnet", "--json"]) == 3
     rows = {Path(row["file"]).name: row for row in json.loads(capsys.readouterr().out)["structures"]}
@@ -116,7 +116,7 @@ def test_nothing_scored_is_a_failure_that_keeps_the_table(
     assert pl.read_csv(output)["note"].null_count() == 0
     code, line = refused(capsys, "score", folder / "a.cif", "--host", "WSe2")
     assert code == 1
-    assert "is no decoration of WSe2 8x8: the in-plane cell is" in line
+    assert "is no decoration of WSe2 8x8: Mo64S127 is another compound." in line
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -141,7 +141,7 @@ def test_wrong_calls(
     assert (code, "hold no structures" in line) == (2, True)
     code, line = refused(capsys, "score", folder / "empty.cif", folder / "POSCAR-nan")
     assert code == 1
-    assert "empty.cif: cannot be read" in line
+    assert "empty.cif: is empty, expected a structure" in line
     assert "(1 more cannot be read.)" in line
 
 

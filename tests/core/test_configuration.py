@@ -15,6 +15,7 @@ from defectgen.core.matching import configuration_from_structure
 from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.structures import read_configuration
+from defectgen.io.writers import cif_text
 
 N_OPERATIONS = {"MoS2": 768, "WSe2": 768, "BN": 384, "GaSe": 432, "InSe": 432, "P": 144 * 2}
 MAX_DEFECTS = 12
@@ -131,8 +132,16 @@ def test_unreadable_and_missing_files_give_one_line(tmp_path) -> None:  # type: 
     ) as caught:
         read_configuration(get_host("MoS2"), broken)
     assert "\n" not in str(caught.value)
-    with pytest.raises(Exception, match="is not a file"):
+    with pytest.raises(DefectgenError, match="is not a file"):
         read_configuration(get_host("MoS2"), tmp_path / "none.cif")
+    for host, reason in (
+        (get_host("MoS2", "6x6"), r"no decoration of MoS2 6x6: it is v_S in MoS2 4x4, expected the supercell 6x6\."),
+        (get_host("WSe2"), r"no decoration of WSe2 8x8: Mo16S31 is another compound\."),
+    ):
+        path = tmp_path / "small.cif"
+        path.write_text(cif_text(Configuration.from_key(get_host("MoS2", "4x4"), "VAC@B00")))
+        with pytest.raises(NotADecorationError, match=reason):
+            read_configuration(host, path)
 
 
 def test_hosts_are_found_by_any_usual_name() -> None:

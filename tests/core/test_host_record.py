@@ -43,6 +43,7 @@ def test_a_host_of_a_file_keeps_its_rules(tmp_path: Path) -> None:
         ({"lattice": [[1, 0, 0], [0, 1, 0]]}, "2 cell vectors"),
         ({"sublattices": ["A", "B", "X"]}, "sublattices"),
         ({"frac_coords": None}, "TypeError"),
+        ({"strain": 1.0}, "'strain' is unknown to this version"),
     ],
 )
 def test_what_is_no_record_is_refused(change: dict[str, Any], why: str) -> None:

@@ -58,6 +58,12 @@ def test_symmetry_operations_are_applied() -> None:
     assert crystal.lengths == (5.62, 5.62, 5.62)
     sodium = {xyz for symbol, xyz in zip(crystal.species, crystal.fractional, strict=True) if symbol == "Na"}
     assert sodium == {(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)}
+    listed = crystal_from_cif(
+        "data_x\n_cell_length_a 4\n_cell_length_b 5\n_cell_length_c 6\n_cell_angle_alpha 90\n_cell_angle_beta 90\n"
+        "_cell_angle_gamma 90\nloop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'-x,-y,z+1/2'\nloop_\n_atom_site_label\n"
+        "_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nNa1 0.25 0.125 0.25\n"
+    )
+    assert sorted(listed.fractional) == [(0.25, 0.125, 0.25), (0.75, 0.875, 0.75)]
 
 
 def test_charges_labels_and_errors_of_numbers_are_understood() -> None:

@@ -7,6 +7,7 @@ two digits; `OrbitGrammar.crystal` gives the lattice and the orbits that it stan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,8 +20,8 @@ from defectgen.core.crystal import Crystal, Triple
 from defectgen.core.orbits import Place, SiteKind, primitive_group
 from defectgen.core.space_group import crystal_space_group
 from defectgen.errors import UsageError
-from defectgen.tasks.bulk.clearance import GRID, ROWS, Clearance, Site
-from defectgen.tasks.bulk.crystal_grammar import LEAST_VOLUME_ANGSTROM3, CrystalGrammar
+from defectgen.tasks.bulk.clearance import GRID, ROWS, STEPS, Clearance, Site
+from defectgen.tasks.bulk.crystal_grammar import DENSEST_PACKING, LEAST_VOLUME_ANGSTROM3, CrystalGrammar
 from defectgen.tasks.bulk.crystal_text import SPACEGROUPS, parse_crystal
 from defectgen.tasks.bulk.orbit_counts import check_spacegroup, unit_counts
 from defectgen.tasks.bulk.orbit_lattice import ANGLES_DEGREE, GroupLattice, Numbers
@@ -36,11 +37,13 @@ class Written(NamedTuple):
         counts: atoms, or atoms of each element of the composition.
         taken: orbits of each kind of position of the group.
         species: element of each orbit.
+        atoms: of each orbit.
     """
 
     counts: tuple[int, ...]
     taken: tuple[int, ...]
     species: tuple[str, ...] = ()
+    atoms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,14 +146,20 @@ class OrbitGrammar(CrystalGrammar):
         """Numbers of formula units that the rest of the crystal can lead to."""
         return unit_counts(self.spacegroup, cast(Any, self.composition), self.max_atoms, written.counts, written.taken)
 
-    def _orbits(self, written: Written, volume: float, *, more_units: bool = True) -> dict[str, dict[int, Written]]:
-        """For each element the kinds of positions that its next orbit may have, with what is written then."""
+    def _orbits(
+        self, written: Written, clearance: Clearance, *, last_resort: bool = False
+    ) -> dict[str, dict[int, Written]]:
+        """For each element the kinds of positions that its next orbit may have, with what is written then.
+
+        As a last resort cells may be as full as they like, and no formula unit is begun.
+        """
+        volume = clearance.largest_volume()
         found: dict[str, dict[int, Written]] = {}
         wanted = self.elements if self.composition is None else [element for element, _ in self.composition]
         units: list[int] = []
         if self.composition is not None:
             least, *further = self._unit_counts(written)
-            units = [least, *(u for u in further if more_units and u * self._unit_volume <= volume)]
+            units = [least, *(u for u in further if not last_resort and u * self._unit_volume <= volume)]
         for k, kind in enumerate(self._kinds):
             taken = tuple(n + (j == k) for j, n in enumerate(written.taken))
             if kind.orbits is not None and taken[k] > kind.orbits:
@@ -158,9 +167,9 @@ class OrbitGrammar(CrystalGrammar):
             for j, element in enumerate(wanted):
                 axis = 0 if self.composition is None else j
                 counts = tuple(n + kind.atoms * (i == axis) for i, n in enumerate(written.counts))
-                then = Written(counts, taken, (*written.species, element))
+                then = Written(counts, taken, (*written.species, element), (*written.atoms, kind.atoms))
                 if self.composition is None:
-                    dense = written.counts[0] > 0 and counts[0] * LEAST_VOLUME_ANGSTROM3 > volume
+                    dense = not last_resort and self._is_dense(then, volume)
                     fits = counts[0] <= self.max_atoms and not dense
                 else:
                     fits = not set(units).isdisjoint(self._unit_counts(then))
@@ -168,11 +177,19 @@ class OrbitGrammar(CrystalGrammar):
                     found.setdefault(element, {})[k] = then
         return found
 
+    def _is_dense(self, written: Written, volume: float) -> bool:
+        """Whether a cell is denser than any solid, or fuller than `DENSEST_PACKING`."""
+        spheres = sum(n * self._sphere(symbol) for symbol, n in zip(written.species, written.atoms, strict=True))
+        return max(written.counts[0] * LEAST_VOLUME_ANGSTROM3, spheres / DENSEST_PACKING) > volume
+
+    def _sphere(self, element: str) -> float:
+        """Cubic angstrom of an atom as far as it keeps others away."""
+        return (self._halves[element] / STEPS) ** 3 * 4 / 3 * math.pi
+
     def _elements(self, written: Written, before: str, clearance: Clearance) -> Mapping[str, State]:
         """The element of the next orbit, on a new line, or the end."""
-        volume = clearance.largest_volume()
         widest = _widest(self.spacegroup, clearance.cell, clearance.sites, self.max_atoms)
-        following = self._orbits(written, volume)
+        following = self._orbits(written, clearance)
         fitting = {
             element
             for element, kinds in following.items()
@@ -187,7 +204,7 @@ class OrbitGrammar(CrystalGrammar):
             if may_end and len(fitting) < len(counts):
                 fitting = set()
         if not fitting and not may_end:
-            following = self._orbits(written, volume, more_units=False)
+            following = self._orbits(written, clearance, last_resort=True)
             fitting = set(following)
         pieces: dict[str, State] = {
             f"{before}{element}\n": (
@@ -210,10 +227,9 @@ class OrbitGrammar(CrystalGrammar):
         self, at: tuple[int, ...], element: str, written: Written, clearance: Clearance
     ) -> Mapping[str, State]:
         """The next coordinate of an orbit's first atom."""
-        kinds = self._orbits(written, clearance.largest_volume())
-        if element not in kinds:
-            kinds = self._orbits(written, clearance.largest_volume(), more_units=False)
-        then, cell, first, half = kinds[element], clearance.cell, clearance.sites, clearance.half
+        following = self._orbits(written, clearance)
+        then = following.get(element) or self._orbits(written, clearance, last_resort=True)[element]
+        cell, first, half = clearance.cell, clearance.sites, clearance.half
         places = _places(self.spacegroup, cell, first, self.max_atoms, half, tuple(then))
         free = np.flatnonzero(places[at].reshape(GRID, -1).any(axis=1)).tolist()
         if len(at) < 2:

@@ -6,6 +6,7 @@ products of the vectors, taken in the order in which they are written, some are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -123,16 +124,23 @@ class GroupLattice:
         return _admitted(self, chosen, round(least_volume, 3))
 
     def _good(self, chosen: list[NDArray[np.float64]]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Whether all free numbers make a lattice that may be written, and its volume."""
+        """Whether all free numbers make a lattice that may be written, also if it is rounded, and its volume."""
         a, b, c, *angles = np.broadcast_arrays(*self._numbers(chosen))
-        x, y, z = (np.cos(np.radians(angle)) for angle in angles)
-        squared = 1 - x * x - y * y - z * z + 2 * x * y * z
+        squared = _squared_fraction(angles)
         with np.errstate(invalid="ignore"):
-            good = np.asarray(squared >= MIN_VOLUME_FRACTION**2)
+            good = np.asarray(
+                (squared >= MIN_VOLUME_FRACTION**2) & (_squared_fraction(np.rint(angles)) >= MIN_VOLUME_FRACTION**2)
+            )
             for angle in angles:
                 good &= (angle >= ANGLES_DEGREE[0]) & (angle <= ANGLES_DEGREE[-1])
             volume = a * b * c * np.sqrt(np.maximum(squared, 0))
         return good, np.where(good, volume, 0)
+
+
+def _squared_fraction(angles: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Square of the volume of a cell over the product of its lengths, from its angles in degrees."""
+    x, y, z = (np.cos(np.radians(angle)) for angle in angles)
+    return np.asarray(1 - x * x - y * y - z * z + 2 * x * y * z)
 
 
 def _values(row: int) -> NDArray[np.float64]:

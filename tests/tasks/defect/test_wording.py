@@ -11,6 +11,7 @@ from defectgen.core import Configuration, get_host, host_names
 from defectgen.tasks.defect.defect_task import DefectTask
 from defectgen.tasks.defect.encodings import get_encoding
 from defectgen.tasks.defect.wording import N_WORDINGS, PLAIN, Writing, draw_writing
+from defectgen.tasks.parsing import ParseError
 
 
 def test_every_wording_reads_differently() -> None:
@@ -61,7 +62,7 @@ def test_turned_completions_need_the_same_turn() -> None:
     turned = Writing(cartesian=True, angle_deg=30.0)
     text = get_encoding("crystal").completion(configuration, turned)
     assert get_encoding("crystal").parse(host, text, turned) == configuration
-    with pytest.raises(Exception, match="coordinates differ"):
+    with pytest.raises(ParseError, match="coordinates differ"):
         get_encoding("crystal").parse(host, text, PLAIN)
 
 
