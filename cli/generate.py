@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import AllowDownloadOption, JsonOption, SeedOption
+from defectgen_cli.options import AllowDownloadOption, BulkModelOption, JsonOption, SeedOption
 from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, say
 
 if TYPE_CHECKING:
@@ -104,10 +104,8 @@ UNCONDITIONAL, USUAL_CRYSTALS, USUAL_DECODING = ConditionOptions(), CrystalOptio
 
 @expand_groups
 def generate(
-    model: Annotated[
-        str, typer.Option("--model", metavar="DIR|NAME", help="Adapter trained on crystals, or a bare base model.")
-    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder for the crystals.")],
+    model: BulkModelOption = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Valid crystals to make.")] = 100,
     conditions: ConditionOptions = UNCONDITIONAL,
     crystals: CrystalOptions = USUAL_CRYSTALS,
@@ -130,7 +128,9 @@ def generate(
     from defectgen.generate.sample_folder import claimed_samples
     from defectgen.generate.sampling import sample_crystals, write_samples
     from defectgen.llm.base import hub_note
+    from defectgen.models import SHIPPED_BULK_ADAPTER, shipped
 
+    model = model or str(shipped(SHIPPED_BULK_ADAPTER))
     named = (
         dict.fromkeys(word.strip() for word in crystals.elements.split(",")) if crystals.elements is not None else ()
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from defectgen_cli.options import AllowDownloadOption, JsonOption, SeedOption
+from defectgen_cli.options import AllowDownloadOption, BulkModelOption, JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say
 
 if TYPE_CHECKING:
@@ -15,13 +15,11 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    model: Annotated[
-        str, typer.Option("--model", metavar="DIR|NAME", help="Adapter trained on crystals, or a bare base model.")
-    ],
     reference: Annotated[
         Path, typer.Option("--reference", metavar="CSV|DIR", help="Crystals to be covered, e.g. a test part.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder; a stopped sweep goes on.")],
+    model: BulkModelOption = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Crystals to draw at each point, without redraw.")] = 100,
     temperatures: Annotated[
         str, typer.Option("--temperatures", metavar="T[,T]", help="Sampling temperatures.")
@@ -56,7 +54,10 @@ def sweep(
     from defectgen.io.tables import write_csv
     from defectgen.llm.decode.generator import Sampling
     from defectgen.metrics.generated_entries import read_entries
+    from defectgen.models import SHIPPED_BULK_ADAPTER, shipped
     from defectgen.report.sweep_plot import sweep_plot
+
+    model = model or str(shipped(SHIPPED_BULK_ADAPTER))
 
     points = points_of(_numbers("--temperatures", temperatures), _numbers("--top-p", top_p))
     read_entries([reference]).require_readable()

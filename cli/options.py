@@ -37,6 +37,12 @@ SurrogateOption = Annotated[
 SupercellOption = Annotated[
     str | None, typer.Option("--supercell", metavar="NxM", help="Repetitions in the plane [as in 2DMD].")
 ]
+BulkModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="DIR|NAME", help="Adapter trained on crystals, or a bare base model [the shipped adapter]."
+    ),
+]
 AllowDownloadOption = Annotated[
     bool, typer.Option("--allow-download", help="Get the base model that an adapter names from the model hub.")
 ]

@@ -15,7 +15,7 @@ from typing import Literal
 from defectgen import __version__
 from defectgen.data.assets import cache_dir, known_assets
 from defectgen.errors import DefectgenError
-from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SLICES, SHIPPED_SURROGATE, shipped
+from defectgen.models import SHIPPED_ADAPTER, SHIPPED_BULK_ADAPTER, SHIPPED_SLICES, SHIPPED_SURROGATE, shipped
 
 State = Literal["ok", "missing", "broken"]
 
@@ -108,12 +108,16 @@ def _models() -> Iterator[Finding]:
     def adapter(folder: Path) -> str:
         return ", ".join(map(common_name, read_adapter(folder).hosts))
 
+    def bulk(folder: Path) -> str:
+        return f"bulk crystals of {len(read_adapter(folder).data['elements'])} elements"
+
     def slices(folder: Path) -> str:
         return ", ".join(dict.fromkeys(common_name(part.host) for part in SlicesCatBoost.load(folder).parts))
 
     readers: tuple[tuple[str, Callable[[Path], str]], ...] = (
         (SHIPPED_SURROGATE, surrogate),
         (SHIPPED_ADAPTER, adapter),
+        (SHIPPED_BULK_ADAPTER, bulk),
         (SHIPPED_SLICES, slices),
     )
     for name, read in readers:

@@ -7,6 +7,9 @@ from pathlib import Path
 SHIPPED_ADAPTER = "defect-smollm2"
 """Folder of the language model's adapter, which proposes defects."""
 
+SHIPPED_BULK_ADAPTER = "bulk-smollm2"
+"""Folder of the language model's adapter, which writes bulk crystals."""
+
 SHIPPED_SURROGATE = "surrogate"
 """Folder of the surrogate, which predicts properties."""
 

@@ -60,7 +60,8 @@ class CrystalGrammar:
             (`DENSEST_PACKING`), and another one is begun only if the cell is for that too and each element has a
             place. Only where no element has a place and the crystal may not end, in the middle of a unit or before
             its first atom, atoms may stand anywhere. Without a composition no atom follows that would fill the cell
-            beyond `DENSEST_PACKING`, or make it denser than any solid (`LEAST_VOLUME_ANGSTROM3`).
+            beyond `DENSEST_PACKING`, or make it denser than any solid (`LEAST_VOLUME_ANGSTROM3`), and a cell is full
+            where oxygen does not fit: else hydrogen would fill what is left of many.
         balance: how much a crystal leans towards an end where charges balance, and away from one where they do not,
             in nats; see `defectgen.core.charge.balanced`. 0 leaves the model's own probability.
     """
@@ -156,10 +157,18 @@ class CrystalGrammar:
         return (0,) if self.composition is None else (0,) * len(self.composition)
 
     @cached_property
+    def _oxygen_volume(self) -> float:
+        """Cubic angstrom that an oxygen atom fills."""
+        return sphere_volume(self._half("O"))
+
+    def _half(self, element: str) -> int:
+        """Half of what an element reaches, in steps of `defectgen.tasks.bulk.clearance`."""
+        return half_steps(max(self.min_distance, 2 * self.radii * atomic_radius(element)))
+
+    @cached_property
     def _halves(self) -> dict[str, int]:
-        """Half of what each element reaches, in steps of `defectgen.tasks.bulk.clearance`."""
-        wanted = {element: 2 * self.radii * atomic_radius(element) for element in self.elements}
-        return {element: half_steps(max(self.min_distance, reach)) for element, reach in wanted.items()}
+        """The same of each element that may occur."""
+        return {element: self._half(element) for element in self.elements}
 
     def _atoms(self, used: tuple[int, ...], before: str, clearance: Clearance | None) -> Mapping[str, State]:
         """The next atom's element, on a new line, or the end."""
@@ -182,7 +191,7 @@ class CrystalGrammar:
             volume = clearance.largest_volume()
             left = DENSEST_PACKING * volume - clearance.filled()
             fits = {element for element in fits if sphere_volume(self._halves[element]) <= left}
-            if volume < (used[0] + 1) * LEAST_VOLUME_ANGSTROM3:
+            if left < self._oxygen_volume or volume < (used[0] + 1) * LEAST_VOLUME_ANGSTROM3:
                 fits = set()
         missing = set(following)
         if self.composition is not None:
