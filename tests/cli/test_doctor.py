@@ -25,6 +25,7 @@ def test_what_the_tests_need_is_there(own_cache: Path, capsys: pytest.CaptureFix
     assert found["packages/torch"]["state"] == "ok"
     for model in ("surrogate", "defect-smollm2"):
         assert set(str(found[f"models/{model}"]["text"]).split(", ")) == {"MoS2", "WSe2", "hBN", "GaSe", "InSe", "BP"}
+    assert found["models/bulk-smollm2"]["text"] == "bulk crystals of 86 elements"
     assert found["data sets/2dmd"]["state"] == "missing"
     assert str(found["data sets/2dmd"]["advice"]).startswith("defectgen fetch 2dmd")
     assert str(own_cache) in str(found["system/cache"]["text"])

@@ -247,6 +247,8 @@ def test_models_that_do_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "build-data --task bulk" in line
     code, line = refused(capsys, "--model", "smollm2-135m", "-o", tmp_path / "out")
     assert (code, "defectgen fetch smollm2-135m" in line) == (1, True)
+    code, line = refused(capsys, "-o", tmp_path / "out")  # the shipped one, whose base model is not fetched
+    assert (code, "defectgen fetch smollm2-135m" in line) == (1, True)
     code, line = refused(capsys, "--model", "./nowhere/at/all", "-o", tmp_path / "out")
     assert (code, "expected an existing folder" in line) == (2, True)
 
