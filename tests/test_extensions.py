@@ -113,10 +113,10 @@ def test_each_part_touches_the_files_that_the_documentation_says() -> None:
         assert len(points) == 1, what
         tree = ast.parse((PLUGIN / "graphene_springs" / file).read_text())
         imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
-        froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        imported |= {node.module or "" for node in froms}
+        origins = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        imported |= {node.module or "" for node in origins}
         assert not any(name.startswith("graphene_springs") for name in imported), what
-        assert not any(node.level or any(name.name.startswith("_") for name in node.names) for node in froms), what
+        assert not any(node.level or any(name.name.startswith("_") for name in node.names) for node in origins), what
 
 
 @pytest.mark.usefixtures("installed")
