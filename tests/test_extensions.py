@@ -1,7 +1,4 @@
-"""A package that adds a part of each kind is installed beside defectgen and used from end to end; bad ones are refused.
-
-The package is tests/plugin: a file for each part, and entry points in its pyproject.toml.
-"""
+"""A package that adds a part of each kind (tests/plugin) is used from end to end; bad ones are refused."""
 
 from __future__ import annotations
 
