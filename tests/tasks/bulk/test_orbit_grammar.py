@@ -70,6 +70,7 @@ def check_walk(number: int, seed: int) -> Crystal:
 
 
 @pytest.mark.slow
+@pytest.mark.job
 def test_every_space_group_is_met() -> None:
     found = {number: crystal_space_group(check_walk(number, number)) for number in range(1, 231)}
     assert sum(number == asked for asked, number in found.items()) > 200
