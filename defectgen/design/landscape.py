@@ -91,8 +91,7 @@ class Account:
         """Share of the budget that is spent; the larger one of time and number."""
         shares = [0.0]
         if self.budget.seconds is not None:
-            whole = self.budget.seconds - min(self.kept_s, MOST_KEPT * self.budget.seconds)
-            shares.append((self.clock() - self._started) / whole)
+            shares.append((self.clock() - self._started) / self._free_s(self.budget.seconds))
         if self.budget.evaluations is not None:
             shares.append(self.evaluated / self.budget.evaluations)
         return max(shares)
@@ -102,8 +101,11 @@ class Account:
         """Until the time is spent, but for what is kept for the end; infinite without a limit in seconds."""
         if self.budget.seconds is None:
             return math.inf
-        kept = min(self.kept_s, MOST_KEPT * self.budget.seconds)
-        return self.budget.seconds - kept - (self.clock() - self._started)
+        return self._free_s(self.budget.seconds) - (self.clock() - self._started)
+
+    def _free_s(self, seconds: float) -> float:
+        """Seconds of the budget that are not kept for the end."""
+        return seconds - min(self.kept_s, MOST_KEPT * seconds)
 
 
 class Archive:

@@ -7,7 +7,6 @@ two digits; `OrbitGrammar.crystal` gives the lattice and the orbits that it stan
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -20,7 +19,7 @@ from defectgen.core.crystal import Crystal, Triple
 from defectgen.core.orbits import Place, SiteKind, primitive_group
 from defectgen.core.space_group import crystal_space_group
 from defectgen.errors import UsageError
-from defectgen.tasks.bulk.clearance import GRID, ROWS, STEPS, Clearance, Site
+from defectgen.tasks.bulk.clearance import GRID, ROWS, Clearance, Site, sphere_volume
 from defectgen.tasks.bulk.crystal_grammar import DENSEST_PACKING, LEAST_VOLUME_ANGSTROM3, CrystalGrammar
 from defectgen.tasks.bulk.crystal_text import SPACEGROUPS, parse_crystal
 from defectgen.tasks.bulk.orbit_counts import check_spacegroup, unit_counts
@@ -179,12 +178,9 @@ class OrbitGrammar(CrystalGrammar):
 
     def _is_dense(self, written: Written, volume: float) -> bool:
         """Whether a cell is denser than any solid, or fuller than `DENSEST_PACKING`."""
-        spheres = sum(n * self._sphere(symbol) for symbol, n in zip(written.species, written.atoms, strict=True))
+        atoms = zip(written.species, written.atoms, strict=True)
+        spheres = sum(n * sphere_volume(self._halves[symbol]) for symbol, n in atoms)
         return max(written.counts[0] * LEAST_VOLUME_ANGSTROM3, spheres / DENSEST_PACKING) > volume
-
-    def _sphere(self, element: str) -> float:
-        """Cubic angstrom of an atom as far as it keeps others away."""
-        return (self._halves[element] / STEPS) ** 3 * 4 / 3 * math.pi
 
     def _elements(self, written: Written, before: str, clearance: Clearance) -> Mapping[str, State]:
         """The element of the next orbit, on a new line, or the end."""

@@ -9,7 +9,7 @@ from defectgen.core.crystal import Crystal, volume_fraction
 from defectgen.core.elements import atomic_radius
 from defectgen.metrics.atom_distances import radii_apart
 from defectgen.tasks.bulk.bulk_task import BulkTask
-from defectgen.tasks.bulk.clearance import STEPS, Clearance, half_steps
+from defectgen.tasks.bulk.clearance import STEPS, Clearance, half_steps, sphere_volume
 from defectgen.tasks.bulk.crystal_grammar import CrystalGrammar
 from defectgen.tasks.bulk.crystal_text import parse_crystal
 from defectgen.tasks.grammar import END
@@ -87,6 +87,22 @@ def test_atoms_are_placed_by_their_radii(share: float) -> None:
     for crystal in several:
         spheres = sum(4 / 3 * np.pi * (share * atomic_radius(symbol)) ** 3 for symbol in crystal.species)
         assert spheres <= 0.42 * crystal.volume
+
+
+def test_hydrogen_does_not_fill_what_is_too_small_for_oxygen() -> None:
+    """Two caesium atoms fill nearly 0.42 of the cell: what is left is enough for hydrogen, or for oxygen too."""
+    half, oxygen, hydrogen = (half_steps(1.5 * atomic_radius(symbol)) for symbol in ("Cs", "O", "H"))
+    grammar = CrystalGrammar(20, ("Cs", "O", "H"), None, 0.0, radii=0.75)
+    edges = [(a, a, c) for a in range(50, 56) for c in range(50, 61)]
+    left = {cell: 0.42e-3 * cell[0] * cell[1] * cell[2] - 2 * sphere_volume(half) for cell in edges}
+    tight = [cell for cell, volume in left.items() if sphere_volume(hydrogen) < volume < sphere_volume(oxygen)]
+    roomy = [cell for cell, volume in left.items() if sphere_volume(oxygen) < volume < 2]
+    assert tight
+    assert roomy
+    for cell in (*tight, *roomy):
+        clearance = Clearance((*cell, 90, 90, 90), ((0, 0, 0, half), (50, 50, 50, half)), counts=(("Cs", 2),))
+        more = {"\nO\n", "\nH\n"} if cell in roomy else set()
+        assert set(grammar.choices(("atom", (2,), clearance))) == {END, *more}
 
 
 def test_an_atom_is_no_nearer_to_its_own_image() -> None:
