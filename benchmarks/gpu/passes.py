@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from composition_tables import CompositionTables
 from plain_llama import PlainLlama, captured
 from torch import Tensor
 from torch.nn import functional
@@ -20,7 +21,14 @@ IGNORED = -100
 class Losses:
     """Gradients of constrained log-likelihoods, pass by pass, at a few fixed sizes."""
 
-    def __init__(self, model: PlainLlama, tables: GrammarTables, longest: int, tokens: int, pool: Any = None) -> None:
+    def __init__(
+        self,
+        model: PlainLlama,
+        tables: GrammarTables | CompositionTables,
+        longest: int,
+        tokens: int,
+        pool: Any = None,
+    ) -> None:
         """Prepare.
 
         Args:
@@ -100,7 +108,7 @@ class Losses:
             def body() -> None:
                 written = tables.column_of[held["endings"].clamp(min=0)]
                 written = torch.where(held["endings"] == PAD, END_COLUMN, written)
-                places = tables.start(held["grammar"])
+                places: Any = tables.start(held["grammar"])
                 for step in range(tables.longest):
                     columns, allowed = tables.allowed(places)
                     taken = (allowed & (columns == written[:, step, None])).int().argmax(dim=1)
