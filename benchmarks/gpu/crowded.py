@@ -27,6 +27,12 @@ from defectgen.tasks.defect.encodings import get_encoding
 
 SHIPPED = Path(__file__).parents[2] / "defectgen" / "models" / "defect-smollm2"
 LEARNING_RATE, ROUND_RATE = 1.5e-3, 4e-4
+SITES_WEIGHT = 0.25
+"""Of a token of a site in the loss of records: sites are many and nearly free once the composition is chosen."""
+COUNT_TOKENS = 3
+"""Of a count, in the tokens of SmolLM2."""
+LOOKS = (0.2, 0.5)
+"""Shares of the time for the records after which the model is measured."""
 LABELLED_SHARE = 0.1
 """Of the records: labelled cells; the others are random ones."""
 RECORDS_SHARE = 0.55
@@ -56,7 +62,7 @@ class Crowded:
         ]
         self.learner = Learner(base, rank, device, toy, compiled)
         self.bench = Bench(self.hosts, self.learner)
-        self.reserve = 0.0 if toy else min(24.0, 0.12 * clock.seconds)
+        self.reserve = 0.0 if toy else min(15.0, 0.12 * clock.seconds)
         self.pools: dict[int, Cells] = {}
         self.log: dict[str, Any] = {"device": torch.cuda.get_device_name() if device == "cuda" else "CPU", "rank": rank}
 
@@ -139,15 +145,22 @@ class Crowded:
             }
         return result
 
-    def learn_records(self, records: Records, size: int) -> int:
-        """Steps on records until their share of the time is up; the number of steps."""
+    def token_weights(self, kinds: Sequence[int]) -> np.ndarray:
+        """Of the tokens of a composition 1, of those behind it `SITES_WEIGHT`, shape (rows, longest)."""
+        tables = self.learner.tables
+        counts = np.array([COUNT_TOKENS * len(tables.grammars[kind].rules) for kind in kinds])
+        return np.where(np.arange(tables.longest) < counts[:, None], 1.0, SITES_WEIGHT)
+
+    def learn_records(self, records: Records, size: int, wishes: Sequence[Wish], n: int) -> int:
+        """Steps on records until their share of the time is up, measured on wishes on the way; the number of steps."""
         began = self.clock.used
         until = began + RECORDS_SHARE * (self.clock.left - self.reserve)
-        step, losses = 0, []
+        step, losses, looks = 0, [], {}
         while self.clock.used < until and not (self.toy and step >= 2):
             prompts, kinds, completions = records.batch(size, self.rng)
             tokens = sum(map(len, completions))
-            nats = self.learner.losses.backward(prompts, kinds, completions, np.full(size, 1 / tokens))
+            weight = self.token_weights(kinds) / tokens
+            nats = self.learner.losses.backward(prompts, kinds, completions, weight)
             warm = min(1.0, (step + 1) / 30)
             self.learner.update(LEARNING_RATE * warm * _falling((self.clock.used - began) / (until - began)))
             losses.append(-nats.sum() / tokens)
@@ -155,8 +168,12 @@ class Crowded:
             if step % 100 == 0:
                 mean = float(torch.stack(losses[-100:]).mean())
                 say(self.clock, f"records: step {step}, {step * size:,} seen, {mean:.4f} nats a token")
+            if len(looks) < len(LOOKS) and self.clock.used - began > LOOKS[len(looks)] * (until - began):
+                looks[step * size] = self.measure(wishes, n, 11)
+                say(self.clock, f"{step * size:,} records, validation, single/first by B: {_line(looks[step * size])}")
         mean = float(torch.stack(losses[-50:]).mean())
         self.log["records"] = {"steps": step, "seen": step * size, "seconds": self.clock.used - began, "loss": mean}
+        self.log["looks"] = looks
         return step
 
     def draw_wishes(self, per_host: int) -> list[Wish]:
@@ -185,7 +202,8 @@ class Crowded:
             chosen = [[values[k] for k in part] for values in (prompts, kinds, completions)]
             self.learner.losses.backward(*chosen, advantage[part] / len(part) / 40)
             anchor = records.batch(anchors, self.rng)
-            self.learner.losses.backward(*anchor, np.full(anchors, 0.3 / sum(map(len, anchor[2]))))
+            weight = 0.3 * self.token_weights(anchor[1]) / sum(map(len, anchor[2]))
+            self.learner.losses.backward(*anchor, weight)
             self.learner.update(rate)
         off = 1e3 * distances(asked, values)
         return [float(np.median(off[np.array(kinds) == h])) for h in range(len(self.hosts))]
@@ -219,14 +237,17 @@ def main(
     output: OutputOption,
     seconds: SecondsOption = 230.0,
     toy: ToyOption = False,
-    networks: Annotated[Path | None, typer.Option(help="Folder of both judges [beside the output].")] = None,
+    networks: Annotated[
+        Path | None, typer.Option(help="Folder of both judges [beside the output, or in the kit].")
+    ] = None,
     rank: Annotated[int, typer.Option(help="Of the updates.")] = 16,
     initial: Annotated[Path | None, typer.Option(help="Adapter to go on from.")] = SHIPPED,
 ) -> None:
     """Train, and measure on the test part."""
     clock = Clock(seconds)
     torch.manual_seed(0)
-    run = Crowded(kit, base, networks or output.parent / "networks", rank, toy, clock)
+    made, given = output.parent / "networks", kit / "networks"
+    run = Crowded(kit, base, networks or (made if made.is_dir() else given), rank, toy, clock)
     learner, log, size, n = run.learner, run.log, 8 if toy else 128, 2 if toy else 8
     if initial is not None and not toy:
         learner.model.load(initial)
@@ -235,9 +256,7 @@ def main(
     validation, test = run.wishes(1, 2 if toy else 12, 1), run.wishes(2, 2 if toy else 20, 2)
     log["random"] = run.random(test)
     say(clock, f"{len(records.items):,} cells; random, single and best of 1,000 by B: {_line(log['random'])}")
-    log["before"] = run.measure(validation, n, 11)
-    say(clock, "before, validation, single/first by B: " + _line(log["before"]))
-    steps = run.learn_records(records, size)
+    steps = run.learn_records(records, size, validation, n)
     figures = log["after_records"] = run.measure(validation, n, 11)
     say(clock, "after the records, validation, single/first by B: " + _line(figures))
     best, state = _worth(figures), learner.state()
