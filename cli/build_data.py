@@ -24,14 +24,15 @@ class DefectOptions:
     pilot: PilotOption = False
     sets: SetsOption = "all"
     encoding: Annotated[
-        str, typer.Option(metavar="NAME", help="edits (compact), symbols, or crystal (every line written out).")
+        str,
+        typer.Option(metavar="NAME", help="edits (compact), composition (crowded cells), symbols, or crystal (long)."),
     ] = "edits"
     rotations: Annotated[
         bool | None,
-        typer.Option("--rotations/--canonical", help="Random symmetry images; by default except with edits."),
+        typer.Option("--rotations/--canonical", help="Random symmetry images; by default except with the first two."),
     ] = None
     cartesian: Annotated[
-        bool, typer.Option("--cartesian", help="Positions in angstrom, axes turned at random (not with edits).")
+        bool, typer.Option("--cartesian", help="Positions in angstrom, axes turned at random (long encodings only).")
     ] = False
     enlarge: Annotated[
         int,

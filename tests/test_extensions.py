@@ -232,7 +232,7 @@ def test_what_is_not_installed_is_unknown(tmp_path: Path) -> None:
         dg.score(dg.enumerate("BN", max_defects=1), "springs")
     with pytest.raises(dg.UsageError, match="got potential 'springs', expected m3gnet or chgnet"):
         dg.design("BN", homo=0.1, max_defects=1, potential="springs")
-    with pytest.raises(dg.UsageError, match=r"unknown encoding 'numbers'\. .*edits, symbols, crystal"):
+    with pytest.raises(dg.UsageError, match=r"unknown encoding 'numbers'\. .*edits, composition, symbols, crystal"):
         RecordSettings(encoding="numbers", cartesian=True)
     assert "edit-lists" not in format_names()
     (tmp_path / "springs.csv").touch()
@@ -356,7 +356,7 @@ def test_what_a_part_makes_is_held_to_its_protocol(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["edits", "symbols", "crystal"])
+@pytest.mark.parametrize("name", ["edits", "composition", "symbols", "crystal"])
 @pytest.mark.parametrize("host", ["MoS2", "P"])
 def test_built_in_encodings_keep_their_contract(name: str, host: str) -> None:
     check_encoding(name, get_encoding(name), dg.host(host, (2, 3)))

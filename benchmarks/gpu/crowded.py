@@ -16,22 +16,25 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from cells import ASKED, CROWDED, DILUTE, FEW, Cells, Records, draw
+from cells import ASKED, Cells, Records, canonical, edits_of, species_of
 from kit import BaseOption, Clock, KitOption, OutputOption, SecondsOption, ToyOption, run_step, say, write_json
-from learner import Bench, Learner, Wish, distances, rewards
-from rows import read
+from learner import ENCODING, Bench, Learner, Wish, distances, rewards
+from rows import N_DILUTE_SETS, read
 
-from defectgen.core.configuration import Edit
 from defectgen.llm.decode.tensor_grammar import PAD
 from defectgen.score.network.ensemble import Network
-from defectgen.tasks.defect.site_grammar import EditsGrammar
+from defectgen.tasks.defect.encodings import get_encoding
 
 SHIPPED = Path(__file__).parents[2] / "defectgen" / "models" / "defect-smollm2"
 LEARNING_RATE, ROUND_RATE = 1.5e-3, 4e-4
-RANDOM_SHARE, LABELLED_SHARE, DILUTE_SHARE = 0.62, 0.08, 0.15
-"""Of the records: random cells and labelled crowded ones, of all hosts together; dilute ones, of each host with any."""
-N_DILUTE_SETS = 2
-"""The first sets of the rows have few defects a cell."""
+SITES_WEIGHT = 0.25
+"""Of a token of a site in the loss of records: sites are many and nearly free once the composition is chosen."""
+COUNT_TOKENS = 3
+"""Of a count, in the tokens of SmolLM2."""
+LOOKS = (0.2, 0.5)
+"""Shares of the time for the records after which the model is measured."""
+LABELLED_SHARE = 0.1
+"""Of the records: labelled cells; the others are random ones."""
 RECORDS_SHARE = 0.55
 """Of the time, for the records; the rest is for the rounds."""
 
@@ -48,72 +51,61 @@ class Crowded:
         self.hosts = [geometry.host for geometry in geometries.hosts]
         self.rules = [tuple(sorted(host.rules)) for host in self.hosts]
         self.judges = {name: Network.load(networks / f"judge-{name}.safetensors", device) for name in "ab"}
+        self.random_cells = dict(np.load(kit / "networks" / "random.npz"))
         self.split, self.levels = arrays["split"], arrays["extra"]
         self.sizes = self.rows.sizes
-        few = (self.sizes <= FEW) & (self.rows.groups < N_DILUTE_SETS)
-        self.with_dilute = [h for h in range(len(self.hosts)) if (few & (self.rows.hosts == h)).any()]
-        self.limits = {h: self._limits(h) for h in range(len(self.hosts))}
-        self.keys = [(h, CROWDED) for h in range(len(self.hosts))] + [(h, DILUTE) for h in self.with_dilute]
-        ranges = {CROWDED: self.limits, DILUTE: dict.fromkeys(self.limits, (1, FEW))}
-        asked = [(h, cell) for h in range(len(self.hosts)) for cell in (CROWDED, DILUTE)]
+        self.limits = [self._limits(h) for h in range(len(self.hosts))]
+        encoding = get_encoding(ENCODING)
         compiled = [
-            EditsGrammar(self.hosts[h], ranges[c][h][1], ranges[c][h][0], self.hosts[h].allowed) for h, c in asked
+            encoding.grammar(host, most, min_defects=least)
+            for host, (least, most) in zip(self.hosts, self.limits, strict=True)
         ]
-        self.grammars = {key: number for number, key in enumerate(asked)}
         self.learner = Learner(base, rank, device, toy, compiled)
-        self.bench = Bench(self.hosts, self.grammars, self.learner)
-        self.reserve = 0.0 if toy else min(24.0, 0.12 * clock.seconds)
+        self.bench = Bench(self.hosts, self.learner)
+        self.reserve = 0.0 if toy else min(15.0, 0.12 * clock.seconds)
         self.pools: dict[int, Cells] = {}
         self.log: dict[str, Any] = {"device": torch.cuda.get_device_name() if device == "cuda" else "CPU", "rank": rank}
 
-    def _rows_of(self, host: int, part: int, cell: str) -> np.ndarray:
-        """Labelled rows of one host, part of the split and kind of cell."""
-        mine = (self.rows.hosts == host) & (self.split == part)
-        dilute = self.rows.groups < N_DILUTE_SETS
-        return np.flatnonzero(mine & (dilute if cell == DILUTE else ~dilute))
+    def _rows_of(self, host: int, part: int) -> np.ndarray:
+        """Labelled crowded rows of one host and part of the split."""
+        return np.flatnonzero((self.rows.hosts == host) & (self.split == part) & (self.rows.groups >= N_DILUTE_SETS))
 
     def _limits(self, host: int) -> tuple[int, int]:
         """Fewest and most defects of the host's crowded training cells."""
-        sizes = self.sizes[self._rows_of(host, 0, CROWDED)]
+        sizes = self.sizes[self._rows_of(host, 0)]
         return int(sizes.min()), int(sizes.max())
 
-    def _edits(self, row: int) -> tuple[Edit, ...]:
-        rules, n = self.rules[self.rows.hosts[row]], self.sizes[row]
-        pairs = zip(self.rows.sites[row, :n].tolist(), self.rows.kinds[row, :n].tolist(), strict=True)
-        return tuple(sorted((site, rules[kind].replacement) for site, kind in pairs))
-
     def _labelled(self, host: int, rows: np.ndarray) -> Cells:
+        names = species_of(self.hosts[host])
+        code_of = np.array([names.index(rule.replacement) for rule in self.rules[host]])
+        kinds = self.rows.kinds[rows]
+        found = canonical(self.hosts[host], self.rows.sites[rows], np.where(kinds >= 0, code_of[kinds], -1))
         values = np.column_stack([self.levels, self.rows.targets[:, 4:6]])[rows]
-        return Cells(host, [self._edits(row) for row in rows], values)
+        return Cells(host, edits_of(self.hosts[host], *found), values)
 
     def records(self) -> Records:
         """Random cells valued by judge A, rare levels more often, and labelled cells of the training part."""
         parts: list[tuple[Cells, np.ndarray]] = []
         for h, host in enumerate(self.hosts):
-            mine = self._rows_of(h, 0, CROWDED)
-            counts = np.zeros((len(mine), len(self.rules[h])), dtype=int)
-            for place, row in enumerate(mine):
-                np.add.at(counts[place], self.rows.kinds[row, : self.sizes[row]], 1)
-            edits = draw(host, counts, self.rng, 40 if self.toy else 40_000, *self.limits[h])
+            mine = self._rows_of(h, 0)
+            arrays = (self.random_cells[f"host{h}_{name}"][: 40 if self.toy else None] for name in ("sites", "codes"))
+            edits = edits_of(host, *arrays)
             found = self.judges["a"].score(host, edits, 2048)
             self.pools[h] = Cells(h, edits, np.column_stack([found[name] for name in ASKED]))
             rare = _rarity(self.pools[h].values[:, :2])
-            parts.append((self.pools[h], RANDOM_SHARE / len(self.hosts) * rare))
-            parts.append((self._labelled(h, mine), np.full(len(mine), LABELLED_SHARE / len(self.hosts) / len(mine))))
-            if h in self.with_dilute:
-                low = self._rows_of(h, 0, DILUTE)
-                parts.append((self._labelled(h, low), np.full(len(low), DILUTE_SHARE / len(low))))
-        return Records(parts, self.hosts, self.learner.tokenizer, self.grammars)
+            parts.append((self.pools[h], (1 - LABELLED_SHARE) * rare))
+            parts.append((self._labelled(h, mine), np.full(len(mine), LABELLED_SHARE / len(mine))))
+        return Records(parts, self.hosts, self.learner.tokenizer)
 
     def wishes(self, part: int, per_set: int, seed: int) -> list[Wish]:
         """Levels of labelled cells of a part of the split, `per_set` of each set."""
         chooser, found = np.random.default_rng(seed), []
         known = ~np.isnan(self.levels[:, :2]).any(axis=1)
-        for h, cell in self.keys:
-            mine = self._rows_of(h, part, cell)
+        for h in range(len(self.hosts)):
+            mine = self._rows_of(h, part)
             mine = mine[known[mine]]
             chosen = chooser.choice(mine, min(per_set, len(mine)), replace=False)
-            found += [Wish(h, cell, *np.round(self.levels[row, :2], 3).tolist()) for row in chosen]
+            found += [Wish(h, *np.round(self.levels[row, :2], 3).tolist()) for row in chosen]
         return found
 
     def measure(self, wishes: Sequence[Wish], n: int, seed: int, temperature: float = 0.7) -> Figures:
@@ -125,12 +117,12 @@ class Crowded:
             for name, judge in self.judges.items()
         }
         result = {}
-        for key in dict.fromkeys((w.host, w.cell) for w in asked):
-            mine = np.array([(w.host, w.cell) == key for w in asked])
+        for host in dict.fromkeys(numbers):
+            mine = np.array(numbers) == host
             by = {name: values[mine].reshape(-1, n) for name, values in off.items()}
             first = by["a"].argmin(axis=1)
             edits = {(k // n, e) for k, e in enumerate(found.edits) if mine[k]}
-            result[f"{self.hosts[key[0]].name} {key[1]}"] = {
+            result[self.hosts[host].name] = {
                 **{f"single_{name}": float(np.median(values)) for name, values in by.items()},
                 **{f"first_{name}": float(np.median(v[np.arange(len(first)), first])) for name, v in by.items()},
                 "distinct": len(edits) / int(mine.sum()),
@@ -141,27 +133,34 @@ class Crowded:
         """The same of random cells: single, and the best of 1,000 by A."""
         result = {}
         for h, pool in self.pools.items():
-            wanted = [w for w in wishes if (w.host, w.cell) == (h, CROWDED)]
+            wanted = [w for w in wishes if w.host == h]
             chosen = self.rng.choice(len(pool.edits), min(1000, len(pool.edits)), replace=False)
             edits = [pool.edits[k] for k in chosen]
             by = {n: self.bench.outputs(judge, [h] * len(edits), edits)[0] for n, judge in self.judges.items()}
             off = {n: 1e3 * np.stack([distances([w] * len(edits), v) for w in wanted]) for n, v in by.items()}
             best = off["a"].argmin(axis=1)
-            result[f"{self.hosts[h].name} {CROWDED}"] = {
+            result[self.hosts[h].name] = {
                 **{f"single_{name}": float(np.median(values)) for name, values in off.items()},
                 **{f"first_{name}": float(np.median(v[np.arange(len(best)), best])) for name, v in off.items()},
             }
         return result
 
-    def learn_records(self, records: Records, size: int) -> int:
-        """Steps on records until their share of the time is up; the number of steps."""
+    def token_weights(self, kinds: Sequence[int]) -> np.ndarray:
+        """Of the tokens of a composition 1, of those behind it `SITES_WEIGHT`, shape (rows, longest)."""
+        tables = self.learner.tables
+        counts = np.array([COUNT_TOKENS * len(tables.grammars[kind].rules) for kind in kinds])
+        return np.where(np.arange(tables.longest) < counts[:, None], 1.0, SITES_WEIGHT)
+
+    def learn_records(self, records: Records, size: int, wishes: Sequence[Wish], n: int) -> int:
+        """Steps on records until their share of the time is up, measured on wishes on the way; the number of steps."""
         began = self.clock.used
         until = began + RECORDS_SHARE * (self.clock.left - self.reserve)
-        step, losses = 0, []
+        step, losses, looks = 0, [], {}
         while self.clock.used < until and not (self.toy and step >= 2):
             prompts, kinds, completions = records.batch(size, self.rng)
             tokens = sum(map(len, completions))
-            nats = self.learner.losses.backward(prompts, kinds, completions, np.full(size, 1 / tokens))
+            weight = self.token_weights(kinds) / tokens
+            nats = self.learner.losses.backward(prompts, kinds, completions, weight)
             warm = min(1.0, (step + 1) / 30)
             self.learner.update(LEARNING_RATE * warm * _falling((self.clock.used - began) / (until - began)))
             losses.append(-nats.sum() / tokens)
@@ -169,40 +168,45 @@ class Crowded:
             if step % 100 == 0:
                 mean = float(torch.stack(losses[-100:]).mean())
                 say(self.clock, f"records: step {step}, {step * size:,} seen, {mean:.4f} nats a token")
+            if len(looks) < len(LOOKS) and self.clock.used - began > LOOKS[len(looks)] * (until - began):
+                looks[step * size] = self.measure(wishes, n, 11)
+                say(self.clock, f"{step * size:,} records, validation, single/first by B: {_line(looks[step * size])}")
         mean = float(torch.stack(losses[-50:]).mean())
         self.log["records"] = {"steps": step, "seen": step * size, "seconds": self.clock.used - began, "loss": mean}
+        self.log["looks"] = looks
         return step
 
-    def draw_wishes(self, per_key: int) -> list[Wish]:
-        """Levels near those of labelled cells of the training part and, crowded, of random ones."""
+    def draw_wishes(self, per_host: int) -> list[Wish]:
+        """Levels near those of labelled cells of the training part and of random ones."""
         found = []
-        for h, cell in self.keys:
-            labelled = self.levels[self._rows_of(h, 0, cell), :2]
+        for h in range(len(self.hosts)):
+            labelled = self.levels[self._rows_of(h, 0), :2]
             labelled = labelled[~np.isnan(labelled).any(axis=1)]
-            pools = (labelled, self.pools[h].values[:, :2] if cell == CROWDED else labelled)
-            for k in range(per_key):
+            pools = (labelled, self.pools[h].values[:, :2])
+            for k in range(per_host):
                 pool = pools[k % 2]
                 homo, lumo = pool[self.rng.integers(len(pool))] + self.rng.normal(0, 0.02, 2)
-                found.append(Wish(h, cell, round(float(homo), 3), round(float(lumo), 3)))
+                found.append(Wish(h, round(float(homo), 3), round(float(lumo), 3)))
         return found
 
     def round(self, records: Records, number: int, rate: float) -> list[float]:
-        """Own proposals, judged by A, learned from in four steps; median distance by A in meV of each kind of cell."""
-        per_key, n, anchors = (1, 2, 4) if self.toy else (32, 16, 64)
-        asked, found = self.bench.sample(self.draw_wishes(per_key), n, 1.0, 1000 + number)
+        """Own proposals, judged by A, learned from in four steps; median distance by A in meV for each host."""
+        per_host, n, anchors = (1, 2, 4) if self.toy else (40, 16, 64)
+        asked, found = self.bench.sample(self.draw_wishes(per_host), n, 1.0, 1000 + number)
         values, spread = self.bench.outputs(self.judges["a"], [w.host for w in asked], found.edits)
         advantage = rewards(asked, found, values, spread, n)
         prompts = self.learner.tokenizer([self.bench.text(w) for w in asked]).input_ids
-        kinds = [self.grammars[w.host, w.cell] for w in asked]
+        kinds = [w.host for w in asked]
         completions = [[t for t in row if t != PAD] for row in found.tokens.tolist()]
         for part in np.array_split(self.rng.permutation(len(asked)), 4):
             chosen = [[values[k] for k in part] for values in (prompts, kinds, completions)]
             self.learner.losses.backward(*chosen, advantage[part] / len(part) / 40)
             anchor = records.batch(anchors, self.rng)
-            self.learner.losses.backward(*anchor, np.full(anchors, 0.3 / sum(map(len, anchor[2]))))
+            weight = 0.3 * self.token_weights(anchor[1]) / sum(map(len, anchor[2]))
+            self.learner.losses.backward(*anchor, weight)
             self.learner.update(rate)
         off = 1e3 * distances(asked, values)
-        return [float(np.median(off[[(w.host, w.cell) == key for w in asked]])) for key in self.keys]
+        return [float(np.median(off[np.array(kinds) == h])) for h in range(len(self.hosts))]
 
 
 def _rarity(values: np.ndarray) -> np.ndarray:
@@ -233,14 +237,17 @@ def main(
     output: OutputOption,
     seconds: SecondsOption = 230.0,
     toy: ToyOption = False,
-    networks: Annotated[Path | None, typer.Option(help="Folder of both judges [beside the output].")] = None,
+    networks: Annotated[
+        Path | None, typer.Option(help="Folder of both judges [beside the output, or in the kit].")
+    ] = None,
     rank: Annotated[int, typer.Option(help="Of the updates.")] = 16,
     initial: Annotated[Path | None, typer.Option(help="Adapter to go on from.")] = SHIPPED,
 ) -> None:
     """Train, and measure on the test part."""
     clock = Clock(seconds)
     torch.manual_seed(0)
-    run = Crowded(kit, base, networks or output.parent / "networks", rank, toy, clock)
+    made, given = output.parent / "networks", kit / "networks"
+    run = Crowded(kit, base, networks or (made if made.is_dir() else given), rank, toy, clock)
     learner, log, size, n = run.learner, run.log, 8 if toy else 128, 2 if toy else 8
     if initial is not None and not toy:
         learner.model.load(initial)
@@ -249,9 +256,7 @@ def main(
     validation, test = run.wishes(1, 2 if toy else 12, 1), run.wishes(2, 2 if toy else 20, 2)
     log["random"] = run.random(test)
     say(clock, f"{len(records.items):,} cells; random, single and best of 1,000 by B: {_line(log['random'])}")
-    log["before"] = run.measure(validation, n, 11)
-    say(clock, "before, validation, single/first by B: " + _line(log["before"]))
-    steps = run.learn_records(records, size)
+    steps = run.learn_records(records, size, validation, n)
     figures = log["after_records"] = run.measure(validation, n, 11)
     say(clock, "after the records, validation, single/first by B: " + _line(figures))
     best, state = _worth(figures), learner.state()

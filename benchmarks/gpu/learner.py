@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import CROWDED
+from composition_tables import CompositionTables
 from passes import Losses
 from plain_llama import PlainLlama
 from sampler import Sampler
 
 from defectgen.core.configuration import Edit
 from defectgen.core.host import Host
-from defectgen.llm.decode.tensor_grammar import GrammarTables
 from defectgen.llm.loading import load_base
 from defectgen.score.network.ensemble import Network
+from defectgen.tasks.defect.composition_grammar import CompositionGrammar
 from defectgen.tasks.defect.encodings import get_encoding
-from defectgen.tasks.defect.site_grammar import EditsGrammar
 
+ENCODING = "composition"
 PROMPT_TOKENS = 96
 """Room for the longest prompt."""
 
@@ -29,16 +29,16 @@ PROMPT_TOKENS = 96
 class Learner:
     """The language model in training: losses under the grammar, steps, and proposals."""
 
-    def __init__(self, base: Path, rank: int, device: str, toy: bool, grammars: Sequence[EditsGrammar]) -> None:
+    def __init__(self, base: Path, rank: int, device: str, toy: bool, grammars: Sequence[CompositionGrammar]) -> None:
         causal, self.tokenizer, _ = load_base(str(base), "bfloat16" if device == "cuda" else "float32")
         causal.requires_grad_(False)
-        self.tables = GrammarTables.of(grammars, self.tokenizer, device)
+        self.tables = CompositionTables.of(grammars, self.tokenizer, device)
         self.device = device
         self.model = PlainLlama(causal, self.tables.tokens, rank, 2.0 * rank)
         pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
         self.losses = Losses(self.model, self.tables, PROMPT_TOKENS + self.tables.longest, 600 if toy else 6_144, pool)
         hosts = {grammar.host for grammar in grammars}
-        asked = [get_encoding("edits").prompt(h, {"homo_ev": -0.888, "lumo_ev": -0.888}, (CROWDED,)) for h in hosts]
+        asked = [get_encoding(ENCODING).prompt(h, {"homo_ev": -0.888, "lumo_ev": -0.888}) for h in hosts]
         width = max(len(self.tokenizer(text).input_ids) for text in asked)
         self.sampler = Sampler(self.model, self.tables, self.tokenizer, 16 if toy else 4096, width, pool)
         self.optimizer = torch.optim.AdamW(self.model.trained, lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98))
@@ -67,7 +67,6 @@ class Wish:
     """HOMO and LUMO wanted in one host, in eV."""
 
     host: int
-    cell: str
     homo: float
     lumo: float
 
@@ -75,21 +74,18 @@ class Wish:
 class Bench:
     """Draws proposals for wishes and judges them."""
 
-    def __init__(self, hosts: Sequence[Host], grammars: dict[tuple[int, str], int], learner: Learner) -> None:
-        self.hosts, self.grammars, self.learner = hosts, grammars, learner
+    def __init__(self, hosts: Sequence[Host], learner: Learner) -> None:
+        self.hosts, self.learner = hosts, learner
 
     def sample(self, wishes: Sequence[Wish], n: int, temperature: float, seed: int) -> tuple[list[Wish], Any]:
         """`n` proposals for each wish, one wish after the other."""
         asked = [wish for wish in wishes for _ in range(n)]
         prompts = self.learner.tokenizer([self.text(wish) for wish in asked]).input_ids
-        kinds = [self.grammars[wish.host, wish.cell] for wish in asked]
-        found = self.learner.sampler.sample(prompts, kinds, temperature, seed)
+        found = self.learner.sampler.sample(prompts, [wish.host for wish in asked], temperature, seed)
         return asked, found
 
     def text(self, wish: Wish) -> str:
-        return get_encoding("edits").prompt(
-            self.hosts[wish.host], {"homo_ev": wish.homo, "lumo_ev": wish.lumo}, (wish.cell,)
-        )
+        return get_encoding(ENCODING).prompt(self.hosts[wish.host], {"homo_ev": wish.homo, "lumo_ev": wish.lumo})
 
     def outputs(
         self, judge: Network, hosts: Sequence[int], edits: Sequence[Sequence[Edit]]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pieces import Pieces, pieces_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
@@ -23,6 +24,39 @@ MATRICES = {
     "q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn",
     "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "mlp",
 }  # fmt: skip
+TOGETHER = {
+    "qkv": ("q_proj", "k_proj", "v_proj"), "o_proj": ("o_proj",), "gate_up": ("gate_proj", "up_proj"),
+    "down_proj": ("down_proj",),
+}  # fmt: skip
+"""Matrices of one input, stacked along the output: one product in place of several."""
+
+
+class _Merge(torch.autograd.Function):
+    """Stacked matrices with their updates; gradients go to the updates, by products in the matrices' precision."""
+
+    @staticmethod
+    def forward(ctx: Any, base: Tensor, scale: float, *updates: Tensor) -> Tensor:
+        """Base of shape (layers, out, in); ups of shape (layers, out_k, r), then downs, (layers, r, in)."""
+        ctx.scale, short = scale, [update.to(base.dtype) for update in updates]
+        ctx.save_for_backward(*short)
+        half, first, made = len(updates) // 2, 0, torch.empty_like(base)
+        for up, down in zip(short[:half], short[half:], strict=True):
+            rows = slice(first, first + up.shape[1])
+            torch.baddbmm(base[:, rows], up, down, alpha=scale, out=made[:, rows])
+            first += up.shape[1]
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        """By ups, then by downs."""
+        half, first = len(ctx.saved_tensors) // 2, 0
+        ups, downs = [], []
+        for up, down in zip(ctx.saved_tensors[:half], ctx.saved_tensors[half:], strict=True):
+            part = grads[0][:, first : first + up.shape[1]]
+            ups.append(torch.bmm(part, down.transpose(1, 2)).float() * ctx.scale)
+            downs.append(torch.bmm(up.transpose(1, 2), part).float() * ctx.scale)
+            first += up.shape[1]
+        return None, None, *ups, *downs
 
 
 class PlainLlama:
@@ -51,10 +85,12 @@ class PlainLlama:
         self.embedding = causal.get_input_embeddings().weight.detach()
         self.whole_head = causal.get_output_embeddings().weight.detach()
         self.head = self.whole_head[tokens].float()
-        self.base = {
+        single = {
             name: torch.stack([getattr(getattr(layer, part), name).weight.detach() for layer in layers])
             for name, part in MATRICES.items()
         }
+        self.base = {name: torch.cat([single[n] for n in parts], dim=1) for name, parts in TOGETHER.items()}
+        self.plain = self.pieces = pieces_of(self.heads, self.kv_heads, self.head_dim, self.eps)
         self.norms = [
             (layer.input_layernorm.weight.detach(), layer.post_attention_layernorm.weight.detach()) for layer in layers
         ]
@@ -65,7 +101,7 @@ class PlainLlama:
         self.frequencies = 1.0 / theta**powers
         generator = torch.Generator(self.device).manual_seed(seed)
         self.down, self.up = {}, {}
-        for name, weight in self.base.items():
+        for name, weight in single.items():
             n_out, n_in = weight.shape[1:]
             start = torch.rand(self.n_layers, rank, n_in, generator=generator, device=self.device) * 2 - 1
             self.down[name] = (start * n_in**-0.5).requires_grad_()
@@ -92,45 +128,49 @@ class PlainLlama:
         return [*self.down.values(), *self.up.values()]
 
     def merged(self) -> dict[str, Tensor]:
-        """The matrices with their updates."""
+        """The matrices with their updates, as `TOGETHER` names them, each of shape (layers, out, in)."""
         return {
-            name: torch.baddbmm(weight.float(), self.up[name], self.down[name], alpha=self.scale).to(self.dtype)
-            for name, weight in self.base.items()
+            name: _Merge.apply(
+                self.base[name], self.scale, *(self.up[n] for n in parts), *(self.down[n] for n in parts)
+            )
+            for name, parts in TOGETHER.items()
         }
 
     def rotations(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines for positions of shape (rows, tokens), each of shape (rows, 1, tokens, head_dim)."""
-        angles = positions[:, None, :, None].float() * self.frequencies
+        """Cosines and sines for positions of shape (rows, tokens), each of shape (rows * tokens, 1, head_dim)."""
+        angles = positions.reshape(-1, 1, 1).float() * self.frequencies
         angles = torch.cat([angles, angles], dim=-1)
         return angles.cos().to(self.dtype), angles.sin().to(self.dtype)
 
     def hidden(
         self, ids: Tensor, positions: Tensor, weights: dict[str, Tensor],
-        attend: Callable[[int, Tensor, Tensor, Tensor], Tensor],
+        attend: Callable[[int, Tensor, Tensor, Tensor], Tensor], pieces: Pieces | None = None,
     ) -> Tensor:  # fmt: skip
-        """Last hidden states, shape (rows, tokens, width); `attend` gets layer, queries, keys and values."""
+        """Last hidden states, shape (rows, tokens, width).
+
+        Args:
+            ids: shape (rows, tokens).
+            positions: of the same shape.
+            weights: what `merged` gave.
+            attend: gets layer, queries, keys and values of shape (rows, heads, tokens, head_dim).
+            pieces: parts of a layer, for passes of one size with gradients.
+        """
+        made = pieces or self.plain
         layers = {name: weight.unbind(0) for name, weight in weights.items()}
-        x = functional.embedding(ids, self.embedding)
+        (rows, length), shape = ids.shape, (*ids.shape, -1, self.head_dim)
+        x = functional.embedding(ids.flatten(), self.embedding)
+        if torch.is_grad_enabled():
+            x.requires_grad_()  # the first layer is like the others
         cos, sin = self.rotations(positions)
-        rows, length = ids.shape
         for layer in range(self.n_layers):
             before, after = self.norms[layer]
-            h = self._norm(x, before)
-            q, k, v = (
-                functional.linear(h, layers[name][layer]).view(rows, length, -1, self.head_dim).transpose(1, 2)
-                for name in ("q_proj", "k_proj", "v_proj")
+            heads = made.before(x, before, layers["qkv"][layer], cos, sin)
+            mixed = attend(layer, *(part.view(shape).transpose(1, 2) for part in heads))
+            mixed = mixed.transpose(1, 2).reshape(rows * length, -1)
+            x = made.after(
+                x, mixed, layers["o_proj"][layer], after, layers["gate_up"][layer], layers["down_proj"][layer]
             )
-            mixed = attend(layer, _rotate(q, cos, sin), _rotate(k, cos, sin), v)
-            mixed = mixed.transpose(1, 2).reshape(rows, length, -1)
-            x = x + functional.linear(mixed, layers["o_proj"][layer])
-            h = self._norm(x, after)
-            gate = functional.silu(functional.linear(h, layers["gate_proj"][layer]))
-            x = x + functional.linear(gate * functional.linear(h, layers["up_proj"][layer]), layers["down_proj"][layer])
-        return self._norm(x, self.last_norm)
-
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        wide = x.float()
-        return weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).to(self.dtype)
+        return functional.rms_norm(x, self.last_norm.shape, self.last_norm, self.eps).view(rows, length, -1)
 
     def repeated(self, k: Tensor) -> Tensor:
         """Keys or values for all heads."""
@@ -139,7 +179,7 @@ class PlainLlama:
     def causal_attention(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Of whole texts that are padded on the right."""
         del layer
-        return functional.scaled_dot_product_attention(q, self.repeated(k), self.repeated(v), is_causal=True)
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Of the tokens in use, shape (..., M), in 32 bits."""
@@ -168,11 +208,6 @@ class PlainLlama:
         (folder / LORA_CONFIG).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         about = {"rank": self.rank, "alpha": self.alpha, "targets": "all-linear"} | run
         (folder / "run.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin
 
 
 def captured(body: Callable[[], None], pool: Any) -> Callable[[], None]:

@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 import typer
+from cells import draw
 
 from defectgen.core import Host
 from defectgen.core.hosts import HOSTS
@@ -23,9 +24,12 @@ COLUMNS = (
     "fermi_level_ev", "total_magnetization_mu_b",
 )  # fmt: skip
 
+N_DILUTE_SETS = 2
+"""The first sets have few defects a cell."""
 
-def write(data: Path, output: Path) -> None:
-    """Write ``rows.npz`` and ``rows.json``."""
+
+def write(data: Path, output: Path, random: int) -> None:
+    """Write ``rows.npz`` and ``rows.json``, and so many random crowded cells of each host to ``random.npz``."""
     from defectgen.core.configuration import Configuration
     from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import SET_NAMES, read_2dmd
@@ -41,9 +45,14 @@ def write(data: Path, output: Path) -> None:
         name: frame.join(part.select(*keys, "split"), on=keys, maintain_order="left")["split"]
         for name, part in parts.items()
     }
+    parts_of = {
+        name: np.array([("train", "validation", "test").index(s) for s in values], dtype=np.int8)
+        for name, values in splits.items()
+    }
     hosts = sorted(hosts_of(frame).values(), key=lambda host: list(HOSTS).index(host.name))
     names = [host.name for host in hosts]
     geometries = [HostGeometry.of(host) for host in hosts]
+    numbers = np.array([names.index(name) for name in frame["host"]], dtype=np.int8)
     differ = frame.group_by("host").agg((pl.col("homo_majority_ev") != pl.col("homo_minority_ev")).any().alias("spin"))
     spin = dict(differ.iter_rows())
     n, most = len(frame), int(frame["n_defects"].max())  # type: ignore[arg-type]
@@ -63,7 +72,7 @@ def write(data: Path, output: Path) -> None:
     arrays = {f"host{k}_{name}": array for k, g in enumerate(geometries) for name, array in g.arrays().items()}
     np.savez_compressed(
         output / "rows.npz",
-        hosts=np.array([names.index(name) for name in frame["host"]], dtype=np.int8),
+        hosts=numbers,
         groups=groups.astype(np.int8),
         sites=sites,
         kinds=kinds,
@@ -72,10 +81,7 @@ def write(data: Path, output: Path) -> None:
         per_atom=frame["energy_per_atom_ev"].cast(float).to_numpy(),
         folds=folds,
         halves=halves,
-        **{
-            name: np.array([("train", "validation", "test").index(s) for s in values], dtype=np.int8)
-            for name, values in splits.items()
-        },
+        **parts_of,
         **arrays,
     )
     about = {
@@ -84,6 +90,15 @@ def write(data: Path, output: Path) -> None:
         "spin": [bool(spin[name]) for name in names],  # whether the two channels of some cell differ
     }
     (output / "rows.json").write_text(json.dumps(about) + "\n")
+    crowded = (parts_of["split"] == 0) & (groups >= N_DILUTE_SETS)
+    found: dict[str, np.ndarray] = {}
+    for k, host in enumerate(hosts):
+        mine = np.flatnonzero(crowded & (numbers == k))
+        counts = (kinds[mine, :, None] == np.arange(len(host.rules))).sum(axis=1)
+        sizes = counts.sum(axis=1)
+        drawn = draw(host, counts, np.random.default_rng(k), random, int(sizes.min()), int(sizes.max()))
+        found[f"host{k}_sites"], found[f"host{k}_codes"] = drawn
+    np.savez_compressed(output / "random.npz", **found)
 
 
 def read(folder: Path, device: str = "cpu") -> tuple[Rows, Geometries, dict[str, np.ndarray], list[str]]:
@@ -104,9 +119,10 @@ def read(folder: Path, device: str = "cpu") -> tuple[Rows, Geometries, dict[str,
 def main(
     data: Annotated[Path, typer.Option(help="Folder with 2DMD in its published layout.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    random: Annotated[int, typer.Option(help="Random crowded cells of each host.")] = 40_000,
 ) -> None:
-    """Write the labelled cells as arrays."""
-    write(data, output)
+    """Write the labelled cells as arrays, and random crowded ones."""
+    write(data, output, random)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,33 @@
-"""Lists of edits drawn with a step that is captured once: model, grammar and choice in one replay."""
+"""Configurations drawn with a step that is captured once: model, grammar and choice in one replay."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import torch
+from composition_tables import CompositionTables
 from plain_llama import PlainLlama, captured
 from torch import Tensor
 from torch.nn import functional
 
-from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables, Places
+from defectgen.llm.decode.tensor_grammar import PAD, GrammarTables
 from defectgen.llm.decode.tensor_sampler import Samples
 
 
 class Sampler:
-    """Draws lists of edits with a step that is captured once: model, grammar and choice in one replay."""
+    """Draws configurations with a step that is captured once: model, grammar and choice in one replay."""
 
     def __init__(
-        self, model: PlainLlama, tables: GrammarTables, tokenizer: Any, rows: int, prompt: int, pool: Any = None
+        self,
+        model: PlainLlama,
+        tables: GrammarTables | CompositionTables,
+        tokenizer: Any,
+        rows: int,
+        prompt: int,
+        pool: Any = None,
     ) -> None:
         """Prepare the room.
 
@@ -44,9 +52,9 @@ class Sampler:
         self.keys, self.values = (torch.zeros(shape, dtype=model.dtype, device=device) for _ in range(2))
         self.weights = {name: torch.empty_like(weight) for name, weight in model.base.items()}
         zero = torch.zeros(rows, dtype=torch.long, device=device)
-        self.places = Places(
-            zero.clone(), zero.clone(), zero.clone(), zero.clone(), torch.zeros(rows, dtype=torch.bool, device=device)
-        )
+        begin: Any = tables.start(zero)
+        self.names = [field.name for field in fields(begin)]
+        self.places: Any = replace(begin, **{name: getattr(begin, name).clone() for name in self.names})
         self.ids, self.position, self.slot = (
             zero.clone()[:, None],
             zero.clone(),
@@ -84,7 +92,7 @@ class Sampler:
         self.written.index_copy_(1, self.step, torch.where(places.ended, PAD, self.ids[:, 0])[:, None])
         after, edit = tables.advance(places, slots)
         self.complete.index_copy_(1, self.step, edit[:, None])
-        for name in ("node", "last", "count", "ended"):
+        for name in self.names:
             getattr(places, name).copy_(getattr(after, name))
         self.step += 1
 
@@ -110,7 +118,11 @@ class Sampler:
         width = max(tokens.shape[1] for tokens, _, _ in made)
         tokens = torch.cat([functional.pad(t, (0, width - t.shape[1]), value=PAD) for t, _, _ in made])
         known = self.tables.edits
-        edits = [tuple(known[e] for e in row[row >= 0].tolist()) for _, complete, _ in made for row in complete.numpy()]
+        edits = [
+            tuple(sorted(known[e] for e in row[row >= 0].tolist()))
+            for _, complete, _ in made
+            for row in complete.numpy()
+        ]
         return Samples(tokens, edits, np.concatenate([nats.numpy() for _, _, nats in made]))
 
     def _batch(self, prompts: Sequence[Sequence[int]], grammar: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +165,7 @@ class Sampler:
 
     def _start(self, kinds: Tensor, lengths: Tensor) -> None:
         begin = self.tables.start(kinds)
-        for name in ("grammar", "node", "last", "count", "ended"):
+        for name in self.names:
             getattr(self.places, name).copy_(getattr(begin, name))
         order = torch.arange(self.prompt, device=kinds.device)
         self.seen.zero_()

@@ -129,3 +129,21 @@ def test_passes_hold_their_budget_and_weights_scale_the_loss(tiny_model_dir: Pat
         alone = sum(run.losses([example]).sum() for example in batch[:4])
     assert float(double) == pytest.approx(2 * float(one), rel=1e-5)
     assert float(alone) == pytest.approx(float(one), rel=1e-4)  # padding is not seen
+
+
+def test_batches_of_crystals_fill_their_passes(scripts: None) -> None:  # noqa: ARG001
+    from itertools import islice
+    from types import SimpleNamespace
+
+    import numpy as np
+    from bulk import _batches
+
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(20, 129, 400)
+    passes: Any = SimpleNamespace(widths=[32, 64, 128], rows=lambda width: 512 // width)
+    drawn = list(islice(_batches(lengths, 100, passes, 2, rng), 400))
+    counts = np.bincount(np.concatenate(drawn), minlength=400)
+    assert counts.max() - counts.min() <= 1 + counts.mean() / 20
+    assert min(lengths[batch].sum() for batch in drawn) > 512  # of 1,024
+    first = np.concatenate(drawn[:8])
+    assert (first < 100).all()  # a copy before the next one

@@ -120,7 +120,7 @@ def test_structures_that_are_no_decoration(capsys: pytest.CaptureFixture[str], t
 def test_records_need_a_known_encoding_and_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, line = refused(capsys, "build-data", "--data", tmp_path, "--encoding", "smiles", "-o", tmp_path / "r")
     assert code == 2
-    assert "edits, symbols, crystal" in line
+    assert "edits, composition, symbols, crystal" in line
     code, line = refused(capsys, "build-data", "--data", tmp_path / "no", "-o", tmp_path / "r")
     assert code == 2
     assert "is not a folder" in line

@@ -1,4 +1,4 @@
-"""Prompts, completions and grammars of the three encodings."""
+"""Prompts, completions and grammars of the encodings."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ All encodings pose one task: a host whose symbols are masked, its defect rules, 
 and kinds of defects go in; the symbols come out. They differ in how much of it is spelled out.
 
 - ``edits``: host and site list are implied by the host's name, the completion lists what changes.
+- ``composition``: the same prompt, the completion counts each kind of defect and then lists their sites.
 - ``symbols``: the prompt lists every site as ``[MASK]`` with coordinates, the completion is the symbols only.
 - ``crystal``: the same prompt, the completion is every line with symbol and coordinates.
 """

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from defectgen.core.hosts import BUILT_IN
 from defectgen.core.registry import Registry
+from defectgen.tasks.defect.encodings.composition import CompositionEncoding
 from defectgen.tasks.defect.encodings.edits import EditsEncoding
 from defectgen.tasks.defect.encodings.encoding import Encoding, check_encoding
 from defectgen.tasks.defect.encodings.site_lists import CrystalEncoding, SymbolsEncoding
@@ -16,7 +17,14 @@ def _check(name: str, encoding: Encoding) -> None:
 
 
 ENCODINGS: Registry[Encoding] = Registry("encoding", "encodings", _check)
-ENCODINGS.built_in({"edits": EditsEncoding(), "symbols": SymbolsEncoding(), "crystal": CrystalEncoding()})
+ENCODINGS.built_in(
+    {
+        "edits": EditsEncoding(),
+        "composition": CompositionEncoding(),
+        "symbols": SymbolsEncoding(),
+        "crystal": CrystalEncoding(),
+    }
+)
 
 
 def get_encoding(name: str) -> Encoding:
