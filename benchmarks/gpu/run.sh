@@ -3,9 +3,9 @@
 #
 #   bash benchmarks/gpu/run.sh KIT OUT [full|toy]
 #
-# KIT: folder of prepare.py. OUT: folder for the results, one archive a step, in parts of at most 15 MiB; a summary and the logs' ends are printed.
+# KIT: folder of prepare.py, or `kit` in that of pack.sh. OUT: folder for the results, one archive a step, in parts of at most 15 MiB; a summary and the logs' ends are printed.
 # toy: tiny sizes, on a processor too; without base weights in the kit a tiny random Llama stands in.
-# Variables: STEPS, NETWORKS_S, CROWDED_S, BULK_S, LLAMA_S (budgets in seconds), TOTAL_S, PYTHON, BASE (a base model's
+# Variables: STEPS, NETWORKS_S, CROWDED_S, BULK_S, LLAMA_S (budgets in seconds), TOTAL_S, GPU_COMPILE (0: compile nothing), PYTHON, BASE (a base model's
 # folder in place of the kit's weights), WORK (folder for what is in between).
 set -u
 kit=$(cd "$1" && pwd) || exit 2
@@ -19,7 +19,7 @@ SECONDS=0
 if [ "$scale" = toy ]; then
   toy=--toy total=${TOTAL_S:-150} networks=${NETWORKS_S:-20} crowded=${CROWDED_S:-20} bulk=${BULK_S:-12} llama=${LLAMA_S:-15}
 else
-  toy='' total=${TOTAL_S:-560} networks=${NETWORKS_S:-75} crowded=${CROWDED_S:-240} bulk=${BULK_S:-110} llama=${LLAMA_S:-75}
+  toy='' total=${TOTAL_S:-560} networks=${NETWORKS_S:-75} crowded=${CROWDED_S:-240} bulk=${BULK_S:-150} llama=${LLAMA_S:-75}
 fi
 gpu_mib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | head -1)
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)

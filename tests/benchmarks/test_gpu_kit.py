@@ -65,10 +65,11 @@ def test_the_steps_run_and_leave_adapters_that_load(kit: Path, tiny_model_dir: P
     [made] = generator.generate([Request("MoS2 2x2:", grammar, 1, 0)], Sampling())
     assert made.text
     figures = json.loads((tmp_path / "collected" / "llama" / "figures.json").read_text())
-    assert {way["rows"] for way in figures["published"]} == {2, 4}
+    assert figures["published"]["rows"] == 4
+    assert figures["ratio"].keys() == {"low", "crowded"}
     assert figures["training"]["steps"] > 0
     assert figures["training"]["last_loss"] < figures["training"]["first_loss"]
-    assert 5 <= figures["edits"]["crowded"][0]["mean_defects"] <= 8
+    assert 5 <= figures["edits"]["crowded"]["mean_defects"] <= 8
 
 
 def test_a_step_is_skipped_where_the_gpu_has_too_little_memory(kit: Path, tmp_path: Path) -> None:
