@@ -70,7 +70,7 @@ def main(
         model.load(start_from)
     say(clock, f"base model on {device}, from {start_from.name if start_from else 'the base model'}")
     _check_end(tokenizer, clock)
-    held_back = _examples(tokenizer, lines_of(kit / "bulk" / "validation.jsonl.gz")[: 8 if toy else None])
+    held_back = _examples(tokenizer, lines_of(kit / "bulk" / "validation.jsonl.gz")[: 4 if toy else None])
     records = lines_of(kit / "bulk" / "train.jsonl.gz")[: 40 if toy else None]
     train = _examples(tokenizer, records)
     crystals = len({record["id"] for record in records})
@@ -79,14 +79,14 @@ def main(
     lengths = np.array([len(p) + len(c) for p, c, _ in train])
     pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
     longest = max(int(lengths.max()), *(len(p) + len(c) for p, c, _ in held_back))
-    passes = TextLosses(model, longest, 1024 if toy else pass_tokens, pool)
+    passes = TextLosses(model, longest, 512 if toy else pass_tokens, pool)
     passes.prepare(passes.widths)
     say(clock, f"passes of {passes.tokens} tokens, widths {passes.widths}")
     optimizer = torch.optim.AdamW(model.trained, lr=peak, weight_decay=0.0, betas=(0.9, 0.98))
     losses: list[tuple[int, float]] = []
     found = [(0, passes.evaluate(held_back))]
     best, kept = found[0][1], _state(model)
-    batches = _batches(lengths, crystals, passes, passes_a_step, np.random.default_rng(seed))
+    batches = _batches(lengths, crystals, passes, 1 if toy else passes_a_step, np.random.default_rng(seed))
     start, end = clock.used, clock.seconds - RESERVED_S - (clock.used * 0.05)
     steps, records_seen, tokens, next_look = 0, 0, 0, start + EVALUATE_EVERY_S
     while clock.used < end and not (toy and steps >= 12):
