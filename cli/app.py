@@ -8,8 +8,9 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")
     try:
         with _terminable():
-            app(args=[word for word in words if word != "--debug"], prog_name="defectgen")
+            _program()(args=[word for word in words if word != "--debug"], prog_name="defectgen")
     except SystemExit as stop:  # how typer ends a call, good or bad
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
@@ -130,6 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == EXIT_INTERRUPTED:
         say("interrupted")
     return code
+
+
+@cache
+def _program() -> Callable[..., object]:
+    """All commands with their options: made once, since that takes longer than a short command."""
+    return typer.main.get_command(app)
 
 
 @contextmanager

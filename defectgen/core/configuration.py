@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,12 +37,13 @@ class Configuration:
 
     def __post_init__(self) -> None:
         sites = [site for site, _ in self.edits]
-        if any(a >= b for a, b in pairwise(sites)):
+        if sites != sorted(set(sites)):
             raise ValueError(f"edits must be sorted by site with each site once, got sites {sites}")
         if sites and not 0 <= sites[0] <= sites[-1] < self.host.n_sites:
             raise ValueError(f"got sites {sites}, expected 0 to {self.host.n_sites - 1}")
+        elements = self.host.site_elements
         for site, species in self.edits:
-            if species == self.host.site_element(site):
+            if species == elements[site]:
                 raise ValueError(f"site {self.host.site_name(site)} of {self.host.name} already holds {species}")
 
     def __repr__(self) -> str:
@@ -70,7 +70,8 @@ class Configuration:
     @property
     def key(self) -> str:
         """The edits as text, e.g. ``VAC@A00+Se@B14``; with `canonical` first, an identity."""
-        return "+".join(f"{species}@{self.host.site_name(site)}" for site, species in self.edits)
+        names = self.host.site_names
+        return "+".join([f"{species}@{names[site]}" for site, species in self.edits])
 
     @property
     def n_defects(self) -> int:
@@ -84,7 +85,8 @@ class Configuration:
     @property
     def kinds(self) -> Counter[tuple[str, str]]:
         """How many defects there are of each kind (host element, species instead)."""
-        return Counter((self.host.site_element(site), species) for site, species in self.edits)
+        elements = self.host.site_elements
+        return Counter([(elements[site], species) for site, species in self.edits])
 
     @property
     def label(self) -> str:
@@ -163,4 +165,19 @@ def canonicalize(configurations: Sequence[Configuration]) -> list[Configuration]
     for host, rows in by_host.items():
         for row, edits in zip(rows, canonical_edits(host, [found[row].edits for row in rows]), strict=True):
             found[row] = Configuration(host, edits)
+    return found
+
+
+def labels_of_keys(host: Host, keys: Iterable[str]) -> list[str]:
+    """`Configuration.label` of many keys of a host, without making their configurations."""
+    elements = dict(zip(host.sublattices, host.species, strict=True))
+    known: dict[tuple[str, ...], str] = {}
+    found = []
+    for key in keys:
+        kinds = tuple(sorted(part[: part.index("@") + 2] for part in key.split("+") if part))  # species, sublattice
+        if kinds not in known:
+            pairs = (kind.split("@") for kind in kinds)
+            counts = Counter((elements[letter], species) for species, letter in pairs)
+            known[kinds] = defect_label(counts, host.elements)
+        found.append(known[kinds])
     return found

@@ -191,28 +191,35 @@ class Host:
         """Elements of the pristine host on all sites, in order."""
         return tuple(element for element in self.species for _ in range(self.supercell[0] * self.supercell[1]))
 
-    def site_name(self, site: int) -> str:
-        """Sublattice letter and cell indices, e.g. ``A03``: basis atom A of cell (0, 3)."""
-        basis, i, j = self.site_cell(site)
+    @cached_property
+    def site_names(self) -> tuple[str, ...]:
+        """Sublattice letter and cell indices of each site, e.g. ``A03``: basis atom A of cell (0, 3)."""
+        n_a, n_b = self.supercell
         width = self.index_width
-        return f"{self.sublattices[basis]}{i:0{width}d}{j:0{width}d}"
+        cells = [f"{i:0{width}d}{j:0{width}d}" for i in range(n_a) for j in range(n_b)]
+        return tuple(letter + cell for letter in self.sublattices for cell in cells)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: site for site, name in enumerate(self.site_names)}
+
+    def site_name(self, site: int) -> str:
+        """The name of a site, see `site_names`."""
+        return self.site_names[site]
 
     def parse_site(self, name: str) -> int:
-        """The site that `site_name` would give this name to.
+        """The site that has this name.
 
         Raises:
             UsageError: the name does not fit this host.
         """
-        width = self.index_width
-        digits = name[1:]
-        if name[:1] in self.sublattices and len(digits) == 2 * width and digits.isascii() and digits.isdigit():
-            basis, i, j = self.sublattices.index(name[0]), int(digits[:width]), int(digits[width:])
-            if i < self.supercell[0] and j < self.supercell[1]:
-                return self.site_index(basis, i, j)
-        raise UsageError(
-            f"site {name!r} does not exist in {self.name} {self.size}.",
-            f"Expected a letter of {''.join(self.sublattices)} and two cell indices, e.g. {self.site_name(0)}.",
-        )
+        site = self._numbers.get(name)
+        if site is None:
+            raise UsageError(
+                f"site {name!r} does not exist in {self.name} {self.size}.",
+                f"Expected a letter of {''.join(self.sublattices)} and two cell indices, e.g. {self.site_name(0)}.",
+            )
+        return site
 
     @property
     def size(self) -> str:

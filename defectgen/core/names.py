@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from defectgen.core.host import VACANCY
 
@@ -23,8 +24,13 @@ def defect_label(kinds: Mapping[tuple[str, str], int], elements: Sequence[str]) 
         kinds: number of each kind (host element, species instead).
         elements: the host's elements in the order of its formula.
     """
-    order = sorted(kinds, key=lambda kind: (elements.index(kind[0]), kind[1] != VACANCY, kind[1]))
-    parts = [(f"{kinds[kind]}" if kinds[kind] > 1 else "") + defect_name(*kind) for kind in order if kinds[kind]]
+    return _label(frozenset(kinds.items()), tuple(elements))
+
+
+@lru_cache(maxsize=16_384)
+def _label(counts: frozenset[tuple[tuple[str, str], int]], elements: tuple[str, ...]) -> str:
+    order = sorted(counts, key=lambda entry: (elements.index(entry[0][0]), entry[0][1] != VACANCY, entry[0][1]))
+    parts = [(f"{number}" if number > 1 else "") + defect_name(*kind) for kind, number in order if number]
     return "+".join(parts) or PRISTINE
 
 

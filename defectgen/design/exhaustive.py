@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from defectgen.core.classes import DefectClass
+from defectgen.core.configuration import Configuration
 from defectgen.core.counting import count_classes
 from defectgen.core.enumeration import enumerate_class
 from defectgen.core.host import Host
@@ -64,6 +66,19 @@ def plan_listing(space: Space, scorer: Scorer | None = None, largest: int = MAX_
         scorer: predicts the properties; None to keep all classes.
         largest: most structures in the listing, and of all classes with as many defects.
     """
+    found, most = _within(space, largest)
+    known = _in_domain(space.host, [one for one, _ in found], scorer) if scorer is not None else [True] * len(found)
+    in_domain = any(known)
+    if not in_domain:
+        known = [True] * len(found)
+    kept = [(one, size) for (one, size), keep in zip(found, known, strict=True) if keep]
+    count = sum(size for _, size in kept)
+    return Listing(space, tuple(one for one, _ in kept), count, sum(size for _, size in found) - count, most, in_domain)
+
+
+@lru_cache(maxsize=64)
+def _within(space: Space, largest: int) -> tuple[tuple[tuple[DefectClass, int], ...], int]:
+    """Classes with their numbers of structures, no more than the largest number of them, and their most defects."""
     found: list[tuple[DefectClass, int]] = []
     total = most = 0
     for number in range(space.least, space.most + 1):
@@ -81,21 +96,20 @@ def plan_listing(space: Space, scorer: Scorer | None = None, largest: int = MAX_
         total += sum(sizes)
         found += zip(classes, sizes, strict=True)
         most = number
-    known = _in_domain(space.host, [one for one, _ in found], scorer) if scorer is not None else [True] * len(found)
-    in_domain = any(known)
-    if not in_domain:
-        known = [True] * len(found)
-    kept = [(one, size) for (one, size), keep in zip(found, known, strict=True) if keep]
-    count = sum(size for _, size in kept)
-    return Listing(space, tuple(one for one, _ in kept), count, total - count, most, in_domain)
+    return tuple(found), most
 
 
 def _in_domain(host: Host, classes: Sequence[DefectClass], scorer: Scorer) -> list[bool]:
     """Whether the scorer was made for the first structure of each class."""
     if not classes:
         return []
-    scores = scorer.score([next(enumerate_class(host, one)).configuration for one in classes])
+    scores = scorer.score([_first(host, one) for one in classes])
     return scores["in_domain"].to_list() if "in_domain" in scores.columns else [True] * len(classes)
+
+
+@lru_cache(maxsize=4096)
+def _first(host: Host, defects: DefectClass) -> Configuration:
+    return next(enumerate_class(host, defects)).configuration
 
 
 @dataclass(frozen=True, repr=False)

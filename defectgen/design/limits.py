@@ -200,10 +200,9 @@ class Space:
         if not self.least <= configuration.n_defects <= self.most:
             return False
         kinds = configuration.kinds
-        limits = {(rule.element, rule.replacement): (low, high) for rule, low, high in self.counts}
-        if any(kind not in limits for kind in kinds):
+        if not kinds.keys() <= self._ranges.keys():
             return False
-        if any(not low <= kinds[kind] <= high for kind, (low, high) in limits.items()):
+        if any(not low <= kinds[kind] <= high for kind, (low, high) in self._ranges.items()):
             return False
         return self.admits_arrangement(configuration)
 
@@ -234,6 +233,11 @@ class Space:
         return tuple(sorted({frozenset(b for b, to in enumerate(image) if to in side) for image in images}, key=sorted))
 
     @cached_property
+    def _ranges(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """For each kind of defect the least and the largest number."""
+        return {(rule.element, rule.replacement): (low, high) for rule, low, high in self.counts}
+
+    @cached_property
     def _basis(self) -> list[int]:
         return [self.host.site_cell(site)[0] for site in range(self.host.n_sites)]
 
@@ -259,23 +263,26 @@ class Space:
     def _draw(self, rng: np.random.Generator) -> Configuration | None:
         total = int(rng.integers(self.least, self.most + 1))
         basis, free = self._basis, self._free
-        left = {(rule.element, rule.replacement): high for rule, _, high in self.counts}
+        elements = self.host.site_elements
+        left = {kind: high for kind, (_, high) in self._ranges.items()}
         edits: dict[int, str] = {}
         for rule, low, _ in self.counts:
-            sites = [site for site in free if self.host.site_element(site) == rule.element and site not in edits]
+            if not low:
+                continue
+            sites = [site for site in free if elements[site] == rule.element and site not in edits]
             if low > len(sites):
                 return None
-            for site in rng.choice(sites, size=low, replace=False) if low else ():
+            for site in rng.choice(sites, size=low, replace=False):
                 edits[int(site)] = rule.replacement
                 left[rule.element, rule.replacement] -= 1
-        for site in rng.permutation([site for site in free if site not in edits]):
+        for site in rng.permutation([site for site in free if site not in edits]).tolist():
             if len(edits) == total:
                 break
-            element = self.host.site_element(int(site))
+            element = elements[site]
             options = [new for new in self.options[basis[site]] if left[element, new] > 0]
             if options:
-                chosen = str(rng.choice(options))
-                edits[int(site)] = chosen
+                chosen = options[int(rng.integers(len(options)))]
+                edits[site] = chosen
                 left[element, chosen] -= 1
         return Configuration.of(self.host, edits) if len(edits) == total else None
 

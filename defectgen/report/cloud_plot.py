@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
-from defectgen.core.configuration import Configuration
+import numpy as np
+from numpy.typing import NDArray
+
+from defectgen.core.configuration import labels_of_keys
 from defectgen.core.properties import BY_COLUMN
 from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
@@ -65,8 +68,9 @@ def cloud_of(run: DesignRun, candidates: tuple[Candidate, ...]) -> Cloud | None:
     x = _axis(run, across, [entry[1] for entry in known], LEFT_PX, WIDTH_PX - RIGHT_PX)
     y = _axis(run, up, [entry[2] for entry in known], HEIGHT_PX - BOTTOM_PX, TOP_PX)
     first = run.targets[0]
-    known.sort(key=lambda entry: (_away(first, dict(zip(axes, entry[1:], strict=True))), entry[0]))
-    names = [Configuration.from_key(run.host, entry[0]).label for entry in known]
+    away = _away(first, {column: np.array([entry[n] for entry in known]) for n, column in enumerate(axes, start=1)})
+    known = [entry for _, entry in sorted(zip(away, known, strict=True), key=lambda pair: (pair[0], pair[1][0]))]
+    names = labels_of_keys(run.host, [entry[0] for entry in known])
     numbers = {name: n for n, name in enumerate(dict.fromkeys(names))}
     points = [
         [numbers[name], round(a / STEP_EV), round(b / STEP_EV)] for name, (_, a, b) in zip(names, known, strict=True)
@@ -124,9 +128,13 @@ def _axis(run: DesignRun, column: str, values: list[float], start: float, end: f
     return Axis(*span([*values, *asked], least=0.1, margin=0.03), start, end, escape(f"{item.title} ({item.unit})"))
 
 
-def _away(target: Target, values: Mapping[str, float]) -> float:
-    """Distance to what the target wishes of the axes, in eV."""
-    return sum(abs(float(wish.distance_ev(values[wish.column]))) for wish in target.wishes if wish.column in values)
+def _away(target: Target, values: Mapping[str, NDArray[np.float64]]) -> list[float]:
+    """Distances to what the target wishes of the axes, in eV, from values of shape (n,) each."""
+    total = np.zeros(len(next(iter(values.values()))))
+    for wish in target.wishes:
+        if wish.column in values:
+            total += np.abs(wish.distance_ev(values[wish.column]))
+    return total.tolist()
 
 
 def _target(target: Target, axes: tuple[str, str], x: Axis, y: Axis) -> str:

@@ -36,7 +36,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     def run(**_: object) -> None:
         raise errors[0]
 
-    monkeypatch.setattr(app_module, "app", run)
+    monkeypatch.setattr(app_module, "_program", lambda: run)
     return errors
 
 
@@ -158,7 +158,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(
             put_back.append(1)
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(app_module, "app", work)
+    monkeypatch.setattr(app_module, "_program", lambda: work)
     assert main(["fetch"]) == 130
     assert put_back == [1]
     assert capsys.readouterr() == ("", "interrupted\n")

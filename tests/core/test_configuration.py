@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defectgen.core import Configuration, Host, get_host, host_names, parse_label, site_permutations
+from defectgen.core.configuration import labels_of_keys
 from defectgen.core.hosts import common_name
 from defectgen.core.matching import configuration_from_structure
 from defectgen.core.slab import NotADecorationError
@@ -84,6 +85,7 @@ def test_inequivalent_pairs_have_different_canonical_forms() -> None:
 def test_keys_and_labels_round_trip(configuration: Configuration) -> None:
     assert Configuration.from_key(configuration.host, configuration.key) == configuration
     assert parse_label(configuration.label) == configuration.kinds
+    assert labels_of_keys(configuration.host, [configuration.key] * 2) == [configuration.label] * 2
 
 
 @settings(deadline=None, max_examples=30)
