@@ -70,7 +70,7 @@ def main(
         model.load(start_from)
     say(clock, f"base model on {device}, from {start_from.name if start_from else 'the base model'}")
     _check_end(tokenizer, clock)
-    held_back = _examples(tokenizer, lines_of(kit / "bulk" / "validation.jsonl.gz")[: 8 if toy else None])
+    held_back = _examples(tokenizer, lines_of(kit / "bulk" / "validation.jsonl.gz")[: 4 if toy else None])
     records = lines_of(kit / "bulk" / "train.jsonl.gz")[: 40 if toy else None]
     train = _examples(tokenizer, records)
     crystals = len({record["id"] for record in records})
@@ -79,21 +79,26 @@ def main(
     lengths = np.array([len(p) + len(c) for p, c, _ in train])
     pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
     longest = max(int(lengths.max()), *(len(p) + len(c) for p, c, _ in held_back))
-    passes = TextLosses(model, longest, 1024 if toy else pass_tokens, pool)
-    passes.prepare(passes.widths)
-    say(clock, f"passes of {passes.tokens} tokens, widths {passes.widths}")
+    passes = TextLosses(model, longest, 512 if toy else pass_tokens, pool)
+    widths = np.asarray(passes.widths)[np.searchsorted(passes.widths, lengths)]
+    at_once = 1 if toy else passes_a_step
+    passes.prepare(np.unique(widths).tolist())
+    written = sum(len(completion) for _, completion, _ in train)
+    usual = at_once * passes.tokens * written / int(widths.sum())
+    say(clock, f"passes of {passes.tokens} tokens at widths {np.unique(widths).tolist()}, "
+        f"{lengths.sum() / widths.sum():.0%} full, {usual:.0f} tokens of completions a step")  # fmt: skip
     optimizer = torch.optim.AdamW(model.trained, lr=peak, weight_decay=0.0, betas=(0.9, 0.98))
     losses: list[tuple[int, float]] = []
     found = [(0, passes.evaluate(held_back))]
     best, kept = found[0][1], _state(model)
-    batches = _batches(lengths, crystals, passes, passes_a_step, np.random.default_rng(seed))
+    batches = _batches(widths, crystals, passes, at_once, np.random.default_rng(seed))
     start, end = clock.used, clock.seconds - RESERVED_S - (clock.used * 0.05)
     steps, records_seen, tokens, next_look = 0, 0, 0, start + EVALUATE_EVERY_S
     while clock.used < end and not (toy and steps >= 12):
         batch = [train[k] for k in next(batches)]
         for group in optimizer.param_groups:
             group["lr"] = peak * cosine((clock.used - start) / (end - start))
-        loss = passes.backward(batch)
+        loss = passes.backward(batch, usual)
         torch.nn.utils.clip_grad_norm_(model.trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
@@ -147,15 +152,14 @@ def _check_end(tokenizer: Any, clock: Clock) -> None:
 
 
 def _batches(
-    lengths: np.ndarray, crystals: int, passes: TextLosses, at_once: int, rng: np.random.Generator
+    widths: np.ndarray, crystals: int, passes: TextLosses, at_once: int, rng: np.random.Generator
 ) -> Iterator[list[int]]:
     """Copy after copy, each in random order, as records that fill some passes; what fills none waits for the next."""
-    widths = np.asarray(passes.widths)[np.searchsorted(passes.widths, lengths)]
     waiting: dict[int, list[int]] = {width: [] for width in passes.widths}
     groups: list[list[int]] = []
     while True:
-        for first in range(0, len(lengths), crystals):
-            for k in rng.permutation(np.arange(first, min(first + crystals, len(lengths)))).tolist():
+        for first in range(0, len(widths), crystals):
+            for k in rng.permutation(np.arange(first, min(first + crystals, len(widths)))).tolist():
                 mine = waiting[int(widths[k])]
                 mine.append(k)
                 if len(mine) == passes.rows(int(widths[k])):

@@ -274,8 +274,14 @@ class TextLosses(Passes):
             if width not in self._passes:
                 self._passes[width] = self._prepare(width, self.rows(width))
 
-    def backward(self, examples: Sequence[Example]) -> Tensor:
-        """Add the gradient of the mean loss of the tokens of completions; that loss in nats, shape ()."""
+    def backward(self, examples: Sequence[Example], tokens: float | None = None) -> Tensor:
+        """Add the gradient of the mean loss of the tokens of completions; that loss in nats, shape ().
+
+        Args:
+            examples: records.
+            tokens: what the sum of the gradients is divided by in place of the tokens at hand, for steps with
+                unequal numbers of tokens.
+        """
         total = sum(len(completion) for _, completion, _ in examples)
         self.loss.zero_()
         for width, mine in self.cut(np.array([len(p) + len(c) for p, c, _ in examples])):
@@ -284,9 +290,9 @@ class TextLosses(Passes):
             found = _rows([examples[j] for j in mine], self.rows(width), width)
             ids.copy_(torch.as_tensor(found[0]))
             labels.copy_(torch.as_tensor(found[1]))
-            share.fill_(1 / total)
+            share.fill_(1 / (tokens or total))
             run()
-        return self.loss.clone()
+        return self.loss * ((tokens or total) / total)
 
     @torch.no_grad()
     def evaluate(self, examples: Sequence[Example]) -> float:

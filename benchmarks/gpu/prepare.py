@@ -2,7 +2,8 @@
 
     python benchmarks/gpu/prepare.py --mp20 FILE -o runs/gpu
 
-Then, on that machine, after copying the parts of the weights one by one: `bash benchmarks/gpu/run.sh KIT OUT`.
+Then `pack.sh` puts kit and code into one folder; on that machine, after copying the parts of the weights one by one:
+`bash FOLDER/benchmarks/gpu/run.sh FOLDER/kit OUT`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from defectgen.data.mp20 import read_crystals
 from defectgen.io.files import file_hash
 
 BASE = "smollm2-135m"
-PART_BYTES = 36 * 2**20
-"""Of the weights in one part, so that a part and the checkout fit into one transfer of 64 MiB."""
+PART_BYTES = 52 * 2**20
+"""Of the weights in one part, so that each fits into one transfer of 64 MiB."""
 
 WHEELS = ("annotated-types", "gguf", "platformdirs", "pydantic", "pydantic-core", "spglib", "typing-inspection")
 """What defectgen imports in training and sampling and the machine lacks; in the versions installed here."""

@@ -3,10 +3,10 @@
 #
 #   bash benchmarks/gpu/run.sh KIT OUT [full|toy]
 #
-# KIT: folder of prepare.py. OUT: folder for the results, one archive a step, in parts of at most 15 MiB; a summary and the logs' ends are printed.
+# KIT: folder of prepare.py, or `kit` in that of pack.sh. OUT: folder for the results, one archive a step, in parts of at most 15 MiB; a summary and the logs' ends are printed.
 # toy: tiny sizes, on a processor too; without base weights in the kit a tiny random Llama stands in.
-# Variables: STEPS, NETWORKS_S, CROWDED_S, BULK_S, LLAMA_S (budgets in seconds), TOTAL_S, PYTHON, BASE (a base model's
-# folder in place of the kit's weights), WORK (folder for what is in between).
+# Variables: STEPS, NETWORKS_S, CROWDED_S, BULK_S, LLAMA_S (budgets in seconds), TOTAL_S, GPU_COMPILE (0: compile nothing), PYTHON, BASE (a base model's
+# folder in place of the kit's weights), WORK (folder for what is in between), BULK_OPTIONS and the like (more options of a step).
 set -u
 kit=$(cd "$1" && pwd) || exit 2
 mkdir -p "$2" && out=$(cd "$2" && pwd) || exit 2
@@ -19,7 +19,7 @@ SECONDS=0
 if [ "$scale" = toy ]; then
   toy=--toy total=${TOTAL_S:-150} networks=${NETWORKS_S:-20} crowded=${CROWDED_S:-20} bulk=${BULK_S:-12} llama=${LLAMA_S:-15}
 else
-  toy='' total=${TOTAL_S:-560} networks=${NETWORKS_S:-75} crowded=${CROWDED_S:-240} bulk=${BULK_S:-110} llama=${LLAMA_S:-75}
+  toy='' total=${TOTAL_S:-560} networks=${NETWORKS_S:-75} crowded=${CROWDED_S:-240} bulk=${BULK_S:-150} llama=${LLAMA_S:-75}
 fi
 gpu_mib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | head -1)
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
@@ -83,7 +83,7 @@ for step in ${STEPS:-networks crowded bulk llama}; do
     say "base exit $? $(tail -1 "$work/base.log" | tr '\r' '\n' | tail -1)"
     base_job=''
   fi
-  budget=${!step:-60}
+  budget=${!step:-60} options=${step^^}_OPTIONS
   left=$((total - SECONDS - 10))
   if [ "$left" -lt "$budget" ]; then budget=$left; fi
   if [ "$budget" -lt 5 ]; then say "$step skipped: no time left"; continue; fi
@@ -91,7 +91,7 @@ for step in ${STEPS:-networks crowded bulk llama}; do
   start=$SECONDS
   export STEP_STARTED=$(date +%s)
   timeout --signal=TERM --kill-after=5 $((budget + 15)) "$python" "$here/benchmarks/gpu/$step.py" --kit "$kit" \
-    --base "$base" -o "$work/results/$step" --seconds "$budget" $toy >"$work/results/$step/log.txt" 2>&1
+    --base "$base" -o "$work/results/$step" --seconds "$budget" $toy ${!options:-} >"$work/results/$step/log.txt" 2>&1
   say "$step exit $? $((SECONDS - start)) s of $budget"
   tr '\r' '\n' <"$work/results/$step/log.txt" | tail -12 | cut -c1-300
   pack "$step"

@@ -65,10 +65,11 @@ def test_the_steps_run_and_leave_adapters_that_load(kit: Path, tiny_model_dir: P
     [made] = generator.generate([Request("MoS2 2x2:", grammar, 1, 0)], Sampling())
     assert made.text
     figures = json.loads((tmp_path / "collected" / "llama" / "figures.json").read_text())
-    assert {way["rows"] for way in figures["published"]} == {2, 4}
+    assert figures["published"]["rows"] == 4
+    assert figures["ratio"].keys() == {"low", "crowded"}
     assert figures["training"]["steps"] > 0
     assert figures["training"]["last_loss"] < figures["training"]["first_loss"]
-    assert 5 <= figures["edits"]["crowded"][0]["mean_defects"] <= 8
+    assert 5 <= figures["edits"]["crowded"]["mean_defects"] <= 8
 
 
 def test_a_step_is_skipped_where_the_gpu_has_too_little_memory(kit: Path, tmp_path: Path) -> None:
@@ -139,11 +140,11 @@ def test_batches_of_crystals_fill_their_passes(scripts: None) -> None:  # noqa: 
     from bulk import _batches
 
     rng = np.random.default_rng(0)
-    lengths = rng.integers(20, 129, 400)
+    widths = rng.choice([32, 64, 128], 400)
     passes: Any = SimpleNamespace(widths=[32, 64, 128], rows=lambda width: 512 // width)
-    drawn = list(islice(_batches(lengths, 100, passes, 2, rng), 400))
+    drawn = list(islice(_batches(widths, 100, passes, 2, rng), 400))
     counts = np.bincount(np.concatenate(drawn), minlength=400)
-    assert counts.max() - counts.min() <= 1 + counts.mean() / 20
-    assert min(lengths[batch].sum() for batch in drawn) > 512  # of 1,024
+    assert counts.max() - counts.min() <= 2
+    assert all(widths[batch].sum() == 1024 for batch in drawn)
     first = np.concatenate(drawn[:8])
     assert (first < 100).all()  # a copy before the next one

@@ -103,6 +103,11 @@ def test_losses_of_whole_texts_are_those_of_transformers(model: Any) -> None:
     expected = total / sum(len(after) for _, after, _ in examples)
     assert losses.evaluate(examples) == pytest.approx(expected, abs=1e-4)
     assert float(losses.backward(examples)) == pytest.approx(expected, abs=1e-4)
+    [first, *_] = [weight.grad.clone() for weight in plain.up.values() if weight.grad is not None]
+    assert float(losses.backward(examples, 2 * sum(len(after) for _, after, _ in examples))) == pytest.approx(
+        expected, abs=1e-4
+    )
+    assert torch.allclose(next(iter(plain.up.values())).grad, 1.5 * first, atol=1e-7)
 
 
 def test_gradients_are_those_of_peft(model: Any, tmp_path: Path) -> None:
