@@ -93,7 +93,8 @@ def _faces(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 def _largest_gaps(frac_coords: NDArray[np.float64]) -> NDArray[np.float64]:
     """Longest empty stretch of each axis as a fraction of it, shape (3,)."""
     values = np.sort(frac_coords % 1.0, axis=0)
-    return np.maximum((values[1:] - values[:-1]).max(axis=0, initial=0.0), values[0] + 1.0 - values[-1])
+    inside = (values[1:] - values[:-1]).max(axis=0, initial=0.0)
+    return np.asarray(np.maximum(inside, values[0] + 1.0 - values[-1]))
 
 
 def _largest_gap(frac: NDArray[np.float64]) -> tuple[float, float]:

@@ -97,7 +97,7 @@ def convert_gguf(gguf: Path, target: Path) -> None:
 
 @contextmanager
 def _read_once() -> Iterator[None]:
-    """Within it, gguf reads a file once and makes a table of names once: some seconds each, and each is asked for often."""
+    """Within it, gguf reads a file once and makes a table of names once: both take seconds, and are asked for often."""
     import gguf
 
     before = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
