@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import polars as pl
 import typer
 from cells import draw
 
@@ -30,6 +29,8 @@ N_DILUTE_SETS = 2
 
 def write(data: Path, output: Path, random: int) -> None:
     """Write ``rows.npz`` and ``rows.json``, and so many random crowded cells of each host to ``random.npz``."""
+    import polars as pl
+
     from defectgen.core.configuration import Configuration
     from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import SET_NAMES, read_2dmd
