@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One folder with all that a run needs: the code as it is committed, without weights and files that no step reads, and the
-# folders of the kit.
+# One folder with all that a run needs: the files that git knows, as they are, without
+# those that no step reads, and the folders of the kit that steps read: base, bulk, networks, wheels.
 #
 #   bash benchmarks/gpu/pack.sh KIT OUT
 #
@@ -14,10 +14,11 @@ if [ -n "$(ls -A "$out")" ]; then
   echo "$out: got a folder with files, expected an empty one" >&2
   exit 2
 fi
-git -C "$here" archive HEAD benchmarks/gpu defectgen cli configs datasets LICENSE | tar -x -C "$out" --exclude='*.cbm' \
-  --exclude='defectgen/models/surrogate' --exclude='defectgen/models/slices-catboost' --exclude='defectgen/report/assets' \
-  --exclude='training_configurations.json'
-mkdir "$out/kit" && cp -r "$kit"/*/ "$out/kit"
+git -C "$here" ls-files -z benchmarks/gpu defectgen cli configs datasets LICENSE |
+  grep -zvE '[.]cbm$|^defectgen/(models/(surrogate|slices-catboost)|report/assets)/|training_configurations[.]json$' |
+  tar -C "$here" --null -T - -c | tar -x -C "$out"
+mkdir "$out/kit"
+for name in base bulk networks wheels; do if [ -d "$kit/$name" ]; then cp -r "$kit/$name" "$out/kit/"; fi; done
 if ls "$kit"/base/part-* >/dev/null 2>&1; then
   rm "$out"/kit/base/part-*
   cat "$kit"/base/part-* | split -b 52m -d -a 1 - "$out/kit/base/part-"

@@ -179,7 +179,10 @@ class PlainLlama:
     def causal_attention(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Of whole texts that are padded on the right."""
         del layer
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        if q.is_cuda and not _flash(q, k, v):
+            k, v = self.repeated(k), self.repeated(v)
+        grouped = q.shape[1] != k.shape[1]
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Of the tokens in use, shape (..., M), in 32 bits."""
@@ -208,6 +211,12 @@ class PlainLlama:
         (folder / LORA_CONFIG).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         about = {"rank": self.rank, "alpha": self.alpha, "targets": "all-linear"} | run
         (folder / "run.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether the fused attention takes fewer heads of keys than of queries; others would be slow with them."""
+    cuda = torch.backends.cuda
+    return bool(cuda.can_use_flash_attention(cuda.SDPAParams(q, k, v, None, 0.0, True, True)))
 
 
 def captured(body: Callable[[], None], pool: Any) -> Callable[[], None]:

@@ -55,7 +55,7 @@ class Slab:
         faces, areas, volume = _faces(lattice)
         if volume < 1e-3 or areas.min() < 1e-3:
             raise NotADecorationError("the cell has no volume.")
-        empty = empty_slabs(lattice, frac_coords)
+        empty = _largest_gaps(frac_coords) * volume / areas
         across = max((2, 0, 1), key=lambda k: round(float(empty[k]), 2))
         if empty[across] < BULK_GAP_ANGSTROM:
             raise NotADecorationError(
@@ -81,13 +81,20 @@ class Slab:
 def empty_slabs(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> NDArray[np.float64]:
     """Height of the largest slab without atoms across each of the three cell vectors, in angstrom, shape (3,)."""
     _, areas, volume = _faces(lattice)
-    return np.array([_largest_gap(frac_coords[:, k])[0] * volume / areas[k] for k in range(3)])
+    return _largest_gaps(frac_coords) * volume / areas
 
 
 def _faces(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Normals of the three faces, as long as the faces are large; their areas; the volume."""
-    faces = np.array([np.cross(lattice[(k + 1) % 3], lattice[(k + 2) % 3]) for k in range(3)])
+    faces = np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]])
     return faces, np.linalg.norm(faces, axis=1), abs(float(np.linalg.det(lattice)))
+
+
+def _largest_gaps(frac_coords: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Longest empty stretch of each axis as a fraction of it, shape (3,)."""
+    values = np.sort(frac_coords % 1.0, axis=0)
+    inside = (values[1:] - values[:-1]).max(axis=0, initial=0.0)
+    return np.asarray(np.maximum(inside, values[0] + 1.0 - values[-1]))
 
 
 def _largest_gap(frac: NDArray[np.float64]) -> tuple[float, float]:

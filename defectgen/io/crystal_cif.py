@@ -165,8 +165,8 @@ def _with_statements(block: Any, atoms: CifAtoms, *, expanded: bool) -> CifAtoms
 
     formula = gemmi.cif.as_string(block.find_value("_chemical_formula_sum") or "")
     units = gemmi.cif.as_string(block.find_value("_cell_formula_units_Z") or "")
-    texts = (text for name in _FRACTIONS for text in block.find_values(f"_atom_site_{name}"))
-    decimals = max((len(text.partition(".")[2].partition("(")[0]) for text in texts), default=0)
+    texts = "\0".join(text for name in _FRACTIONS for text in block.find_values(f"_atom_site_{name}"))
+    decimals = max(map(len, re.findall(r"\.([^(\0]*)", texts)), default=0)
     number = int(units) if units.isdecimal() and len(units) < 10 else None
     return replace(
         atoms,
@@ -285,10 +285,12 @@ def _species(labels: list[str]) -> tuple[str, ...]:
 
 def _check_occupancy(block: Any, species: tuple[str, ...]) -> None:
     texts = list(block.find_values("_atom_site_occupancy"))
-    for number, (text, occupancy) in enumerate(zip(texts, _numbers(texts).tolist(), strict=True)):
-        if text not in (".", "?") and occupancy != 1:
-            name = species[number] if number < len(species) else "?"
-            raise CifError(f"occupancy {text} of atom {number + 1} ({name}), expected 1")
+    once = list(set(texts) - {".", "?"})
+    partial = {text for text, occupancy in zip(once, _numbers(once).tolist(), strict=True) if occupancy != 1}
+    if partial:
+        number = next(number for number, text in enumerate(texts) if text in partial)
+        name = species[number] if number < len(species) else "?"
+        raise CifError(f"occupancy {texts[number]} of atom {number + 1} ({name}), expected 1")
 
 
 def _element(text: str) -> str:

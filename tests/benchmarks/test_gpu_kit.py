@@ -42,10 +42,34 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "kit"
 
 
-def test_the_steps_run_and_leave_adapters_that_load(kit: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
-    settings = {"PYTHON": sys.executable, "WORK": str(tmp_path / "work"), "STEPS": "absent bulk llama", "BULK_S": "90",
+BLOCK = """import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"catboost", "polars", "pymatgen"}:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+sys.meta_path.insert(0, Absent())
+"""
+"""As sitecustomize.py: packages that the other machine lacks."""
+
+
+def test_the_steps_run_from_one_folder_and_leave_adapters_that_load(
+    kit: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    packed = tmp_path / "packed"
+    call = ["bash", str(FOLDER / "pack.sh"), str(kit), str(packed)]
+    done = subprocess.run(
+        call, capture_output=True, text=True, check=False, env=os.environ | {"PYTHON": sys.executable}
+    )
+    assert done.returncode == 0, done.stderr
+    assert sum(path.stat().st_size for path in packed.rglob("*") if path.is_file()) < 20 * 2**20
+    assert not list(packed.rglob("*.cbm"))
+    kit, hook = packed / "kit", tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(BLOCK)
+    settings = {"PYTHONPATH": str(hook),
+                "PYTHON": sys.executable, "WORK": str(tmp_path / "work"), "STEPS": "absent bulk llama", "BULK_S": "90",
                 "LLAMA_S": "120", "TOTAL_S": "400", "BASE": str(tiny_model_dir), "OMP_NUM_THREADS": "1"}  # fmt: skip
-    call = ["bash", str(FOLDER / "run.sh"), str(kit), str(tmp_path / "out"), "toy"]
+    call = ["bash", str(packed / "benchmarks" / "gpu" / "run.sh"), str(kit), str(tmp_path / "out"), "toy"]
     done = subprocess.run(call, capture_output=True, text=True, check=False, env=os.environ | settings)
     summary = (tmp_path / "out" / "summary.txt").read_text()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -146,5 +170,5 @@ def test_batches_of_crystals_fill_their_passes(scripts: None) -> None:  # noqa: 
     counts = np.bincount(np.concatenate(drawn), minlength=400)
     assert counts.max() - counts.min() <= 2
     assert all(widths[batch].sum() == 1024 for batch in drawn)
-    first = np.concatenate(drawn[:8])
+    first = np.concatenate(drawn[:5])
     assert (first < 100).all()  # a copy before the next one

@@ -143,9 +143,11 @@ def test_sets_are_chosen_even_where_the_layout_has_all_in_one_file(
 
 
 def test_the_real_data_fits_80_columns(twodmd_dir: Path, monkeypatch: pytest.MonkeyPatch, twodmd: pl.DataFrame) -> None:
+    from defectgen.data import checks
     from defectgen.data import twodmd as reader
 
-    monkeypatch.setattr(reader, "read_2dmd", lambda *_, **__: twodmd)
+    for module in (reader, checks):  # it was read by the fixture
+        monkeypatch.setattr(module, "read_2dmd", lambda *_, **__: twodmd)
     result = call("summary", "--data", twodmd_dir)
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80

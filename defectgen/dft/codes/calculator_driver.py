@@ -20,9 +20,7 @@ def load_calculator(name: str, arguments: dict[str, Any]) -> Any:
     Raises:
         DefectgenError: no such potential or factory.
     """
-    from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
-    from defectgen.score.scorers import ScorerOptions, load_potential
 
     module, colon, factory = name.partition(":")
     if colon:
@@ -31,6 +29,9 @@ def load_calculator(name: str, arguments: dict[str, Any]) -> Any:
         except (ImportError, AttributeError) as error:
             raise UsageError(f"the calculator {name} cannot be imported ({error}).") from error
         return make(**arguments)
+    from defectgen.data.assets import cache_dir
+    from defectgen.score.scorers import ScorerOptions, load_potential
+
     options = ScorerOptions(cache=cache_dir() / "matgl", m3gnet=arguments.get("m3gnet"))
     return load_potential(name, options).potential.calculator()
 
@@ -38,10 +39,11 @@ def load_calculator(name: str, arguments: dict[str, Any]) -> Any:
 def start(task: dict[str, Any], trajectory: Path) -> Any:
     """The last atoms of a run that was stopped, or those of the task; a trajectory that breaks off is removed."""
     from ase import Atoms
-    from ase.io import read
 
     atoms: Any = Atoms(task["symbols"], positions=task["positions"], cell=task["cell"], pbc=True)
     if trajectory.is_file():
+        from ase.io import read
+
         try:
             atoms = read(str(trajectory))
             atoms.calc = None
@@ -53,15 +55,16 @@ def start(task: dict[str, Any], trajectory: Path) -> Any:
 def run(task: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Relax if asked to, and evaluate; energies in eV, lengths in angstrom."""
     import numpy as np
-    from ase.io import Trajectory
-
-    from defectgen.score.potentials.relaxation import careful_fire
 
     moved = folder / TRAJECTORY
     atoms = start(task, moved)
     atoms.calc = load_calculator(task["calculator"], task["arguments"])
     relaxed = True
     if task["relax"]:
+        from ase.io import Trajectory
+
+        from defectgen.score.potentials.relaxation import careful_fire
+
         optimizer = careful_fire(atoms)
         trajectory: Any = Trajectory
         with trajectory(str(moved), "a", atoms) as file:
