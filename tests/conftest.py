@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 from synthetic import distinct_configurations, write_set
+from warm_python import warm_tools
 
 from defectgen.core import Host, get_host
 
@@ -82,6 +84,13 @@ def tiny_2dmd(tmp_path_factory: pytest.TempPathFactory, mos2: Host, wse2: Host) 
     write_set(root, "MoS2", distinct_configurations(mos2, 60, 1, (1, 2, 3)))
     write_set(root, "WSe2", distinct_configurations(wse2, 80, 2, (1, 2, 3)))
     return root
+
+
+@pytest.fixture(scope="session")
+def tools() -> Iterator[Path]:
+    """A folder with ``defectgen`` and ``python`` that need not import what is heavy, see `warm_python`."""
+    with warm_tools() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from doc_pages import PAGE_REASON, PAGES, ROOT, SHELL, Block, blocks_of, indented_commands, name_of
-from warm_python import warm_command_line
 
 from defectgen.data.assets import asset_path
 from defectgen.errors import DefectgenError
@@ -45,10 +43,9 @@ def missing(need: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def commands() -> Iterator[dict[str, str]]:
+def commands(tools: Path) -> dict[str, str]:
     """An environment in which ``defectgen`` and ``python`` are those of this Python."""
-    with warm_command_line({**os.environ, "COLUMNS": "80", "HF_HUB_OFFLINE": "1"}) as environment:
-        yield environment
+    return {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "COLUMNS": "80", "HF_HUB_OFFLINE": "1"}
 
 
 def run_block(block: Block, folder: Path, environment: dict[str, str]) -> None:

@@ -1,9 +1,9 @@
 """A Python that has imported what is heavy and answers each call in a child of its own, as a new process would.
 
 A command of the program takes two seconds of CPU time to import its libraries and often less than one to do
-its work. `warm_command_line` puts ``defectgen`` and ``python`` on the path as two small clients: they hand their
-words, folder, environment and open files to a server, which forks. The child has one thread and nothing but
-imported modules from its parent, runs to its end as a main program and exits with its own code.
+its work. `warm_tools` makes ``defectgen`` and ``python`` as two small clients: they hand their words, folder,
+environment and open files to a server, which forks. The child has one thread and nothing but imported modules from
+its parent, runs to its end as a main program and exits with its own code.
 """
 
 from __future__ import annotations
@@ -21,8 +21,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-HEAVY = ("catboost", "pandas", "polars", "scipy.optimize", "scipy.spatial", "spglib", "ase.io", "pymatgen.core")
-OURS = ("defectgen_cli.app", "defectgen.library", "defectgen.design.run", "defectgen.report.export")
+HEAVY = ("catboost", "pandas", "polars", "scipy.optimize", "scipy.spatial", "spglib", "ase.io", "pymatgen.io.cif")
+OURS = (
+    "defectgen_cli.app",
+    "defectgen.library",
+    "defectgen.design.run",
+    "defectgen.report.export",
+    "defectgen.dft.codes.calculator_driver",
+)
 PROGRAM = "import sys; from defectgen_cli.app import main; sys.exit(main())"  # as the installed script has it
 ASLEEP = {"jemalloc_bg_thd", "polars-ooc-clea"}
 """Threads that importing Polars leaves, which hold nothing; the first Python thread is the program itself."""
@@ -39,14 +45,13 @@ sys.exit(int(answer) if answer else "the child of the warm Python has died")
 
 
 @contextmanager
-def warm_command_line(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+def warm_tools() -> Iterator[Path]:
     """Serve ``defectgen`` and ``python`` until the end of the block.
 
-    Args:
-        environment: in which the server imports; the children have that of their call.
+    The children have the environment of their call, but for ``PYTHONPATH`` where they run no module.
 
     Yields:
-        The environment with the two tools before all others on ``PATH``.
+        The folder with the two tools.
     """
     with tempfile.TemporaryDirectory(prefix="warm") as name:  # a short path: sockets allow 107 bytes
         place, tools = f"{name}/socket", Path(name) / "bin"
@@ -56,12 +61,12 @@ def warm_command_line(environment: dict[str, str]) -> Iterator[dict[str, str]]:
             client.write_text(f"#!{sys.executable} -IS\n{CLIENT.format(place=place, words=words)}")
             client.chmod(0o755)
         call = [sys.executable, __file__, place]
-        one_thread = environment | {"OMP_NUM_THREADS": "1"}
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
         with subprocess.Popen(call, stdout=subprocess.PIPE, text=True, env=one_thread) as server:
             assert server.stdout is not None
             try:
                 assert server.stdout.readline() == "ready\n", "the warm Python did not start"
-                yield {**environment, "PATH": f"{tools}:{environment['PATH']}"}
+                yield tools
             finally:
                 server.terminate()
 
@@ -114,11 +119,15 @@ def next_call(place: str) -> list[str]:
 
 
 def become(words: list[str]) -> None:
-    """Do what ``python`` with these words does: ``-c CODE`` and ``FILE`` here, all else in a new process."""
+    """Do what ``python`` with these words does: ``-c``, ``-m`` and ``FILE`` here, all else in a new process."""
     if words[:1] == ["-c"]:
         sys.argv, sys.path[0] = ["-c", *words[2:]], ""
         sys.modules["__main__"] = main = types.ModuleType("__main__")
         exec(compile(words[1], "<string>", "exec"), main.__dict__)
+    elif words[:1] == ["-m"]:
+        sys.argv, sys.path[0] = words[1:], ""
+        sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(":"))
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     elif words and not words[0].startswith("-"):
         sys.argv, sys.path[0] = words, str(Path(words[0]).resolve().parent)
         runpy.run_path(words[0], run_name="__main__")

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ from defectgen_cli.app import main
 ENGINE = "counting_calculator:Counting"
 N = 4
 REFERENCES = 5  # the host and four elements
+
+
+@pytest.fixture
+def python(tools: Path) -> str:
+    """The Python of calculations that need no process of their own kind: one that is warm."""
+    return str(tools / "python")
 
 
 @pytest.fixture
@@ -68,14 +75,16 @@ def states(campaign: Campaign) -> Counter[str]:
     return Counter(row.state for row in campaign.store.rows())
 
 
-def test_a_run_computes_what_is_proposed_once(campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["campaign", "run", str(campaign.folder), "-n", "2"]) == 0
+def test_a_run_computes_what_is_proposed_once(
+    campaign: Campaign, python: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["campaign", "run", str(campaign.folder), "--python", python, "-n", "2"]) == 0
     assert states(campaign) == {DONE: 2, PROPOSED: N - 2}
-    assert main(["campaign", "run", str(campaign.folder), "--json"]) == 0
+    assert main(["campaign", "run", str(campaign.folder), "--python", python, "--json"]) == 0
     told = json.loads("{" + capsys.readouterr().out.partition("{")[2])
     assert (told["done"], told["failed"]) == (N - 2, {})
     assert states(campaign) == {DONE: N}
-    assert main(["campaign", "run", str(campaign.folder)]) == 0
+    assert main(["campaign", "run", str(campaign.folder), "--python", python]) == 0
     assert "nothing is proposed" in capsys.readouterr().out
     assert set(computed(campaign).values()) == {1}
     assert len(computed(campaign)) == N
@@ -87,37 +96,40 @@ def test_a_run_computes_what_is_proposed_once(campaign: Campaign, capsys: pytest
 
 
 def test_what_fails_is_recorded_and_tried_again_when_asked(
-    campaign: Campaign, capsys: pytest.CaptureFixture[str]
+    campaign: Campaign, python: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = campaign.store.rows()[0].configuration
     formula = first.to_ase().get_chemical_formula()
     broken = campaign.folder.parent / "notes" / "broken"
     broken.write_text(formula)
-    assert main(["campaign", "run", str(campaign.folder)]) == 3
+    assert main(["campaign", "run", str(campaign.folder), "--python", python]) == 3
     said = capsys.readouterr().err
     assert "it fell apart" in said
     assert "warning: 1 structures failed." in said
     assert states(campaign) == {DONE: N - 1, FAILED: 1}
     broken.unlink()
-    assert main(["campaign", "run", str(campaign.folder)]) == 0
+    assert main(["campaign", "run", str(campaign.folder), "--python", python]) == 0
     assert states(campaign)[FAILED] == 1
-    assert main(["campaign", "run", str(campaign.folder), "--retry-failed"]) == 0
+    assert main(["campaign", "run", str(campaign.folder), "--python", python, "--retry-failed"]) == 0
     assert states(campaign) == {DONE: N}
 
 
-def test_a_full_disk_ends_the_run_and_spoils_nothing(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_campaign(campaign, options=RunOptions(limit=1))
+def test_a_full_disk_ends_the_run_and_spoils_nothing(
+    campaign: Campaign, python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = RunOptions(python=python)
+    run_campaign(campaign, options=replace(options, limit=1))
     full = campaign.folder.parent / "notes" / "full"
     full.touch()
     with pytest.raises(DefectgenError, match=r"no space left on the disk. Free some, then give the same command again"):
-        run_campaign(campaign)
+        run_campaign(campaign, options=options)
     assert states(campaign) == {DONE: 1, PROPOSED: N - 1}
     full.unlink()
     with monkeypatch.context() as patch:
         patch.setattr(task_module, "LEAST_FREE_BYTES", 1 << 60)
         with pytest.raises(DefectgenError, match="no space left on the disk"):
-            run_campaign(campaign)
-    assert run_campaign(campaign).done == N - 1
+            run_campaign(campaign, options=options)
+    assert run_campaign(campaign, options=options).done == N - 1
     assert states(campaign) == {DONE: N}
 
 
@@ -210,11 +222,13 @@ def test_a_run_without_its_code_says_how_to_get_it(tmp_path: Path, capsys: pytes
     assert states(made) == {PROPOSED: 2}
 
 
-def test_the_page_and_the_table_tell_of_rounds(campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
-    run_campaign(campaign)
+def test_the_page_and_the_table_tell_of_rounds(
+    campaign: Campaign, python: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_campaign(campaign, options=RunOptions(python=python))
     assert main(["campaign", "learn", str(campaign.folder)]) == 0
     assert main(["campaign", "propose", str(campaign.folder), "-n", "3", "--formation-energy", "min"]) == 0
-    run_campaign(campaign)
+    run_campaign(campaign, options=RunOptions(python=python))
     capsys.readouterr()
     assert main(["campaign", "status", str(campaign.folder)]) == 0
     said = capsys.readouterr().out

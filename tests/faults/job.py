@@ -6,8 +6,13 @@ python tests/faults/job.py --kills 40        # for each command; a JSON report o
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
+import importlib
+import io
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import sys
@@ -22,20 +27,39 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "data"), str(HERE
 os.environ.update(OMP_NUM_THREADS="1", POLARS_MAX_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
 
 
-def warm_up() -> None:
+LIGHT = {"build-data", "enumerate", "fetch", "score", "inputs", "compute"}
+"""Commands that need no language model."""
+
+
+def warm_up(light: bool) -> None:
     """Import what the commands import, and start no thread: the children are forked from here."""
     import ase.calculators.lj
     import ase.io.trajectory
     import ase.optimize  # noqa: F401
     import catboost  # noqa: F401
-    import peft  # noqa: F401
+    import gemmi  # noqa: F401
+    import httpcore  # noqa: F401
     import pymatgen.io.cif  # noqa: F401
-    import torch
-    import transformers.models.llama.modeling_llama  # noqa: F401
 
-    import defectgen_cli.app  # noqa: F401
+    from defectgen.core import get_host, site_permutations
+    from defectgen_cli.app import main
 
-    torch.set_num_threads(1)
+    for package in ("core", "data", "dft", "io", "report", "tasks"):
+        top = importlib.import_module(f"defectgen.{package}")
+        for found in pkgutil.walk_packages(top.__path__, f"{top.__name__}."):
+            importlib.import_module(found.name)
+    for name in ("design.run", "design.pseudo_labels", "score.scorers", "score.structure_table", "score.surrogate"):
+        importlib.import_module(f"defectgen.{name}")
+    site_permutations(get_host("MoS2"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        main(["--version"])  # the tree of commands
+    if not light:
+        import peft  # noqa: F401
+        import torch
+        import transformers.models.llama.modeling_llama  # noqa: F401
+
+        torch.set_num_threads(1)
+    gc.freeze()  # the children share the memory of what is imported
 
 
 def half_sizes(sizes: list[int], n: int) -> list[int]:
@@ -89,13 +113,13 @@ def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="faults-")).resolve()
     os.environ["DEFECTGEN_CACHE"] = str(work / "cache")
     os.environ.pop("DEFECTGEN_2DMD", None)
-    warm_up()
+    light = bool(options.only) and set(options.only.split(",")) <= LIGHT
+    warm_up(light)
     report: dict[str, Any] = {}
     try:
         with store():
             (work / "in").mkdir()
-            light = {"build-data", "enumerate", "fetch", "score", "inputs", "compute"}
-            inputs(work / "in", trained=not options.only or not set(options.only.split(",")) <= light)
+            inputs(work / "in", trained=not light)
             for command in commands(work / "in", work / "fit.pickle"):
                 if options.only and command.name not in options.only.split(","):
                     continue

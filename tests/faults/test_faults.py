@@ -118,14 +118,14 @@ def refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_the_second_of_two_runs_is_refused(
-    name: str, tmp_path: Path, tiny_2dmd: Path, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, tiny_2dmd: Path, tools: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before its work: no other input of these calls is there."""
     output = tmp_path / f"out{suffix_of(name)}"
     claim: Callable[[Path], AbstractContextManager[Any]] = claimed_files if name in FILES else claimed
     words = call_of(name, tmp_path, tiny_2dmd)
     running = subprocess.Popen(
-        [sys.executable, "-c", CHILD.format(name=claim.__name__, path=str(output))],
+        [tools / "python", "-c", CHILD.format(name=claim.__name__, path=str(output))],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -138,13 +138,14 @@ def test_the_second_of_two_runs_is_refused(
 
 
 CHILD = """
+import sys
 from pathlib import Path
 from defectgen.io.files import claimed_files
 from defectgen.io.folders import claimed
 from defectgen.llm.adapter import installed_prompt_version
 with {name}(Path({path!r})):
     print("held", flush=True)
-    input()
+    sys.stdin.read()
 """
 
 
