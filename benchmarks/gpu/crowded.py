@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,9 +156,12 @@ class Crowded:
         """Steps on records until their share of the time is up, measured on wishes on the way; the number of steps."""
         began = self.clock.used
         until = began + RECORDS_SHARE * (self.clock.left - self.reserve)
-        step, losses, looks = 0, [], {}
+        step, losses, looks, rng = 0, [], {}, np.random.default_rng(3)
+        maker = ThreadPoolExecutor(1)
+        following = maker.submit(records.batch, size, rng)
         while self.clock.used < until and not (self.toy and step >= 2):
-            prompts, kinds, completions = records.batch(size, self.rng)
+            prompts, kinds, completions = following.result()
+            following = maker.submit(records.batch, size, rng)
             tokens = sum(map(len, completions))
             weight = self.token_weights(kinds) / tokens
             nats = self.learner.losses.backward(prompts, kinds, completions, weight)
@@ -171,6 +175,7 @@ class Crowded:
             if len(looks) < len(LOOKS) and self.clock.used - began > LOOKS[len(looks)] * (until - began):
                 looks[step * size] = self.measure(wishes, n, 11)
                 say(self.clock, f"{step * size:,} records, validation, single/first by B: {_line(looks[step * size])}")
+        maker.shutdown()
         mean = float(torch.stack(losses[-50:]).mean())
         self.log["records"] = {"steps": step, "seen": step * size, "seconds": self.clock.used - began, "loss": mean}
         self.log["looks"] = looks
@@ -248,7 +253,7 @@ def main(
     torch.manual_seed(0)
     made, given = output.parent / "networks", kit / "networks"
     run = Crowded(kit, base, networks or (made if made.is_dir() else given), rank, toy, clock)
-    learner, log, size, n = run.learner, run.log, 8 if toy else 128, 2 if toy else 8
+    learner, log, size, n = run.learner, run.log, 8 if toy else 256, 2 if toy else 8
     if initial is not None and not toy:
         learner.model.load(initial)
     say(clock, f"models in memory, {sum(p.numel() for p in learner.model.trained):,} trained weights")

@@ -36,7 +36,7 @@ class Learner:
         self.device = device
         self.model = PlainLlama(causal, self.tables.tokens, rank, 2.0 * rank)
         pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
-        self.losses = Losses(self.model, self.tables, PROMPT_TOKENS + self.tables.longest, 600 if toy else 6_144, pool)
+        self.losses = Losses(self.model, self.tables, PROMPT_TOKENS + self.tables.longest, 600 if toy else 7_680, pool)
         hosts = {grammar.host for grammar in grammars}
         asked = [get_encoding(ENCODING).prompt(h, {"homo_ev": -0.888, "lumo_ev": -0.888}) for h in hosts]
         width = max(len(self.tokenizer(text).input_ids) for text in asked)
