@@ -89,10 +89,10 @@ class Passes:
             body()
             torch.cuda.synchronize()
 
-        plain = quick = _seconds(captured(body, self.pool))
+        plain = quick = _seconds(captured(body, None))
         try:
             if compiled(model.plain, use):
-                quick = _seconds(captured(body, self.pool))
+                quick = _seconds(captured(body, None))
         except Exception as error:  # what was compiled may fail in a graph; the parts work without it
             print(f"compiled, but not captured: {str(error).splitlines()[:1]}", flush=True)
         if quick > 0.97 * plain:

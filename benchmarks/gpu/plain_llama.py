@@ -219,6 +219,17 @@ def _flash(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return bool(cuda.can_use_flash_attention(cuda.SDPAParams(q, k, v, None, 0.0, True, True)))
 
 
+class Replay:
+    """A graph with all that it reads: the function holds tensors whose memory would be given to others otherwise."""
+
+    def __init__(self, graph: Any, body: Callable[[], None]) -> None:
+        self.graph, self.body = graph, body
+
+    def __call__(self) -> None:
+        """Run it again."""
+        self.graph.replay()
+
+
 def captured(body: Callable[[], None], pool: Any) -> Callable[[], None]:
     """A function of no arguments as a CUDA graph, or itself where capture fails."""
     side = torch.cuda.Stream()
@@ -235,4 +246,4 @@ def captured(body: Callable[[], None], pool: Any) -> Callable[[], None]:
         print(f"not captured, run piece by piece: {str(error).splitlines()[0]}", flush=True)
         torch.cuda.synchronize()
         return body
-    return graph.replay
+    return Replay(graph, body)
