@@ -75,8 +75,8 @@ def _text(record: HostRecord) -> str:
     found = record.symmetry
     a, b, c = found.lengths_angstrom
     size = f"{record.supercell}, {record.n_sites} sites" if record.supercell else "none given; add e.g. --supercell 8x8"
-    known = ", ".join(f"{model} to {most}" for model, most in record.max_defects.items())
-    known += " defects" if known else ""
+    known = ", ".join(f"{model} {most}" for model, most in record.max_defects.items())
+    known = f"most defects: {known}" if known else ""
     lines = {
         "unit cell": f"{record.formula}; a {a:.4f}, b {b:.4f}, c {c:.4f} angstrom, gamma {found.gamma_degree:.2f}",
         "symmetry": f"space group {found.symbol} ({found.number}), {found.n_operations} operations",

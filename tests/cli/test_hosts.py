@@ -64,7 +64,7 @@ def test_one_host_shows_its_record(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.startswith("BP, also P\n")
     assert "space group Pmna (53), 8 operations" in text
     assert "4x5, 80 sites" in text
-    assert "defect-smollm2 to 18, crowded-smollm2 to 18, surrogate to 18 defects" in text
+    assert "most defects: defect-smollm2 18, crowded-smollm2 18, surrogate 18" in text
     assert max(map(len, text.splitlines())) <= 80
 
 
