@@ -163,4 +163,5 @@ def guided_search_proposer(options: ProposerOptions) -> SearchProposer:
     """
     options.required_scorer(NAME)
     engine = load_engine(options.host, options.models, options.limits, options.drawing)
-    return search_proposer(options, NAME, ModelGuide(engine.proposer))
+    has_prior = engine.proposer.task.encoding == ENCODING
+    return search_proposer(options, NAME, ModelGuide(engine.proposer, has_prior=has_prior))
