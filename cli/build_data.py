@@ -10,7 +10,7 @@ import typer
 
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, PilotOption, SeedOption, SetsOption
-from defectgen_cli.output import emit, say, tell_left_out
+from defectgen_cli.output import emit, say, tell_left_out, tell_repeated
 from defectgen_cli.table_options import NO_TABLE, TableOptions
 
 NAMED_ROWS = 5
@@ -206,6 +206,7 @@ def _build_bulk(output: Path, data: Path | None, records: RecordOptions, crystal
     path = crystals_path(data)
     say("reading crystals ...")
     found = read_crystals(path)
+    tell_repeated([str(item) for item in found.repeated])
     for item in found.skipped[:NAMED_ROWS]:
         say(f"skipped {item}")
     if found.skipped:

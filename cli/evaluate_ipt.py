@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from defectgen_cli.options import AllowDownloadOption, JsonOption, SeedOption
-from defectgen_cli.output import emit, progress, say
+from defectgen_cli.output import emit, progress, say, tell_repeated
 
 
 def ipt(
@@ -51,7 +51,9 @@ def ipt(
     rng = np.random.default_rng(seed)
     if card.is_bulk:
         trained = training_configurations(folder).get("bulk", frozenset())
-        shown = crystal_images(read_crystals(crystals_path(data)).frame, trained, structures, images, rng)
+        found = read_crystals(crystals_path(data))
+        tell_repeated([str(item) for item in found.repeated])
+        shown = crystal_images(found.frame, trained, structures, images, rng)
     else:
         named = os.environ.get("DEFECTGEN_2DMD")
         path = dataset_path(data or (Path(named) if named else None))

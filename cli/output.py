@@ -59,6 +59,13 @@ def tell_left_out(left_out: Sequence[Path]) -> None:
         say(f"skipped {len(beside)} files beside others that are read first: {_names(beside)}; name them to read them")
 
 
+def tell_repeated(rows: Sequence[str]) -> None:
+    """Name the first rows that repeat an earlier one, and count all of them."""
+    if rows:
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        say(f"warning: {rows[0]}{more}; each crystal is taken once.")
+
+
 def tell_unreadable(named: Sequence[tuple[str, str]], number: int, total: int) -> None:
     """Name the first crystals that cannot be read, with their reasons, and count all of them."""
     for name, reason in named[:SHOWN_SKIPPED]:

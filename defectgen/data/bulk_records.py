@@ -135,6 +135,7 @@ def build_bulk_data(
     about = {
         "structures": {split: frame.filter(pl.col("split") == split).height for split in PARTS},
         "unusable": {"count": len(data.skipped), "first": [str(item) for item in data.skipped[:NAMED_PROBLEMS]]},
+        "repeated": len(data.repeated),
         "too_large": len(data.frame) - len(used),
         "formulas_of_train": shared_formulas(frame),
         "max_atoms": train["n_atoms"].max(),

@@ -80,6 +80,10 @@ class SkippedRow:
         return f"{place}: {self.problem}"
 
 
+SAME_CRYSTAL: dict[str, Any] = {"ltol": 0.002, "stol": 0.01, "angle_tol": 0.1, "scale": False}
+"""Tolerances of pymatgen's StructureMatcher within which two rows of one id hold one crystal: those of rounding."""
+
+
 @dataclass(frozen=True)
 class CrystalData:
     """The crystals that were read.
@@ -93,12 +97,14 @@ class CrystalData:
         skipped: what could not be used.
         own_split: whether the files state the parts themselves.
         left_out: what is in the folder and was not read.
+        repeated: rows with the id, the crystal and the labels of an earlier one, which alone is taken.
     """
 
     frame: pl.DataFrame
     skipped: tuple[SkippedRow, ...]
     own_split: bool
     left_out: tuple[Path, ...] = ()
+    repeated: tuple[SkippedRow, ...] = ()
 
 
 def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
@@ -117,7 +123,8 @@ def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
     Raises:
         UsageError: no such path, a folder without crystals, or only some of the three parts.
         DefectgenError: a damaged table or one without a column ``cif`` that is named itself or is one of the parts
-            (another one of a folder is among `skipped`), an id that occurs twice, or no usable crystal at all.
+            (another one of a folder is among `skipped`), an id with two crystals, labels or parts, or no usable crystal
+            at all.
     """
     path = Path(path)
     if not path.exists():
@@ -141,10 +148,6 @@ def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
         if not files:
             raise UsageError(f"{path} holds no crystals.", EXPECTED)
         frame = _cached(files, path, cache)
-    twice = frame["id"].filter(frame["id"].is_duplicated())
-    if len(twice):
-        times = int((frame["id"] == twice[0]).sum())
-        raise DefectgenError(f"{path}: the id {twice[0]} occurs {times} times, expected once.")
     broken = frame.filter(pl.col("problem").is_not_null())
     skipped = tuple(SkippedRow(*row) for row in broken.select("source", "row", "id", "problem").iter_rows())
     good = frame.filter(pl.col("problem").is_null()).drop("problem")
@@ -153,8 +156,9 @@ def read_crystals(path: Path, *, cache: bool = True) -> CrystalData:
         raise DefectgenError(f"{path}: {what}.", "Expected ordered crystals as CIF text.")
     if own_split:
         good = good.with_columns(split=pl.col("source").replace_strict(PUBLISHED_PARTS))
+    good, repeated = _once(good, path)
     left_out = () if path.is_file() else tuple(left_out_of(path, files))
-    return CrystalData(good, skipped, own_split, left_out)
+    return CrystalData(good, skipped, own_split, left_out, repeated)
 
 
 def split_by_formula(frame: pl.DataFrame, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 42) -> pl.DataFrame:
@@ -183,6 +187,44 @@ def crystal_of(row: Mapping[str, Any]) -> Crystal:
         species=tuple(row["species"]),
         fractional=tuple(tuple(position) for position in row["fractional"]),
     )
+
+
+def _once(frame: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, tuple[SkippedRow, ...]]:
+    """The rows without those that repeat an earlier one, and these.
+
+    An id names one crystal in one part: records are drawn with seeds of their ids and in their order.
+    """
+    firsts: dict[str, dict[str, Any]] = {}
+    repeated = []
+    for row in frame.filter(frame["id"].is_duplicated()).iter_rows(named=True):
+        first = firsts.setdefault(row["id"], row)
+        if first is row:
+            continue
+        places = [f"row {item['row']} of {item['source']}" if item["row"] else item["source"] for item in (first, row)]
+        if two := _contradiction(first, row):
+            raise DefectgenError(
+                f"{path}: the id {row['id']} has two {two}, in {places[0]} and {places[1]}, expected one.",
+                "Delete the wrong one, or give it an id of its own.",
+            )
+        repeated.append(SkippedRow(row["source"], row["row"], row["id"], f"repeats {places[0]}"))
+    return frame.unique("id", keep="first", maintain_order=True), tuple(repeated)
+
+
+def _contradiction(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What two rows of one id do not share; empty if they are the same."""
+    if one["formula"] != other["formula"]:
+        return f"crystals ({one['formula']} and {other['formula']})"
+    cell = ("lengths_angstrom", "angles_degrees", "species", "fractional")
+    if any(one[column] != other[column] for column in cell):
+        from pymatgen.analysis.structure_matcher import StructureMatcher
+
+        if not StructureMatcher(**SAME_CRYSTAL).fit(crystal_of(one).to_structure(), crystal_of(other).to_structure()):
+            return f"crystals ({one['formula']} in other cells or at other positions)"
+    for column in (*LABELS, "spacegroup", "split"):
+        if one.get(column) != other.get(column):
+            title = {"split": "parts"}.get(column, f"values of {LABELS.get(column, 'spacegroup.number')}")
+            return f"{title} ({one[column]} and {other[column]})".replace("None", "none")
+    return ""
 
 
 def _cached(files: Sequence[Path], root: Path, cache: bool) -> pl.DataFrame:

@@ -82,7 +82,7 @@ def test_broken_crystals_are_named_counted_and_left_out(tmp_path: Path, capsys: 
     rows = published_rows(CRYSTALS)
     for k in range(7):
         rows[2 * k]["cif"] = "broken"
-    table = write_csv(tmp_path / "given/some.csv", rows)
+    table = write_csv(tmp_path / "given/some.csv", [*rows, rows[-1]])
     (table.parent / "zz.csv").write_text("formula\nNaCl\n")
     (table.parent / "one.cif").touch()
     assert main(["build-data", "--task", "bulk", "--data", str(table.parent), "-o", str(tmp_path / "out")]) == 0
@@ -90,12 +90,13 @@ def test_broken_crystals_are_named_counted_and_left_out(tmp_path: Path, capsys: 
     assert err.count("skipped row ") == 5
     assert "skipped row 3 of some.csv (mp-3): not a CIF of one crystal" in err
     assert "skipped 8 of 21 crystals" in err
+    assert "warning: row 21 of some.csv (mp-20): repeats row 20 of some.csv; each crystal is taken once." in err
     assert "skipped 1 files beside others that are read first: one.cif; name them to read them" in err
     assert "records written: " in out
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["unusable"]["count"] == len(manifest["unusable"]["first"]) == 8
     assert manifest["unusable"]["first"][-1].startswith("zz.csv: has no column 'cif'")
-    assert sum(manifest["structures"].values()) == 13
+    assert (manifest["repeated"], sum(manifest["structures"].values())) == (1, 13)
 
 
 def test_a_folder_of_cifs_and_the_fetched_table_will_do(

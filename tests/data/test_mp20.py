@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from ase.io import write
 from crystal_files import cif_text, made_up_crystals, published_rows, write_csv
+from pymatgen.io.cif import CifWriter
 
 from defectgen.core.crystal import Crystal
 from defectgen.data import mp20
@@ -176,7 +177,7 @@ def test_the_cache_is_used_until_the_file_changes(
     assert len(reads) == 2
 
 
-def test_data_that_cannot_be_used_is_one_line(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+def test_data_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     (tmp_path / "a.xyz").touch()
@@ -185,7 +186,6 @@ def test_data_that_cannot_be_used_is_one_line(tmp_path: Path, rows: list[dict[st
     (tmp_path / "cut.csv").write_text('material_id,cif\nmp-1,"data_x\n')
     (tmp_path / "none.csv").write_text("material_id,cif\nmp-1,data_x\nmp-2,data_y\n")
     (tmp_path / "header.csv").write_text("material_id,cif\n")
-    twice = write_csv(tmp_path / "twice.csv", [*rows, rows[3]])
     for path, kind, reason in [
         (tmp_path / "nowhere", UsageError, "does not exist. Expected CSV tables with a column cif, or CIF"),
         (empty, UsageError, "empty holds no crystals"),
@@ -195,12 +195,43 @@ def test_data_that_cannot_be_used_is_one_line(tmp_path: Path, rows: list[dict[st
         (tmp_path / "none.csv", DefectgenError, "none of 2 crystals can be used, the first is row 1 of none.csv"),
         (tmp_path / "header.csv", DefectgenError, "no crystals"),
         (tmp_path / "cut.csv", DefectgenError, "cut.csv"),
-        (twice, DefectgenError, "the id mp-4 occurs 2 times, expected once"),
     ]:
         with pytest.raises(kind) as error:
             read_crystals(path)
         assert reason in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_an_id_that_occurs_twice_is_one_crystal_or_an_error(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    file, fourth = tmp_path / "twice.csv", CRYSTALS[3]
+    structure = fourth.to_structure()
+    moved = structure.copy().translate_sites(range(len(structure)), [0.25, 0.1, 0.3])
+    rounded = str(CifWriter(moved, significant_figures=5))
+    unlike = structure.copy().translate_sites([0], [0.05, 0, 0])
+    once = read_crystals(write_csv(tmp_path / "once.csv", rows)).frame.drop("source")
+    for again in (rows[3], rows[3] | {"cif": rounded}):
+        data = read_crystals(write_csv(file, [*rows, again]))
+        assert data.frame.drop("source").equals(once), "the first row of an id is taken"
+        assert [str(item) for item in data.repeated] == ["row 21 of twice.csv (mp-4): repeats row 4 of twice.csv"]
+        assert data.skipped == ()
+    other = rows[0] | {"material_id": "mp-4"}
+    for again, reason in [
+        (other, f"crystals ({fourth.formula} and {CRYSTALS[0].formula})"),
+        (rows[3] | {"cif": cif_text(Crystal.from_structure(unlike))}, f"crystals ({fourth.formula} in other cells or"),
+        (rows[3] | {"cif": str(CifWriter(structure.copy().scale_lattice(structure.volume * 1.1)))}, "crystals ("),
+        (rows[3] | {"band_gap": 9.5}, "values of band_gap (0.5 and 9.5)"),
+        (rows[3] | {"band_gap": ""}, "values of band_gap (0.5 and none)"),
+    ]:
+        with pytest.raises(DefectgenError) as error:
+            read_crystals(write_csv(file, [*rows, again]))
+        assert f"twice.csv: the id mp-4 has two {reason}" in str(error.value)
+        assert "in row 4 of twice.csv and row 21 of twice.csv, expected one. Delete the wrong one" in str(error.value)
+    broken = read_crystals(write_csv(file, [*rows, other | {"cif": "data_X"}]))
+    assert ([item.id for item in broken.skipped], broken.repeated, len(broken.frame)) == (["mp-4"], (), 20)
+    for name, part in {"train": rows, "val": published_rows(CRYSTALS[:1], first=90), "test": rows[3:4]}.items():
+        write_csv(tmp_path / "parts" / f"{name}.csv", part)
+    with pytest.raises(DefectgenError, match=r"two parts \(test and train\), in row 1 of test.csv and row 4 of train"):
+        read_crystals(tmp_path / "parts")
 
 
 def test_no_formula_is_in_two_parts_and_the_order_of_rows_is_all_the_same(
