@@ -41,7 +41,8 @@ def test_the_card_of_the_adapter_for_crystals_tells_which_weights_it_has_and_wha
     text = adapter_markdown(card)
     assert (folder / "README.md").read_text().startswith(text)
     kept, losses = card.training["best_step"], dict(card.training["validation_losses"])
-    assert kept < card.training["steps"] and losses[kept] == min(losses.values())
+    assert kept < card.training["steps"]
+    assert losses[kept] == min(losses.values())
     assert f"| validation loss | {losses[kept]:.4f} nats a token, after step {kept}, which was kept |" in text
     assert [row.split(":")[0] for row in text.splitlines() if row.startswith("| before")] == [
         "| before | 150 steps", "| before | 211 steps",
