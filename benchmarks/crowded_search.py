@@ -10,7 +10,8 @@ and both ways count. Random structures (so many, or for as long as a search is g
 expected distance), and the one of least predicted distance. For both: the median distance in meV by the surrogate that
 searched and by the judge; the share within 5 meV by the former; the optimism, the mean of the judge's less its own.
 Below each search: for how many targets its first is nearer by the judge than that of the random structures, with the
-two-sided p of the sign test.
+two-sided p of the sign test. ``--proposals N`` adds ``model``: so many proposals of the language model for
+each target, ranked like the others.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import SETS
 from defectgen.design.candidates import Target
+from defectgen.design.engine import Drawing, Models, load_engine
 from defectgen.design.evaluate import held_out_targets
 from defectgen.design.limits import Limits, Space
 from defectgen.design.proposers import Ask, Budget
@@ -80,6 +82,12 @@ class Firsts:
         for pair in self.shortlists:
             for shortlist in pair:
                 shortlist.offer(batch)
+
+    def add(self, items: Sequence[Configuration], target: int) -> None:
+        """Take structures into account for one target."""
+        self.scored += len(items)
+        for shortlist in self.shortlists[target]:
+            shortlist.offer(score_batch(items, self.scorer))
 
     def draw(self, space: Space, number: int, seconds: float, seed: int) -> None:
         """Take so many random structures, or as many as can be drawn and scored in some CPU seconds."""
@@ -141,7 +149,29 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
         cpu_s, scored = (float(np.mean([getattr(x, field) for x in both])) for field in ("cpu_s", "scored"))
         return judged(title, [firsts.found for firsts in both], cpu_s, scored)
 
+    def proposed(title: str, number: int) -> np.ndarray:
+        models, limits = Models(adapter=options.model), Limits(min(sizes), max(sizes))
+        engine = load_engine(host, models, limits, Drawing(temperature=options.temperature))
+        both, began = [Firsts(targets, own) for own, _ in ways], time.process_time()
+        for k, target in enumerate(targets):
+            made = engine.proposer.propose(host, [Ask(dict(target.values), number, options.seed + k)])
+            items = canonicalize([item.configuration for item in made if item.configuration is not None])
+            for firsts in both:
+                firsts.add(items, k)
+        cpu_s = (time.process_time() - began) / len(targets)
+        return judged(title, [firsts.found for firsts in both], cpu_s, both[0].scored / len(targets))
+
+    def compared(title: str, values: np.ndarray, others: dict[str, np.ndarray]) -> None:
+        for other, baseline in others.items():
+            nearer, differ = int((values < baseline).sum()), int((values != baseline).sum())
+            p = binomtest(nearer, differ).pvalue if differ else 1.0
+            print(f"{name:<14}   {title} nearer than {other}: {nearer} of {differ}, p = {p:.2g}", flush=True)
+
     baselines = {f"{n} random": random(f"{n} random", n, np.inf) for n in options.random}
+    asked = {f"model, {n}": proposed(f"model, {n}", n) for n in options.proposals}
+    for title, values in asked.items():
+        compared(title, values, baselines)
+    baselines |= asked
     for seconds in options.seconds:
         title = f"random {seconds:g} s"
         baselines[title] = random(title, 10**9, seconds)
@@ -157,10 +187,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
                 found[-1] += firsts.found
         shares = 2 * len(targets)
         searched = judged(f"search {seconds:g} s", found, (time.process_time() - started) / shares, evaluated / shares)
-        for title, baseline in baselines.items():
-            nearer, differ = int((searched < baseline).sum()), int((searched != baseline).sum())
-            p = binomtest(nearer, differ).pvalue if differ else 1.0
-            print(f"{name:<14}   nearer than {title}: {nearer} of {differ}, p = {p:.2g}", flush=True)
+        compared(f"search {seconds:g} s", searched, baselines)
 
 
 def main() -> None:
@@ -171,6 +198,9 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=20, help="test structures of each set")
     parser.add_argument("--seconds", type=float, nargs="+", default=[1.0, 10.0], help="CPU time for each target")
     parser.add_argument("--random", type=int, nargs="+", default=[1000], help="sizes of the random pools")
+    parser.add_argument("--proposals", type=int, nargs="*", default=[], help="numbers of proposals of the model")
+    parser.add_argument("--model", type=Path, help="adapter; else the shipped one")
+    parser.add_argument("--temperature", type=float, default=0.7, help="of the model")
     parser.add_argument("--seed", type=int, default=0, help="of halves, targets, pools and searches")
     options = parser.parse_args()
     frame = read_dataset(options.data)

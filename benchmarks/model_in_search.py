@@ -31,7 +31,7 @@ from defectgen.design.engine import Models, load_engine
 from defectgen.design.evaluate import held_out_targets
 from defectgen.design.landscape import Account, Archive, Landscape, crowded_model, edits_of
 from defectgen.design.limits import Limits, Space
-from defectgen.design.model_guide import STARTS, ModelGuide
+from defectgen.design.model_guide import ENCODING, STARTS, ModelGuide
 from defectgen.design.proposers import Ask, Budget
 from defectgen.design.tree_search import tree_search
 from defectgen.io.host_tables import host_of
@@ -116,7 +116,8 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> dict
     engine = load_engine(host, Models(adapter=options.model, surrogate=options.surrogate), limits)
     crowded = crowded_model(engine.scorer, host, COLUMNS)
     assert crowded is not None
-    edits, guide = edits_of(Space.of(host, limits, max(sizes)), crowded), ModelGuide(engine.proposer)
+    edits = edits_of(Space.of(host, limits, max(sizes)), crowded)
+    guide = ModelGuide(engine.proposer, has_prior=engine.proposer.task.encoding == ENCODING)
     found: dict[str, list[tuple[int, float]]] = {}
     for k, target in enumerate(held_out_targets(rows, "test", options.targets, options.seed)):
         ask = Ask(dict(target.values), 16, options.seed + k)
@@ -130,7 +131,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> dict
         ways = {"random": task.random} | {
             f"tree below {whose}{', prior' * prior}": partial(task.tree, items, prior=prior)
             for whose, items in (("random", others), ("model's", drawn))
-            for prior in (False, True)
+            for prior in ((False, True) if guide.has_prior else (False,))
         }
         for title, way in ways.items():
             started = time.process_time()

@@ -9,7 +9,7 @@ import typer
 
 from defectgen_cli.design_options import TargetOptions
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import JsonOption, SeedOption, SupercellOption
+from defectgen_cli.options import POTENTIALS, JsonOption, SeedOption, SupercellOption
 from defectgen_cli.output import emit, end_partial, progress, say
 
 if TYPE_CHECKING:
@@ -34,7 +34,10 @@ def new(
     ] = None,
     max_defects: Annotated[int, typer.Option("--max-defects", min=1, help="Most point defects in a cell.")] = 2,
     engine: Annotated[
-        str, typer.Option("--engine", metavar="NAME", help="gpaw, vasp, qe, chgnet, m3gnet, or package.module:Class.")
+        str,
+        typer.Option(
+            "--engine", metavar="NAME", help=f"gpaw, vasp, qe, {', '.join(POTENTIALS)}, or package.module:Class."
+        ),
     ] = "gpaw",
     settings: Annotated[
         str | None,
@@ -43,7 +46,7 @@ def new(
         ),
     ] = None,
     relax: Annotated[
-        str | None, typer.Option("--relax", metavar="NAME", help="Move the atoms by chgnet or m3gnet first.")
+        str | None, typer.Option("--relax", metavar="NAME", help=f"Move the atoms by {' or '.join(POTENTIALS)} first.")
     ] = None,
     start: Annotated[
         bool | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from defectgen_cli.options import AllowDownloadOption, M3GNetOption, SeedOption, SurrogateOption
+from defectgen_cli.options import POTENTIALS, AllowDownloadOption, M3GNetOption, SeedOption, SurrogateOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,7 +243,9 @@ class PotentialOptions:
 
     potential: Annotated[
         str | None,
-        typer.Option("--potential", metavar="NAME", help="Relax the best with a potential: m3gnet or chgnet."),
+        typer.Option(
+            "--potential", metavar="NAME", help=f"Relax the best with a potential: {' or '.join(POTENTIALS)}."
+        ),
     ] = None
     potential_top: Annotated[
         int, typer.Option("--potential-top", metavar="K", min=1, help="Candidates of each target to relax.")

@@ -124,13 +124,12 @@ def generate(
     writes what it has. The folder gets structures/*.cif, samples.parquet, samples.extxyz and
     manifest.json.
     """
-    from defectgen.generate.crystal_request import CrystalRequest, bulk_card, open_draw, trained_elements
+    from defectgen.generate.crystal_request import CrystalRequest, bulk_card, bulk_model, open_draw, trained_elements
     from defectgen.generate.sample_folder import claimed_samples
     from defectgen.generate.sampling import sample_crystals, write_samples
     from defectgen.llm.base import hub_note
-    from defectgen.models import SHIPPED_BULK_ADAPTER, shipped
 
-    model = model or str(shipped(SHIPPED_BULK_ADAPTER))
+    model = bulk_model(model)
     named = (
         dict.fromkeys(word.strip() for word in crystals.elements.split(",")) if crystals.elements is not None else ()
     )

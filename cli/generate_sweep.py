@@ -47,18 +47,16 @@ def sweep(
     import polars as pl
 
     from defectgen.data.assets import cache_dir
-    from defectgen.generate.crystal_request import CrystalRequest, bulk_card, draw_from, open_generator
+    from defectgen.generate.crystal_request import CrystalRequest, bulk_card, bulk_model, draw_from, open_generator
     from defectgen.generate.sweep import claim_sweep, draw_point, is_done, judge_points, points_of
     from defectgen.io.files import file_hash, write_text
     from defectgen.io.folders import claimed
     from defectgen.io.tables import write_csv
     from defectgen.llm.decode.generator import Sampling
     from defectgen.metrics.generated_entries import read_entries
-    from defectgen.models import SHIPPED_BULK_ADAPTER, shipped
     from defectgen.report.sweep_plot import sweep_plot
 
-    model = model or str(shipped(SHIPPED_BULK_ADAPTER))
-
+    model = bulk_model(model)
     points = points_of(_numbers("--temperatures", temperatures), _numbers("--top-p", top_p))
     read_entries([reference]).require_readable()
     request = CrystalRequest(

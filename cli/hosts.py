@@ -29,10 +29,10 @@ def hosts(
     """
     from defectgen.design.host_records import host_record, known_hosts
     from defectgen.io.host_files import parse_supercell
-    from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+    from defectgen.models import SHIPPED_ADAPTER, SHIPPED_CROWDED_ADAPTER, SHIPPED_SURROGATE, shipped
 
     size = parse_supercell(supercell) if supercell else None
-    models = [shipped(SHIPPED_ADAPTER), shipped(SHIPPED_SURROGATE)]
+    models = [shipped(name) for name in (SHIPPED_ADAPTER, SHIPPED_CROWDED_ADAPTER, SHIPPED_SURROGATE)]
     if host is None:
         records = known_hosts(models, size)
         emit({"hosts": [asdict(one) for one in records]}, as_json, _table(records, [path.name for path in models]))
@@ -43,7 +43,8 @@ def hosts(
 
 def _table(records: list[HostRecord], models: list[str]) -> str:
     """A row a host, at most 80 columns."""
-    rows = [("host", "also", "cell", "sites", "point defects", *models)]
+    short = [name.removesuffix("-smollm2") for name in models]
+    rows = [("host", "also", "cell", "sites", "point defects", *short)]
     for record in records:
         most = [str(record.max_defects.get(model, "-")) for model in models]
         size, defects = str(record.supercell), " ".join(record.defects)
@@ -55,7 +56,8 @@ def _table(records: list[HostRecord], models: list[str]) -> str:
         [
             *lines,
             "",
-            "cell: supercell. Columns of models: most defects in a cell of their training.",
+            "cell: supercell. Columns of models: most defects in a cell of their training;",
+            "defect and crowded are language models, for few and for many defects.",
             "Any other layer: defectgen hosts FILE.cif, defectgen enumerate --host FILE.cif",
         ]
     )
@@ -73,7 +75,8 @@ def _text(record: HostRecord) -> str:
     found = record.symmetry
     a, b, c = found.lengths_angstrom
     size = f"{record.supercell}, {record.n_sites} sites" if record.supercell else "none given; add e.g. --supercell 8x8"
-    known = ", ".join(f"{model} up to {most} defects" for model, most in record.max_defects.items())
+    known = ", ".join(f"{model} {most}" for model, most in record.max_defects.items())
+    known = f"most defects: {known}" if known else ""
     lines = {
         "unit cell": f"{record.formula}; a {a:.4f}, b {b:.4f}, c {c:.4f} angstrom, gamma {found.gamma_degree:.2f}",
         "symmetry": f"space group {found.symbol} ({found.number}), {found.n_operations} operations",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from defectgen_cli.options import JsonOption, SupercellOption
+from defectgen_cli.options import POTENTIALS, JsonOption, SupercellOption
 from defectgen_cli.output import emit, tell_skipped
 
 HostOption = Annotated[
@@ -37,7 +37,7 @@ def inputs(
         bool, typer.Option("--references/--no-references", help="Host and elemental phases too.")
     ] = True,
     relax: Annotated[
-        str | None, typer.Option("--relax", metavar="NAME", help="Move the atoms by chgnet or m3gnet before.")
+        str | None, typer.Option("--relax", metavar="NAME", help=f"Move the atoms by {' or '.join(POTENTIALS)} before.")
     ] = None,
     host: HostOption = None,
     supercell: SupercellOption = None,

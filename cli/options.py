@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+POTENTIALS = ("m3gnet", "chgnet")
+"""The potentials that come with the package, for the help: their registry takes too long to import for it."""
+
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON result on stdout; everything else goes to stderr.")
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from defectgen_cli.options import JsonOption, M3GNetOption, SurrogateOption
+from defectgen_cli.options import POTENTIALS, JsonOption, M3GNetOption, SurrogateOption
 from defectgen_cli.output import emit, end_partial, progress, tell_skipped
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def score(
     ],
     scorer: Annotated[
         str,
-        typer.Option("--scorer", metavar="NAME[,NAME]", help="Some of surrogate, m3gnet, chgnet, slices-catboost."),
+        typer.Option(
+            "--scorer", metavar="NAME[,NAME]", help=f"Some of surrogate, {', '.join(POTENTIALS)}, slices-catboost."
+        ),
     ] = "surrogate",
     host: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from defectgen_cli.options import JsonOption, M3GNetOption, SeedOption
+from defectgen_cli.options import POTENTIALS, JsonOption, M3GNetOption, SeedOption
 from defectgen_cli.output import emit, end_partial, progress, say, tell_left_out, tell_unreadable
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def stability(
             help="Entries (JSON), formulas with energies (CSV), a folder of them, or mp-api: Materials Project.",
         ),
     ],
-    potential: Annotated[str, typer.Option("--potential", metavar="NAME", help="m3gnet or chgnet.")] = "m3gnet",
+    potential: Annotated[
+        str, typer.Option("--potential", metavar="NAME", help=f"{' or '.join(POTENTIALS)}.")
+    ] = "m3gnet",
     m3gnet: M3GNetOption = None,
     elements: Annotated[
         Path | None,

@@ -15,7 +15,14 @@ from typing import Literal
 from defectgen import __version__
 from defectgen.data.assets import cache_dir, known_assets
 from defectgen.errors import DefectgenError
-from defectgen.models import SHIPPED_ADAPTER, SHIPPED_BULK_ADAPTER, SHIPPED_SLICES, SHIPPED_SURROGATE, shipped
+from defectgen.models import (
+    SHIPPED_ADAPTER,
+    SHIPPED_BULK_ADAPTER,
+    SHIPPED_CROWDED_ADAPTER,
+    SHIPPED_SLICES,
+    SHIPPED_SURROGATE,
+    shipped,
+)
 
 State = Literal["ok", "missing", "broken"]
 
@@ -117,6 +124,7 @@ def _models() -> Iterator[Finding]:
     readers: tuple[tuple[str, Callable[[Path], str]], ...] = (
         (SHIPPED_SURROGATE, surrogate),
         (SHIPPED_ADAPTER, adapter),
+        (SHIPPED_CROWDED_ADAPTER, adapter),
         (SHIPPED_BULK_ADAPTER, bulk),
         (SHIPPED_SLICES, slices),
     )

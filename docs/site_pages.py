@@ -18,6 +18,7 @@ COPIES = {
     "CONTRIBUTING.md": "contributing.md",
     "datasets/2dmd-labels.md": "models/labels.md",
     "defectgen/models/defect-smollm2/README.md": "models/adapter.md",
+    "defectgen/models/crowded-smollm2/README.md": "models/crowded.md",
     "defectgen/models/bulk-smollm2/README.md": "models/bulk-adapter.md",
     "defectgen/models/surrogate/README.md": "models/surrogate.md",
 }

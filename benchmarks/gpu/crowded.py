@@ -26,7 +26,7 @@ from defectgen.llm.decode.tensor_grammar import PAD
 from defectgen.score.network.ensemble import Network
 from defectgen.tasks.defect.encodings import get_encoding
 
-SHIPPED = Path(__file__).parents[2] / "defectgen" / "models" / "defect-smollm2"
+SHIPPED = Path(__file__).parents[2] / "defectgen" / "models" / "crowded-smollm2"
 LEARNING_RATE, ROUND_RATE = 1.5e-3, 4e-4
 SITES_WEIGHT = 0.25
 """Of a token of a site in the loss of records: sites are many and nearly free once the composition is chosen."""
@@ -266,7 +266,8 @@ def main(
     say(clock, "after the records, validation, single/first by B: " + _line(figures))
     best, state = _worth(figures), learner.state()
     about = {"learning_rate": LEARNING_RATE, "batch_size": size, "seed": 0, "device": log["device"],
-             "command": "python benchmarks/gpu/crowded.py"}  # fmt: skip
+             "command": "python benchmarks/gpu/crowded.py", "initial": initial.name if initial and not toy else None,
+             }  # fmt: skip
     learner.model.save(output / "adapter", about | {"steps": steps, "records_seen": steps * size})
     write_json(output / "crowded.json", log)
     learner.optimizer.state.clear()

@@ -65,6 +65,9 @@ SETS = (
     SetInfo("InSe_spin_500", BUILT_IN["InSe"], "high"),
 )
 
+LOW_DENSITY_MOST = 3
+"""Most defects in a cell of the sets of low density."""
+
 SET_NAMES = tuple(info.name for info in SETS)
 
 _TARGETS = {

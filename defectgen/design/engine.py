@@ -14,6 +14,7 @@ from defectgen import __version__
 from defectgen.core import Configuration, Host
 from defectgen.core.level_scale import LevelScale
 from defectgen.core.properties import BY_COLUMN
+from defectgen.data.twodmd import LOW_DENSITY_MOST, SETS
 from defectgen.design.limits import Limits, Space
 from defectgen.design.model_proposer import ModelProposer
 from defectgen.design.raw_reference import RawReference
@@ -21,7 +22,7 @@ from defectgen.errors import UsageError
 from defectgen.llm.adapter import WEIGHTS, AdapterCard, read_defect_adapter, training_configurations
 from defectgen.llm.base import base_model_path, hub_note
 from defectgen.llm.decode.generator import Sampling
-from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+from defectgen.models import SHIPPED_ADAPTER, SHIPPED_CROWDED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate.model import METADATA
 from defectgen.tasks.defect.defect_task import DefectTask
 
@@ -53,7 +54,7 @@ class Models:
     """What proposes and predicts.
 
     Attributes:
-        adapter: folder of a trained adapter, a path or its text; None for the shipped one.
+        adapter: folder of a trained adapter, a path or its text; None for a shipped one, see `shipped_adapter`.
         surrogate: folder of a trained surrogate, likewise; None for the shipped one.
         engine: what runs the language model: ``transformers`` or ``vllm``.
         allow_download: get the base model that the adapter names from the hub, if it is not on this machine.
@@ -149,7 +150,7 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
         DefectgenError: an asset or a model is missing or does not fit.
     """
     limits = limits or Limits()
-    adapter = models.adapter or shipped(SHIPPED_ADAPTER)
+    adapter = models.adapter or shipped_adapter(host, limits.min_defects)
     card = read_defect_adapter(adapter)
     if host.name not in card.hosts:
         raise UsageError(
@@ -203,6 +204,15 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     only = space if limits.beyond_kinds else None
     proposer = ModelProposer(generator, task, least, most, kinds, sampling, only, frozenset(card.covered_ev[host.name]))
     return Engine(host, card, proposer, scorer, known, facts, warnings)
+
+
+def shipped_adapter(host: Host, least: int) -> Path:
+    """The shipped adapter for cells of a host with so many defects or more.
+
+    That for crowded cells where 2DMD has no set of low density, or where all cells have more defects than those sets.
+    """
+    dilute = {info.host for info in SETS if info.density == "low"}
+    return shipped(SHIPPED_ADAPTER if host.name in dilute and least <= LOW_DENSITY_MOST else SHIPPED_CROWDED_ADAPTER)
 
 
 def check_cell(host: Host, trained: Sequence[Host]) -> None:

@@ -103,6 +103,11 @@ class Account:
             return math.inf
         return self._free_s(self.budget.seconds) - (self.clock() - self._started)
 
+    def seconds_for(self, share: float) -> Callable[[], float] | None:
+        """Tells how many seconds are left until a share of the time is spent; None without a limit in seconds."""
+        seconds = self.budget.seconds
+        return None if seconds is None else lambda: self.seconds_left - (1 - share) * self._free_s(seconds)
+
     def _free_s(self, seconds: float) -> float:
         """Seconds of the budget that are not kept for the end."""
         return seconds - min(self.kept_s, MOST_KEPT * seconds)

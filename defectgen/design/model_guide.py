@@ -58,23 +58,30 @@ class ModelGuide(OneLine):
                 "Give a model that was trained on records of --encoding edits, or use the proposers llm and search.",
             )
 
-    def drawn(self, host: Host, ask: Ask, more: Callable[[], bool] | None = None) -> list[Configuration]:
+    def drawn(self, host: Host, ask: Ask, left_s: Callable[[], float] | None = None) -> list[Configuration]:
         """Distinct proposals for an ask.
 
         Args:
             host: what is decorated.
             ask: what is wanted.
-            more: says whether there is time for more; they are drawn in small batches then. None: all at once.
+            left_s: seconds that are left for it. The first proposal is drawn alone, whatever it takes; the others in
+                batches that double, as far as there is time by what the last one took. None: all at once.
         """
+        if left_s is None:
+            return list(self._proposed(host, Ask(ask.values, self.starts, ask.seed)).values())
         found: dict[str, Configuration] = {}
-        left, size, number = self.starts, self.starts if more is None else 1, 0
-        while left and (number == 0 or more is None or more()):
-            size = min(size, left)
-            seed = ask.seed if more is None else seed_for(ask.seed, "drawn", str(number))
-            made = (item.configuration for item in self.proposer.propose(host, [Ask(ask.values, size, seed)]))
-            found |= {item.key: item for item in made if item is not None}
-            left, size, number = left - size, 2 * size, number + 1
+        left, size, number, time_s = self.starts, 1, 0, left_s()
+        while (size := min(size, left)) > 0:
+            found |= self._proposed(host, Ask(ask.values, size, seed_for(ask.seed, "drawn", str(number))))
+            began_s, time_s = time_s, left_s()
+            each_s = max((began_s - time_s) / size, 1e-6)
+            left, size, number = left - size, min(2 * size, int(time_s / each_s)), number + 1
         return list(found.values())
+
+    def _proposed(self, host: Host, ask: Ask) -> dict[str, Configuration]:
+        """What the model answers, by key; what is no structure is left out."""
+        made = (item.configuration for item in self.proposer.propose(host, [ask] if ask.n else []))
+        return {item.key: item for item in made if item is not None}
 
     def prior(self, ask: Ask, edits: Edits) -> Prior | None:
         """How likely edits are to the model when it is asked for the target."""
@@ -163,4 +170,5 @@ def guided_search_proposer(options: ProposerOptions) -> SearchProposer:
     """
     options.required_scorer(NAME)
     engine = load_engine(options.host, options.models, options.limits, options.drawing)
-    return search_proposer(options, NAME, ModelGuide(engine.proposer))
+    has_prior = engine.proposer.task.encoding == ENCODING
+    return search_proposer(options, NAME, ModelGuide(engine.proposer, has_prior=has_prior))

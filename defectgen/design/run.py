@@ -21,6 +21,7 @@ from defectgen.design.engine import (
     coverage,
     load_surrogate,
     raw_reference,
+    shipped_adapter,
 )
 from defectgen.design.growth_conditions import (
     FORMATION,
@@ -51,7 +52,7 @@ from defectgen.design.targets import (
 from defectgen.design.with_potential import PotentialUse, first_of_each, load_relaxer, relax_top
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import AdapterCard, read_defect_adapter, training_configurations
-from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+from defectgen.models import SHIPPED_SURROGATE, shipped
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
 
@@ -136,7 +137,7 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
 
 def _prepared(request: DesignRequest) -> PreparedDesign:
     host, models, ranking = request.host, request.models, request.ranking
-    adapter = models.adapter or shipped(SHIPPED_ADAPTER)
+    adapter = models.adapter or shipped_adapter(host, request.limits.min_defects)
     card = read_defect_adapter(adapter)
     predictor = scorer = request.scorer or _surrogate_for(request)
     known = training_configurations(adapter).get(host.title, frozenset()) if card.knows(host) else frozenset()

@@ -54,7 +54,7 @@ TREE_EVERY, TREE_SHARE = 4, 0.08
 """After so many walks a tree takes so large a share of the budget."""
 
 DRAWN_SHARE = 0.2
-"""Of a budget in seconds: once it is spent, a guide draws no more to begin with."""
+"""Of a budget in seconds, for what a guide draws to begin with."""
 
 KEPT = 2048
 """Decorations that are remembered by their expected distance."""
@@ -90,8 +90,8 @@ class SearchResult:
 class EditGuide(Protocol):
     """A model of decorations that knows the target, e.g. `defectgen.design.model_guide.ModelGuide`."""
 
-    def drawn(self, host: Host, ask: Ask, more: Callable[[], bool] | None) -> Sequence[Configuration]:
-        """What it proposes to begin with; `more` says whether there is time for more of it, None that there is."""
+    def drawn(self, host: Host, ask: Ask, left_s: Callable[[], float] | None) -> Sequence[Configuration]:
+        """What it proposes to begin with; `left_s` gives the seconds that are left for it, None for no limit."""
         ...
 
     def prior(self, ask: Ask, edits: Edits) -> Prior | None:
@@ -153,8 +153,7 @@ class SearchProposer(OneLine):
         drawn: Sequence[Configuration] = ()
         prior = None
         if self.guide is not None:
-            more = None if self.budget.seconds is None else lambda: account.spent < DRAWN_SHARE
-            drawn = self.guide.drawn(self.space.host, ask, more)
+            drawn = self.guide.drawn(self.space.host, ask, account.seconds_for(DRAWN_SHARE))
             whole = self.guide.prior(ask, edits)
             prior = None if whole is None else SparingPrior(whole, account)
         starts = [*own, *(kinds for item in (*ask.start, *drawn) if (kinds := edits.kinds_of(item)) is not None)]

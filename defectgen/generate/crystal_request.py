@@ -28,6 +28,7 @@ from defectgen.generate.sampling import (
 from defectgen.io.structures import read_structure
 from defectgen.llm.adapter import METADATA, AdapterCard, read_adapter
 from defectgen.llm.foreign_adapter import foreign_card, is_foreign, prompts_of
+from defectgen.models import SHIPPED_BULK_ADAPTER, shipped
 from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS
 from defectgen.tasks.bulk.prompts import OURS, PromptStyle, prompt_style
 
@@ -185,6 +186,11 @@ class CrystalRequest:
 def trained_elements(card: AdapterCard | None) -> tuple[str, ...]:
     """The elements in an adapter's training data; none of a base model."""
     return tuple(card.data.get("elements", ())) if card else ()
+
+
+def bulk_model(name: str | None) -> str:
+    """The model of bulk crystals that a user named; the shipped adapter where none is named."""
+    return name or str(shipped(SHIPPED_BULK_ADAPTER))
 
 
 def bulk_card(model: str, prompts: str | None = None) -> AdapterCard | None:

@@ -18,12 +18,11 @@ from defectgen.errors import UsageError
 from defectgen.generate.sample_folder import SampleRow, write_sample_folder
 from defectgen.metrics.atom_distances import radii_apart
 from defectgen.tasks.bulk.bulk_task import BulkTask, Kind
-from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS
+from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS, CrystalGrammar, ElementGrammar
 from defectgen.tasks.bulk.crystal_text import parse_formula, write_generation_prompt, write_infill_prompt
 from defectgen.tasks.bulk.orbit_counts import check_spacegroup
 from defectgen.tasks.bulk.orbit_grammar import OrbitGrammar
 from defectgen.tasks.bulk.prompts import OURS, PromptStyle
-from defectgen.tasks.grammar import Grammar
 from defectgen.tasks.parsing import ParseError
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class CrystalJob:
 
     task: Kind
     prompt: str
-    grammar: Grammar
+    grammar: CrystalGrammar | ElementGrammar
     conditions: Mapping[str, object]
     elements: tuple[str, ...]
     max_atoms: int = MAX_ATOMS
@@ -80,10 +79,10 @@ class CrystalJob:
         Orbits come with the exact coordinates that the text rounds, see `OrbitGrammar.crystal`.
         """
         try:
-            if isinstance(self.grammar, OrbitGrammar):
-                crystal = self.grammar.crystal(text)
-            else:
+            if self.task == "infill":
                 crystal = BulkTask().parse(self.task, text, self.crystal, self.masked)
+            else:
+                crystal = cast(CrystalGrammar, self.grammar).crystal(text)
         except ParseError as error:
             return None, f"text: {error}"
         written = crystal.species
@@ -130,7 +129,7 @@ def generation_job(
     stated = {key: value for key, value in conditions.items() if value is not None}
     prompt = write_generation_prompt(stated, style)
     formula = str(stated["formula"]) if exact_formula and "formula" in stated else None
-    grammar: Grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance, radii, balance)
+    grammar = BulkTask().grammar(max_atoms, elements, formula, min_distance, radii, balance)
     composition = parse_formula(formula) if formula is not None else None
     number = cast(int | None, stated.get("spacegroup"))
     counts = None if composition is None else tuple(composition.items())

@@ -19,7 +19,11 @@ from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.structures import read_structure
 
 MIN_VACUUM_ANGSTROM = 6.0
-"""Least empty height that makes a crystal a layer."""
+"""Least empty height that makes a crystal a layer.
+
+Planes of atoms in a layer lie up to 3 angstrom apart, those of touching layers 3 to 4: what is farther apart than this
+are separate layers.
+"""
 
 MIN_DISTANCE_ANGSTROM = 0.5
 """Atoms of a crystal are farther apart."""
@@ -141,7 +145,7 @@ def host_from_file(
 
     Raises:
         UsageError: no supercell, or a rule for an element that the file does not have.
-        DefectgenError: unreadable file, no vacuum, partial occupancy, too many atoms.
+        DefectgenError: unreadable file, no vacuum, several layers, partial occupancy, too many atoms.
     """
     from pymatgen.core import Lattice
 
@@ -158,9 +162,9 @@ def host_from_file(
         and structure.distance_matrix[np.triu_indices(len(structure), 1)].min() < MIN_DISTANCE_ANGSTROM
     ):
         raise DefectgenError(f"{path} has atoms closer than {MIN_DISTANCE_ANGSTROM:g} angstrom, expected a crystal.")
-    gaps = [_largest_gap(structure.frac_coords[:, axis]) for axis in range(3)]
+    gaps = [_gaps(structure.frac_coords[:, axis]) for axis in range(3)]
     heights = [structure.volume / np.linalg.norm(_face(structure.lattice.matrix, axis)) for axis in range(3)]
-    vacuum = [height * gap for height, (gap, _) in zip(heights, gaps, strict=True)]
+    vacuum = [height * gap for height, ((gap, _), *_) in zip(heights, gaps, strict=True)]
     normal = int(np.argmax(vacuum))
     if vacuum[normal] < MIN_VACUUM_ANGSTROM:
         raise DefectgenError(
@@ -172,13 +176,15 @@ def host_from_file(
         raise DefectgenError(
             f"{path} has over {MIN_VACUUM_ANGSTROM:g} angstrom of vacuum along {empty} axes, expected a layer: one."
         )
+    _check_one_layer(path, [float(heights[normal]) * gap for gap, _ in gaps[normal]])
     order = [(normal + 1) % 3, (normal + 2) % 3, normal]
+    middle = gaps[normal][0][1]
     a, b, c = structure.lattice.matrix[order]
     cell = Lattice.from_parameters(1, 1, 1, 90, 90, _angle(a, b)).matrix
     length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     rows = ((length_a, 0.0, 0.0), _on_plane(cell[1] * length_b), (0.0, 0.0, float(heights[normal])))
     frac = structure.frac_coords[:, order].copy()
-    frac[:, 2] = (frac[:, 2] - gaps[normal][1]) % 1.0 + gaps[normal][1] - 1.0 * (gaps[normal][1] > 0.5)
+    frac[:, 2] = (frac[:, 2] - middle) % 1.0 + middle - 1.0 * (middle > 0.5)
     plane = np.array([a, b])
     lean = np.linalg.lstsq(plane.T, c, rcond=None)[0]  # what of c lies in the plane, in units of a and b
     frac[:, :2] = (frac[:, :2] + frac[:, 2:] * lean) % 1.0
@@ -252,12 +258,23 @@ def _check_rules(name: str, elements: Sequence[str], rules: Sequence[Rule]) -> N
             raise UsageError(f"{name} has no {rule.element}.", f"Its elements: {', '.join(elements)}.")
 
 
-def _largest_gap(frac: NDArray[np.float64]) -> tuple[float, float]:
-    """Longest empty stretch of an axis as a fraction of it, and where its middle lies."""
+def _gaps(frac: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Empty stretches of an axis as fractions of it, the longest first, and where the middle of each lies."""
     values = np.sort(np.asarray(frac) % 1.0)
     gaps = np.diff(values, append=values[0] + 1.0)
-    widest = int(gaps.argmax())
-    return float(gaps[widest]), float((values[widest] + gaps[widest] / 2) % 1.0)
+    middles = (values + gaps / 2) % 1.0
+    return [(float(gaps[k]), float(middles[k])) for k in np.argsort(-gaps, kind="stable")]
+
+
+def _check_one_layer(path: Path, gaps: Sequence[float]) -> None:
+    """Refuse layers with vacuum between them; `gaps` are those along the normal, in angstrom, the longest first."""
+    wide = [gap for gap in gaps if gap >= MIN_VACUUM_ANGSTROM]
+    if len(wide) > 1:
+        raise DefectgenError(
+            f"{path} holds {len(wide)} separate layers, {wide[-1]:.1f} angstrom apart, "
+            f"expected one layer, or layers that touch (less than {MIN_VACUUM_ANGSTROM:g} angstrom apart).",
+            "Keep the atoms of one layer, or close the gap between them.",
+        )
 
 
 def _face(matrix: NDArray[np.float64], axis: int) -> NDArray[np.float64]:

@@ -7,6 +7,9 @@ from pathlib import Path
 SHIPPED_ADAPTER = "defect-smollm2"
 """Folder of the language model's adapter, which proposes defects."""
 
+SHIPPED_CROWDED_ADAPTER = "crowded-smollm2"
+"""Folder of the language model's adapter for cells with many defects."""
+
 SHIPPED_BULK_ADAPTER = "bulk-smollm2"
 """Folder of the language model's adapter, which writes bulk crystals."""
 

@@ -23,7 +23,7 @@ def test_what_the_tests_need_is_there(own_cache: Path, capsys: pytest.CaptureFix
     code, found = findings(capsys)
     assert code == 0
     assert found["packages/torch"]["state"] == "ok"
-    for model in ("surrogate", "defect-smollm2"):
+    for model in ("surrogate", "defect-smollm2", "crowded-smollm2"):
         assert set(str(found[f"models/{model}"]["text"]).split(", ")) == {"MoS2", "WSe2", "hBN", "GaSe", "InSe", "BP"}
     assert found["models/bulk-smollm2"]["text"] == "bulk crystals of 86 elements"
     assert found["data sets/2dmd"]["state"] == "missing"

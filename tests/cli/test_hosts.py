@@ -14,7 +14,7 @@ from defectgen.core import get_host, host_names
 from defectgen.design.host_records import host_record, known_hosts, trained_on
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import read_adapter
-from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+from defectgen.models import SHIPPED_ADAPTER, SHIPPED_CROWDED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate import Surrogate
 from defectgen_cli.app import main
 
@@ -37,22 +37,24 @@ def out(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
 def test_the_table_has_a_row_a_host(capsys: pytest.CaptureFixture[str]) -> None:
     lines = out(capsys).splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].split() == ["host", "also", "cell", "sites", "point", "defects", "defect-smollm2", "surrogate"]
-    assert lines[3].split() == ["hBN", "BN,", "h-BN", "8x8", "128", "C_B", "v_B", "C_N", "v_N", "16", "16"]
+    assert lines[0].split() == ["host", "also", "cell", "sites", "point", "defects", "defect", "crowded", "surrogate"]
+    assert lines[3].split() == ["hBN", "BN,", "h-BN", "8x8", "128", "C_B", "v_B", "C_N", "v_N", "16", "16", "16"]
     assert [get_host(line.split()[0]).name for line in lines[1:7]] == list(host_names())
     assert [line.split()[0] for line in lines[1:7]] == ["MoS2", "WSe2", "hBN", "GaSe", "InSe", "BP"]
 
 
 def test_json_agrees_with_hosts_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     found = {record["name"]: record for record in json.loads(out(capsys, "--json"))["hosts"]}
-    card, surrogate = read_adapter(shipped(SHIPPED_ADAPTER)), Surrogate.load()
+    names, surrogate = (SHIPPED_ADAPTER, SHIPPED_CROWDED_ADAPTER), Surrogate.load()
+    cards = {name: read_adapter(shipped(name)) for name in names}
     assert list(found) == list(host_names())
     for name, record in found.items():
         host = get_host(name)
         assert (record["supercell"], record["n_sites"]) == (host.size, host.n_sites)
         assert len(record["defects"]) == len(host.rules)
         most = max(part.defects_range[1] for part in surrogate.parts if part.host == name)
-        assert record["max_defects"] == {SHIPPED_ADAPTER: card.max_defects[name], SHIPPED_SURROGATE: most}
+        adapters = {model: card.max_defects[name] for model, card in cards.items()}
+        assert record["max_defects"] == adapters | {SHIPPED_SURROGATE: most}
         for alias in record["aliases"]:
             assert get_host(alias) == host
 
@@ -62,7 +64,7 @@ def test_one_host_shows_its_record(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.startswith("BP, also P\n")
     assert "space group Pmna (53), 8 operations" in text
     assert "4x5, 80 sites" in text
-    assert "defect-smollm2 up to 18 defects" in text
+    assert "most defects: defect-smollm2 18, crowded-smollm2 18, surrogate 18" in text
     assert max(map(len, text.splitlines())) <= 80
 
 

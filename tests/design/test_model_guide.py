@@ -18,7 +18,7 @@ from defectgen.design.limits import Limits, Space
 from defectgen.design.model_guide import ModelGuide
 from defectgen.design.model_proposer import ModelProposer
 from defectgen.design.proposers import Ask, Budget, Proposal
-from defectgen.design.search import SearchProposer
+from defectgen.design.search import DRAWN_SHARE, SearchProposer
 from defectgen.design.tree_search import PER_JUDGED, SparingPrior
 from defectgen.errors import UsageError
 from defectgen.llm.decode.generator import Sampling
@@ -149,24 +149,33 @@ def test_a_prior_is_asked_for_what_the_budget_allows() -> None:
 
 
 def test_proposals_are_drawn_while_there_is_time() -> None:
+    now, each_s = [0.0], [0.0]
     sizes: list[int] = []
 
     class Drawing:
         def propose(self, _: Any, asks: Any) -> Any:
             sizes.append(asks[0].n)
+            now[0] += each_s[min(len(sizes), len(each_s)) - 1] * asks[0].n
             for k in range(asks[0].n):
                 yield Proposal(0, Configuration.of(HOST, [(len(sizes) * 20 + k, HOST.allowed[1][0])]).canonical())
 
     guide: Any = ModelGuide(Drawing(), starts=9, has_prior=False)  # type: ignore[arg-type]
-    answers = iter([True, False])
-    guide.drawn(HOST, Ask(VALUES, 1, 0), lambda: next(answers))
-    assert sizes == [1, 2]
-    sizes.clear()
-    guide.drawn(HOST, Ask(VALUES, 1, 0), lambda: True)
-    assert sizes == [1, 2, 4, 2]
-    sizes.clear()
-    guide.drawn(HOST, Ask(VALUES, 1, 0))
-    assert sizes == [9]
+
+    def drawn(seconds: float | None, *each: float) -> tuple[list[int], float]:
+        """Sizes of the batches and the seconds that they took, by those of a proposal in each batch."""
+        sizes.clear()
+        began, each_s[:] = now[0], each
+        budget = Budget(evaluations=3000) if seconds is None else Budget(seconds=seconds)
+        guide.drawn(HOST, Ask(VALUES, 1, 0), Account(budget, clock=lambda: now[0]).seconds_for(DRAWN_SHARE))
+        return list(sizes), now[0] - began
+
+    assert drawn(20.0, 1.0) == ([1, 2, 1], 4.0), "a fifth of the budget, and no second more"
+    assert drawn(20.0, 3.0) == ([1], 3.0), "another one would not fit"
+    assert drawn(20.0, 30.0) == ([1], 30.0), "the first is drawn whatever it takes"
+    assert drawn(20.0, 1.5, 0.5) == ([1, 1, 2, 2], 4.0), "by what the last batch took: the first one warms up"
+    assert drawn(60.0, 0.5) == ([1, 2, 4, 2], 4.5)
+    assert drawn(60.0, 0.0) == ([1, 2, 4, 2], 0.0)
+    assert drawn(None, 1.0) == ([9], 9.0)
 
 
 def test_models_that_cannot_guide_are_refused(tiny_generator: Any) -> None:

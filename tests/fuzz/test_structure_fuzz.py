@@ -26,6 +26,7 @@ from defectgen.one_line import CONTROL
 
 INPUTS = Path(__file__).parents[1] / "cases" / "inputs"
 MEMORY_BYTES = 3 << 30
+"""Beyond what the process has that forks the children: other tests leave caches and libraries there."""
 SECONDS = 20
 WORKERS = 2
 
@@ -74,6 +75,8 @@ def judge(folder: Path, numbers: range, seed: int) -> dict[str, int]:
 
 def in_children(folder: Path, n: int, seed: int) -> Counter[str]:
     """The counts of several children, each with a share of the numbers."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + MEMORY_BYTES
     children = []
     for worker in range(WORKERS):
         own = folder / str(worker)
@@ -82,7 +85,7 @@ def in_children(folder: Path, n: int, seed: int) -> Counter[str]:
         if not child:
             code = 1
             try:
-                resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+                resource.setrlimit(resource.RLIMIT_AS, (most, most))
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a reader that hangs in C ends the child
                 counts = judge(own, range(worker, n, WORKERS), seed)
                 (folder / f"{worker}.json").write_text(json.dumps(counts))

@@ -110,3 +110,25 @@ def test_rules_that_are_none_are_refused(text: str) -> None:
 def test_supercells_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"expected e\.g\. 8x8"):
         parse_supercell(text)
+
+
+@pytest.mark.parametrize(
+    ("distance", "height", "apart"),
+    [(3.35, 20.0, None), (4.5, 20.0, None), (6.5, 30.0, "6.5"), (18.0, 36.0, "18.0"), (20.0, 32.0, "12.0")],
+)
+@pytest.mark.parametrize("axis", [2, 1])
+def test_layers_with_vacuum_between_them_are_no_host(
+    distance: float, height: float, apart: str | None, axis: int, tmp_path: Path
+) -> None:
+    """Two layers that touch are one; those of a cell that is doubled along its normal are two, wherever they lie."""
+    flat = [(x, y, z) for z in (0.2, 0.2 + distance / height) for x, y in ((1 / 3, 2 / 3), (2 / 3, 1 / 3))]
+    cell = Structure(Lattice.hexagonal(2.46, height), ["C"] * 4, flat)
+    order = [0, 1, 2] if axis == 2 else [2, 0, 1]
+    cell = Structure(cell.lattice.matrix[order], cell.species, cell.frac_coords[:, order])
+    path = tmp_path / "two.vasp"
+    cell.to(str(path), fmt="poscar")
+    if apart is None:
+        assert len(find_host(str(path), (3, 3)).species) == 4
+        return
+    with pytest.raises(DefectgenError, match=f"holds 2 separate layers, {apart} angstrom apart, expected one layer"):
+        find_host(str(path), (3, 3))

@@ -20,6 +20,7 @@ from defectgen.score.scorers import (
     SCORERS,
     ScorerOptions,
     load_scorer,
+    potential_names,
     score_samples,
     scorer_names,
 )
@@ -90,9 +91,11 @@ def test_the_help_names_every_scorer() -> None:
     import typer.testing
 
     from defectgen_cli.app import app
+    from defectgen_cli.options import POTENTIALS
 
     text = " ".join(typer.testing.CliRunner().invoke(app, ["score", "--help"], env={"COLUMNS": "200"}).output.split())
     assert f"Some of {', '.join(SCORERS)}." in text
+    assert potential_names() == POTENTIALS
 
 
 @pytest.mark.parametrize(("name", "module"), [("chgnet", "chgnet"), ("m3gnet", "matgl")])

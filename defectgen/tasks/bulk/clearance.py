@@ -133,10 +133,12 @@ def distances(cell: tuple[float, ...]) -> tuple[NDArray[np.uint8], int]:
     reduced, to_reduced = lattice_of(cell)
     metric = (reduced @ reduced.T).astype(np.float32)
     line = ((np.arange(GRID) + GRID // 2) % GRID - GRID // 2).astype(np.float32) / GRID
-    nearest = np.full((GRID, GRID, GRID), np.inf, dtype=np.float32)
+    some = GRID // 2 + 1  # the others are as far away as their images under inversion
+    nearest = np.full((some, GRID, GRID), np.inf, dtype=np.float32)
     shortest = np.inf
     for shift in np.ndindex(3, 3, 3):  # in a reduced cell the nearest image is among these
         a, b, c = (line + np.float32(k - 1) for k in shift)
+        a = a[:some]
         plane = metric[0, 0] * a[:, None] ** 2 + metric[1, 1] * b**2 + 2 * metric[0, 1] * a[:, None] * b
         slope = 2 * (metric[0, 2] * a[:, None] + metric[1, 2] * b)
         squares = slope[:, :, None] * c
@@ -146,9 +148,11 @@ def distances(cell: tuple[float, ...]) -> tuple[NDArray[np.uint8], int]:
         if shift != (1, 1, 1):
             shortest = min(shortest, float(squares[0, 0, 0]))
     steps = np.sqrt(np.maximum(nearest, 0)) * STEPS
-    of = np.clip(steps - 1e-3, 0, 255).astype(np.uint8)
-    at = np.ogrid[:GRID, :GRID, :GRID]
-    index = tuple(sum(at[row] * to_reduced[row, axis] for row in range(3)) % GRID for axis in range(3))
+    half = np.clip(steps - 1e-3, 0, 255).astype(np.uint8)
+    of = np.concatenate([half, np.roll(half[GRID - some : 0 : -1, ::-1, ::-1], 1, axis=(1, 2))])
+    rows = np.arange(GRID)[:, None] * to_reduced[:, None, :] % GRID  # of shape (3, 100, 3)
+    a, b, c = rows.astype(np.int16)
+    index = tuple((a[:, None, None, axis] + b[:, None, axis] + c[:, axis]) % np.int16(GRID) for axis in range(3))
     return of[index], int(math.sqrt(shortest) / 2 * STEPS - 1e-3)
 
 

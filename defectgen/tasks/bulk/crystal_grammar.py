@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.charge import balanced
-from defectgen.core.crystal import ELEMENTS
+from defectgen.core.crystal import ELEMENTS, Crystal
 from defectgen.core.elements import atomic_radius
 from defectgen.errors import UsageError
 from defectgen.tasks.bulk.clearance import MAX_DISTANCE_ANGSTROM, Clearance, half_steps, sphere_volume
+from defectgen.tasks.bulk.crystal_text import parse_crystal
 from defectgen.tasks.grammar import END, State
 
 MP_ELEMENTS: tuple[str, ...] = tuple(e for e in ELEMENTS[:94] if e not in ("Po", "At", "Rn", "Fr", "Ra"))
@@ -102,6 +103,14 @@ class CrystalGrammar:
     @property
     def start(self) -> State:
         return ("length", 0, Clearance() if self.min_distance or self.radii or self.balance else None)
+
+    def crystal(self, text: str) -> Crystal:
+        """The crystal that a text of this grammar stands for.
+
+        Raises:
+            ParseError: it is no crystal.
+        """
+        return parse_crystal(text)
 
     def end_weight(self, state: State) -> float:
         """Nats by which the end is preferred: `balance` where charges balance, less than nothing where they do not."""
