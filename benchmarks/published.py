@@ -7,10 +7,10 @@ The published way (slides of Al-Maeeni et al.) decodes a whole crystal freely, s
 site, with transformers' own `generate`; what does not parse is counted. Here it starts from the instruction
 without the list of masked sites, which is to its favour, and always writes as many tokens as a crystal has, so
 that weights that would end early cost as much as good ones. It has the weights of the encoding `crystal`. Ours is
-`TransformersGenerator` under the grammar, in each of the three encodings. A model that has never seen its encoding
-spends the allowed defects on the first sites, and what follows is forced and cheap: rates of `crystal` and
-`symbols` are upper bounds unless `--adapter` names one trained on them (`benchmarks/encodings.py` leaves such
-behind). Prints one JSON document: crystals a second, valid share, tokens of the prompt and of a completion,
+`TransformersGenerator` under the grammar, in the encodings `edits`, `symbols` and `crystal`. A model that has never
+seen its encoding spends the allowed defects on the first sites, and what follows is forced and cheap: rates of
+`crystal` and `symbols` are upper bounds unless `--adapter` names one trained on them (`benchmarks/encodings.py`
+leaves such behind). Prints one JSON document: crystals a second, valid share, tokens of the prompt and of a completion,
 decoding steps (calls of the model that wait for a choice), and the ratio of the rates.
 """
 

@@ -29,7 +29,7 @@ class DefectOptions:
     ] = "edits"
     rotations: Annotated[
         bool | None,
-        typer.Option("--rotations/--canonical", help="Random symmetry images; by default except with the first two."),
+        typer.Option("--rotations/--canonical", help="Random symmetry images; by default in the long encodings."),
     ] = None
     cartesian: Annotated[
         bool, typer.Option("--cartesian", help="Positions in angstrom, axes turned at random (long encodings only).")

@@ -204,7 +204,7 @@ class DrawingOptions:
 class ModelOptions:
     """What proposes and predicts."""
 
-    model: Annotated[Path | None, typer.Option("--model", metavar="DIR", help="Trained adapter [the shipped one].")] = (
+    model: Annotated[Path | None, typer.Option("--model", metavar="DIR", help="Trained adapter [a shipped one].")] = (
         None
     )
     engine: EngineOption = "transformers"
@@ -224,7 +224,7 @@ class ManyModelOptions:
 
     model: Annotated[
         list[Path] | None,
-        typer.Option("--model", metavar="DIR", help="Adapter; repeat for several [the shipped one]."),
+        typer.Option("--model", metavar="DIR", help="Adapter; repeat for several [a shipped one]."),
     ] = None
     engine: EngineOption = "transformers"
     surrogate: SurrogateOption = None

@@ -8,6 +8,7 @@ Records of like length share a pass, so that little of it is padding.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -118,7 +119,8 @@ def main(
             weight.copy_(value)
     best_step = min(found, key=lambda pair: pair[1])[0]
     figures = {
-        "initial": start_from.name if start_from else None, "learning_rate": peak,
+        "initial": start_from.name if start_from else None, "initial_training": _training(start_from),
+        "learning_rate": peak,
         "batch_size": max(1, round(records_seen / max(steps, 1))), "seed": seed, "best_step": best_step, "steps": steps,
         "records_seen": records_seen, "losses": losses, "validation_losses": found,
         "validation_records": len(held_back), "epochs": records_seen / crystals, "training_seconds": spent,
@@ -130,6 +132,11 @@ def main(
     write_json(output / "figures.json", figures)
     say(clock, f"{steps} steps, {figures['epochs']:.1f} epochs, {tokens / spent:.0f} tokens/s, best {best:.4f} "
         f"nats a token after step {best_step}")  # fmt: skip
+
+
+def _training(adapter: Path | None) -> dict[str, Any] | None:
+    """How the adapter was trained that this run goes on from, as its card says."""
+    return json.loads((adapter / "defectgen.json").read_text(encoding="utf-8"))["training"] if adapter else None
 
 
 def _state(model: PlainLlama) -> list[torch.Tensor]:

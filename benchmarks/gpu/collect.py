@@ -30,6 +30,7 @@ from defectgen.llm.adapter import (
     record_identity,
 )
 from defectgen.llm.train.finetune_config import FinetuneConfig, LoraSettings
+from defectgen.llm.train.initial_adapter import earlier_run
 
 RUN, MANIFEST, SEEN = "run.json", "manifest.json", "seen.json"
 
@@ -91,14 +92,17 @@ def finish(folder: Path, records: Path, base_model: str) -> str:
         max_length=run.get("max_length", 1024),
     )
     used = ("rank", "alpha", "targets", "learning_rate", "batch_size", "epochs", "seed", "max_length")
+    elsewhere = (*used, "losses", "initial", "initial_training")
     training = {
         "defectgen": __version__,
         "command": "",
         "config": config.model_dump(exclude={"initial_adapter"}),
         "validation_losses": [],
-        **{key: value for key, value in run.items() if key not in used and key != "losses"},
+        **{key: value for key, value in run.items() if key not in elsewhere},
         "losses": run.get("losses", [])[-1:],
     }
+    if earlier := run.get("initial_training"):
+        training["initial_adapter"] = earlier_run(earlier)
     values = json.loads((folder / LORA_CONFIG).read_text(encoding="utf-8"))
     values["base_model_name_or_path"] = base_model
     (folder / LORA_CONFIG).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from defectgen.core.configuration import Edit
 from defectgen.errors import DefectgenError
 from defectgen.llm.decode.tensor_grammar import END_COLUMN
 from defectgen.llm.tokens import piece_ids
-from defectgen.tasks.defect.composition_grammar import CompositionGrammar, count_piece
+from defectgen.tasks.defect.composition_grammar import MOST_OF_A_RULE, CompositionGrammar, count_piece
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,9 @@ class _Builder:
     def _grammar(self, grammar: CompositionGrammar) -> int:
         """The first node."""
         rooms = [len(sites) for sites in grammar.sites if sites]
-        if grammar.max_defects > min(rooms):
-            raise DefectgenError(f"got {grammar.max_defects} defects, expected at most {min(rooms)} in one batch.")
+        room = min(*rooms, MOST_OF_A_RULE) if rooms else 0
+        if grammar.max_defects > room:
+            raise DefectgenError(f"got {grammar.max_defects} defects, expected at most {room} in one batch.")
         after = self._node(-1, 0)
         self.after[after] = after
         for site in sorted({site for sites in grammar.sites for site in sites}):

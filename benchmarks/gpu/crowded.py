@@ -23,15 +23,15 @@ from learner import ENCODING, Bench, Learner, Wish, distances, rewards
 from rows import N_DILUTE_SETS, read
 
 from defectgen.llm.decode.tensor_grammar import PAD
+from defectgen.llm.tokens import piece_ids
 from defectgen.score.network.ensemble import Network
+from defectgen.tasks.defect.composition_grammar import count_piece
 from defectgen.tasks.defect.encodings import get_encoding
 
 SHIPPED = Path(__file__).parents[2] / "defectgen" / "models" / "crowded-smollm2"
 LEARNING_RATE, ROUND_RATE = 1.5e-3, 4e-4
 SITES_WEIGHT = 0.25
 """Of a token of a site in the loss of records: sites are many and nearly free once the composition is chosen."""
-COUNT_TOKENS = 3
-"""Of a count, in the tokens of SmolLM2."""
 LOOKS = (0.2, 0.5)
 """Shares of the time for the records after which the model is measured."""
 LABELLED_SHARE = 0.1
@@ -149,7 +149,8 @@ class Crowded:
     def token_weights(self, kinds: Sequence[int]) -> np.ndarray:
         """Of the tokens of a composition 1, of those behind it `SITES_WEIGHT`, shape (rows, longest)."""
         tables = self.learner.tables
-        counts = np.array([COUNT_TOKENS * len(tables.grammars[kind].rules) for kind in kinds])
+        count_tokens = len(piece_ids(self.learner.tokenizer, count_piece(0)))
+        counts = np.array([count_tokens * len(tables.grammars[kind].rules) for kind in kinds])
         return np.where(np.arange(tables.longest) < counts[:, None], 1.0, SITES_WEIGHT)
 
     def learn_records(self, records: Records, size: int, wishes: Sequence[Wish], n: int) -> int:

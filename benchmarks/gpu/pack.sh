@@ -15,7 +15,7 @@ if [ -n "$(ls -A "$out")" ]; then
   exit 2
 fi
 git -C "$here" ls-files -z benchmarks/gpu defectgen cli configs datasets LICENSE |
-  grep -zvE '[.]cbm$|^defectgen/(models/(surrogate|slices-catboost|defect-smollm2)|report/assets)/|training_configurations[.]json$' |
+  grep -zvE '[.]cbm$|^defectgen/(models/(surrogate|slices-catboost)|report/assets)/|training_configurations[.]json$' |
   tar -C "$here" --null -T - -c | tar -x -C "$out"
 mkdir "$out/kit"
 for name in base bulk networks wheels; do if [ -d "$kit/$name" ]; then cp -r "$kit/$name" "$out/kit/"; fi; done

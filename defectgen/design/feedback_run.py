@@ -17,7 +17,7 @@ from defectgen.io.files import file_hash
 from defectgen.io.folders import claimed
 from defectgen.llm.adapter import WEIGHTS, read_adapter
 from defectgen.llm.train.record_folder import read_manifest, read_parts
-from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+from defectgen.models import SHIPPED_ADAPTER, SHIPPED_CROWDED_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.protocol import Scorer
 from defectgen.score.surrogate.model import METADATA
 from defectgen.watch import Watch
@@ -55,9 +55,9 @@ def feedback_of_model(
         DefectgenError: a model or records that are missing or damaged.
     """
     with claimed(output):
-        adapter = models.adapter or shipped(SHIPPED_ADAPTER)
-        card = read_adapter(adapter)
         manifest = read_manifest(data)
+        adapter = models.adapter or _shipped_for(manifest["settings"].get("encoding"))
+        card = read_adapter(adapter)
         if card.is_bulk or card.encoding != manifest["settings"]["encoding"]:
             raise UsageError(
                 f"the model writes {card.encoding}, {data} holds records of {manifest['settings']['encoding']}.",
@@ -87,6 +87,12 @@ def feedback_of_model(
                 data, output, training, held_back, settings, sources, task_of(card), propose,
                 overwrite=overwrite, progress=advance,
             )  # fmt: skip
+
+
+def _shipped_for(encoding: str | None) -> Path:
+    """The shipped adapter that writes an encoding, or the usual one."""
+    crowded = shipped(SHIPPED_CROWDED_ADAPTER)
+    return crowded if read_adapter(crowded).encoding == encoding else shipped(SHIPPED_ADAPTER)
 
 
 def _chosen_sets(wanted: Sequence[str], training: Sequence[dict[str, Any]], data: Path) -> tuple[str, ...]:

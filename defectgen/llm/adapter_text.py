@@ -17,7 +17,6 @@ def adapter_markdown(card: AdapterCard) -> str:
         return _bulk_markdown(card)
     config, settings = card.training["config"], card.data["settings"]
     structures = card.data["structures"]
-    losses = card.training["validation_losses"]
     lora = config["lora"]
     sets = sorted({key.split("/", 1)[1] for key in card.data["records"]})
     split = settings.get("split", "symmetry-class")
@@ -49,7 +48,7 @@ def adapter_markdown(card: AdapterCard) -> str:
         f"| training | {card.training['steps']} steps of {config['batch_size'] * config['accumulation']} records, "
         f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
         f"| commands | `{build}`, `{card.training.get('command') or 'not recorded'}` |",
-        f"| validation loss | {f'{losses[-1][1]:.4f} nats a token' if losses else 'not measured'} |",
+        f"| validation loss | {_validation(card)} |",
         *_before(card),
         "",
         "Ranges of the training structures (eV; levels relative to the valence band maximum of the pristine host):",
@@ -72,6 +71,16 @@ def _header(card: AdapterCard, *tags: str) -> list[str]:
         pipeline_tag="text-generation",
         tags=["lora", *(tags or TAGS)],
     )
+
+
+def _validation(card: AdapterCard) -> str:
+    """Loss of the weights that were kept, and of which step they are where it is not the last."""
+    losses, steps = card.training["validation_losses"], card.training["steps"]
+    if not losses:
+        return "not measured"
+    kept = card.training.get("best_step", steps)
+    loss = dict(map(tuple, losses)).get(kept, losses[-1][1])
+    return f"{loss:.4f} nats a token" + (f", after step {kept}, which was kept" if kept != steps else "")
 
 
 def _before(card: AdapterCard) -> list[str]:
@@ -115,7 +124,7 @@ def _shrunk(card: AdapterCard) -> str:
 
 def _bulk_markdown(card: AdapterCard) -> str:
     config, settings, lora = card.training["config"], card.data["settings"], card.training["config"]["lora"]
-    structures, losses = card.data["structures"], card.training["validation_losses"]
+    structures = card.data["structures"]
     build = f"defectgen build-data --task bulk --copies {settings['copies']} --max-atoms {settings['max_atoms']}"
     prompts = settings.get("prompts", "defectgen")
     build += f" --prompts {prompts}" if prompts != "defectgen" else ""
@@ -138,7 +147,7 @@ def _bulk_markdown(card: AdapterCard) -> str:
         f"learning rate {config['learning_rate']} along a cosine to 0, seed {config['seed']} |",
         f"| commands | `{build} --split {settings['split']} --seed {settings['seed']} --data DATA -o RECORDS`, "
         f"`{card.training.get('command') or 'not recorded'}` |",
-        f"| validation loss | {f'{losses[-1][1]:.4f} nats a token' if losses else 'not measured'} |",
+        f"| validation loss | {_validation(card)} |",
         *_before(card),
         f"| largest cell | {card.data['max_atoms']} atoms |",
         f"| elements | {len(card.data['elements'])}: {' '.join(card.data['elements'])} |",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 SHIPPED_ADAPTER = "defect-smollm2"
-"""Folder of the language model's adapter, which proposes defects."""
+"""Folder of the language model's adapter for cells with up to three defects."""
 
 SHIPPED_CROWDED_ADAPTER = "crowded-smollm2"
 """Folder of the language model's adapter for cells with many defects."""

@@ -33,7 +33,7 @@ def test_it_is_taken_where_cells_are_crowded(host: str, least: int, name: str) -
 
 
 @pytest.mark.slow
-def test_its_proposals_are_at_half_the_distance_of_random_cells() -> None:
+def test_its_proposals_in_mos2_are_nearer_than_half_of_random_cells() -> None:
     try:
         base_model_path("smollm2-135m")
     except DefectgenError as error:

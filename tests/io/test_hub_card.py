@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from defectgen.io.hub_card import base_fields, hub_header, model_index
 from defectgen.llm.adapter import read_adapter
 from defectgen.llm.adapter_text import adapter_markdown
-from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
+from defectgen.models import SHIPPED_ADAPTER, SHIPPED_BULK_ADAPTER, SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate.model_card import model_card
 
 
@@ -33,6 +33,20 @@ def test_the_card_of_the_shipped_adapter_names_its_base_model() -> None:
     assert (card.data.base_model, card.data.library_name) == ("HuggingFaceTB/SmolLM2-135M-Instruct", "peft")
     assert card.data.to_dict() == ModelCard(adapter_markdown(read_adapter(folder))).data.to_dict()
     assert card.text.lstrip().startswith("# LoRA adapter")
+
+
+def test_the_card_of_the_adapter_for_crystals_tells_which_weights_it_has_and_what_came_before() -> None:
+    folder = shipped(SHIPPED_BULK_ADAPTER)
+    card = read_adapter(folder)
+    text = adapter_markdown(card)
+    assert (folder / "README.md").read_text().startswith(text)
+    kept, losses = card.training["best_step"], dict(card.training["validation_losses"])
+    assert kept < card.training["steps"]
+    assert losses[kept] == min(losses.values())
+    assert f"| validation loss | {losses[kept]:.4f} nats a token, after step {kept}, which was kept |" in text
+    assert [row.split(":")[0] for row in text.splitlines() if row.startswith("| before")] == [
+        "| before | 150 steps", "| before | 211 steps",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

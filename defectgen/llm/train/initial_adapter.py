@@ -65,8 +65,13 @@ def check_initial_adapter(
                     f"{folder} was trained on {key} of {group}, which the {part} part holds back.",
                     "Build the records with the seed and fractions that the adapter was trained with.",
                 )
-    kept = ("command", "steps", "records_seen", "validation_losses", "initial_adapter")
-    return {name: card.training[name] for name in kept if name in card.training}
+    return earlier_run(card.training)
+
+
+def earlier_run(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card of a run says of the one that it went on from, and so on back to the first."""
+    kept = ("command", "steps", "best_step", "records_seen", "validation_losses", "initial_adapter")
+    return {name: training[name] for name in kept if name in training}
 
 
 def load_initial_adapter(model: Any, folder: Path, scale: float) -> None:

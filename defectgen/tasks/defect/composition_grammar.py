@@ -31,7 +31,7 @@ class CompositionGrammar:
         host: the supercell whose sites may change.
         max_defects: largest number of defects.
         min_defects: smallest number of defects.
-        allowed: species for each basis atom.
+        allowed: species for each basis atom; the same for all atoms of one element.
     """
 
     host: Host
@@ -45,6 +45,10 @@ class CompositionGrammar:
             raise ValueError(
                 f"got {self.max_defects} defects, expected {max(self.min_defects, 1)} to {changeable} "
                 f"in {self.host.name} {self.host.size}"
+            )
+        if self._most(()) < self.min_defects:
+            raise ValueError(
+                f"got {self.min_defects} defects, expected at most {self._most(())} with {MOST_OF_A_RULE} of each rule"
             )
 
     @cached_property
@@ -97,7 +101,7 @@ class CompositionGrammar:
     def _most(self, counts: tuple[int, ...]) -> int:
         """Most defects that can follow from these counts."""
         later: dict[str, list[int]] = {}
-        for number in range(len(counts), len(self.rules)):
+        for number in (n for n in range(len(counts), len(self.rules)) if self.sites[n]):
             later.setdefault(self.rules[number].element, []).append(number)
         return sum(counts) + sum(
             min(max(self._room(counts, n) for n in numbers), MOST_OF_A_RULE * len(numbers))

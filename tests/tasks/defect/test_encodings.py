@@ -70,6 +70,19 @@ def test_kinds_restrict_what_a_grammar_admits() -> None:
         assert "VAC" not in random_walk(grammar, rng)
 
 
+def test_a_composition_never_ends_nowhere_in_large_cells() -> None:
+    host, rng = get_host("MoS2", (16, 16)), np.random.default_rng(5)
+    encoding = get_encoding("composition")
+    for least, most, kinds in ((150, 190, ("vacancy",)), (300, 390, ()), (1, 400, ())):
+        grammar = encoding.grammar(host, most, min_defects=least, kinds=kinds)
+        found = encoding.parse(host, random_walk(grammar, rng))
+        assert least <= found.n_defects <= most
+        assert not kinds or {species for _, species in found.edits} == {"VAC"}
+    for least, kinds, room in ((400, (), 396), (199, ("vacancy",), 198)):
+        with pytest.raises(ValueError, match=f"got {least} defects, expected at most {room} with 99 of each rule"):
+            encoding.grammar(host, 500, min_defects=least, kinds=kinds)
+
+
 def test_number_of_defects_may_be_fixed() -> None:
     host, rng = get_host("WSe2"), np.random.default_rng(4)
     for encoding in ENCODINGS:

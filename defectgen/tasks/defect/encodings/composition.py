@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from defectgen.core.configuration import Configuration, Edit
@@ -54,7 +55,7 @@ class CompositionEncoding:
         """See `Encoding.parse`."""
         words, rules = text.split(), counted_rules(host)
         try:
-            if not all(len(word) == len(count_piece(0)) - 1 and word.isdecimal() for word in words[: len(rules)]):
+            if not all(re.fullmatch("[0-9]{2}", word) for word in words[: len(rules)]):
                 raise ParseError(f"expected {len(rules)} counts of two digits, one for each rule of {host.name}.")
             counts = [int(word) for word in words[: len(rules)]]
             names = words[len(rules) :]
