@@ -87,6 +87,7 @@ class Task:
         """Structures looked at by a tree below the nearest of some, which count."""
         account, rng = Account(Budget(evaluations=self.budget)), np.random.default_rng(self.seed)
         starts = [kinds for item in drawn if (kinds := self.edits.kinds_of(item)) is not None]
+        starts = starts or [self.edits.draw(rng)]  # none within the compositions that the surrogate was fitted to
         found = self.values([self.edits.configuration(kinds) for kinds in starts])
         if (found <= NEAR_EV).any():
             return int(np.argmax(found <= NEAR_EV)) + 1
