@@ -36,6 +36,8 @@ BASES = {
     "smollm2-135m": ("smollm2", "", 8192),
     "meta-llama/Meta-Llama-3-8B": ("llama3", "<|end_of_text|>", 8192),
     "meta-llama/Llama-2-7b-hf": ("llama2", "</s>", 4096),
+    "google/gemma-7b-it": ("gemma", "<eos>", 8192),
+    "mistralai/Mistral-7B-Instruct-v0.2": ("mistral", "</s>", 32768),
 }
 """Tokenizer, its end of text, and the context of each base model."""
 
@@ -58,14 +60,16 @@ def tokenizer(base_model: str) -> Any:
 
 @pytest.fixture(scope="module")
 def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A Llama of width 16 for each base model, that reads the real tokens."""
+    """A model of width 16 of each base model's family, that reads the real tokens."""
     return cache(lambda base_model: make_toy_model(base_model, tmp_path_factory.mktemp("toy")))
 
 
 def make_toy_model(base_model: str, folder: Path) -> Path:
+    name = BASES[base_model][0]
     return save_tiny_llama(
         tokenizer(base_model),
         folder,
+        name if name in ("gemma", "mistral") else "llama",
         hidden_size=16,
         intermediate_size=32,
         num_hidden_layers=1,
@@ -112,7 +116,7 @@ def write_records(encoding: str, folder: Path) -> Path:
 
 
 def test_the_documented_configurations_are_there() -> None:
-    wanted = {"smollm2-cpu", "smollm2-gpu", "llama3-8b", "llama3-8b-qlora", "llama2-7b"}
+    wanted = {"smollm2-cpu", "smollm2-gpu", "llama3-8b", "llama3-8b-qlora", "llama2-7b", "gemma-7b", "mistral-7b"}
     assert wanted <= {path.stem for path in CONFIGS}
 
 

@@ -29,16 +29,17 @@ def tiny_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>")
 
 
-def save_tiny_llama(tokenizer: Any, folder: Path, **shape: Any) -> Path:
-    """Save an untrained Llama that reads a tokenizer's tokens, and the tokenizer.
+def save_tiny_llama(tokenizer: Any, folder: Path, family: str = "llama", **shape: Any) -> Path:
+    """Save an untrained Llama, or a relative of it, that reads a tokenizer's tokens, and the tokenizer.
 
     Args:
         tokenizer: with an end of text.
         folder: where.
+        family: ``llama``, ``gemma`` or ``mistral``.
         shape: of the model where it is not the usual tiny one, as transformers' configuration has it.
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     tokenizer.save_pretrained(folder)
     usual = {
@@ -52,7 +53,8 @@ def save_tiny_llama(tokenizer: Any, folder: Path, **shape: Any) -> Path:
     }
     end = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **(usual | end | shape))).save_pretrained(folder)
+    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **(usual | end | shape))
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""How the tokenizers of SmolLM2, Llama-2 and Llama-3 split what the prompts are made of."""
+"""How the tokenizers of SmolLM2, Llama, Gemma and Mistral split what the prompts are made of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from defectgen.tasks.defect.encodings import get_encoding
 from defectgen.tasks.numbers import format_number
 
 VARIABLE = "DEFECTGEN_TOKENIZERS"
-SPLITS = {"smollm2": r"\d", "llama2": r"\d", "llama3": r"\d{1,3}"}
+SPLITS = {"smollm2": r"\d", "llama2": r"\d", "llama3": r"\d{1,3}", "gemma": r"\d", "mistral": r"\d"}
 """The pieces into which each tokenizer cuts a run of digits, from the left."""
 
 
