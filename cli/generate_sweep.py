@@ -37,7 +37,7 @@ def sweep(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw crystals at several temperatures and nucleus sizes, and judge them.
+    """Draw crystals at several temperatures, and judge them.
 
     The more a model sticks to what is likely, the more of its crystals are valid and the less they cover
     (Gruver et al., figure 8). Each pair gets a folder of samples; sweep.csv has validity, coverage and their
