@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from defectgen.score.network.network_model import Ensemble, Shape
 from defectgen.score.network.network_training import Geometries, Rows, combine, predict
 from defectgen.score.network.pair_geometry import HostGeometry
 
-FORMAT = 2
-"""Of the files written; those of format 1, whose hosts have no letters of sublattices, are read as well."""
+FORMAT = 3
+"""Of the files written and read."""
 
 
 class Network:
@@ -121,11 +120,13 @@ class Network:
                 tensors = {key: file.get_tensor(key) for key in list(file.keys())}
         except (OSError, SafetensorError, ValueError) as error:
             raise DefectgenError(f"{path} cannot be read as a network ({error}).") from error
-        if metadata.get("format") not in (1, FORMAT):
-            raise DefectgenError(f"{path} holds a network of format {metadata.get('format')}, expected {FORMAT}.")
+        if metadata.get("format") != FORMAT:
+            raise DefectgenError(
+                f"{path} holds a network of format {metadata.get('format')}, expected {FORMAT}.",
+                "Train it again: defectgen surrogate train --networks N.",
+            )
         try:
-            records = metadata["hosts"] if metadata["format"] == FORMAT else map(_record, metadata["hosts"])
-            hosts = [Host.from_dict(record) for record in records]
+            hosts = [Host.from_dict(record) for record in metadata["hosts"]]
             features = [
                 HostGeometry.from_arrays(
                     host, {n: tensors[f"host.{k}.{n}"].numpy() for n in ("nodes", "pairs", "classes")}
@@ -143,12 +144,3 @@ class Network:
         if not all(bool(torch.isfinite(v).all()) for v in state.values()) or not np.isfinite(linear).all():
             raise DefectgenError(f"{path}: weights that are not finite.")
         return cls(model.to(device), Geometries(features, spin, device), linear)
-
-
-def _record(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a host, as `Host.from_dict` takes it, from that of format 1."""
-    return {
-        **values,
-        "sublattices": string.ascii_uppercase[: len(values["species"])],
-        "rules": [(rule["element"], rule["replacement"]) for rule in values["rules"]],
-    }

@@ -87,7 +87,7 @@ class Geometries:
         both = mask[..., :, None] & mask[..., None, :]
         place = pair_start[..., None, None] + at[..., :, None] * n_sites[..., None, None] + at[..., None, :]
         classes = torch.where(both, self.pairs[place], 0)
-        return Batch(nodes, self.classes[classes], mask.float(), self.spin[hosts], hosts)
+        return Batch(nodes, classes, self.classes, mask.float(), self.spin[hosts], hosts)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,9 @@ def spreads(values: NDArray[np.float64], groups: NDArray[np.int64], n: int) -> t
                 mean[group, k], spread[group, k] = known.mean(), max(float(known.std()), SMALLEST_SPREAD)
     for found in (mean, spread):
         missing = np.isnan(found)
-        found[missing] = np.nan_to_num(np.nanmean(found, axis=0), nan=1.0)[np.nonzero(missing)[1]]
+        there = (~missing).sum(axis=0)
+        average = np.where(there > 0, np.nansum(found, axis=0) / np.maximum(there, 1), 1.0)
+        found[missing] = average[np.nonzero(missing)[1]]
     return mean, spread
 
 
