@@ -140,8 +140,8 @@ def _networks(metadata: Mapping[str, Any]) -> list[str]:
     return [
         "",
         "In crowded cells a joint network has a share: message-passing networks between the defects of a cell, trained",
-        "on the rows of all sets together. Nodes are the defects (elements, height); pairs are seen by the distances of",
-        "all their images. Shares come from rows that neither has seen (five folds), one for the formation energy and",
+        "on the rows of all sets together. Nodes are the defects (elements, height); pairs are seen by the distances",
+        "of all images. Shares come from rows that neither has seen (five folds), one for the formation energy and",
         "one for HOMO, LUMO and gap; where process and network differ, the interval is wider. Shares (energy, levels):",
         f"{shown}.",
         "Searches go by the processes alone, which are faster; what they hand over is ranked by both.",
