@@ -15,7 +15,8 @@ from cells import draw
 
 from defectgen.core import Host
 from defectgen.core.hosts import HOSTS
-from defectgen.score.network.network_training import Geometries, Rows
+from defectgen.score.network.network_cells import Rows
+from defectgen.score.network.network_training import Geometries
 from defectgen.score.network.pair_geometry import HostGeometry
 
 N_DILUTE_SETS = 2

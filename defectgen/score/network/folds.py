@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 
 from defectgen.score.network.ensemble import Network
 from defectgen.score.network.labelled_cells import labelled_cells
-from defectgen.score.network.network_training import (
-    DEFAULT_SETTINGS,
-    Rows,
-    TrainSettings,
-    combine,
-    predict,
-    train_ensemble,
-)
+from defectgen.score.network.network_cells import combine
+from defectgen.score.network.network_file import NetworkFile
+from defectgen.score.network.network_training import DEFAULT_SETTINGS, TrainSettings, predict, train_ensemble
 
 N_FOLDS = 5
 
@@ -32,7 +27,7 @@ class FoldedNetwork:
         left_out: values of every row by column in its unit, each of shape (n,).
     """
 
-    network: Network
+    network: NetworkFile
     left_out: dict[str, NDArray[np.float64]]
 
     def left_out_of(self, chosen: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
@@ -72,10 +67,11 @@ def train_folded(
     for fold in range(N_FOLDS):
         apart = np.flatnonzero(folds == fold)
         found = trained(folds != fold, members_of_a_fold, settings.seed + 1 + fold)
-        values = combine(predict(found.model, geometries, _taken(rows, apart), found.linear).mean(axis=0))
+        values = combine(predict(found.model, geometries, rows.some(apart), found.linear).mean(axis=0))
         for column, some in values.items():
             left_out.setdefault(column, np.full(len(rows), np.nan))[apart] = some
-    return FoldedNetwork(trained(np.ones(len(rows), dtype=bool), members, settings.seed), left_out)
+    whole = trained(np.ones(len(rows), dtype=bool), members, settings.seed)
+    return FoldedNetwork(whole.arrays({"rows": len(rows)}), left_out)
 
 
 def _folds(groups: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -85,7 +81,3 @@ def _folds(groups: NDArray[np.int64]) -> NDArray[np.int64]:
         mine = np.flatnonzero(groups == group)
         found[mine] = np.arange(len(mine)) % N_FOLDS
     return found
-
-
-def _taken(rows: Rows, chosen: NDArray[np.int64]) -> Rows:
-    return Rows(rows.hosts[chosen], rows.sites[chosen], rows.kinds[chosen], rows.targets[chosen], rows.groups[chosen])

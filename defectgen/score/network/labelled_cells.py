@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
 from defectgen.io.host_tables import hosts_of
-from defectgen.score.network.network_training import Geometries, Rows
+from defectgen.score.network.network_cells import Rows
+from defectgen.score.network.network_training import Geometries
 from defectgen.score.network.pair_geometry import HostGeometry
 
 COLUMNS = (
     "homo_majority_ev", "homo_minority_ev", "band_gap_majority_ev", "band_gap_minority_ev", "formation_energy_ev",
     "fermi_level_ev", "total_magnetization_mu_b",
 )  # fmt: skip
-"""Of a table of labelled structures: the `defectgen.score.network.network_training.TARGETS`."""
+"""Of a table of labelled structures: the `defectgen.score.network.network_cells.OUTPUTS`."""
 
 
 def labelled_cells(frame: pl.DataFrame, hosts: tuple[Host, ...] | None = None) -> tuple[Rows, Geometries]:

@@ -8,11 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from defectgen.score.network.network_cells import GAP_ROUNDING, OUTPUTS
 from defectgen.score.network.pair_geometry import N_NODE_FEATURES, N_PAIR_FEATURES
-
-OUTPUTS = ("homo_majority", "homo_minority", "gap_majority", "gap_minority", "energy", "fermi", "magnetization")
-"""What a member gives for a cell: levels and Fermi level in eV above the pristine VBM, gaps in eV, the part of the
-formation energy that is not linear in the counts of defects in eV, the magnetization in Bohr magnetons."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +150,6 @@ class Ensemble(nn.Module):
         hosts = batch.hosts.expand(members, -1)
         member = torch.arange(members, device=hosts.device)[:, None]
         return assemble(self.offset[member, hosts] + self.scale[member, hosts] * raw, batch.spin.expand(members, -1))
-
-
-GAP_ROUNDING = 15.0
-"""Gaps below some 0.1 eV are bent so that none is negative: softplus at this many inverse eV."""
 
 
 def assemble(values: Tensor, spin: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from defectgen.score.surrogate.network_share import NetworkShare
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
-    from defectgen.score.network.ensemble import Network
+    from defectgen.score.network.network_file import NetworkFile
 
 PER_ATOM = "energy_per_atom_ev"
 """The property that is not learnt: it follows from the formation energy."""
@@ -82,7 +82,7 @@ class HostModels:
         return self.core_host.size
 
     def score(
-        self, configurations: Sequence[Configuration], labels: Sequence[str], network: Network | None = None
+        self, configurations: Sequence[Configuration], labels: Sequence[str], network: NetworkFile | None = None
     ) -> tuple[Values, Values]:
         """Values and half-widths of the 90 % intervals of each property, in its unit, each of shape (n,).
 

@@ -18,14 +18,13 @@ from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.models import SHIPPED_SURROGATE, shipped
 from defectgen.score.metadata import read_metadata
+from defectgen.score.network.network_file import NetworkFile
 from defectgen.score.protocol import uncertainty_column
 from defectgen.score.surrogate.host_models import HostModels, file_name
 from defectgen.score.trees import load_trees
 
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
-
-    from defectgen.score.network.ensemble import Network
 
 FORMAT_VERSION = 3
 METADATA = "surrogate.json"
@@ -130,7 +129,7 @@ class Surrogate:
     parts: tuple[HostModels, ...]
     metadata: Mapping[str, Any]
     seen: frozenset[str]
-    network: Network | Path | None = None
+    network: NetworkFile | Path | None = None
 
     def __repr__(self) -> str:
         return f"Surrogate({len(self.parts)} parts for {', '.join(self.hosts)}, {len(self.seen)} structures seen)"
@@ -165,12 +164,10 @@ class Surrogate:
         return self.network is not None and self.part_for(configuration).network is not None
 
     @cached_property
-    def _network(self) -> Network | None:
+    def _network(self) -> NetworkFile | None:
         if not isinstance(self.network, Path):
             return self.network
-        from defectgen.score.network.ensemble import Network  # takes torch along
-
-        return Network.load(self.network)
+        return NetworkFile.load(self.network)
 
     @property
     def hosts(self) -> tuple[str, ...]:

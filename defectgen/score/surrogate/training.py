@@ -292,7 +292,7 @@ def _write(surrogate: Surrogate, metadata: Mapping[str, Any], out_dir: Path) -> 
                 if model.trees is not None:
                     save_trees(model.trees, new / file_name(part.host, part.density, column))
         if surrogate.network is not None and not isinstance(surrogate.network, Path):
-            surrogate.network.save(new / NETWORK, {"members": surrogate.network.model.members})
+            surrogate.network.save(new / NETWORK)
         (new / SEEN).write_text("\n".join(sorted(surrogate.seen)) + "\n", encoding="ascii")
         (new / README).write_text(model_card(metadata), encoding="utf-8")
         text = json.dumps({**metadata, "files": file_hashes(new)}, separators=(",", ":")) + "\n"

@@ -13,11 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from synthetic import distinct_configurations, made_up_labels
 
-from defectgen.core import VACANCY, Host, get_host
+from defectgen.core import VACANCY, Host, get_host, host_names
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.network.ensemble import Network
+from defectgen.score.network.network_cells import Rows
+from defectgen.score.network.network_file import NetworkFile
 from defectgen.score.network.network_model import Shape
-from defectgen.score.network.network_training import Geometries, Rows, TrainSettings, train_ensemble
+from defectgen.score.network.network_training import Geometries, TrainSettings, train_ensemble
 from defectgen.score.network.pair_geometry import HostGeometry
 
 
@@ -32,7 +34,19 @@ def test_a_saved_network_answers_as_before(network: Network, tmp_path: Path, mos
         np.testing.assert_allclose(again.score(mos2, edits)[name], values, atol=2e-2)
     again.save(tmp_path / "second.safetensors", {"data": "made up"})
     third = Network.load(tmp_path / "second.safetensors")
+    plain = NetworkFile.load(tmp_path / "second.safetensors")
+    assert plain.hosts == again.hosts
     np.testing.assert_array_equal(third.outputs(third.rows(mos2, edits)), again.outputs(again.rows(mos2, edits)))
+
+
+@pytest.mark.parametrize("name", host_names())
+def test_values_without_torch_are_the_same(network: Network, name: str) -> None:
+    host = get_host(name)
+    edits = [item.edits for item in distinct_configurations(host, 40, 5, (1, 2, 3, 8, 12))]
+    plain, rows = network.arrays(), network.rows(host, edits)
+    np.testing.assert_allclose(plain.outputs(rows), network.outputs(rows), atol=2e-5)
+    for column, values in network.score(host, edits).items():
+        np.testing.assert_allclose(plain.score(host, edits)[column], values, atol=2e-5)
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Path:
