@@ -51,7 +51,8 @@ def contradicted_group(
     if not groups:
         return ""
     numbers = [ELEMENTS.index(symbol) + 1 for symbol in species]
-    found = spglib.get_symmetry_dataset((lattice, fractional, numbers), symprec=TOLERANCE_ANGSTROM)
+    cell = lattice.tolist(), fractional.tolist(), numbers
+    found = spglib.get_symmetry_dataset(cell, symprec=TOLERANCE_ANGSTROM)
     if found is None:
         return ""
     own = gemmi.find_spacegroup_by_number(int(found.number))
