@@ -31,7 +31,8 @@ from defectgen.design.engine import Models, load_engine
 from defectgen.design.evaluate import held_out_targets
 from defectgen.design.landscape import Account, Archive, Landscape, crowded_model, edits_of
 from defectgen.design.limits import Limits, Space
-from defectgen.design.model_guide import ENCODING, STARTS, ModelGuide
+from defectgen.design.model_guide import STARTS, ModelGuide
+from defectgen.design.model_notes import PRIOR_ENCODING
 from defectgen.design.proposers import Ask, Budget
 from defectgen.design.tree_search import tree_search
 from defectgen.io.host_tables import host_of
@@ -118,7 +119,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> dict
     crowded = crowded_model(engine.scorer, host, COLUMNS)
     assert crowded is not None
     edits = edits_of(Space.of(host, limits, max(sizes)), crowded)
-    guide = ModelGuide(engine.proposer, has_prior=engine.proposer.task.encoding == ENCODING)
+    guide = ModelGuide(engine.proposer, has_prior=engine.proposer.task.encoding == PRIOR_ENCODING)
     found: dict[str, list[tuple[int, float]]] = {}
     for k, target in enumerate(held_out_targets(rows, "test", options.targets, options.seed)):
         ask = Ask(dict(target.values), 16, options.seed + k)

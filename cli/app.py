@@ -30,6 +30,7 @@ from defectgen_cli.feedback import feedback
 from defectgen_cli.fetch import fetch
 from defectgen_cli.finetune import finetune
 from defectgen_cli.generate import generate
+from defectgen_cli.generate_search import search
 from defectgen_cli.generate_sweep import sweep
 from defectgen_cli.hosts import hosts
 from defectgen_cli.init import init
@@ -62,6 +63,7 @@ app.command("init")(init)
 app.command("finetune")(finetune)
 app.command("feedback")(feedback)
 app.command("generate")(generate)
+app.command("search")(search)
 app.command("sweep")(sweep)
 app.command("score")(score)
 app.command("inputs")(inputs)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from defectgen.campaign.learning import Learnt
     from defectgen.campaign.status import Status
 
-app = typer.Typer(no_args_is_help=True, help="Propose structures, compute them, learn from them, propose better ones.")
+app = typer.Typer(no_args_is_help=True, help="Propose structures, compute them, learn, propose better ones.")
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the campaign.")]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.design_options import (
-    ConditionOptions,
     DrawingOptions,
+    GrowthOptions,
     InputsOptions,
     LimitOptions,
     ModelOptions,
@@ -18,7 +18,6 @@ from defectgen_cli.design_options import (
     RankingOptions,
     TargetOptions,
     names,
-    other_scorer,
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import FormatOption, JsonOption, VacuumOption
@@ -35,7 +34,7 @@ def design(
     wanted: TargetOptions,
     ranking: RankingOptions,
     limits: LimitOptions,
-    growth: ConditionOptions,
+    growth: GrowthOptions,
     drawing: DrawingOptions,
     models: ModelOptions,
     relaxing: PotentialOptions,
@@ -94,6 +93,7 @@ def design(
     from defectgen.design.request import DesignRequest
     from defectgen.design.run import prepare_design
     from defectgen.design.with_potential import first_of_each, load_relaxer, relax_top
+    from defectgen.design.with_scorer import other_scorer
     from defectgen.errors import UsageError
     from defectgen.io.host_files import find_host
     from defectgen.io.structures import is_structure_file, read_configuration

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from defectgen.design.limits import Limits
     from defectgen.design.request import Ranking
     from defectgen.design.with_potential import PotentialUse
-    from defectgen.score.protocol import Scorer
 
 LEVEL_HELP = "eV relative to the pristine VBM"
 
@@ -33,7 +32,7 @@ def names(text: str | None) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class ConditionOptions:
+class GrowthOptions:
     """Growth conditions that formation energies are for."""
 
     conditions: Annotated[
@@ -204,9 +203,9 @@ class DrawingOptions:
 class ModelOptions:
     """What proposes and predicts."""
 
-    model: Annotated[Path | None, typer.Option("--model", metavar="DIR", help="Trained adapter [a shipped one].")] = (
-        None
-    )
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR|NAME", help="Adapter, see defectgen doctor [a shipped one].")
+    ] = None
     engine: EngineOption = "transformers"
     surrogate: SurrogateOption = None
     allow_download: AllowDownloadOption = False
@@ -224,7 +223,7 @@ class ManyModelOptions:
 
     model: Annotated[
         list[Path] | None,
-        typer.Option("--model", metavar="DIR", help="Adapter; repeat for several [a shipped one]."),
+        typer.Option("--model", metavar="DIR|NAME", help="Adapter; repeat for several [a shipped one]."),
     ] = None
     engine: EngineOption = "transformers"
     surrogate: SurrogateOption = None
@@ -269,26 +268,6 @@ class PotentialOptions:
                 raise UsageError(f"got --potential-use {self.potential_use} without a potential.", "Add --potential.")
             return None
         return PotentialUse(self.potential, self.potential_top, self.potential_use, self.m3gnet)  # type: ignore[arg-type]
-
-
-def other_scorer(name: str, surrogate: Path | None) -> Scorer | None:
-    """What predicts in place of the surrogate; None for that one.
-
-    Args:
-        name: of the scorer.
-        surrogate: folder of a surrogate, if one was given.
-
-    Raises:
-        UsageError: no such scorer, a potential, or a surrogate's folder beside it.
-    """
-    from defectgen.design.with_scorer import level_scorer
-    from defectgen.errors import UsageError
-
-    if name == "surrogate":
-        return None
-    if surrogate is not None:
-        raise UsageError(f"got --surrogate and --scorer {name}.", "Give one or the other.")
-    return level_scorer(name)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from defectgen_cli.output import emit, progress, say, tell_repeated
 
 def ipt(
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="DIR", help="Adapter, for defects or bulk [the shipped one].")
+        Path | None,
+        typer.Option("--model", metavar="DIR|NAME", help="Adapter, for defects or bulk [defect-smollm2]."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="PATH", help="2DMD, or for a bulk adapter crystals [fetched ones].")
@@ -43,9 +44,9 @@ def ipt(
     from defectgen.llm.base import hub_note
     from defectgen.llm.foreign_adapter import style_of
     from defectgen.llm.image_texts import crystal_images, defect_images, image_dependence, trained_sets
-    from defectgen.models import SHIPPED_ADAPTER, shipped
+    from defectgen.models import SHIPPED_ADAPTER, adapter_folder
 
-    folder = model or shipped(SHIPPED_ADAPTER)
+    folder = adapter_folder(model or SHIPPED_ADAPTER)
     card = read_adapter(folder)
     if note := hub_note(card.base_model):
         say(f"warning: {note}.")

@@ -27,9 +27,7 @@ def finetune(
     ] = None,
     start_from: Annotated[
         Path | None,
-        typer.Option(
-            "--start-from", metavar="ADAPTER", help="Go on from this trained adapter instead of from nothing."
-        ),
+        typer.Option("--start-from", metavar="DIR|NAME", help="Go on from this adapter instead of from nothing."),
     ] = None,
     base_model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Registered name, folder, or name on the hub.")
@@ -53,13 +51,14 @@ def finetune(
     from defectgen.errors import UsageError
     from defectgen.llm.train.finetune_config import FinetuneConfig
     from defectgen.llm.train.record_folder import read_manifest
+    from defectgen.models import adapter_folder
 
     path = find_config(config, "defect")
     settings = load_config(
         FinetuneConfig,
         path,
         overrides or (),
-        initial_adapter=None if start_from is None else str(start_from),
+        initial_adapter=None if start_from is None else str(adapter_folder(start_from)),
         base_model=base_model,
         max_steps=max_steps,
         seed=seed,
@@ -85,7 +84,7 @@ def finetune(
     changes += [f"--set {item}" for item in overrides or ()]
     name = config_name(path).removeprefix("defect/")
     command = " ".join(["defectgen finetune", name, "--data RECORDS -o ADAPTER", *changes])
-    result = train(settings, data, output, _Lines() if first else _nothing, command)
+    result = train(settings, data, output, _Figures() if first else _nothing, command)
     if not first:
         raise typer.Exit(0 if result.adapter else EXIT_INTERRUPTED)
     summary = {
@@ -111,7 +110,7 @@ def _nothing(*_: object) -> None:
     """Where a report goes that nobody reads."""
 
 
-class _Lines:
+class _Figures:
     """Prints the figures of a run as they come, with the time that is left."""
 
     TITLES: ClassVar = {

@@ -38,13 +38,6 @@ class CrystalOptions:
     exact_formula: Annotated[
         bool, typer.Option("--exact-formula/--any-formula", help="Admit no other composition than the wanted.")
     ] = True
-    infill: Annotated[
-        Path | None, typer.Option("--infill", metavar="FILE", help="Mutate this crystal (CIF or POSCAR) instead.")
-    ] = None
-    mask: Annotated[str | None, typer.Option("--mask", metavar="ELEMENT", help="Element to replace in it.")] = None
-    any_element: Annotated[
-        bool, typer.Option("--any-element", help="Replace by any element, not only by ions of similar radius.")
-    ] = False
     elements: Annotated[
         str | None, typer.Option("--elements", metavar="EL[,EL]", help="Elements that may occur [those trained on].")
     ] = None
@@ -69,6 +62,26 @@ class CrystalOptions:
     balance: Annotated[
         float, typer.Option(min=0.0, metavar="NATS", help="Lean towards an end where charges balance; refuses none.")
     ] = 0.0
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The elements, each once; none where none are named."""
+        if self.elements is None:
+            return ()
+        return tuple(dict.fromkeys(word.strip() for word in self.elements.split(",")))
+
+
+@dataclass(frozen=True)
+class InfillOptions:
+    """What is mutated instead."""
+
+    infill: Annotated[
+        Path | None, typer.Option("--infill", metavar="FILE", help="Mutate this crystal (CIF or POSCAR) instead.")
+    ] = None
+    mask: Annotated[str | None, typer.Option("--mask", metavar="ELEMENT", help="Element to replace in it.")] = None
+    any_element: Annotated[
+        bool, typer.Option("--any-element", help="Replace by any element, not only by ions of similar radius.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,7 @@ class DecodingOptions:
 
 
 UNCONDITIONAL, USUAL_CRYSTALS, USUAL_DECODING = ConditionOptions(), CrystalOptions(), DecodingOptions()
+NO_INFILL = InfillOptions()
 
 
 @expand_groups
@@ -108,6 +122,7 @@ def generate(
     model: BulkModelOption = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Valid crystals to make.")] = 100,
     conditions: ConditionOptions = UNCONDITIONAL,
+    mutation: InfillOptions = NO_INFILL,
     crystals: CrystalOptions = USUAL_CRYSTALS,
     decoding: DecodingOptions = USUAL_DECODING,
     seed: SeedOption = 0,
@@ -130,9 +145,6 @@ def generate(
     from defectgen.llm.base import hub_note
 
     model = bulk_model(model)
-    named = (
-        dict.fromkeys(word.strip() for word in crystals.elements.split(",")) if crystals.elements is not None else ()
-    )
     placement = None
     if decoding.is_placed:  # torch is not loaded for a call that is refused
         from defectgen.llm.loading import Placement
@@ -141,10 +153,10 @@ def generate(
     request = CrystalRequest(
         asdict(conditions),
         exact_formula=crystals.exact_formula,
-        infill=crystals.infill,
-        mask=crystals.mask,
-        any_element=crystals.any_element,
-        elements=tuple(named),
+        infill=mutation.infill,
+        mask=mutation.mask,
+        any_element=mutation.any_element,
+        elements=crystals.symbols,
         max_atoms=crystals.max_atoms,
         min_distance_angstrom=crystals.min_distance,
         radii=crystals.radii,

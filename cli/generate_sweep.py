@@ -37,7 +37,7 @@ def sweep(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw crystals at several temperatures and nucleus sizes, and judge them.
+    """Draw crystals at several temperatures, and judge them.
 
     The more a model sticks to what is likely, the more of its crystals are valid and the less they cover
     (Gruver et al., figure 8). Each pair gets a folder of samples; sweep.csv has validity, coverage and their
@@ -48,9 +48,10 @@ def sweep(
 
     from defectgen.data.assets import cache_dir
     from defectgen.generate.crystal_request import CrystalRequest, bulk_card, bulk_model, draw_from, open_generator
-    from defectgen.generate.sweep import claim_sweep, draw_point, is_done, judge_points, points_of
+    from defectgen.generate.sweep import draw_point, is_done, judge_points, points_of
     from defectgen.io.files import file_hash, write_text
     from defectgen.io.folders import claimed
+    from defectgen.io.run_settings import claim_settings
     from defectgen.io.tables import write_csv
     from defectgen.llm.decode.generator import Sampling
     from defectgen.metrics.generated_entries import read_entries
@@ -75,7 +76,7 @@ def sweep(
             "radii": radii,
             "balance": balance,
         }
-        claim_sweep(output, settings)
+        claim_settings(output, "sweep", settings)
         missing = [point for point in points if not is_done(output / point.name)]
         if missing:
             say(f"loading {model} ...")

@@ -13,7 +13,7 @@ from defectgen_cli.output import emit
 
 
 def shrink(
-    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder of a trained adapter.")],
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Trained adapter: folder or shipped name.")],
     rank: Annotated[int, typer.Option(min=1, help="Rank of the smaller adapter.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for it.")],
     as_json: JsonOption = False,
@@ -25,8 +25,9 @@ def shrink(
     `defectgen evaluate defect --model`.
     """
     from defectgen.llm.rank_reduction import shrink_adapter
+    from defectgen.models import adapter_folder
 
-    result = shrink_adapter(adapter, output, rank)
+    result = shrink_adapter(adapter_folder(adapter), output, rank)
     emit(
         {"output": output, **asdict(result)},
         as_json,

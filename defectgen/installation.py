@@ -30,14 +30,26 @@ PYTHON = (3, 11)
 """Version of Python that the lock is for."""
 
 REQUIRED = ("ase", "catboost", "numpy", "peft", "polars", "pymatgen", "safetensors", "spglib", "torch", "transformers")
-EXTRAS = {"m3gnet": "matgl", "chgnet": "chgnet", "bulk": "matminer", "vllm": "vllm", "tensorboard": "tensorboard"}
+EXTRAS = {
+    "m3gnet": "matgl",
+    "chgnet": "chgnet",
+    "bulk": "matminer",
+    "scale": "parsl",
+    "exports": "doped",
+    "tensorboard": "tensorboard",
+    "vllm": "vllm",
+    "gpu": "bitsandbytes",
+}
 """Extra and the package that it brings."""
 
 PURPOSES = {
     "m3gnet": "relaxation and stability with M3GNet",
     "chgnet": "relaxation with CHGNet",
     "bulk": "compositional validity and coverage of bulk crystals",
+    "scale": "campaigns on a cluster, with Parsl",
+    "exports": "exports for doped, pymatgen-analysis-defects, jobflow and OPTIMADE",
     "vllm": "decoding with vLLM",
+    "gpu": "base models in four bits on an NVIDIA GPU",
     "tensorboard": "training curves in TensorBoard",
 }
 

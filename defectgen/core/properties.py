@@ -70,7 +70,7 @@ class Property:
 def _check(name: str, item: Property) -> None:
     require_type("property", name, item, Property)
     if item.column != name:
-        raise breaks("property", name, f"its column is {item.column!r}")
+        raise breaks("property", name, f"its short name must be its column, {item.column}")
     if not item.name or item.name == item.column or not set(name) <= set(string.ascii_lowercase + string.digits + "_"):
         raise breaks("property", name, f"its column must end in its unit, _{item.unit_suffix}, in small letters")
     if "{value}" not in item.sentence or not item.prompt or len(item.prompt.split()) != 1:

@@ -72,9 +72,13 @@ class Registry(Mapping[str, T]):
 
     def _read_entry_points(self) -> None:
         if self._unread:
-            self._unread = False
-            for point in sorted(entry_points(group=f"defectgen.{self.plural}"), key=lambda point: point.name):
-                self._add(point.name, self._load(point))
+            self._unread, before = False, dict(self._items)  # what an entry point imports may look here
+            try:
+                for point in sorted(entry_points(group=f"defectgen.{self.plural}"), key=lambda point: point.name):
+                    self._add(point.name, self._load(point))
+            except BaseException:
+                self._items, self._unread = before, True  # the next look-up says the same
+                raise
 
     def _load(self, point: EntryPoint) -> T:
         try:

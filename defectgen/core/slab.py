@@ -64,7 +64,7 @@ class Slab:
             )
         first, second = (across + 1) % 3, (across + 2) % 3
         normal = faces[across] / areas[across]
-        start = _largest_gap(frac_coords[:, across])[1]
+        start = empty_stretches(frac_coords[:, across])[1][0]
         placed = frac_coords.copy()
         placed[:, across] = (placed[:, across] - start) % 1.0 + start
         cartesian = placed @ lattice
@@ -80,8 +80,29 @@ class Slab:
 
 def empty_slabs(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> NDArray[np.float64]:
     """Height of the largest slab without atoms across each of the three cell vectors, in angstrom, shape (3,)."""
+    return _largest_gaps(frac_coords) * heights(lattice)
+
+
+def heights(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of the two faces across each of the three cell vectors, in angstrom, shape (3,)."""
     _, areas, volume = _faces(lattice)
-    return _largest_gaps(frac_coords) * volume / areas
+    return volume / areas
+
+
+def empty_stretches(frac: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Empty stretches of an axis as fractions of it, the longest first, and where the middle of each lies.
+
+    Args:
+        frac: fractional coordinates of n atoms along the axis, shape (n,).
+
+    Returns:
+        Lengths and middles, shape (n,) each.
+    """
+    values = np.sort(np.asarray(frac) % 1.0)
+    gaps = np.diff(values, append=values[0] + 1.0)
+    middles = (values + gaps / 2) % 1.0
+    order = np.argsort(-gaps, kind="stable")
+    return gaps[order], middles[order]
 
 
 def _faces(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
@@ -92,14 +113,4 @@ def _faces(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 
 def _largest_gaps(frac_coords: NDArray[np.float64]) -> NDArray[np.float64]:
     """Longest empty stretch of each axis as a fraction of it, shape (3,)."""
-    values = np.sort(frac_coords % 1.0, axis=0)
-    inside = (values[1:] - values[:-1]).max(axis=0, initial=0.0)
-    return np.asarray(np.maximum(inside, values[0] + 1.0 - values[-1]))
-
-
-def _largest_gap(frac: NDArray[np.float64]) -> tuple[float, float]:
-    """Longest empty stretch of an axis as a fraction of it, and where its middle lies."""
-    values = np.sort(frac % 1.0)
-    gaps = np.diff(values, append=values[0] + 1.0)
-    widest = int(gaps.argmax())
-    return float(gaps[widest]), float(values[widest] + gaps[widest] / 2) % 1.0
+    return np.array([empty_stretches(frac)[0][0] for frac in frac_coords.T])

@@ -22,7 +22,7 @@ from defectgen.errors import UsageError
 from defectgen.llm.adapter import WEIGHTS, AdapterCard, read_defect_adapter, training_configurations
 from defectgen.llm.base import base_model_path, hub_note
 from defectgen.llm.decode.generator import Sampling
-from defectgen.models import SHIPPED_ADAPTER, SHIPPED_CROWDED_ADAPTER, SHIPPED_SURROGATE, shipped
+from defectgen.models import SHIPPED_ADAPTER, SHIPPED_CROWDED_ADAPTER, SHIPPED_SURROGATE, adapter_folder, shipped
 from defectgen.score.surrogate.model import METADATA
 from defectgen.tasks.defect.defect_task import DefectTask
 
@@ -54,8 +54,9 @@ class Models:
     """What proposes and predicts.
 
     Attributes:
-        adapter: folder of a trained adapter, a path or its text; None for a shipped one, see `shipped_adapter`.
-        surrogate: folder of a trained surrogate, likewise; None for the shipped one.
+        adapter: folder of a trained adapter, a path or its text, or the name of a shipped one; None for a shipped one,
+            see `shipped_adapter`.
+        surrogate: folder of a trained surrogate, a path or its text; None for the shipped one.
         engine: what runs the language model: ``transformers`` or ``vllm``.
         allow_download: get the base model that the adapter names from the hub, if it is not on this machine.
     """
@@ -66,9 +67,10 @@ class Models:
     allow_download: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("adapter", "surrogate"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
+        if self.adapter is not None:
+            object.__setattr__(self, "adapter", adapter_folder(self.adapter))
+        if self.surrogate is not None:
+            object.__setattr__(self, "surrogate", Path(self.surrogate))
 
 
 SHIPPED = Models()
@@ -151,40 +153,19 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     """
     limits = limits or Limits()
     adapter = models.adapter or shipped_adapter(host, limits.min_defects)
-    card = read_defect_adapter(adapter)
-    if host.name not in card.hosts:
-        raise UsageError(
-            f"the model in {adapter.name} was trained on {', '.join(card.hosts)}, not on {host.name}.",
-            f"Train one on {host.name} (build-data --sets, finetune) and give it with --model.",
-        )
+    _card_for(host, adapter)
     scorer = load_surrogate(models.surrogate or shipped(SHIPPED_SURROGATE))
     if host.name not in scorer.hosts:
         raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
     check_cell(host, [part.core_host for part in scorer.parts])
-    if card.core_hosts:
-        check_cell(host, card.core_hosts)
-    trained = card.max_defects[host.name]
-    space = Space.of(host, limits, trained)
-    least, most, kinds = space.least, space.most, limits.kinds
+    proposer, card = load_proposer(host, models, limits, drawing)
+    trained, most = card.max_defects[host.name], proposer.max_defects
     warnings: tuple[str, ...] = ()
     if most > trained:
         warnings = (f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.",)
-    known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
-    task = task_of(card)
-    try:
-        task.grammar(host, most, min_defects=least, kinds=kinds)
-    except ValueError as error:
-        raise UsageError(f"{least} to {most} defects: {error}.") from error
-    sampling = Sampling(drawing.temperature, drawing.top_p, drawing.guidance, batch_size=BATCH)
     if note := hub_note(card.base_model):
         warnings = (*warnings, f"{note}.")
-    generator = _load_generator(
-        models.engine,
-        adapter,
-        base_model_path(card.base_model),
-        _changed(adapter / WEIGHTS),
-        allow_download=models.allow_download,
-    )
+    known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
     facts: dict[str, object] = {
         "defectgen": __version__,
         "model": adapter.name if models.adapter is None else str(adapter),
@@ -194,16 +175,59 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
         "prompt_version": card.prompt_version,
         "surrogate": SHIPPED_SURROGATE if models.surrogate is None else str(models.surrogate),
         "supercell": host.size,
-        "min_defects": least,
+        "min_defects": proposer.min_defects,
         "max_defects": most,
-        "kinds": ", ".join(kinds) or "any",
+        "kinds": ", ".join(proposer.kinds) or "any",
         "temperature": drawing.temperature,
         "top_p": drawing.top_p,
         "guidance": drawing.guidance,
     }
-    only = space if limits.beyond_kinds else None
-    proposer = ModelProposer(generator, task, least, most, kinds, sampling, only, frozenset(card.covered_ev[host.name]))
     return Engine(host, card, proposer, scorer, known, facts, warnings)
+
+
+def load_proposer(
+    host: Host, models: Models = SHIPPED, limits: Limits | None = None, drawing: Drawing = USUAL
+) -> tuple[ModelProposer, AdapterCard]:
+    """Load adapter and base model for a host, whatever predicts its values.
+
+    Raises:
+        UsageError: the adapter was not trained for the host, a number is out of range, or no engine of that name.
+        DefectgenError: an asset or a model is missing or does not fit.
+    """
+    limits = limits or Limits()
+    adapter = models.adapter or shipped_adapter(host, limits.min_defects)
+    card = _card_for(host, adapter)
+    space = Space.of(host, limits, card.max_defects[host.name])
+    least, most, kinds = space.least, space.most, limits.kinds
+    task = task_of(card)
+    try:
+        task.grammar(host, most, min_defects=least, kinds=kinds)
+    except ValueError as error:
+        raise UsageError(f"{least} to {most} defects: {error}.") from error
+    sampling = Sampling(drawing.temperature, drawing.top_p, drawing.guidance, batch_size=BATCH)
+    generator = _load_generator(
+        models.engine,
+        adapter,
+        base_model_path(card.base_model),
+        _changed(adapter / WEIGHTS),
+        allow_download=models.allow_download,
+    )
+    only = space if limits.beyond_kinds else None
+    properties = frozenset(card.covered_ev.get(host.name, {}))
+    return ModelProposer(generator, task, least, most, kinds, sampling, only, properties), card
+
+
+def _card_for(host: Host, adapter: Path) -> AdapterCard:
+    """The card of an adapter that was trained on a host."""
+    card = read_defect_adapter(adapter)
+    if host.name not in card.hosts:
+        raise UsageError(
+            f"the model in {adapter.name} was trained on {', '.join(card.hosts)}, not on {host.name}.",
+            f"Train one on {host.name} (build-data --sets, finetune) and give it with --model.",
+        )
+    if card.core_hosts:
+        check_cell(host, card.core_hosts)
+    return card
 
 
 def shipped_adapter(host: Host, least: int) -> Path:

@@ -26,7 +26,7 @@ from defectgen.design.seeds import seed_for
 from defectgen.errors import UsageError
 from defectgen.io.host_tables import host_of
 from defectgen.llm.adapter import AdapterCard, read_adapter
-from defectgen.models import SHIPPED_ADAPTER, shipped
+from defectgen.models import SHIPPED_ADAPTER, adapter_folder
 from defectgen.tasks.defect.defect_task import LEVEL_PAIR
 from defectgen.watch import Watch
 
@@ -78,7 +78,7 @@ def common_sets(request: EvaluationRequest) -> tuple[tuple[str, ...], Sequence[A
         UsageError: models of bulk crystals, without a host in common, or that do not know a set's host.
         DefectgenError: a folder without an adapter.
     """
-    cards = [read_adapter(folder) for folder in request.adapters or [shipped(SHIPPED_ADAPTER)]]
+    cards = [read_adapter(adapter_folder(name)) for name in request.adapters or [SHIPPED_ADAPTER]]
     hosts = {info.name: info.host for info in SETS}
     names = request.sets or tuple(name for name in hosts if all(hosts[name] in card.hosts for card in cards))
     if bulk := [card for card in cards if card.is_bulk]:

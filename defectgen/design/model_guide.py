@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from defectgen.core import Configuration, Host, canonicalize
 from defectgen.core.symmetry import site_permutations
 from defectgen.design.edit_moves import Edits
-from defectgen.design.engine import load_engine
+from defectgen.design.engine import load_proposer
+from defectgen.design.model_notes import GUIDED_SEARCH, PRIOR_ENCODING
 from defectgen.design.model_proposer import ModelProposer
 from defectgen.design.proposers import Ask, ProposerOptions
 from defectgen.design.search import SearchProposer, search_proposer
@@ -28,11 +29,6 @@ Indices = NDArray[np.int64]
 
 STARTS = 16
 """Proposals for each target that walks begin with."""
-
-NAME = "llm-search"
-
-ENCODING = "edits"
-"""The one in which the next piece is the next edit."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,7 +48,7 @@ class ModelGuide(OneLine):
     def __post_init__(self) -> None:
         if self.has_prior and not isinstance(self.proposer.generator, TransformersGenerator):
             raise UsageError("this engine does not tell the search how likely edits are.", "Use --engine transformers.")
-        if self.has_prior and self.proposer.task.encoding != ENCODING:
+        if self.has_prior and self.proposer.task.encoding != PRIOR_ENCODING:
             raise UsageError(
                 f"the model writes {self.proposer.task.encoding}, and the search reads edits.",
                 "Give a model that was trained on records of --encoding edits, or use the proposers llm and search.",
@@ -165,10 +161,11 @@ def guided_search_proposer(options: ProposerOptions) -> SearchProposer:
 
     Raises:
         UsageError: see `defectgen.design.search.search_proposer`, `ModelGuide` and
-            `defectgen.design.engine.load_engine`.
+            `defectgen.design.engine.load_proposer`.
         DefectgenError: a model that is missing or damaged.
     """
-    options.required_scorer(NAME)
-    engine = load_engine(options.host, options.models, options.limits, options.drawing)
-    has_prior = engine.proposer.task.encoding == ENCODING
-    return search_proposer(options, NAME, ModelGuide(engine.proposer, has_prior=has_prior))
+    options.required_scorer(GUIDED_SEARCH)
+    proposer, _ = load_proposer(options.host, options.models, options.limits, options.drawing)
+    return search_proposer(
+        options, GUIDED_SEARCH, ModelGuide(proposer, has_prior=proposer.task.encoding == PRIOR_ENCODING)
+    )

@@ -118,6 +118,7 @@ class Search:
         self._everyone: set[int] = set()
         self._told: set[int] = set()
         self.notes: list[str] = []
+        self.is_judged = False
 
     def run(self, stage: Stage) -> None:
         """Let one proposer propose to the targets that have a use for it."""
@@ -182,6 +183,7 @@ class Search:
         if not items:
             return
         scored = score_batch(list(items.values()), self.scorer, self.labels, self.raw)
+        self.is_judged |= scored.is_judged
         for target in wanting:
             rows = list(dict.fromkeys([*shared, *own.get(target.id, ())]))
             if rows:
@@ -288,10 +290,12 @@ def design(
             notes.append(f"target {target.id}: {number} distinct candidates found, {settings.n} asked for.")
     beyond = sum(not candidate.uncertainty for candidate in ranked)
     if beyond:
-        notes.append(
-            f"{beyond} of {len(ranked)} candidates are unlike anything that the surrogate was trained on: "
-            "their values are extrapolated and have no interval."
+        why = (
+            "are unlike anything that the surrogate was trained on: their values are extrapolated and have no interval."
+            if found.is_judged
+            else "have values without an interval: what predicts them gives none."
         )
+        notes.append(f"{beyond} of {len(ranked)} candidates {why}")
     tally = found.tally
     facts = {
         "n": settings.n,

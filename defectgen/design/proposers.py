@@ -224,9 +224,9 @@ class ProposerEntry:
 
 
 def _llm(options: ProposerOptions) -> Proposer:
-    from defectgen.design.engine import load_engine
+    from defectgen.design.engine import load_proposer
 
-    return load_engine(options.host, options.models, options.limits, options.drawing).proposer
+    return load_proposer(options.host, options.models, options.limits, options.drawing)[0]
 
 
 def _random(options: ProposerOptions) -> Proposer:

@@ -34,6 +34,7 @@ from defectgen.design.growth_conditions import (
 )
 from defectgen.design.limits import Limits
 from defectgen.design.mix import LLM, Mix, default_mix, named_mix, verdicts
+from defectgen.design.model_notes import model_notes
 from defectgen.design.own_limits import divided, named, united
 from defectgen.design.pipeline import design as propose_and_rank
 from defectgen.design.pipeline import stages_of
@@ -50,6 +51,7 @@ from defectgen.design.targets import (
     wanted_values,
 )
 from defectgen.design.with_potential import PotentialUse, first_of_each, load_relaxer, relax_top
+from defectgen.design.with_scorer import other_scorer
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import AdapterCard, read_defect_adapter, training_configurations
 from defectgen.models import SHIPPED_SURROGATE, shipped
@@ -166,6 +168,7 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
         if trained is not None and options.space.most > trained:
             most = options.space.most
             warnings.append(f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.")
+    warnings += model_notes(request, card, adapter.name, [stage.name for stage in mix.stages])
     raw = _raw_reference(request, predictor, known, options) if ranking.reference == RAW else None
     covered = _with_labels(coverage(card, host, raw) if known else {}, labels, raw, conditions)
     request = replace(request, targets=counted_from(request.targets, covered))
@@ -304,7 +307,7 @@ def design(
     drawing: Drawing = USUAL,
     models: Models = SHIPPED,
     proposer: Proposer | str | None = None,
-    scorer: Scorer | None = None,
+    scorer: Scorer | str | None = None,
     limits: Limits | None = None,
     conditions: str = "",
     mu: Mapping[str, float] | None = None,
@@ -332,7 +335,7 @@ def design(
         models: other models than the shipped ones.
         proposer: proposes in place of that mix: an object, or names of registered ones (``known``,
             ``exhaustive``, ``random``, ``llm``) with commas between them.
-        scorer: predicts in place of the surrogate.
+        scorer: predicts in place of the surrogate: an object, or the name of a registered one.
         limits: all that may be said of the defects; takes the place of the three arguments above.
         conditions: growth conditions of formation energies, e.g. ``S-rich``.
         mu: chemical potentials relative to the elements instead, in eV, e.g. ``{"S": -0.6}``.
@@ -352,15 +355,18 @@ def design(
         UsageError: no target, a value or type that does not fit, or a host that the models were not trained for.
         DefectgenError: a model or table that is missing or damaged.
     """
+    known = as_host(host)
+    predictor = other_scorer(scorer, models.surrogate) if isinstance(scorer, str) else scorer
     request = DesignRequest(
-        host=as_host(host),
+        host=known,
         targets=_targets(targets, wanted),
         ranking=ranking or Ranking(n=n, seed=seed),
         limits=limits or Limits(min_defects, max_defects, (kinds,) if isinstance(kinds, str) else tuple(kinds)),
         drawing=drawing,
         models=models,
         proposer=proposer,
-        scorer=scorer,
+        scorer=predictor,
+        labels=labels_of(known) if isinstance(scorer, str) and predictor is not None else None,
         conditions=conditions,
         mu=tuple(f"{element}={value:f}" for element, value in (mu or {}).items()),
         potential=PotentialUse(potential) if isinstance(potential, str) else potential,

@@ -29,7 +29,7 @@ from defectgen.io.structures import read_structure
 from defectgen.llm.adapter import METADATA, AdapterCard, read_adapter
 from defectgen.llm.base import has_crystal_tokens
 from defectgen.llm.foreign_adapter import foreign_card, is_foreign, prompts_of, style_of
-from defectgen.models import SHIPPED_BULK_ADAPTER, shipped
+from defectgen.models import SHIPPED_BULK_ADAPTER, adapter_folder, shipped
 from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS
 from defectgen.tasks.bulk.prompts import OURS, PromptStyle
 
@@ -200,8 +200,8 @@ def trained_elements(card: AdapterCard | None) -> tuple[str, ...]:
 
 
 def bulk_model(name: str | None) -> str:
-    """The model of bulk crystals that a user named; the shipped adapter where none is named."""
-    return name or str(shipped(SHIPPED_BULK_ADAPTER))
+    """The model of bulk crystals that a user named, a shipped one by its name; the shipped one where none is named."""
+    return str(adapter_folder(name)) if name else str(shipped(SHIPPED_BULK_ADAPTER))
 
 
 def bulk_card(model: str, prompts: str | None = None) -> AdapterCard | None:

@@ -343,7 +343,7 @@ def sample_crystals(
         while valid < n and len(samples) < limit:
             part = int(np.random.SeedSequence([seed, rounds]).generate_state(1)[0])
             for text, problem in draw(min(n - valid, limit - len(samples)), part):
-                samples.append(_judge(job, text, problem, checks))
+                samples.append(judged(job, text, problem, checks))
                 valid += samples[-1].valid
                 progress(int(samples[-1].valid))
             rounds += 1
@@ -356,7 +356,15 @@ def sample_crystals(
     return CrystalRun(job, n, tuple(samples), seed, time.monotonic() - started, complete, dict(facts or {}), failure)
 
 
-def _judge(job: CrystalJob, text: str, problem: str, checks: Sequence[Check]) -> CrystalSample:
+def judged(job: CrystalJob, text: str, problem: str, checks: Sequence[Check]) -> CrystalSample:
+    """A draw of a job with what it states and why it is refused.
+
+    Args:
+        job: what was asked.
+        text: as the model wrote it.
+        problem: what is wrong with it already; empty if nothing.
+        checks: the first that refuses the crystal gives the reason.
+    """
     if problem:
         return CrystalSample(text, None, problem)
     crystal, reason = job.read(text)

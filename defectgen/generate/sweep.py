@@ -5,7 +5,6 @@ Source: Gruver et al., ICLR 2024, appendix B.3 and figure 8 (arXiv 2402.04379).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,10 @@ from typing import Any
 from defectgen.errors import UsageError
 from defectgen.generate.sampling import Check, CrystalJob, Draw, sample_crystals, write_samples
 from defectgen.io.documents import read_object
-from defectgen.io.files import write_text
-from defectgen.io.folders import MANIFEST, contents
+from defectgen.io.folders import MANIFEST
 from defectgen.metrics.crystal_evaluation import CrystalSets, evaluate_crystals
 from defectgen.watch import Watch, unwatched
 
-SETTINGS = "sweep.json"
 COLUMNS = (
     "raw_structural",
     "raw_compositional",
@@ -65,31 +62,6 @@ def points_of(temperatures: Sequence[float], top_ps: Sequence[float]) -> list[Sw
     if wrong := [p for p in top_ps if not 0 < p <= 1]:
         raise UsageError(f"got nucleus size {wrong[0]:g}, expected more than 0 and at most 1.")
     return list(dict.fromkeys(SweepPoint(t, p) for p in top_ps for t in temperatures))
-
-
-def claim_sweep(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Note the settings of a sweep in its folder, which is empty or of a sweep with the same ones.
-
-    Args:
-        folder: of the sweep, claimed.
-        settings: what all points share, in types of JSON.
-
-    Raises:
-        UsageError: it holds a sweep with other settings, or other files.
-    """
-    path = folder / SETTINGS
-    if path.is_file():
-        try:
-            before = read_object(path)
-        except (OSError, ValueError):
-            before = {}
-        if changed := sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k)):
-            got = ", ".join(f"{key} {before.get(key)}" for key in changed)
-            raise UsageError(f"{folder} holds a sweep with {got}.", "Name another folder, or the same settings.")
-        return
-    if contents(folder):
-        raise UsageError(f"{folder} is not empty and holds no sweep.", "Name another folder.")
-    write_text(path, json.dumps(settings, indent=1) + "\n")
 
 
 def is_done(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.core.hosts import get_host
+from defectgen.core.slab import empty_slabs, empty_stretches, heights
 from defectgen.core.stored_hosts import by_title
 from defectgen.core.symmetry import SYMPREC_ANGSTROM, n_operations
 from defectgen.errors import DefectgenError, UsageError
@@ -162,27 +163,27 @@ def host_from_file(
         and structure.distance_matrix[np.triu_indices(len(structure), 1)].min() < MIN_DISTANCE_ANGSTROM
     ):
         raise DefectgenError(f"{path} has atoms closer than {MIN_DISTANCE_ANGSTROM:g} angstrom, expected a crystal.")
-    gaps = [_gaps(structure.frac_coords[:, axis]) for axis in range(3)]
-    heights = [structure.volume / np.linalg.norm(_face(structure.lattice.matrix, axis)) for axis in range(3)]
-    vacuum = [height * gap for height, ((gap, _), *_) in zip(heights, gaps, strict=True)]
+    vacuum = empty_slabs(structure.lattice.matrix, structure.frac_coords)
     normal = int(np.argmax(vacuum))
     if vacuum[normal] < MIN_VACUUM_ANGSTROM:
         raise DefectgenError(
             f"{path} has at most {vacuum[normal]:.1f} angstrom of vacuum along an axis, "
             f"expected a layer with at least {MIN_VACUUM_ANGSTROM:g}."
         )
-    empty = sum(height >= MIN_VACUUM_ANGSTROM for height in vacuum)
+    empty = int((vacuum >= MIN_VACUUM_ANGSTROM).sum())
     if empty > 1:
         raise DefectgenError(
             f"{path} has over {MIN_VACUUM_ANGSTROM:g} angstrom of vacuum along {empty} axes, expected a layer: one."
         )
-    _check_one_layer(path, [float(heights[normal]) * gap for gap, _ in gaps[normal]])
+    height = float(heights(structure.lattice.matrix)[normal])
+    gaps, middles = empty_stretches(structure.frac_coords[:, normal])
+    _check_one_layer(path, height * gaps)
     order = [(normal + 1) % 3, (normal + 2) % 3, normal]
-    middle = gaps[normal][0][1]
+    middle = float(middles[0])
     a, b, c = structure.lattice.matrix[order]
     cell = Lattice.from_parameters(1, 1, 1, 90, 90, _angle(a, b)).matrix
     length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    rows = ((length_a, 0.0, 0.0), _on_plane(cell[1] * length_b), (0.0, 0.0, float(heights[normal])))
+    rows = ((length_a, 0.0, 0.0), _on_plane(cell[1] * length_b), (0.0, 0.0, height))
     frac = structure.frac_coords[:, order].copy()
     frac[:, 2] = (frac[:, 2] - middle) % 1.0 + middle - 1.0 * (middle > 0.5)
     plane = np.array([a, b])
@@ -258,15 +259,7 @@ def _check_rules(name: str, elements: Sequence[str], rules: Sequence[Rule]) -> N
             raise UsageError(f"{name} has no {rule.element}.", f"Its elements: {', '.join(elements)}.")
 
 
-def _gaps(frac: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Empty stretches of an axis as fractions of it, the longest first, and where the middle of each lies."""
-    values = np.sort(np.asarray(frac) % 1.0)
-    gaps = np.diff(values, append=values[0] + 1.0)
-    middles = (values + gaps / 2) % 1.0
-    return [(float(gaps[k]), float(middles[k])) for k in np.argsort(-gaps, kind="stable")]
-
-
-def _check_one_layer(path: Path, gaps: Sequence[float]) -> None:
+def _check_one_layer(path: Path, gaps: NDArray[np.float64]) -> None:
     """Refuse layers with vacuum between them; `gaps` are those along the normal, in angstrom, the longest first."""
     wide = [gap for gap in gaps if gap >= MIN_VACUUM_ANGSTROM]
     if len(wide) > 1:
@@ -275,10 +268,6 @@ def _check_one_layer(path: Path, gaps: Sequence[float]) -> None:
             f"expected one layer, or layers that touch (less than {MIN_VACUUM_ANGSTROM:g} angstrom apart).",
             "Keep the atoms of one layer, or close the gap between them.",
         )
-
-
-def _face(matrix: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    return np.cross(matrix[(axis + 1) % 3], matrix[(axis + 2) % 3])
 
 
 def _angle(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

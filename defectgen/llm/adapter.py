@@ -17,6 +17,7 @@ from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.folders import write_folder
 from defectgen.io.stamps import check_stamps, stamps
 from defectgen.llm.adapter_text import adapter_markdown
+from defectgen.models import SHIPPED_ADAPTERS
 from defectgen.one_line import shown
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
 from defectgen.tasks.defect.encodings import ENCODINGS
@@ -152,7 +153,11 @@ def read_adapter(folder: Path) -> AdapterCard:
     """
     path = folder / METADATA
     if not path.is_file() or not (folder / WEIGHTS).is_file():
-        raise DefectgenError(f"{folder} is no trained adapter.", f"Expected a folder with {WEIGHTS} and {METADATA}.")
+        raise DefectgenError(
+            f"{folder} is no trained adapter.",
+            f"Expected a folder with {WEIGHTS} and {METADATA}, or the name of a shipped one: "
+            f"{', '.join(SHIPPED_ADAPTERS)}.",
+        )
     try:
         card = _card(read_object(path))
     except DocumentError as error:

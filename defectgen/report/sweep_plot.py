@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -9,6 +10,14 @@ from typing import Any
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 420, 62, 52, 34, 118
 COLOURS = ("#1b6ca8", "#c4572e", "#3a7d44", "#7b4fa3", "#8a6d1c")
 TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+MARK, CHARACTER, LINE = 5.0, 6.6, 14.0
+"""Half the width of a mark with its margin, width of a character, height of a line, in pixels."""
+
+DISTANCES = (6.0, 14.0, 24.0, 36.0, 50.0, 66.0, 84.0, 104.0)
+ANGLES = tuple(math.radians(angle) for angle in (35, 145, 325, 215, 0, 180, 90, 270))
+"""Where a text is tried beside its mark."""
+
+Box = tuple[float, float, float, float]
 
 
 def sweep_plot(rows: Sequence[Mapping[str, Any]], x: str = "cov_recall", y: str = "valid") -> str:
@@ -26,8 +35,10 @@ def sweep_plot(rows: Sequence[Mapping[str, Any]], x: str = "cov_recall", y: str 
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         *_axes(),
     ]
-    for number, top_p in enumerate(dict.fromkeys(row["top_p"] for row in shown)):
-        colour = COLOURS[number % len(COLOURS)]
+    sizes = list(dict.fromkeys(row["top_p"] for row in shown))
+    colours = {top_p: COLOURS[number % len(COLOURS)] for number, top_p in enumerate(sizes)}
+    marks = [(_across(row[x]), _up(row[y]), f"T {row['temperature']:g}", colours[row["top_p"]]) for row in shown]
+    for number, (top_p, colour) in enumerate(colours.items()):
         line = sorted((row for row in shown if row["top_p"] == top_p), key=lambda row: float(row["temperature"]))
         places = [(_across(row[x]), _up(row[y])) for row in line]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
@@ -35,11 +46,10 @@ def sweep_plot(rows: Sequence[Mapping[str, Any]], x: str = "cov_recall", y: str 
         for row, (a, b) in zip(line, places, strict=True):
             parts += _whiskers(row, x, y, a, b, colour)
             parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{colour}"/>')
-            parts.append(f'<text x="{a + 7:.1f}" y="{b - 6:.1f}" fill="#222222">T {row["temperature"]:g}</text>')
         at = TOP + 14 + 18 * number
         parts.append(f'<circle cx="{WIDTH - RIGHT + 16}" cy="{at - 4}" r="4" fill="{colour}"/>')
         parts.append(f'<text x="{WIDTH - RIGHT + 26}" y="{at}" fill="#222222">{escape(f"top-p {top_p:g}")}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return "\n".join([*parts, *_labels(marks), "</svg>"]) + "\n"
 
 
 def _axes() -> list[str]:
@@ -58,6 +68,43 @@ def _axes() -> list[str]:
         "valid (structure and composition)</text>"
     )
     return parts
+
+
+def _labels(marks: Sequence[tuple[float, float, str, str]]) -> list[str]:
+    """A text beside each mark, where it covers no other text and no mark; a line leads to one that is farther away.
+
+    Args:
+        marks: across and down in pixels, text and colour of each.
+    """
+    points = [(a - MARK, b - MARK, a + MARK, b + MARK) for a, b, *_ in marks]
+    taken: list[Box] = []
+    found = []
+    for a, b, text, colour in marks:
+        width = CHARACTER * len(text)
+        boxes = [_box(a, b, width, angle, away) for away in DISTANCES for angle in ANGLES]
+        free = [box for box in boxes if _inside(box) and not any(_meet(box, other) for other in (*points, *taken))]
+        box = (free or boxes)[0]
+        taken.append(box)
+        middle, low = (box[0] + box[2]) / 2, box[3]
+        if math.hypot(middle - a, (box[1] + low) / 2 - b) > DISTANCES[0] + width:
+            end = min(max(a, box[0]), box[2]), min(max(b, box[1]), low)
+            found.append(f'<line x1="{a:.1f}" y1="{b:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}" stroke="{colour}"/>')
+        found.append(f'<text x="{middle:.1f}" y="{low - 3:.1f}" text-anchor="middle" fill="{colour}">{text}</text>')
+    return found
+
+
+def _box(a: float, b: float, width: float, angle: float, away: float) -> Box:
+    """Left, top, right and bottom of a text in some direction from a mark."""
+    middle = a + math.cos(angle) * (away + width / 2), b - math.sin(angle) * (away + LINE / 2)
+    return middle[0] - width / 2, middle[1] - LINE / 2, middle[0] + width / 2, middle[1] + LINE / 2
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _inside(box: Box) -> bool:
+    return _across(0) < box[0] and box[2] < WIDTH and box[1] > 0 and box[3] < _up(0)
 
 
 def _whiskers(row: Mapping[str, Any], x: str, y: str, a: float, b: float, colour: str) -> list[str]:

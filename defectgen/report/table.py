@@ -55,7 +55,9 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
         if run.reference == PRISTINE_VBM
         else "on the raw scale"
     )
-    console.print(f"[dim]Values in eV, levels {zero}. {ORDER[_ranks_by(run)]}[/]", width=width)
+    console.print(
+        f"[dim]Values in eV where no other unit is named, levels {zero}. {ORDER[_ranks_by(run)]}[/]", width=width
+    )
     if any(candidate.dft for candidate in run.candidates):
         console.print(
             "[dim]DFT: not new; values and \u0394 of the row are labels, without uncertainty.[/]", width=width
@@ -88,7 +90,8 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
     table.add_column("defect", overflow="fold", min_width=8)
     for item in shown:
         mark = "*" if item.column in asked else ""
-        table.add_column(f"{item.title}{mark}", justify="right", no_wrap=True, style="bold" if mark else "")
+        unit = "" if item.unit == "eV" else f" {item.unit}"
+        table.add_column(f"{item.title}{unit}{mark}", justify="right", no_wrap=True, style="bold" if mark else "")
     by_expected, alike = _ranks_by(run) == "expected", any(candidate.similar for candidate in candidates)
     table.add_column("\u0394 meV", justify="right", no_wrap=True)
     if by_expected:

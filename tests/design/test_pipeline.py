@@ -83,6 +83,18 @@ def test_extrapolated_values_have_no_interval_and_are_said(mos2: Host) -> None:
     assert any("3 of 3 candidates are unlike anything" in line for line in run.warnings)
 
 
+class PlainScorer(CountingScorer):
+    """Gives values and nothing else."""
+
+    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+        return super().score(configurations).select("homo_ev", "lumo_ev")
+
+
+def test_a_scorer_without_intervals_is_not_said_to_extrapolate(mos2: Host) -> None:
+    run = design(mos2, [TARGET], RandomProposer(3), PlainScorer(), (), DesignSettings(n=3, samples=8))
+    assert "3 of 3 candidates have values without an interval: what predicts them gives none." in run.warnings
+
+
 def test_the_same_seed_gives_the_same_candidates(mos2: Host) -> None:
     def keys(seed: int) -> list[str]:
         settings = DesignSettings(n=8, samples=16, seed=seed)

@@ -24,6 +24,9 @@ from defectgen.tasks.grammar import Grammar
 STEP_COST_CPU, STEP_COST_GPU = 24, 4096
 """What a pass over the weights costs, in tokens of one row: reading them, and on a GPU starting the kernels."""
 
+GRAMMARS = 32
+"""Compiled grammars that are kept: some MB each."""
+
 
 class TransformersGenerator:
     """Generation with transformers, on the GPU if there is one."""
@@ -112,6 +115,8 @@ class TransformersGenerator:
 
     def _compile(self, grammar: Grammar) -> TokenGrammar:
         if grammar not in self._grammars:
+            if len(self._grammars) >= GRAMMARS:  # a search begins crystals in many ways
+                self._grammars.clear()
             self._grammars[grammar] = TokenGrammar(grammar, self.tokenizer, self._piece_tokens)
         return self._grammars[grammar]
 

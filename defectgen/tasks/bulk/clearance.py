@@ -128,7 +128,7 @@ def lattice_of(cell: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np
 def distances(cell: tuple[float, ...]) -> tuple[NDArray[np.uint8], int]:
     """Distance of each point of the grid from the nearest lattice point, and half the shortest lattice vector.
 
-    Both in steps, rounded down; the first of shape (100, 100, 100), at most 255.
+    Both in steps, rounded down, at most 255; the first of shape (100, 100, 100).
     """
     reduced, to_reduced = lattice_of(cell)
     metric = (reduced @ reduced.T).astype(np.float32)
@@ -153,7 +153,7 @@ def distances(cell: tuple[float, ...]) -> tuple[NDArray[np.uint8], int]:
     rows = np.arange(GRID)[:, None] * to_reduced[:, None, :] % GRID  # of shape (3, 100, 3)
     a, b, c = rows.astype(np.int16)
     index = tuple((a[:, None, None, axis] + b[:, None, axis] + c[:, axis]) % np.int16(GRID) for axis in range(3))
-    return of[index], int(math.sqrt(shortest) / 2 * STEPS - 1e-3)
+    return of[index], min(int(math.sqrt(shortest) / 2 * STEPS - 1e-3), 255)
 
 
 @lru_cache(maxsize=2 * ROWS)

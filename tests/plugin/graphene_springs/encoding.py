@@ -24,9 +24,9 @@ class NumbersGrammar:
     def start(self) -> tuple[int, int]:
         return -1, 0
 
-    def choices(self, state: tuple[int, int]) -> Mapping[str, tuple[int, int]]:
+    def choices(self, state: tuple[int, int]) -> Mapping[str, tuple[int, int] | None]:
         last, count = state
-        found = {END: state} if count >= self.least else {}
+        found: dict[str, tuple[int, int] | None] = {END: None} if count >= self.least else {}
         if count < self.most:
             room = self.host.n_sites - max(0, self.least - count - 1)
             for site in range(last + 1, room):

@@ -19,6 +19,7 @@ from defectgen.metrics.atom_distances import radii_apart
 from defectgen.tasks.bulk.crystal_text import parse_crystal, parse_formula, write_crystal
 from defectgen.tasks.bulk.orbit_grammar import OrbitGrammar
 from defectgen.tasks.bulk.orbit_lattice import GroupLattice
+from defectgen.tasks.bulk.orbit_places import rooms
 from defectgen.tasks.grammar import END
 from defectgen.tasks.parsing import ParseError
 
@@ -169,3 +170,10 @@ def test_a_crystal_does_not_end_with_too_much_symmetry() -> None:
         text, state = text.removeprefix(piece), grammar.choices(state)[piece]
     assert END not in grammar.choices(state)
     assert "\nNa\n" in grammar.choices(state)
+
+
+def test_a_large_cell_has_room_everywhere() -> None:
+    """Half the shortest vector of a cell of 24 angstrom is more than the table of distances holds."""
+    room = rooms(123, (240.0, 240.0, 240.0, 90.0, 90.0, 90.0), (), 20)
+    assert room[0, 0, 0] == 127  # the nearest image lies further off than distances are known
+    assert room.max() <= 255

@@ -133,8 +133,10 @@ def _walk(grammar: Grammar, rng: np.random.Generator) -> str:
     state, text = grammar.start, ""
     for _ in range(MAX_PIECES):
         choices = grammar.choices(state)
+        if choices.get(END) is not None:
+            raise ValueError("the end of a completion leads to a state, expected None")  # decoding would never end
         piece = sorted(choices)[int(rng.integers(len(choices)))]
-        if piece == END:
-            return text
         state, text = choices[piece], text + piece
+        if state is None:
+            return text
     raise ValueError("a completion does not end")

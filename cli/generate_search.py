@@ -1,0 +1,160 @@
+"""`defectgen search`: the most stable of the crystals that a model draws, by plain draws or a tree search."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from defectgen_cli.generate import UNCONDITIONAL, USUAL_CRYSTALS, ConditionOptions, CrystalOptions
+from defectgen_cli.option_groups import expand_groups
+from defectgen_cli.options import POTENTIALS, AllowDownloadOption, BulkModelOption, JsonOption, M3GNetOption, SeedOption
+from defectgen_cli.output import emit, end_partial, progress, say
+
+if TYPE_CHECKING:
+    from defectgen.generate.crystal_search import CrystalSearch
+    from defectgen.llm.decode.generator import Generator
+    from defectgen.stability.study import Study
+
+SHOWN = 5
+
+
+@expand_groups
+def search(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder; a stopped search goes on.")],
+    hull: Annotated[
+        str, typer.Option("--hull", metavar="FILE|DIR|mp-api", help="Known compounds, as for `defectgen stability`.")
+    ],
+    model: BulkModelOption = None,
+    n: Annotated[int, typer.Option("-n", "--n", help="Different crystals to relax, 2 or more.")] = 16,
+    method: Annotated[
+        str, typer.Option("--method", metavar="NAME", help="best: of plain draws; tree: from promising beginnings.")
+    ] = "tree",
+    conditions: ConditionOptions = UNCONDITIONAL,
+    crystals: CrystalOptions = USUAL_CRYSTALS,
+    potential: Annotated[
+        str, typer.Option("--potential", metavar="NAME", help=f"{' or '.join(POTENTIALS)}.")
+    ] = "m3gnet",
+    m3gnet: M3GNetOption = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature.")] = 1.0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crystals decoded at once.")] = 64,
+    max_draws: Annotated[
+        int | None, typer.Option("--max-draws", min=1, help="Give up after so many draws [10 for each crystal].")
+    ] = None,
+    allow_download: AllowDownloadOption = False,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Search the crystal of lowest energy above the hull.
+
+    The model draws crystals as in `defectgen generate`, most often of one --formula; each that is new and
+    passes the checks is relaxed with the potential, and its energy above the hull computed as in `defectgen
+    stability`. With --method best all draws begin anew. With tree (after Antunes et al. 2024) only the first
+    ones do: later ones keep the lattice and some atoms of crystals that came out low, and the model draws the
+    rest. Both cost -n relaxations. The folder is one of `defectgen stability`, the lowest crystal first, with
+    all draws in draws.jsonl; the same command goes on where it was stopped, with a larger -n too.
+    """
+    from defectgen.generate.crystal_request import CrystalRequest, bulk_card, bulk_model, open_generator
+    from defectgen.generate.crystal_search import METHODS, completing
+    from defectgen.generate.search_study import Judge, search_stable
+    from defectgen.io.files import file_hash
+    from defectgen.io.folders import claimed
+    from defectgen.io.run_settings import claim_settings
+    from defectgen.stability.assessment import RelaxationSettings
+    from defectgen.stability.study import open_hull, open_potential
+
+    _check(n, method, METHODS)
+    model = bulk_model(model)
+    request = CrystalRequest(
+        asdict(conditions),
+        exact_formula=crystals.exact_formula,
+        elements=crystals.symbols,
+        max_atoms=crystals.max_atoms,
+        min_distance_angstrom=crystals.min_distance,
+        radii=crystals.radii,
+        neutral=crystals.neutral,
+        balance=crystals.balance,
+        orbits=crystals.orbits,
+        allow_download=allow_download,
+    )
+    with claimed(output):
+        card = bulk_card(model)
+        job = request.job(card)
+        known = open_hull(hull)
+        loaded = open_potential(potential, m3gnet)
+        judging = Judge(loaded, known, Path(hull), RelaxationSettings(loaded.name))
+        judging.require_known(job)
+        from defectgen.llm.decode.generator import Sampling
+
+        sampling = Sampling(temperature=temperature, batch_size=batch_size)
+        weights = Path(model) / "adapter_model.safetensors"
+        facts = request.facts(model, card, sampling)
+        settings = {
+            **{key: facts[key] for key in sorted(facts) if key != "batch_size"},
+            "weights": file_hash(weights) if weights.is_file() else None,
+            "conditions": request.stated,
+            "max_atoms": job.max_atoms,
+            "elements": list(job.elements),
+            "method": method,
+            "seed": seed,
+            "hull": known.source,
+            "potential": loaded.name,
+        }
+        claim_settings(output, "search", settings)
+        generators: list[Generator] = []
+
+        def generator() -> Generator:
+            if not generators:
+                say(f"loading {model} ...")
+                generators.append(open_generator(model, card, request))
+            return generators[0]
+
+        found, study = search_stable(
+            job,
+            completing(generator, job, sampling),
+            judging,
+            n,
+            output,
+            method=method,
+            seed=seed,
+            checks=request.checks(),
+            max_draws=max_draws,
+            watch=progress,
+        )
+    for line in study.warnings:
+        say(f"warning: {line}")
+    study.require_judged()
+    counts = {"draws": found.draws, "refused": found.refused, "repeated": found.repeated, "relaxed": len(found.found)}
+    rows = study.table.select("name", "formula", "n_atoms", "e_above_hull_ev_per_atom", "n_competing", "status")
+    result = {"output": output, **settings, **counts, "partial_hull": study.hull.partial or None}
+    emit(result | {"crystals": rows.to_dicts()}, as_json, _text(found, study, output))
+    if len(found.found) < n:
+        end_partial(f"only {len(found.found)} of {n} crystals were found in {found.draws} draws.")
+
+
+def _check(n: int, method: str, methods: tuple[str, ...]) -> None:
+    """Refuse before anything is loaded."""
+    from defectgen.errors import UsageError
+
+    if n < 2:
+        raise UsageError(f"got -n {n}, expected 2 or more: the best of one crystal is no search.")
+    if method not in methods:
+        raise UsageError(f"unknown method {method!r}.", f"Expected one of: {', '.join(methods)}.")
+
+
+def _text(found: CrystalSearch, study: Study, output: Path) -> str:
+    """The result for people."""
+    partial = " (a partial hull: energies above it are too low)" if study.hull.partial else ""
+    lines = [
+        f"{len(found.found)} crystals relaxed, from {found.draws} draws ({found.refused} refused, {found.repeated} "
+        f"repeated); energy above the hull{partial}:"
+    ]
+    for rank, row in enumerate(study.table.head(SHOWN).to_dicts(), 1):
+        energy = row["e_above_hull_ev_per_atom"]
+        shown = f"{energy:+.3f} eV/atom" if energy is not None else row["note"] or row["status"]
+        lines.append(f"{rank:>3}  {row['formula']:<14} {row['n_atoms']:>3} atoms  {shown:<17} {row['name']}")
+    if len(found.found) > SHOWN:
+        lines.append(f"     and {len(found.found) - SHOWN} more in stability.csv")
+    return "\n".join([*lines, f"results in {output}"])
