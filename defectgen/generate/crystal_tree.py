@@ -85,7 +85,7 @@ class CrystalTree:
         source = self._nodes[begin]
         source.stale = 0 if new else source.stale + 1
         path = [self.root]
-        for longer in beginnings(text):
+        for longer in beginnings(text)[:-1]:  # the whole text leaves nothing, or little, to decide
             path.append(path[-1].children.setdefault(longer, self._nodes.get(longer) or Beginning(longer)))
             self._nodes[longer] = path[-1]
         for node in path:

@@ -121,13 +121,14 @@ def test_repeated_and_refused_draws_cost_no_relaxation(tmp_path: Path) -> None:
 
 def test_a_beginning_that_gives_nothing_new_is_left_alone() -> None:
     tree = CrystalTree()
-    good, other = (f"{a} 5.0 5.0\n90 90 90\nNa\n0.00 0.00 0.00" for a in (5.0, 6.0))
+    good, other = (f"{a} 5.0 5.0\n90 90 90\nNa\n0.00 0.00 0.00\nCl\n0.50 0.50 0.50" for a in (5.0, 6.0))
     tree.add(tree.choose(), good, 0.0, new=True)
     tree.add("", other, 0.4, new=True)
     chosen = [tree.choose() for _ in range(12)]
+    assert good not in chosen  # nothing is left to decide there
     assert set(chosen) & set(beginnings(good))
     for _ in range(2):
-        for begin in beginnings(good):
+        for begin in beginnings(good)[:-1]:
             tree.add(begin, good, 0.0, new=False)
     assert not {tree.choose() for _ in range(12)} & set(beginnings(good))
 
