@@ -49,6 +49,10 @@ class Calculator:
             return shlex.split(options.command)
         return [options.python or sys.executable, "-m", "defectgen.dft.codes.calculator_driver"]
 
+    def missing(self, folder: Path) -> str:  # noqa: ARG002
+        """Nothing: the driver brings all."""
+        return ""
+
     def resume(self, folder: Path) -> None:
         """The driver goes on by itself where its trajectory ends."""
 

@@ -68,6 +68,10 @@ class DftCode(Protocol):
         """
         ...
 
+    def missing(self, folder: Path) -> str:
+        """What a calculation needs and does not find where its inputs say, in one clause; empty if nothing."""
+        ...
+
     def resume(self, folder: Path) -> None:
         """Make a calculation that was started before go on from its last atoms, as far as the code does not itself."""
         ...

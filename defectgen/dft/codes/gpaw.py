@@ -109,6 +109,10 @@ class Gpaw:
                 return [found, DRIVER]
         raise DefectgenError(f"no GPAW was found ({', '.join(map(str, wanted))} cannot import it).", f"{HOW_TO_GET}.")
 
+    def missing(self, folder: Path) -> str:  # noqa: ARG002
+        """Nothing: the driver brings all."""
+        return ""
+
     def resume(self, folder: Path) -> None:
         """The driver goes on by itself where its trajectory ends."""
 

@@ -166,6 +166,10 @@ class Vasp:
             )
         return words
 
+    def missing(self, folder: Path) -> str:  # noqa: ARG002
+        """Nothing that is looked for: the command may bring the potentials."""
+        return ""
+
     def resume(self, folder: Path) -> None:
         """Take the atoms of CONTCAR, if it is whole."""
         from pymatgen.io.vasp import Poscar
