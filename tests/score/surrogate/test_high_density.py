@@ -80,7 +80,8 @@ def test_only_substitutions_within_a_group_count_less() -> None:
 
 def test_a_trained_model_keeps_the_weights_that_it_was_trained_with() -> None:
     parts = {part.host: part.models for part in Surrogate.load().parts if isinstance(part.models, DenseModels)}
-    once = {**parts["P"].to_dict(), "kind_weights": [1.0, 1.0], "models": {}}  # when nitrogen did not count as isovalent
+    # as it was trained when nitrogen did not count as isovalent
+    once = {**parts["P"].to_dict(), "kind_weights": [1.0, 1.0], "models": {}}
     parts["P"] = DenseModels.from_dict(get_host("P"), once, {})
     assert parts["P"].rows.kind_weights == (1.0, 1.0)
     assert parts["P"].rows.decorations.weights.tolist() == [1.0, 1.0]
