@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import types
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_model import save_tiny_llama, tiny_tokenizer
 
 from defectgen.core import get_host
 from defectgen.errors import UsageError
@@ -57,7 +59,18 @@ def test_what_an_engine_does_not_do_is_refused() -> None:
         Placement(gpus=0)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_four_bits_need_a_gpu(tiny_model_dir: Path) -> None:
-    with pytest.raises(UsageError, match="quantization 4bit needs an NVIDIA GPU"):
-        load_base(str(tiny_model_dir), quantization="4bit")
+def test_four_bits_write_under_the_grammar_too(tmp_path: Path) -> None:
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_key_value_heads": 4}
+    folder = save_tiny_llama(tiny_tokenizer(), tmp_path / "base", **shape)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        with pytest.raises(UsageError, match=r"needs bitsandbytes .* Run: pip install 'defectgen\[gpu\]'"):
+            load_base(str(folder), quantization="4bit")
+        return
+    host, task = get_host("MoS2", (3, 3)), DefectTask("edits")
+    model, tokenizer, _ = load_base(str(folder), "float32", "4bit")
+    weight = model.model.layers[0].mlp.up_proj.weight
+    assert weight.dtype == torch.uint8
+    assert weight.numel() == 64 * 128 // 2
+    request = Request(task.prompt(host, {"homo_ev": 0.05}), task.grammar(host, 3), 4, 5)
+    written = list(TransformersGenerator(model, tokenizer).generate([request], Sampling(1.0)))
+    assert all(task.parse(host, completion.text) for completion in written)
