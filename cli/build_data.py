@@ -57,6 +57,10 @@ class BulkOptions:
 
     max_atoms: Annotated[int, typer.Option(min=1, help="Bulk: leave out crystals with more atoms.")] = 30
     prompts: Annotated[str, typer.Option(metavar="NAME", help="Bulk: defectgen or gruver2024.")] = "defectgen"
+    permute: Annotated[bool, typer.Option("--permute", help="Bulk: atoms in random order.")] = False
+    absolute: Annotated[
+        bool, typer.Option("--absolute", help="Bulk: positions in angstrom, not in shares of the cell.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,13 @@ def _build_bulk(output: Path, data: Path | None, records: RecordOptions, crystal
     from defectgen.data.mp20 import read_crystals
 
     settings = BulkRecordSettings(
-        records.copies, crystals.max_atoms, records.split or "formula", records.seed, crystals.prompts
+        records.copies,
+        crystals.max_atoms,
+        records.split or "formula",
+        records.seed,
+        crystals.prompts,
+        crystals.permute,
+        crystals.absolute,
     )
     path = crystals_path(data)
     say("reading crystals ...")

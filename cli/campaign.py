@@ -64,6 +64,7 @@ def new(
     """
     from defectgen.campaign.folder import new_campaign
     from defectgen.campaign.pool import pool_of
+    from defectgen.core.hosts import common_title
     from defectgen.io.host_files import host_of_options
 
     crystal = host_of_options(host, supercell, allow)
@@ -73,7 +74,7 @@ def new(
     )
     pool = pool_of(crystal, max_defects, seed)
     total = f"{pool.total:,}" if pool.total is not None else f"more than {len(pool.configurations):,}"
-    lines = [f"{total} structures of {crystal.title} with up to {max_defects} defects; campaign in {output}"]
+    lines = [f"{total} structures of {common_title(crystal)} with up to {max_defects} defects; campaign in {output}"]
     if not made.config.settings.relax and relax is None:
         lines.append("note: atoms stay on the host's sites; --relax chgnet would move them")
     if made.config.start:
@@ -285,11 +286,12 @@ def status(folder: FolderArgument, as_json: JsonOption = False) -> None:
 
 def _status(found: Status, page: Path) -> str:
     from defectgen.campaign.status import SHOWN, wish_title
+    from defectgen.core.hosts import common_title
 
     host = found.campaign.host
     total = f" of {found.total:,}" if found.total is not None else ""
     states = ", ".join(f"{number} {state}" for state, number in found.states.items() if number) or "nothing proposed"
-    lines = [f"{host.title}, up to {found.campaign.config.max_defects} defects: {states}{total}", ""]
+    lines = [f"{common_title(host)}, up to {found.campaign.config.max_defects} defects: {states}{total}", ""]
     lines.append(f"{'round':>5} {'done':>9} {'failed':>6} {'gap err':>8} {'inside':>7} {'E err':>7} {'inside':>7}  why")
     for item in found.rounds:
         cells = []

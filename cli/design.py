@@ -140,7 +140,7 @@ def design(
     if vacuum is not None:
         check_vacuum(vacuum)
     inputs_of = hand_over.writer()
-    folder = output or Path("designs") / crystal.name
+    folder = output or Path("designs") / common_name(crystal)
     with claimed_run(folder, overwrite):
         chosen = request.potential
         if chosen is not None:

@@ -98,6 +98,7 @@ def enumerate_(
     import numpy as np
     import polars as pl
 
+    from defectgen.core.hosts import common_title
     from defectgen.core.selection import select
     from defectgen.errors import UsageError
     from defectgen.io.files import claimed_files, refuse_existing
@@ -162,11 +163,13 @@ def enumerate_(
     result: dict[str, Any] = {"n": len(frame), "classes": by_class, "output": output, "cif_dir": cif_dir}
     if not places:
         result["structures"] = frame.to_dicts()
-    emit(result, as_json, f"{len(frame):,} distinct structures of {crystal.name} {crystal.size}: {', '.join(places)}")
+    emit(result, as_json, f"{len(frame):,} distinct structures of {common_title(crystal)}: {', '.join(places)}")
 
 
 def _show_counts(selection: Selection, as_json: bool) -> None:
     """Print {class: number}."""
+    from defectgen.core.hosts import common_title
+
     counted, host = selection.counts, selection.host
     labels = {kind.name: kind.label for kind in selection.classes if kind.label != kind.name}
     width = max(len(f"{n:,}") for n in (*counted.values(), sum(counted.values())))
@@ -175,4 +178,4 @@ def _show_counts(selection: Selection, as_json: bool) -> None:
         lines.append(f"{'sum':<6} {sum(counted.values()):>{width},}")
     emit(counted, as_json, "\n".join(lines))
     if not as_json:
-        say(f"symmetry-distinct structures of {host.name} {host.size}")
+        say(f"symmetry-distinct structures of {common_title(host)}")

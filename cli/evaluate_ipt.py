@@ -42,6 +42,7 @@ def ipt(
     from defectgen.design.engine import task_of
     from defectgen.llm.adapter import read_adapter, training_configurations
     from defectgen.llm.base import hub_note
+    from defectgen.llm.foreign_adapter import style_of
     from defectgen.llm.image_texts import crystal_images, defect_images, image_dependence, trained_sets
     from defectgen.models import SHIPPED_ADAPTER, adapter_folder
 
@@ -54,7 +55,8 @@ def ipt(
         trained = training_configurations(folder).get("bulk", frozenset())
         found = read_crystals(crystals_path(data))
         tell_repeated([str(item) for item in found.repeated])
-        shown = crystal_images(found.frame, trained, structures, images, rng)
+        style = style_of(card.data.get("settings", {}))
+        shown = crystal_images(found.frame, trained, structures, images, rng, style)
     else:
         named = os.environ.get("DEFECTGEN_2DMD")
         path = dataset_path(data or (Path(named) if named else None))

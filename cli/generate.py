@@ -97,7 +97,7 @@ class DecodingOptions:
     ] = None
     engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="transformers or vllm.")] = "transformers"
     quantization: Annotated[
-        str, typer.Option(metavar="NAME", help="none, or 4bit: the base model in four bits (NVIDIA GPU).")
+        str, typer.Option(metavar="NAME", help="none, or 4bit: the base model in four bits (extra gpu).")
     ] = "none"
     spread: Annotated[bool, typer.Option("--spread", help="Share the layers out among all GPUs.")] = False
     gpus: Annotated[int, typer.Option(min=1, help="With vllm: split every matrix among so many GPUs.")] = 1

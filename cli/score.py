@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +46,7 @@ def score(
     maximum of the pristine host. The exit code is 3 if some have no score, and
     1 if none has.
     """
-    from defectgen.core.hosts import HOSTS
+    from defectgen.core.hosts import HOSTS, common_name
     from defectgen.data.assets import cache_dir
     from defectgen.errors import UsageError
     from defectgen.io.files import claimed_files, write_whole
@@ -81,14 +81,15 @@ def score(
     found.require_scored()
     skipped = skipped_files(files)
     shown = {"structures": found.frame.to_dicts(), "skipped": [str(path) for path in skipped], "output": output}
-    emit(shown, as_json, _text(found.frame, names))
+    shown_names = {item.name: common_name(item) for item in reversed(hosts)}
+    emit(shown, as_json, _text(found.frame, names, shown_names))
     tell_skipped(skipped)
     if missing := found.frame.height - found.n_scored:
         end_partial(f"{missing} of {found.frame.height} structures have no score; see their note.")
 
 
-def _text(table: pl.DataFrame, names: Sequence[str]) -> str:
-    """A line a structure for people."""
+def _text(table: pl.DataFrame, names: Sequence[str], hosts: Mapping[str, str]) -> str:
+    """A line a structure for people; `hosts` says what they call a host."""
     from itertools import groupby
 
     from defectgen.core.properties import PROPERTIES, Property
@@ -102,7 +103,8 @@ def _text(table: pl.DataFrame, names: Sequence[str]) -> str:
     prefixes = [(f"{name}_", f"{name} ") for name in names] if len(names) > 1 else [("", "")]
     lines = []
     for row in table.iter_rows(named=True):
-        what = f"{row['label']} in {row['host']} {row['supercell']}" if row["host"] else row["formula"] or "not read"
+        cell = f"{hosts.get(row['host'], row['host'])} {row['supercell']}"
+        what = f"{row['label']} in {cell}" if row["host"] else row["formula"] or "not read"
         values = [
             (p.unit, shown + value_text(row, prefix, p))
             for prefix, shown in prefixes

@@ -275,7 +275,7 @@ def test_random_structures_need_a_largest_number() -> None:
     assert [item.configuration.n_defects for item in run.candidates] == [2, 2, 2]
     assert {new for item in run.candidates for _, new in item.configuration.edits} == {"VAC"}
     for most in (None, 33):
-        with pytest.raises(dg.UsageError, match=r"random structures of BN 4x4, expected 1 to 32\. Give --max-defects"):
+        with pytest.raises(dg.UsageError, match=r"random structures of hBN 4x4, expected 1 to 32\. Give --max-defects"):
             dg.design(host, homo=0.2, max_defects=most, proposer="random", scorer=Sizes())
 
 

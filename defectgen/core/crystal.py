@@ -91,6 +91,14 @@ class Crystal(OneLine):
             fractional=tuple(_triple(wrap(x + s) for x, s in zip(xyz, shift, strict=True)) for xyz in self.fractional),
         )
 
+    def reordered(self, order: Sequence[int]) -> Crystal:
+        """The crystal with its atoms in another order: `order` names each of them once, from 0."""
+        return replace(
+            self,
+            species=tuple(self.species[k] for k in order),
+            fractional=tuple(self.fractional[k] for k in order),
+        )
+
     def substituted(self, old: str, new: str) -> Crystal:
         """The crystal with every atom of element `old` replaced by `new`."""
         return replace(self, species=tuple(new if symbol == old else symbol for symbol in self.species))

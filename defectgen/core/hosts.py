@@ -171,6 +171,11 @@ def common_name(host: Host | str) -> str:
     return common_name(host.name) if built_in is not None and built_in.lattice == host.lattice else host.name
 
 
+def common_title(host: Host) -> str:
+    """What people call a host, and its supercell, e.g. ``hBN 8x8``."""
+    return f"{common_name(host)} {host.size}"
+
+
 def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
     """The host of this name: ``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe``, ``P``, or one that was added.
 
@@ -207,7 +212,8 @@ def as_host(host: Host | str) -> Host:
     if not isinstance(found, Host):
         raise UsageError(
             f"got {type(host).__name__} {host!r:.40} as host, expected a Host or a name.",
-            f"Known ones: {', '.join(host_names())}; any other: defectgen.read_host(FILE, supercell=(4, 4)).",
+            f"Known ones: {', '.join(map(common_name, HOSTS))}; "
+            "any other: defectgen.read_host(FILE, supercell=(4, 4)).",
         )
     return found
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY, Host
-from defectgen.core.hosts import HOSTS
+from defectgen.core.hosts import HOSTS, common_name
 from defectgen.core.placing import (
     EXACT_ANGSTROM,
     SITE_TOLERANCE_ANGSTROM,
@@ -119,7 +119,7 @@ def recognize(structure: Structure, hosts: Sequence[Host]) -> Match:
     symbols = set(species)
     like = [host for host in hosts if symbols.issuperset(host.elements)] if len(hosts) > 1 else list(hosts)
     if not like:
-        formula, names = structure.composition.reduced_formula, ", ".join(host.name for host in hosts)
+        formula, names = structure.composition.reduced_formula, ", ".join(map(common_name, hosts))
         raise NotADecorationError(f"is no decoration of a known host ({names}): {formula} is another compound.")
     try:
         slab = Slab.of(lattice, frac_coords)

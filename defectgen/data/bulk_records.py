@@ -46,6 +46,8 @@ class BulkRecordSettings:
         split: ``published``, the files' own parts, or ``formula``, 80/10/10 with no formula in two parts.
         seed: of every random draw.
         prompts: name of the prompts, see `defectgen.tasks.bulk.prompts`.
+        permute: atoms in random order, drawn anew for each record.
+        absolute: positions in angstrom instead of shares of the lattice vectors.
     """
 
     copies: int = 1
@@ -53,6 +55,8 @@ class BulkRecordSettings:
     split: str = "formula"
     seed: int = 42
     prompts: str = OURS.name
+    permute: bool = False
+    absolute: bool = False
 
     def __post_init__(self) -> None:
         if self.copies < 1:
@@ -81,7 +85,7 @@ def make_bulk_records(frame: pl.DataFrame, split: str, settings: BulkRecordSetti
         (of a generation; energies in eV or eV/atom), ``prompt`` and ``completion``.
     """
     rows = frame.filter(pl.col("split") == split).sort("id")
-    task = BulkTask(prompt_style(settings.prompts))
+    task = BulkTask(prompt_style(settings.prompts, absolute=settings.absolute), permute=settings.permute)
     for copy in range(settings.copies if split == PARTS[0] else 1):
         for row in rows.iter_rows(named=True):
             seed = hashlib.sha256(f"{settings.seed}/{split}/{copy}/bulk/{row['id']}".encode()).digest()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
+from defectgen.core.hosts import common_title
 from defectgen.design.limits import Space
 from defectgen.errors import UsageError
 from defectgen.score.surrogate.features import pair_orbits
@@ -111,7 +112,7 @@ class Edits:
             if found is not None:
                 return found
         raise UsageError(
-            f"no decoration of {self.host.name} {self.host.size} within these limits was found.",
+            f"no decoration of {common_title(self.host)} within these limits was found.",
             "Allow fewer defects, or a smaller distance.",
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from defectgen import __version__
 from defectgen.core import Configuration, Host
+from defectgen.core.hosts import common_name
 from defectgen.core.level_scale import LevelScale
 from defectgen.core.properties import BY_COLUMN
 from defectgen.data.twodmd import LOW_DENSITY_MOST, SETS
@@ -104,7 +105,7 @@ class Engine:
 
     def __repr__(self) -> str:
         model, surrogate = self.facts.get("model"), self.facts.get("surrogate")
-        return f"Engine({self.host.name} {self.host.size}: model {model}, surrogate {surrogate})"
+        return f"Engine({self.host.title}: model {model}, surrogate {surrogate})"
 
 
 def raw_reference(host: Host, scorer: Surrogate, known: frozenset[str], least: int, most: int) -> RawReference:
@@ -117,18 +118,18 @@ def raw_reference(host: Host, scorer: Surrogate, known: frozenset[str], least: i
     limit = parts["low"].defects_range[1] if "low" in parts else 0
     if least <= limit < most:
         raise UsageError(
-            f"cells of {host.name} with up to {limit} and with more defects have other zeros of their own.",
+            f"cells of {common_name(host)} with up to {limit} and with more defects have other zeros of their own.",
             f"Give --max-defects {limit} or --min-defects {limit + 1}, or leave --reference out.",
         )
     part = parts.get("low" if most <= limit else "high")
     if part is None or part.level_scale is None:
-        raise UsageError(f"the surrogate has no raw scale for {host.name}.", "Leave --reference out.")
+        raise UsageError(f"the surrogate has no raw scale for {common_name(host)}.", "Leave --reference out.")
     scale = LevelScale.from_dict(part.level_scale)
     trained = [Configuration.from_key(host, key) for key in sorted(known)]
     shifts = [scale.shift(c) for c in trained if least <= c.n_defects <= most]
     if not shifts:
         raise UsageError(
-            f"the training data of {host.name} has no cells with {least} to {most} defects, so that their raw "
+            f"the training data of {common_name(host)} has no cells with {least} to {most} defects, so that their raw "
             "zero is not known.",
             "Widen --min-defects and --max-defects, or leave --reference out.",
         )
@@ -156,16 +157,18 @@ def load_engine(host: Host, models: Models = SHIPPED, limits: Limits | None = No
     _card_for(host, adapter)
     scorer = load_surrogate(models.surrogate or shipped(SHIPPED_SURROGATE))
     if host.name not in scorer.hosts:
-        raise UsageError(f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.")
+        raise UsageError(
+            f"the surrogate was trained on {', '.join(map(common_name, scorer.hosts))}, not on {common_name(host)}."
+        )
     check_cell(host, [part.core_host for part in scorer.parts])
     proposer, card = load_proposer(host, models, limits, drawing)
     trained, most = card.max_defects[host.name], proposer.max_defects
     warnings: tuple[str, ...] = ()
     if most > trained:
-        warnings = (f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.",)
+        warnings = (f"the model saw at most {trained} defects in {common_name(host)}; {most} is beyond its training.",)
     if note := hub_note(card.base_model):
         warnings = (*warnings, f"{note}.")
-    known = training_configurations(adapter).get(f"{host.name} {host.size}", frozenset())
+    known = training_configurations(adapter).get(host.title, frozenset())
     facts: dict[str, object] = {
         "defectgen": __version__,
         "model": adapter.name if models.adapter is None else str(adapter),
@@ -222,8 +225,9 @@ def _card_for(host: Host, adapter: Path) -> AdapterCard:
     card = read_defect_adapter(adapter)
     if host.name not in card.hosts:
         raise UsageError(
-            f"the model in {adapter.name} was trained on {', '.join(card.hosts)}, not on {host.name}.",
-            f"Train one on {host.name} (build-data --sets, finetune) and give it with --model.",
+            f"the model in {adapter.name} was trained on {', '.join(map(common_name, card.hosts))}, "
+            f"not on {common_name(host)}.",
+            f"Train one on {common_name(host)} (build-data --sets, finetune) and give it with --model.",
         )
     if card.core_hosts:
         check_cell(host, card.core_hosts)
@@ -252,10 +256,10 @@ def check_cell(host: Host, trained: Sequence[Host]) -> None:
     named = [item for item in trained if item.name == host.name]
     sizes = sorted({item.size for item in named})
     if host.size not in sizes:
-        raise UsageError(f"the models know {host.name} in cells of {', '.join(sizes)}, got {host.size}.")
+        raise UsageError(f"the models know {common_name(host)} in cells of {', '.join(sizes)}, got {host.size}.")
     if not any(host.is_like(item) for item in named):
         raise UsageError(
-            f"the models were trained on {host.name} with its sites in another order or place than in this one.",
+            f"the models were trained on {common_name(host)} with its sites in another order or place than here.",
             "Use the host that they carry: defectgen.read_host(FOLDER of the surrogate), or defectgen.host for the "
             "shipped ones.",
         )

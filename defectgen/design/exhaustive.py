@@ -12,6 +12,7 @@ from defectgen.core.configuration import Configuration
 from defectgen.core.counting import count_classes
 from defectgen.core.enumeration import enumerate_class
 from defectgen.core.host import Host
+from defectgen.core.hosts import common_name
 from defectgen.design.limits import Space
 from defectgen.design.proposers import Ask, Budget, Proposal, ProposerOptions
 from defectgen.errors import UsageError
@@ -152,7 +153,8 @@ def exhaustive_proposer(options: ProposerOptions) -> ExhaustiveProposer:
     listing = plan_listing(space, options.scorer, largest)
     if not listing.classes:
         raise UsageError(
-            f"more than {largest:,} structures of {space.host.name} have {space.least} defects: too many to list.",
+            f"more than {largest:,} structures of {common_name(space.host)} have {space.least} defects: "
+            "too many to list.",
             "Narrow them (--only, --defects, --max-defects), give a larger --budget, or use --proposer random.",
         )
     return ExhaustiveProposer(listing, budget)

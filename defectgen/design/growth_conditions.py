@@ -18,11 +18,12 @@ import numpy as np
 import polars as pl
 
 from defectgen.core import VACANCY, Configuration, Host
+from defectgen.core.hosts import common_name, common_title
 from defectgen.errors import UsageError
 from defectgen.one_line import OneLine
+from defectgen.score.protocol import Scorer, TwoPassScorer, quick_form
 
 if TYPE_CHECKING:
-    from defectgen.score.protocol import Scorer
     from defectgen.score.surrogate import Surrogate
 
 FORMATION = "formation_energy_ev"
@@ -68,6 +69,15 @@ class ConditionedScorer(OneLine):
     scorer: Scorer
     conditions: Conditions
 
+    @property
+    def quick(self) -> ConditionedScorer:
+        """See `defectgen.score.protocol.TwoPassScorer`."""
+        return ConditionedScorer(quick_form(self.scorer), self.conditions)
+
+    def refines(self, configuration: Configuration) -> bool:
+        """See `defectgen.score.protocol.TwoPassScorer`."""
+        return isinstance(self.scorer, TwoPassScorer) and self.scorer.refines(configuration)
+
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
         """See `defectgen.score.protocol.Scorer.score`."""
         frame = self.scorer.score(configurations)
@@ -99,14 +109,14 @@ def formation_enthalpy_ev(host: Host, surrogate: Surrogate) -> float:
     """
     part = next((part for part in surrogate.parts if part.host == host.name and part.supercell == host.size), None)
     if part is None or part.energy_weights_ev is None:
-        raise UsageError(f"the formation enthalpy of {host.name} {host.size} is not known.", "Leave --mu out.")
+        raise UsageError(f"the formation enthalpy of {common_title(host)} is not known.", "Leave --mu out.")
     rules = [(rule.element, rule.replacement) for rule in part.core_host.rules]
     seen = zip(rules, part.energy_weights_ev[1:], part.max_counts, strict=True)
     weights = {rule: weight for rule, weight, most in seen if most}
     total = part.energy_weights_ev[0]
     for element in host.elements:
         if (element, VACANCY) not in weights:
-            raise UsageError(f"the chemical potential of {element} behind {host.name} is not known.")
+            raise UsageError(f"the chemical potential of {element} behind {common_name(host)} is not known.")
         total += host.site_elements.count(element) * weights[element, VACANCY]
     return total / (host.n_sites // formula_unit(host)[1])
 
@@ -160,7 +170,9 @@ def growth_conditions(host: Host, enthalpy_ev: float, name: str = "", mu: Sequen
             raise UsageError(f"got conditions {name!r}, which does not say which other element is rich.")
         given[element] = 0.0 if how == "rich" else limits[element]
         if len(unit) > 2:
-            raise UsageError(f"{host.name} has {len(unit)} elements: name their potentials.", "E.g. --mu A=-0.5,B=0")
+            raise UsageError(
+                f"{common_name(host)} has {len(unit)} elements: name their potentials.", "E.g. --mu A=-0.5,B=0"
+            )
     for text in mu:
         match = re.fullmatch(r"([A-Z][a-z]?)=([+-]?\d*\.?\d+(?:e[+-]?\d+)?)", text.replace(" ", ""))
         if match is None or match[1] not in (*unit, *others):
@@ -181,12 +193,13 @@ def growth_conditions(host: Host, enthalpy_ev: float, name: str = "", mu: Sequen
     for element, value in {**own, **given}.items():
         if value > ROUNDING_EV or (element in limits and value < limits[element] - ROUNDING_EV):
             raise UsageError(
-                f"mu of {element} is {value:.2f} eV, outside the limits within which {host.name} is stable.",
+                f"mu of {element} is {value:.2f} eV, outside the limits within which {common_name(host)} is stable.",
                 f"Limits relative to the elements, in eV: {told}{''.join(f', {one} at most 0' for one in others)}.",
             )
     if not missing and abs(rest) > 0.01:
         raise UsageError(
-            f"the potentials add up to {enthalpy_ev - rest:.2f} eV a formula, {host.name} needs {enthalpy_ev:.2f}.",
+            f"the potentials add up to {enthalpy_ev - rest:.2f} eV a formula, "
+            f"{common_name(host)} needs {enthalpy_ev:.2f}.",
             f"Leave one of {', '.join(unit)} out: it follows.",
         )
     shown = {element: min(own[element], 0.0) for element in unit}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from defectgen.core import Configuration, Host
+from defectgen.core.hosts import common_title
 from defectgen.design.limits import Space
 from defectgen.design.proposers import Ask, Proposal, ProposerOptions
 from defectgen.design.ranking import Labels
@@ -42,6 +43,6 @@ def known_proposer(options: ProposerOptions) -> KnownProposer:
     if not options.labels:
         host = options.host
         raise UsageError(
-            f"no labelled structures of {host.name} {host.size} are known.", "Use --proposer exhaustive or random."
+            f"no labelled structures of {common_title(host)} are known.", "Use --proposer exhaustive or random."
         )
     return KnownProposer(options.labels, options.space)

@@ -12,6 +12,7 @@ import numpy as np
 
 from defectgen.core import Configuration, Host, Rule, defect_name, site_permutations
 from defectgen.core.classes import DefectClass, classes_up_to
+from defectgen.core.hosts import common_name, common_title
 from defectgen.errors import UsageError
 from defectgen.score.surrogate.features import pair_orbits
 from defectgen.tasks.defect.encodings import KINDS
@@ -136,7 +137,8 @@ class Space:
             usable = {label: rule for label, rule in usable.items() if rule not in out}
         if not usable:
             raise UsageError(
-                f"these limits leave no defect of {host.name}: {_words(limits)}.", f"It has: {', '.join(rules)}."
+                f"these limits leave no defect of {common_name(host)}: {_words(limits)}.",
+                f"It has: {', '.join(rules)}.",
             )
         least, most = limits.min_defects, limits.max_defects or max(most, limits.min_defects)
         if limits.concentration is not None:
@@ -163,12 +165,12 @@ class Space:
         changeable = len(space._free)
         if least > changeable:
             raise UsageError(
-                f"got at least {least} defects, expected at most {changeable}, the sites of {host.name} {host.size} "
+                f"got at least {least} defects, expected at most {changeable}, the sites of {common_title(host)} "
                 "that may change."
             )
         if limits.max_defects is not None and limits.max_defects > changeable:
             raise UsageError(
-                f"got at most {limits.max_defects} defects of {host.name} {host.size}, expected "
+                f"got at most {limits.max_defects} defects of {common_title(host)}, expected "
                 f"{limits.min_defects} to {changeable}."
             )
         return cls(host, least, min(most, changeable), counts, limits.side, limits.least_distance_angstrom)
@@ -256,7 +258,7 @@ class Space:
             if found is not None and self.admits_arrangement(found):
                 return found
         raise UsageError(
-            f"no decoration of {self.host.name} {self.host.size} within these limits was found in {DRAWS} draws.",
+            f"no decoration of {common_title(self.host)} within these limits was found in {DRAWS} draws.",
             "Allow fewer defects, or a smaller distance.",
         )
 
@@ -318,7 +320,7 @@ def pair_range_angstrom(configuration: Configuration) -> tuple[float, float]:
 
 def _rule(host: Host, rules: dict[str, Rule], name: str) -> Rule:
     if name not in rules:
-        raise UsageError(f"{name!r} is no defect of {host.name}.", f"It has: {', '.join(rules)}.")
+        raise UsageError(f"{name!r} is no defect of {common_name(host)}.", f"It has: {', '.join(rules)}.")
     return rules[name]
 
 
@@ -328,7 +330,7 @@ def _excluded(host: Host, rules: dict[str, Rule], name: str) -> list[Rule]:
     if not found:
         species = ", ".join(sorted({rule.replacement for rule in rules.values()}))
         raise UsageError(
-            f"{name!r} is no defect of {host.name} and no species that comes in.",
+            f"{name!r} is no defect of {common_name(host)} and no species that comes in.",
             f"Defects: {', '.join(rules)}; species: {species}.",
         )
     return found

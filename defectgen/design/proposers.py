@@ -12,6 +12,7 @@ import numpy as np
 
 from defectgen.core.configuration import Configuration, canonicalize
 from defectgen.core.host import Host
+from defectgen.core.hosts import common_title
 from defectgen.core.registry import Registry, breaks, require_members, require_type
 from defectgen.design.candidates import Target
 from defectgen.design.limits import Space
@@ -192,7 +193,7 @@ class ProposerOptions(OneLine):
         most = self.limits.max_defects or self.most
         if most is None:
             raise UsageError(
-                f"got no largest number of defects in {self.host.name} {self.host.size}.",
+                f"got no largest number of defects in {common_title(self.host)}.",
                 "Give --max-defects (max_defects=).",
             )
         return Space.of(self.host, self.limits, most)

@@ -15,6 +15,7 @@ import polars as pl
 
 from defectgen.core import Configuration, Host, canonicalize
 from defectgen.core.classes import DefectClass, class_from_label, element_sites
+from defectgen.core.hosts import common_title
 from defectgen.core.properties import COLUMNS
 from defectgen.data.records import RecordSettings
 from defectgen.design.searched_cells import searched_cells
@@ -98,7 +99,7 @@ def enlarge_records(frame: pl.DataFrame, settings: RecordSettings, folder: Path)
         UsageError: the surrogate was fitted on structures of the test part.
         DefectgenError: no surrogate in the folder.
     """
-    scorer = Surrogate.load(folder)
+    scorer = Surrogate.load(folder).quick
     tested = frame.filter(pl.col("split") == "test").select("host", "configuration")
     if seen := sum(scorer.has_seen(*row) for row in tested.iter_rows()):
         raise UsageError(
@@ -152,7 +153,7 @@ def _draw(host: Host, labels: Sequence[str], taken: set[str], count: int, seed: 
         found |= {c.key: c for c in canonicalize(block) if c.key not in taken}
         if len(found) == before:
             raise UsageError(
-                f"found only {len(found)} new structures of {host.name} {host.size} with the defects of labelled ones.",
+                f"found only {len(found)} new structures of {common_title(host)} with the defects of labelled ones.",
                 f"Give --enlarge {len(found)} or less." if found else "Leave out --enlarge.",
             )
     return list(found.values())[:count]

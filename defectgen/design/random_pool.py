@@ -9,6 +9,7 @@ import numpy as np
 
 from defectgen.core.configuration import canonicalize
 from defectgen.core.host import Host
+from defectgen.core.hosts import common_title
 from defectgen.design.limits import Space
 from defectgen.design.proposers import POOL, Ask, Proposal, ProposerOptions
 from defectgen.design.seeds import seed_for
@@ -50,7 +51,7 @@ def random_proposer(options: ProposerOptions) -> RandomPool:
     most = limits.max_defects or options.most
     if most is None or most > changeable:
         raise UsageError(
-            f"got at most {most or 'any number of'} defects for random structures of {host.name} {host.size}, expected "
+            f"got at most {most or 'any number of'} defects for random structures of {common_title(host)}, expected "
             f"1 to {changeable}.",
             "Give --max-defects (max_defects=).",
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from defectgen import __version__
 from defectgen.core import Host, as_host
+from defectgen.core.hosts import common_name, common_title
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.data.known_labels import labels_of
 from defectgen.data.twodmd import SET_NAMES
@@ -56,7 +57,7 @@ from defectgen.errors import UsageError
 from defectgen.llm.adapter import AdapterCard, read_defect_adapter, training_configurations
 from defectgen.models import SHIPPED_SURROGATE, shipped
 from defectgen.one_line import OneLine
-from defectgen.score.protocol import Scorer
+from defectgen.score.protocol import Scorer, quick_form
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,7 +152,7 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
     if conditions is not None:
         scorer, labels = ConditionedScorer(scorer, conditions), shifted_labels(host, labels, conditions)
     options = ProposerOptions(
-        host, request.limits, request.drawing, models, trained, scorer, ranking.budget, ranking.random,
+        host, request.limits, request.drawing, models, trained, quick_form(scorer), ranking.budget, ranking.random,
         labels={} if ranking.novel else labels, start=request.start, seed=ranking.seed,
     )  # fmt: skip
     warnings: list[str] = []
@@ -167,7 +168,9 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
         mix = default_mix(options, llm=knows, llm_is_asked_for=request.asks_for_llm)
         if trained is not None and options.space.most > trained:
             most = options.space.most
-            warnings.append(f"the model saw at most {trained} defects in {host.name}; {most} is beyond its training.")
+            warnings.append(
+                f"the model saw at most {trained} defects in {common_name(host)}; {most} is beyond its training."
+            )
     warnings += model_notes(request, card, adapter.name, [stage.name for stage in mix.stages])
     raw = _raw_reference(request, predictor, known, options) if ranking.reference == RAW else None
     covered = _with_labels(coverage(card, host, raw) if known else {}, labels, raw, conditions)
@@ -223,8 +226,8 @@ def _surrogate_for(request: DesignRequest) -> Scorer:
     host = request.host
     if host.name not in scorer.hosts:
         raise UsageError(
-            f"the surrogate was trained on {', '.join(scorer.hosts)}, not on {host.name}.",
-            f"Train one on {host.name} (surrogate train) and give it with --surrogate, or a scorer in Python.",
+            f"the surrogate was trained on {', '.join(map(common_name, scorer.hosts))}, not on {common_name(host)}.",
+            f"Train one on {common_name(host)} (surrogate train) and give it with --surrogate, or a scorer in Python.",
         )
     check_cell(host, [part.core_host for part in scorer.parts])
     return scorer
@@ -243,10 +246,10 @@ def _knows_2dmd(scorer: Scorer) -> bool:
 def _check_llm(card: AdapterCard, host: Host, name: str) -> None:
     """Refuse a language model that does not know the host."""
     if not card.knows(host):
-        this = f"this {host.title}" if host.name in card.hosts else host.name
+        this = f"this {common_title(host)}" if host.name in card.hosts else common_name(host)
         raise UsageError(
-            f"the model in {name} was trained on {', '.join(card.hosts)}, not on {this}.",
-            f"Train one on {host.name} (build-data --sets, finetune) and give it with --model.",
+            f"the model in {name} was trained on {', '.join(map(common_name, card.hosts))}, not on {this}.",
+            f"Train one on {common_name(host)} (build-data --sets, finetune) and give it with --model.",
         )
 
 

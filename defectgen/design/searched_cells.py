@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from defectgen.core import Configuration, Host, canonicalize
+from defectgen.core.hosts import common_title
 from defectgen.design.landscape import crowded_model, edits_of
 from defectgen.design.limits import Limits, Space
 from defectgen.design.proposers import Ask, Budget
@@ -48,7 +49,7 @@ def searched_cells(
     """
     known = rows.drop_nulls(LEVEL_PAIR)
     if known.is_empty():
-        raise UsageError(f"no labelled structure of {host.name} {host.size} has HOMO and LUMO.", "Leave out --around.")
+        raise UsageError(f"no labelled structure of {common_title(host)} has HOMO and LUMO.", "Leave out --around.")
     sizes = rows["n_defects"].to_list()
     space = Space.of(host, Limits(min(sizes), max(sizes)), max(sizes))
     edits = edits_of(space, crowded_model(scorer, host, LEVEL_PAIR))
@@ -73,7 +74,7 @@ def searched_cells(
         fruitless = 0 if len(found) > before else fruitless + 1
         if fruitless == FRUITLESS:
             raise UsageError(
-                f"found only {len(found)} new structures around searches in {host.name} {host.size}.",
+                f"found only {len(found)} new structures around searches in {common_title(host)}.",
                 f"Give --around {len(found)} or less." if found else "Leave out --around.",
             )
     return list(found.values())[:count]

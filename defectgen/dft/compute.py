@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -161,7 +162,11 @@ def run_one(
             if before is not None and (before.status == DONE or not retry_failed):
                 return before
             adopted = _adopted(folder, code) if before is None else None
+            if adopted is None and (missing := code.missing(folder)):
+                return Outcome(folder.name, FAILED, missing, fresh=True)  # no state: nothing was tried
             outcome = adopted or _attempts(folder, code, command, limits, claim.workplace.lock)
+            if outcome.status == DONE:
+                code.finish(folder, command)
             kept = {key: value for key, value in asdict(outcome).items() if key != "fresh"}
             write_text(folder / STATE, json.dumps(kept, indent=2) + "\n")
             return outcome
@@ -170,11 +175,10 @@ def run_one(
 
 
 def result_file(folder: Path, code: DftCode) -> Path | None:
-    """The file in a calculation's folder that tells most of its result."""
+    """The file in a calculation's folder that tells most of its result, the newest of several such."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and WORKPLACE not in path.parts]
-    claims = [(code.claims(path), path) for path in files]
-    best = max(claims, key=lambda item: item[0], default=(0, folder))
-    return best[1] if best[0] else None
+    claims = [(claim, path.stat().st_mtime_ns, path) for path in files if (claim := code.claims(path))]
+    return max(claims)[2] if claims else None
 
 
 def _adopted(folder: Path, code: DftCode) -> Outcome | None:
@@ -200,7 +204,7 @@ def _attempts(folder: Path, code: DftCode, command: Sequence[str], limits: JobLi
         attempts.append(Attempt(change, problem, round(spent[0], 2), round(spent[1], 2)))
         if not problem:
             return Outcome(folder.name, DONE, "", tuple(attempts), fresh=True)
-        if result is not None and result.electronic_converged and continued < CONTINUATIONS and not failure:
+        if result is not None and result.electronic_converged and continued < CONTINUATIONS and not _crashed(failure):
             continued += 1
             change = f"relaxation goes on ({continued})"
         elif result is not None and result.electronic_converged is False and remedies and not _limited(failure):
@@ -217,6 +221,8 @@ def _problem(result: DftResult | None, unread: str, failure: str) -> str:
         return failure
     if result is None:
         return failure or unread
+    if _crashed(failure) and not result.converged:
+        return failure
     if result.electronic_converged is False:
         return "the self-consistent cycle did not converge"
     if result.ionic_converged is False:
@@ -226,6 +232,11 @@ def _problem(result: DftResult | None, unread: str, failure: str) -> str:
 
 def _limited(failure: str) -> bool:
     return failure.startswith("ran past")
+
+
+def _crashed(failure: str) -> bool:
+    """Whether the code was stopped or gave up; an exit code alone also stands for a cycle that did not converge."""
+    return _limited(failure) or "ended with signal" in failure or "Error in routine" in failure
 
 
 def _stamp(folder: Path, code: DftCode) -> tuple[Path, int] | None:
@@ -305,8 +316,12 @@ def _stop(process: subprocess.Popen[Any]) -> None:
 
 
 def _last_line(path: Path) -> str:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]]
-    return next((line for line in reversed(lines) if line and not line.startswith("==")), "")[:160]
+    """What the code said last, or, of one that frames its errors as pw.x does, the error."""
+    text = path.read_text(encoding="utf-8", errors="replace").rpartition("\n== ")[2]
+    if framed := re.search(r"%{20,}\n(.*?)\n\s*%{20,}", text, re.DOTALL):
+        return " ".join(framed[1].split())[:160]
+    lines = [line.strip() for line in text.splitlines()[1:][-20:]]
+    return next((line for line in reversed(lines) if line), "")[:160]
 
 
 def _children_cpu_s() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from defectgen.core.hosts import common_title
 from defectgen.dft.settings import DftSettings
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def readme_text(made: DftInputs, title: str, settings: DftSettings) -> str:
     )
     notes = "".join(f"- {note}.\n" for note in made.notes)
     charged = any(item.charge for item in made.calculations)
-    return f"""# {title} inputs: {made.host.name} {made.host.size}
+    return f"""# {title} inputs: {common_title(made.host)}
 
 Written by defectgen. {_about(made.code, settings)}
 

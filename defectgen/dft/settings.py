@@ -59,13 +59,14 @@ class QeSettings(StageConfig):
     """What only Quantum ESPRESSO is told.
 
     Attributes:
-        pseudopotentials: element -> file; ``El.UPF`` for the others.
-        pseudo_dir: their folder, as the machine that computes sees it.
+        pseudopotentials: element -> file; for the others the only file of the folder that begins with the element.
+        pseudo_dir: their folder, as the machine that computes sees it; None for that of ``ESPRESSO_PSEUDO``, else
+            ``pseudo`` beside the calculations.
         density_cutoff_factor: cutoff of the density by that of the wave functions.
     """
 
     pseudopotentials: dict[str, str] = Field(default_factory=dict)
-    pseudo_dir: str = "./pseudo"
+    pseudo_dir: str | None = None
     density_cutoff_factor: float = Field(default=8.0, ge=4.0, le=20.0)
 
 

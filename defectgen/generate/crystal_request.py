@@ -27,10 +27,11 @@ from defectgen.generate.sampling import (
 )
 from defectgen.io.structures import read_structure
 from defectgen.llm.adapter import METADATA, AdapterCard, read_adapter
-from defectgen.llm.foreign_adapter import foreign_card, is_foreign, prompts_of
+from defectgen.llm.base import has_crystal_tokens
+from defectgen.llm.foreign_adapter import foreign_card, is_foreign, prompts_of, style_of
 from defectgen.models import SHIPPED_BULK_ADAPTER, adapter_folder, shipped
 from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS
-from defectgen.tasks.bulk.prompts import OURS, PromptStyle, prompt_style
+from defectgen.tasks.bulk.prompts import OURS, PromptStyle
 
 if TYPE_CHECKING:
     from defectgen.llm.decode.generator import Generator, Sampling
@@ -119,6 +120,8 @@ class CrystalRequest:
         """
         allowed = self.elements or trained_elements(card) or MP_ELEMENTS
         style = self.style(card)
+        if self.infill is None and not self.free and (foreign := _without_grammar(style, card)):
+            raise UsageError(f"the grammar does not know {foreign}, on which this adapter was trained.", "Add --free.")
         if self.infill is None:
             most = self.max_atoms or (card.data.get("max_atoms") if card else None) or MAX_ATOMS
             return generation_job(
@@ -153,7 +156,8 @@ class CrystalRequest:
                 f"the adapter was trained on the prompts {trained}, got --prompts {self.prompts}.",
                 "Leave out --prompts: an adapter is asked as it was trained.",
             )
-        return prompt_style(self.prompts or trained or OURS.name)
+        settings = card.data.get("settings", {}) if card else {}
+        return style_of({**settings, "prompts": self.prompts or trained or OURS.name})
 
     def checks(self) -> list[Check]:
         """What refuses a crystal, in this order."""
@@ -181,6 +185,13 @@ class CrystalRequest:
             "balance": self.balance,
             "orbits": self.orbits,
         }
+
+
+def _without_grammar(style: PromptStyle, card: AdapterCard | None) -> str:
+    """What of an adapter's texts the grammar does not write; empty if nothing."""
+    if style.absolute:
+        return "positions in angstrom"
+    return "tokens of crystals" if card is not None and has_crystal_tokens(card.base_model) else ""
 
 
 def trained_elements(card: AdapterCard | None) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from defectgen.generate.sample_folder import SampleRow, write_sample_folder
 from defectgen.metrics.atom_distances import radii_apart
 from defectgen.tasks.bulk.bulk_task import BulkTask, Kind
 from defectgen.tasks.bulk.crystal_grammar import MP_ELEMENTS, CrystalGrammar, ElementGrammar
-from defectgen.tasks.bulk.crystal_text import parse_formula, write_generation_prompt, write_infill_prompt
+from defectgen.tasks.bulk.crystal_text import parse_crystal, parse_formula, write_generation_prompt, write_infill_prompt
 from defectgen.tasks.bulk.orbit_counts import check_spacegroup
 from defectgen.tasks.bulk.orbit_grammar import OrbitGrammar
 from defectgen.tasks.bulk.prompts import OURS, PromptStyle
@@ -61,6 +61,7 @@ class CrystalJob:
         composition: counts by element in lowest terms that a crystal must have; None if open.
         crystal: whose element is masked.
         masked: that element.
+        style: how the texts are worded.
     """
 
     task: Kind
@@ -72,6 +73,7 @@ class CrystalJob:
     composition: Mapping[str, int] | None = None
     crystal: Crystal | None = None
     masked: str = ""
+    style: PromptStyle = OURS
 
     def read(self, text: str) -> tuple[Crystal | None, str]:
         """The crystal that a text states, and why it is not what was asked; empty if it is.
@@ -81,6 +83,8 @@ class CrystalJob:
         try:
             if self.task == "infill":
                 crystal = BulkTask().parse(self.task, text, self.crystal, self.masked)
+            elif self.style.absolute:
+                crystal = parse_crystal(text, self.style)
             else:
                 crystal = cast(CrystalGrammar, self.grammar).crystal(text)
         except ParseError as error:
@@ -139,7 +143,7 @@ def generation_job(
         grammar = OrbitGrammar(max_atoms, tuple(elements), counts, min_distance, radii, balance, number)
     elif number is not None and counts is not None:
         check_spacegroup(number, counts, max_atoms)
-    return CrystalJob("generation", prompt, grammar, stated, tuple(elements), max_atoms, composition)
+    return CrystalJob("generation", prompt, grammar, stated, tuple(elements), max_atoms, composition, style=style)
 
 
 def infill_job(
@@ -190,7 +194,7 @@ def free(model: Any, tokenizer: Any, job: CrystalJob, sampling: Sampling) -> Dra
     """Draws without a grammar, for comparison."""
     from defectgen.llm.decode.unconstrained import write_freely
 
-    most = 24 * job.max_atoms + 40 if job.task == "generation" else 8
+    most = (27 if job.style.absolute else 24) * job.max_atoms + 40 if job.task == "generation" else 8
 
     def draw(n: int, seed: int) -> Iterator[tuple[str, str]]:
         for text, ended in write_freely(model, tokenizer, job.prompt, n, seed, sampling, most):

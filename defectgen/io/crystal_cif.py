@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from defectgen.core.crystal import ELEMENTS, Crystal, volume_fraction, wrap
 from defectgen.errors import DefectgenError
+from defectgen.io.stated_group import contradicted_group, named_groups
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -39,9 +40,6 @@ _OPERATIONS = (
     "_space_group_symop_operation_xyz",
     "_space_group_symop.operation_xyz",
 )
-_NUMBERS = ("_symmetry_Int_Tables_number", "_space_group_IT_number", "_space_group.IT_number")
-_SYMBOLS = ("_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt", "_space_group.name_H-M_alt")
-_HALL = ("_symmetry_space_group_name_Hall", "_space_group_name_Hall", "_space_group.name_Hall")
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?:\d*[+-])?")
 _KNOWN = frozenset(ELEMENTS)
 
@@ -62,6 +60,7 @@ class CifAtoms:
         warnings: what the reader took for granted.
         stated: sum formula that the file states, as it is written; empty if none.
         units: formula units in the cell that it states; None if none.
+        groups: space groups that it names, numbers and symbols.
         expanded: whether symmetry operations made some of the atoms, or a space group is named.
         decimals: most decimals of a coordinate.
     """
@@ -73,6 +72,7 @@ class CifAtoms:
     warnings: tuple[str, ...] = ()
     stated: str = ""
     units: int | None = None
+    groups: tuple[str, ...] = ()
     expanded: bool = False
     decimals: int = MANY_DECIMALS
 
@@ -139,7 +139,7 @@ def atoms_from_cif(text: str) -> CifAtoms:
     if not len(block.find_values("_atom_site_fract_x")):
         raise CifError("no atoms with fractional coordinates")
     operations = _operations(block)
-    named = _names_a_group(block)
+    named = bool(named_groups(block))
     if len(operations) > 1 or (not operations and named):
         return _with_statements(block, _with_symmetry(block), expanded=True)
     atoms = _with_statements(block, _read_p1(block), expanded=named)
@@ -172,6 +172,7 @@ def _with_statements(block: Any, atoms: CifAtoms, *, expanded: bool) -> CifAtoms
         atoms,
         stated=formula if formula not in ("?", ".") else "",
         units=number or None,
+        groups=named_groups(block),
         expanded=expanded,
         decimals=decimals,
     )
@@ -191,23 +192,10 @@ def _operations(block: Any) -> set[Any]:
     return set()
 
 
-def _names_a_group(block: Any) -> bool:
-    """Whether number or symbol of a space group other than P 1 is there."""
-    import gemmi
-
-    def values(tags: tuple[str, ...]) -> list[str]:
-        found = [block.find_value(tag) for tag in tags]
-        return [gemmi.cif.as_string(text).replace(" ", "") for text in found if text]
-
-    unknown = ("", "?", ".")
-    numbers = {text for text in values(_NUMBERS) if text not in unknown}
-    symbols = {text for text in (*values(_SYMBOLS), *values(_HALL)) if text not in unknown}
-    return bool(numbers - {"1"}) or bool(symbols - {"P1", "p1"})
-
-
 def _check_formula(atoms: CifAtoms, what: str = "") -> None:
     """Refuse a file whose atoms are not those of the formula and the number of formula units that it states."""
-    stated = {name: float(count or 1) for name, count in re.findall(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?", atoms.stated)}
+    found = re.findall(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?", _in_symbols(atoms.stated))
+    stated = {name: float(count or 1) for name, count in found}
     stated = {name: count for name, count in stated.items() if count}
     if not stated:
         return
@@ -225,6 +213,11 @@ def _check_formula(atoms: CifAtoms, what: str = "") -> None:
             f"states {atoms.units} formula units of {atoms.stated}, but {what} {got}; "
             "expected all operations or all atoms"
         )
+
+
+def _in_symbols(formula: str) -> str:
+    """A formula in capitals, ``W1 SE2``, with elements as they are written; any other as it is."""
+    return " ".join(word.capitalize() for word in formula.split()) if formula.isupper() and " " in formula else formula
 
 
 def _check_precision(atoms: CifAtoms) -> None:
@@ -345,12 +338,14 @@ def check_positions(atoms: CifAtoms) -> None:
     """Make sure that the atoms are what the file says of them, and that it says where they are.
 
     Raises:
-        CifError: the formula or the number of formula units is another one, symmetry puts two atoms on one place, or
+        CifError: formula, number of formula units or space group are others, symmetry puts two atoms on one place, or
             the coordinates are too coarse.
     """
     _check_formula(atoms)
     if atoms.expanded:
         _check_images(atoms)
+    if found := contradicted_group(atoms.groups, atoms.lattice(), atoms.species, atoms.fractional):
+        raise CifError(f"{found}; expected the group of the atoms, or P 1")
     _check_precision(atoms)
 
 

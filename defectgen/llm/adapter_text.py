@@ -128,6 +128,7 @@ def _bulk_markdown(card: AdapterCard) -> str:
     build = f"defectgen build-data --task bulk --copies {settings['copies']} --max-atoms {settings['max_atoms']}"
     prompts = settings.get("prompts", "defectgen")
     build += f" --prompts {prompts}" if prompts != "defectgen" else ""
+    build += "".join(f" --{name}" for name in ("permute", "absolute") if settings.get(name))
     parts = "the published ones" if settings["split"] == "published" else f"by formula, seed {settings['seed']}"
     lines = [
         *_header(card, "crystals"),

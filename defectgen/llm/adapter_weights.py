@@ -21,6 +21,9 @@ Weights = dict[str, torch.Tensor]
 FACTOR = re.compile(r"(base_model\.model\.[\w.]+\.lora_(?:embedding_)?)([AB])((?:\.weight)?)")
 """Name of one of the two matrices whose product is an update."""
 
+TRAINED_ROWS = re.compile(r"base_model\.model\.[\w.]+\.token_adapter\.trainable_tokens_delta")
+"""Name of rows that stand for those of an embedding, see `Lora.rows`."""
+
 
 def read_weights(folder: Path, lora: Lora, *, has_card: bool = True) -> Weights:
     """The matrices of an adapter by name, as they were written.
@@ -46,6 +49,10 @@ def read_weights(folder: Path, lora: Lora, *, has_card: bool = True) -> Weights:
         raise DefectgenError(f"{path} holds no weights.", AGAIN)
     for name in sorted(weights):
         found, weight = FACTOR.fullmatch(name), weights[name]
+        if lora.rows and TRAINED_ROWS.fullmatch(name) and weight.ndim == 2 and weight.is_floating_point():
+            if not bool(torch.isfinite(weight.float()).all()):
+                raise DefectgenError(f"{path}: {shown(name, 100)} holds numbers that are not finite.", AGAIN)
+            continue
         if found is None:
             raise DefectgenError(f"{path}: {shown(name)} is no matrix of an update.", AGAIN)
         first = found[2] == "A"
@@ -104,11 +111,17 @@ def with_updates(model: Any, lora: Lora, base: str) -> Any:
     from peft import LoraConfig, get_peft_model
 
     targets: Any = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, task_type="CAUSAL_LM")  # type: ignore[arg-type]
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        trainable_token_indices={name: list(ids) for name, ids in lora.rows.items()} or None,
+    )
     try:
         return get_peft_model(model, config)
-    except ValueError as error:
-        reason = str(error).strip().splitlines()[0]
+    except (ValueError, IndexError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DefectgenError(f"the adapter does not fit {base} ({reason:.200}).") from error
 
 
@@ -118,10 +131,15 @@ def merged(model: Any, folder: Path, base: str, *, has_card: bool = True) -> Any
     See `read_weights` for `has_card`.
 
     Raises:
-        DefectgenError: see `read_lora`, `read_weights` and `put_weights`.
+        DefectgenError: layers that memory does not hold; see `read_lora`, `read_weights` and `put_weights`.
     """
     lora = read_lora(folder)
     weights = read_weights(folder, lora, has_card=has_card)
+    if any(weight.is_meta for weight in model.parameters()):  # peft would leave those layers as they are, in silence
+        raise DefectgenError(
+            f"the GPUs do not hold {base}, and an adapter cannot be added to layers that lie elsewhere.",
+            "Use --quantization 4bit, or more GPUs.",
+        )
     adapted = with_updates(model, lora, base)
     put_weights(adapted, weights, folder, base)
     if getattr(model, "is_quantized", False):  # merging would round the updates to four bits as well

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,9 +14,34 @@ from defectgen.data.assets import asset_path
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import write_folder
 
+CRYSTAL_TOKENS = "crystal-tokens"
+_VARIANT = re.compile(rf"(.+)@({CRYSTAL_TOKENS}|random-(\d{{1,9}}))")
+
+
+def plain_name(name: str) -> str:
+    """A base model's name without its variant.
+
+    ``NAME@random-SEED`` is the base model of that name with weights drawn anew, ``NAME@crystal-tokens`` one that has
+    a token for every element and every share of a lattice vector (the switches of appendix A of Gruver et al. 2024,
+    arXiv:2402.04379).
+    """
+    found = _VARIANT.fullmatch(name)
+    return found[1] if found else name
+
+
+def random_seed(name: str) -> int | None:
+    """The seed of weights that are drawn anew; None where those of the model are meant."""
+    found = _VARIANT.fullmatch(name)
+    return int(found[3]) if found and found[3] else None
+
+
+def has_crystal_tokens(name: str) -> bool:
+    """Whether the variant with tokens of crystals is meant."""
+    return plain_name(name) + f"@{CRYSTAL_TOKENS}" == name
+
 
 def base_model_path(name: str) -> str:
-    """What to load a base model from: a folder, or an id of the model hub.
+    """What to load a base model from: a folder, or an id of the model hub; of a variant that of the plain model.
 
     Args:
         name: a model that has a card (its folder in the cache is meant), an existing folder, or the
@@ -25,6 +51,7 @@ def base_model_path(name: str) -> str:
         DefectgenError: the model has a card and is not in the cache; names the command that fetches it.
         UsageError: the name is a data set, or can only be a folder and there is none.
     """
+    name = plain_name(name)
     card = load_cards().get(name)
     if card is not None:
         if card.kind != "model":
@@ -40,6 +67,7 @@ def base_model_path(name: str) -> str:
 
 def hub_note(name: str) -> str:
     """What to tell of the base model that an adapter names, if it is one of the model hub; else nothing."""
+    name = plain_name(name)
     if name in load_cards() or Path(name).expanduser().is_dir():
         return ""
     return f"the adapter names the base model {name} of the model hub"

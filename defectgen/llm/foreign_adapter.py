@@ -10,7 +10,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import DocumentError, read_object
 from defectgen.llm.adapter import AGAIN, BULK, LORA_CONFIG, METADATA, WEIGHTS, AdapterCard
 from defectgen.tasks.bulk.crystal_text import BULK_PROMPT_VERSION
-from defectgen.tasks.bulk.prompts import OURS, STYLES
+from defectgen.tasks.bulk.prompts import OURS, STYLES, PromptStyle, prompt_style
 
 BASE_KEY = "base_model_name_or_path"
 """Where peft writes which base model an adapter works on."""
@@ -24,6 +24,11 @@ def is_foreign(folder: Path) -> bool:
 def prompts_of(settings: Mapping[str, Any]) -> str:
     """Name of the prompts of records, or of an adapter trained on them, by the settings of the records."""
     return str(settings.get("prompts", OURS.name))
+
+
+def style_of(settings: Mapping[str, Any]) -> PromptStyle:
+    """How prompts and completions of records are worded, by the settings of the records."""
+    return prompt_style(prompts_of(settings), absolute=settings.get("absolute") is True)
 
 
 def foreign_card(folder: Path, prompts: str | None) -> AdapterCard:

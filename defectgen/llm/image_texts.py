@@ -15,6 +15,7 @@ from defectgen.io.host_tables import host_of_row
 from defectgen.llm.adapter import AdapterCard
 from defectgen.metrics.perplexity import Ipt, increase_over_images
 from defectgen.metrics.translations import translations
+from defectgen.tasks.bulk.prompts import OURS, PromptStyle
 from defectgen.tasks.defect.defect_task import LEVEL_PAIR, DefectTask
 
 Images = list[list[tuple[str, str]]]
@@ -52,7 +53,12 @@ def defect_images(
 
 
 def crystal_images(
-    frame: pl.DataFrame, trained: Collection[str], count: int, n_images: int, rng: np.random.Generator
+    frame: pl.DataFrame,
+    trained: Collection[str],
+    count: int,
+    n_images: int,
+    rng: np.random.Generator,
+    style: PromptStyle = OURS,
 ) -> Images:
     """Bulk crystals that an adapter was not trained on, in random translations.
 
@@ -62,10 +68,11 @@ def crystal_images(
         count: of crystals at most.
         n_images: of each.
         rng: draws crystals and translations.
+        style: of prompts and texts; an adapter's own.
     """
     held = frame.filter(~pl.col("id").is_in(sorted(trained))).sort("id")
     places = _places(rng, held.height, count)
-    return translations([crystal_from_cif(held["cif"][place]) for place in places], rng, n_images)
+    return translations([crystal_from_cif(held["cif"][place]) for place in places], rng, n_images, style)
 
 
 def image_dependence(

@@ -12,7 +12,8 @@ import torch
 from safetensors import SafetensorError
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.llm.base import base_model_path
+from defectgen.llm.base import base_model_path, has_crystal_tokens, plain_name, random_seed
+from defectgen.llm.crystal_tokens import add_crystal_tokens, add_rows
 
 QUANTIZATIONS = ("none", "4bit")
 
@@ -29,8 +30,9 @@ class Placement:
     """Where and how the weights of a model lie that is only read.
 
     Attributes:
-        quantization: ``none``, or ``4bit`` (NF4, NVIDIA GPU with bitsandbytes).
-        spread: share the layers out among all GPUs of the machine; of the transformers engine.
+        quantization: ``none``, or ``4bit`` (NF4, by bitsandbytes; on a processor slow, for trials).
+        spread: share the layers out among all GPUs of the machine, and main memory where these are full; of the
+            transformers engine.
         gpus: split every matrix among so many GPUs (tensor parallelism); of the vLLM engine.
 
     Raises:
@@ -79,6 +81,11 @@ def pick_dtype(wanted: str) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def is_sharded() -> bool:
+    """Whether the launcher asks for a model that is spread over the processes (FSDP)."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def own_gpu() -> torch.device:
     """The GPU of this process: of several processes on one machine each has its own."""
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -98,9 +105,9 @@ def load_base(
     Args:
         name: registered name, folder, or name on the hub (its token is read from the environment).
         dtype: see `pick_dtype`.
-        quantization: ``none`` or ``4bit`` (NF4, NVIDIA GPU with bitsandbytes).
+        quantization: ``none`` or ``4bit`` (NF4, by bitsandbytes; on a processor slow, for trials).
         place: put the model on the GPU if there is one; a trainer does that itself.
-        spread: share its layers out among all GPUs instead.
+        spread: share its layers out among all GPUs instead; those that do not fit lie in main memory, which is slow.
         download: get what is not on this machine from the hub.
 
     Returns:
@@ -108,24 +115,27 @@ def load_base(
 
     Raises:
         DefectgenError: weights that are not there or cannot be loaded.
-        UsageError: 4-bit weights without a GPU or without bitsandbytes.
+        UsageError: 4-bit weights without bitsandbytes, or a variant for trials that is not to lie in one place.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     tokenizer = load_tokenizer(name, download=download)
-    chosen = pick_dtype(dtype)
+    chosen, seed = pick_dtype(dtype), random_seed(name)
+    if plain_name(name) != name and (quantization != "none" or spread):
+        raise UsageError(f"{name} is a base model for trials: it lies in one place and is not quantized.")
     options: dict[str, Any] = {}
     if quantization == "4bit":
-        if not torch.cuda.is_available():
-            raise UsageError("quantization 4bit needs an NVIDIA GPU.", "Use `quantization: none`.")
         options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=chosen
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=chosen,
+            bnb_4bit_quant_storage=chosen if is_sharded() else None,  # FSDP shares out what looks like weights
         )
-        options["device_map"] = {"": own_gpu()}
+        options["device_map"] = {"": own_gpu() if torch.cuda.is_available() else "cpu"}
     if spread:
         options["device_map"] = "auto"
-        if torch.cuda.is_available():  # GPUs alone: the output layer is read where it lies
-            options["max_memory"] = {k: torch.cuda.mem_get_info(k)[0] for k in range(torch.cuda.device_count())}
+    if seed is not None:
+        return _random(name, seed, chosen, place, download), tokenizer, chosen
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             base_model_path(name), dtype=chosen, trust_remote_code=False, local_files_only=not download, **options
@@ -137,9 +147,24 @@ def load_base(
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_loaded(name, error, download) from error
+    if has_crystal_tokens(name):
+        add_rows(model, load_tokenizer(plain_name(name), download=download), tokenizer)
     if place and torch.cuda.is_available() and not options:
         model = model.to(own_gpu())
     return model.eval(), tokenizer, chosen
+
+
+def _random(name: str, seed: int, dtype: torch.dtype, place: bool, download: bool) -> Any:
+    """A model of the shape of another, with weights drawn from a seed."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = AutoModelForCausalLM.from_config(
+            load_model_config(name, download=download), trust_remote_code=False, dtype=torch.float32
+        )
+    model = model.to(dtype)
+    return (model.to(own_gpu()) if place and torch.cuda.is_available() else model).eval()
 
 
 def load_tokenizer(name: str, *, download: bool = True) -> Any:
@@ -148,11 +173,14 @@ def load_tokenizer(name: str, *, download: bool = True) -> Any:
 
     _quiet()
     try:
-        return AutoTokenizer.from_pretrained(
+        tokenizer: Any = AutoTokenizer.from_pretrained(
             base_model_path(name), trust_remote_code=False, local_files_only=not download
         )
     except (OSError, ValueError) as error:
         raise _not_loaded(name, error, download) from error
+    if has_crystal_tokens(name):
+        add_crystal_tokens(tokenizer)
+    return tokenizer
 
 
 def load_model_config(name: str, *, download: bool = True) -> Any:

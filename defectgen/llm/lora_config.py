@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from defectgen.errors import DefectgenError
@@ -15,6 +16,8 @@ ALL_LINEAR = "all-linear"
 """In place of names: every matrix but the output layer."""
 
 MOST_RANK = 4096
+MOST_TOKENS = 10_000_000
+ROWS = "trainable_token_indices"
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,14 @@ class Lora:
         rank: of each update.
         alpha: updates are multiplied by alpha / rank.
         targets: last words of the names of the matrices that get an update, or ``all-linear``.
+        rows: by the name of an embedding the tokens whose rows are trained themselves, ascending; none but for
+            `defectgen.llm.crystal_tokens`.
     """
 
     rank: int
     alpha: float
     targets: tuple[str, ...] | str
+    rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100}){0,20}")
@@ -76,10 +82,31 @@ def read_lora(folder: Path) -> Lora:
     for key, kind in (("peft_type", "LORA"), ("task_type", "CAUSAL_LM")):
         if config.get(key, kind) != kind:
             raise DefectgenError(f"{path}: {key} is {shown(config[key])}, expected {kind!r}.")
+    rows = _rows(config.get(ROWS), path)
     for key, value in sorted(config.items()):
-        if key not in _ALLOWED and value not in (None, False, "none", [], {}):
+        if key not in (*_ALLOWED, ROWS) and value not in (None, False, "none", [], {}):
             raise DefectgenError(
                 f"{path}: {key:.40} is {shown(value)}; only plain LoRA can be used.",
                 "Train an adapter with `defectgen finetune`.",
             )
-    return Lora(rank, alpha, targets if isinstance(targets, str) else tuple(targets))
+    return Lora(rank, alpha, targets if isinstance(targets, str) else tuple(targets), rows)
+
+
+def _rows(value: object, path: Path) -> dict[str, tuple[int, ...]]:
+    """Rows of embeddings that an adapter brings."""
+    if value is None:
+        return {}
+    if (
+        isinstance(value, dict)
+        and len(value) <= 2
+        and all(isinstance(name, str) and _NAME.fullmatch(name) for name in value)
+        and all(
+            isinstance(ids, list)
+            and 0 < len(ids) <= MOST_RANK
+            and all(type(k) is int and 0 <= k < MOST_TOKENS for k in ids)
+            and sorted(set(ids)) == ids
+            for ids in value.values()
+        )
+    ):
+        return {name: tuple(ids) for name, ids in value.items()}
+    raise DefectgenError(f"{path}: {ROWS} is {shown(value)}, expected ascending tokens by the name of a layer.", AGAIN)

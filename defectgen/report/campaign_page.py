@@ -10,6 +10,7 @@ from defectgen import __version__
 from defectgen.campaign.folder import CampaignConfig
 from defectgen.campaign.status import SHOWN, Status, WishStatus, wish_title
 from defectgen.campaign.store import DONE, FAILED
+from defectgen.core.hosts import common_name
 from defectgen.core.properties import BY_COLUMN
 from defectgen.report.page_templates import plain_page, wide_table
 
@@ -63,7 +64,7 @@ def campaign_page(status: Status) -> str:
         _model(status),
         _structures(status),
     ]
-    return plain_page(f"Campaign on {host.name}", notes, "".join(parts), STYLE)
+    return plain_page(f"Campaign on {common_name(host)}", notes, "".join(parts), STYLE)
 
 
 def _engine(config: CampaignConfig) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.configuration import labels_of_keys
+from defectgen.core.hosts import common_name
 from defectgen.core.properties import BY_COLUMN
 from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
@@ -89,7 +90,7 @@ def cloud_of(run: DesignRun, candidates: tuple[Candidate, ...]) -> Cloud | None:
     parts += [_target(target, axes, x, y) for target in run.targets[:MAX_TARGETS]]
     place = " ".join(f"{v:.6g}" for v in (x.low, x.high, x.start_px, x.end_px, y.low, y.high, y.start_px, y.end_px))
     name = escape(
-        f"{len(known)} known structures of {run.host.name}: {BY_COLUMN[across].title} and {BY_COLUMN[up].title}"
+        f"{len(known)} known structures of {common_name(run.host)}: {BY_COLUMN[across].title} and {BY_COLUMN[up].title}"
     )
     svg = (
         f'<svg class="plot cloud" role="img" aria-label="{name}" data-place="{place}" '

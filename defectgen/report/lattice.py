@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY, Host
+from defectgen.core.hosts import common_title
 from defectgen.core.names import defect_name
 from defectgen.report.element_colours import colour, muted_colour, text_colour
 from defectgen.report.site_positions import TopView, layer_names, top_view
@@ -66,7 +67,7 @@ def lattice_svg(configuration: Configuration, size_px: int = 360) -> str:
     radius = max(DISC_SHARE * view.spacing_angstrom, MIN_DISC_ANGSTROM) * scale
     legend, height = _legend(configuration, view, size_px, bottom, scale)
     host = configuration.host
-    title = escape(f"{host.name} {host.size} supercell with {configuration.label}, seen from above")
+    title = escape(f"{common_title(host)} supercell with {configuration.label}, seen from above")
     return "".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="lattice" role="img" aria-label="{title}" '

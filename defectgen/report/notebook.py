@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from defectgen.core.hosts import common_name, common_title
 from defectgen.core.properties import PROPERTIES
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun
 from defectgen.report.candidate_cards import CandidateCard, candidate_card, number_text, subscripts
@@ -49,8 +50,7 @@ def run_html(run: DesignRun) -> str:
         by_target.get(row.candidate.target.id, []).append(row)
     sections = [
         NotebookSection(
-            f"{run.host.name} {run.host.size}, target {target.id}: {target.text}, "
-            f"{len(by_target[target.id])} candidates",
+            f"{common_title(run.host)}, target {target.id}: {target.text}, {len(by_target[target.id])} candidates",
             frozenset(column for column, _ in target.values),
             tuple(by_target[target.id][:ROWS]),
             tuple(candidate_card(row) for row in by_target[target.id][:PICTURES]),
@@ -60,7 +60,11 @@ def run_html(run: DesignRun) -> str:
     notes = [f"warning: {line}" for line in run.warnings]
     if len(run.targets) > TARGETS:
         notes.insert(0, f"and {len(run.targets) - TARGETS} more targets; all of them: to_polars()")
-    zero = f"the valence band maximum of pristine {run.host.name}" if run.reference == PRISTINE_VBM else "the raw scale"
+    zero = (
+        f"the valence band maximum of pristine {common_name(run.host)}"
+        if run.reference == PRISTINE_VBM
+        else "the raw scale"
+    )
     first = (
         f"Values in eV where no other unit is named, levels relative to {zero}; * wanted; bold: DFT. {basis_text(run)} "
         "In three dimensions: .view() of the run or of a candidate."
@@ -77,7 +81,7 @@ def candidate_html(candidate: Candidate) -> str:
 
 def run_view(run: DesignRun) -> StructureView:
     """The candidates of a run in three dimensions."""
-    return view_of(run_rows(run, ()), f"Defects in {run.host.name}")
+    return view_of(run_rows(run, ()), f"Defects in {common_name(run.host)}")
 
 
 def candidate_view(candidate: Candidate) -> StructureView:

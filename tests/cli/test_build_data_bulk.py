@@ -47,7 +47,8 @@ def test_a_table_becomes_records_once(tmp_path: Path, table: Path, capsys: pytes
     out = tmp_path / "out"
     made = build(capsys, "--data", table, "-o", out, "--copies", 3, "--seed", 5)
     assert made["settings"] == {
-        "encoding": "bulk", "copies": 3, "max_atoms": 30, "split": "formula", "seed": 5, "prompts": "defectgen"
+        "encoding": "bulk", "copies": 3, "max_atoms": 30, "split": "formula", "seed": 5, "prompts": "defectgen",
+        "permute": False, "absolute": False,
     }  # fmt: skip
     assert [len(lines(out, part)) for part in ("train", "validation", "test")] == [48, 2, 2]
     assert set(lines(out, "train")[0]) == {

@@ -79,7 +79,7 @@ def test_a_host_that_the_models_do_not_know(capsys: pytest.CaptureFixture[str], 
     (adapter / "defectgen.json").write_text(json.dumps(card | {"hosts": ["MoS2", "WSe2"]}))
     code, line = refused(capsys, "design", "--host", "hBN", *LEVELS, "--model", adapter, "-o", tmp_path / "out")
     assert code == 2
-    assert "trained on MoS2, WSe2, not on BN" in line
+    assert "trained on MoS2, WSe2, not on hBN" in line
 
 
 @pytest.mark.usefixtures("own_cache")

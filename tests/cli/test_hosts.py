@@ -131,3 +131,10 @@ def test_a_record_of_a_file_is_that_of_the_same_host(tmp_path: Path) -> None:
     assert (found.formula, found.n_sites) == (built_in.formula, built_in.n_sites)
     with pytest.raises(UsageError, match="unknown host"):
         host_record("GaTe")
+
+
+def test_the_names_of_people_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["enumerate", "--host", "P", "v_P", "--count"]) == 0
+    assert "symmetry-distinct structures of BP 6x6" in capsys.readouterr().err
+    assert main(["design", "--host", "BN", "--homo", "0.1", "--defects", "v_Mo"]) == 2
+    assert "'v_Mo' is no defect of hBN" in capsys.readouterr().err

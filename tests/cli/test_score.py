@@ -190,5 +190,5 @@ def test_values_have_their_units_and_zero_no_sign() -> None:
         "transformation": None, "note": None, "homo_ev": -0.0001, "homo_uncertainty_ev": 0.05,
         "energy_per_atom_ev": -8.12344, "total_magnetization_mu_b": 1.0,
     }  # fmt: skip
-    shown = _text(pl.DataFrame([row]), ["surrogate"])
-    assert shown == "a.cif: v_B in BN 8x8; HOMO 0.000 ± 0.050, E/atom -8.1234 eV, moment 1.00 μB"
+    shown = _text(pl.DataFrame([row]), ["surrogate"], {"BN": "hBN"})
+    assert shown == "a.cif: v_B in hBN 8x8; HOMO 0.000 ± 0.050, E/atom -8.1234 eV, moment 1.00 μB"

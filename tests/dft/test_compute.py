@@ -67,8 +67,14 @@ class Fake:
     def command(self, options: EngineOptions) -> Sequence[str]:
         return [options.python or sys.executable, "run.py"]
 
+    def missing(self, folder: Path) -> str:
+        return "no potentials" if (folder / "lacking").exists() else ""
+
     def resume(self, folder: Path) -> None:
         (folder / "resumed").write_text("yes")
+
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        (folder / "finished").write_text(command[-1])
 
     def claims(self, path: Path) -> int:
         return int(path.name == "fake.out")
@@ -290,6 +296,35 @@ def test_a_code_that_is_not_there_says_how_to_get_it(
         CODES[code].command(EngineOptions())
     with pytest.raises(dg.DefectgenError, match="nowhere/vasp was not found" if code == "vasp" else "nowhere/vasp"):
         CODES[code].command(EngineOptions(command="nowhere/vasp -x"))
+
+
+ESPRESSO_SAYS = """
+ %%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%
+     Error in routine readpp (1):
+     file Mo.UPF not found
+ %%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%
+
+     stopping ...
+ORTE_ERROR_LOG: Data unpack would read past end of buffer
+"""
+
+
+def test_what_a_code_frames_is_the_reason(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(ESPRESSO_SAYS)
+    (folder / "001_v_S" / "run.py").write_text(
+        f"import sys; print(open({str(tmp_path / 'said')!r}).read()); sys.exit(1)"
+    )
+    (outcome,) = compute(folder, only=["001_v_S"])
+    assert outcome.reason.endswith("ended with exit code 1: Error in routine readpp (1): file Mo.UPF not found")
+
+
+def test_nothing_starts_without_what_it_needs(folder: Path) -> None:
+    (folder / "001_v_S" / "lacking").touch()
+    (outcome,) = compute(folder, only=["001_v_S"])
+    assert (outcome.status, outcome.reason, starts(folder)) == (FAILED, "no potentials", 0)
+    (folder / "001_v_S" / "lacking").unlink()
+    (outcome,) = compute(folder, only=["001_v_S"])  # it is no failure that has to be asked for again
+    assert outcome.status == DONE
 
 
 def test_gpaw_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_xml_of_espresso(vacancy: dg.Configuration, tmp_path: Path) -> None:
     assert found.gap_ev == pytest.approx(0.5)
     assert found.magnetization_mu_b == 1.0
     assert found.fingerprint == Fingerprint(
-        "qe", "PBE", 500.0, "", (("Mo1", "Mo.UPF"), ("S", "S.UPF")), (3, 3, 1), True
+        "qe", "PBE", 500.0, "", (("Mo", "Mo.UPF"), ("S", "S.UPF")), (3, 3, 1), True
     )  # fmt: skip
     frame = dft_results(tmp_path, host=vacancy.host).frame
     assert frame["configuration"].to_list() == [vacancy.canonical().key]

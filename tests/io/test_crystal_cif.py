@@ -140,3 +140,47 @@ def test_any_cut_of_a_file_is_a_crystal_or_a_reason() -> None:
         with contextlib.suppress(CifError):
             crystals += bool(crystal_from_cif(text[:end]))
     assert 0 < crystals < len(text) / 14
+
+
+LAYER = """data_WSe2
+_symmetry_space_group_name_H-M '{symbol}'
+_symmetry_Int_Tables_number {number}
+_chemical_formula_sum '{formula}'
+_cell_length_a 3.32
+_cell_length_b 3.32
+_cell_length_c 20
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 120
+_symmetry_equiv_pos_as_xyz 'x, y, z'
+loop_
+ _atom_site_type_symbol
+ _atom_site_fract_x
+ _atom_site_fract_y
+ _atom_site_fract_z
+  W 0.333333 0.666667 0.5
+  Se 0.666667 0.333333 0.584
+  Se 0.666667 0.333333 0.416
+"""
+
+
+@pytest.mark.parametrize(
+    ("symbol", "number"), [("P -6 m 2", 187), ("?", "187"), ("P 3 m 1", 156), ("P 1", 1), ("no such group", "?")]
+)
+def test_a_named_group_that_the_atoms_have_or_more(symbol: str, number: object) -> None:
+    assert checked_atoms(LAYER.format(symbol=symbol, number=number, formula="W1 Se2")).species == ("W", "Se", "Se")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "number"), [("P -3 m 1", 164), ("?", 164), ("P -3 m 1", "?"), ("P 63/m m c", 194), ("P -6 m 2", 164)]
+)
+def test_a_named_group_that_the_atoms_do_not_have(symbol: str, number: object) -> None:
+    reason = r"names the space group P .* \((164|194)\), but its atoms have P -6 m 2 \(187\)"
+    with pytest.raises(CifError, match=reason):
+        checked_atoms(LAYER.format(symbol=symbol, number=number, formula="W1 Se2"))
+
+
+def test_a_formula_in_capitals_is_that_of_its_elements() -> None:
+    assert checked_atoms(LAYER.format(symbol="P 1", number=1, formula="W1 SE2")).species == ("W", "Se", "Se")
+    with pytest.raises(CifError, match="states the formula W1 TE2, but its atoms are Se2 W1"):
+        checked_atoms(LAYER.format(symbol="P 1", number=1, formula="W1 TE2"))

@@ -49,8 +49,15 @@ class Calculator:
             return shlex.split(options.command)
         return [options.python or sys.executable, "-m", "defectgen.dft.codes.calculator_driver"]
 
+    def missing(self, folder: Path) -> str:  # noqa: ARG002
+        """Nothing: the driver brings all."""
+        return ""
+
     def resume(self, folder: Path) -> None:
         """The driver goes on by itself where its trajectory ends."""
+
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        """The driver writes all."""
 
     def claims(self, path: Path) -> int:
         """The driver's results."""

@@ -68,8 +68,21 @@ class DftCode(Protocol):
         """
         ...
 
+    def missing(self, folder: Path) -> str:
+        """What a calculation needs and does not find where its inputs say, in one clause; empty if nothing."""
+        ...
+
     def resume(self, folder: Path) -> None:
         """Make a calculation that was started before go on from its last atoms, as far as the code does not itself."""
+        ...
+
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        """Complete what a calculation that is done has left, as far as the code does not itself, and clear up.
+
+        Args:
+            folder: of the calculation.
+            command: the words that started the code.
+        """
         ...
 
     def claims(self, path: Path) -> int:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from defectgen.dft.calculation import Calculation
+from defectgen.dft.codes import espresso_potential
 from defectgen.dft.codes.dft_code import EngineOptions, Remedy
+from defectgen.dft.codes.pseudopotentials import missing_files, pseudo_files, pseudo_folder
 from defectgen.dft.result import DftResult, Fingerprint, spin_levels
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError
@@ -38,14 +40,14 @@ def input_data(calculation: Calculation, settings: DftSettings) -> dict[str, dic
         "calculation": "relax" if relax else "scf",
         "prefix": PREFIX,
         "outdir": f"./{OUT}",
-        "pseudo_dir": settings.qe.pseudo_dir,
+        "pseudo_dir": pseudo_folder(settings.qe),
         "forc_conv_thr": settings.force_ev_angstrom / (EV / 2 / ANGSTROM),
         "nstep": settings.max_steps,
         "tprnfor": True,
     }
     system: dict[str, Any] = {
-        "ecutwfc": round(cutoff, 4),
-        "ecutrho": round(cutoff * settings.qe.density_cutoff_factor, 4),
+        "ecutwfc": round(cutoff, 8),
+        "ecutrho": round(cutoff * settings.qe.density_cutoff_factor, 8),
         "input_dft": settings.functional.lower(),
         "occupations": "smearing",
         "smearing": "gaussian",
@@ -53,12 +55,15 @@ def input_data(calculation: Calculation, settings: DftSettings) -> dict[str, dic
     }
     if calculation.spin:
         system["nspin"] = 2
+        if not any(calculation.moments):  # pw.x asks for a moment to start with, be it zero
+            system["starting_magnetization(1)"] = 0.0
     if calculation.charge:
         system |= {"tot_charge": float(calculation.charge), "assume_isolated": "2D"}
     elif layer and settings.dipole == "auto" and not calculation.turned_over:
         control |= {"tefield": True, "dipfield": True}
-        system |= {"edir": 3, "emaxpos": 0.95, "eopreg": 0.05, "eamp": 0.0}
-    electrons = {"conv_thr": 1e-8, "electron_maxstep": 200, "mixing_beta": 0.3, "mixing_mode": "local-TF"}
+        start, share = espresso_potential.JUMP_START, espresso_potential.JUMP_SHARE
+        system |= {"edir": 3, "emaxpos": start, "eopreg": share, "eamp": 0.0}
+    electrons = {"conv_thr": 1e-8, "electron_maxstep": 200, "mixing_beta": 0.4}
     return {"control": control, "system": system, "electrons": electrons}
 
 
@@ -94,19 +99,26 @@ class Espresso:
             positions=calculation.structure.cart_coords,
             cell=calculation.structure.lattice.matrix,
             pbc=True,
-            magmoms=list(calculation.moments) or None,
+            magmoms=[
+                round(moment / _valence(symbol), 4)
+                for moment, symbol in zip(calculation.moments, symbols, strict=bool(calculation.moments))
+            ]
+            or None,
         )
-        pseudo = {e: settings.qe.pseudopotentials.get(e, f"{e}.UPF") for e in dict.fromkeys(symbols)}
         with (folder / INPUT).open("w", encoding="utf-8") as file:
             write_espresso_in(
                 file,
                 atoms,
                 input_data=input_data(calculation, settings),
-                pseudopotentials=pseudo,
-                kpts=calculation.mesh,
+                pseudopotentials=pseudo_files(dict.fromkeys(symbols), settings.qe),
+                kpts=None if calculation.mesh == (1, 1, 1) else calculation.mesh,  # None: wave functions are real
                 koffset=(0, 0, 0),
             )
-        return (f"pseudopotentials are expected in {settings.qe.pseudo_dir}, as El.UPF unless the settings name them",)
+        if calculation.role != "element" and not calculation.charge:
+            espresso_potential.write_input(folder, PREFIX, OUT)
+        if self.missing(folder):
+            return (f"pseudopotentials are expected in {pseudo_folder(settings.qe)}: put them there before the run",)
+        return ()
 
     def command(self, options: EngineOptions) -> Sequence[str]:
         """pw.x on the input."""
@@ -119,9 +131,13 @@ class Espresso:
             )
         return [*words, "-in", INPUT]
 
+    def missing(self, folder: Path) -> str:
+        """See `DftCode.missing`."""
+        return missing_files((folder / INPUT).read_text(encoding="utf-8"), folder)
+
     def resume(self, folder: Path) -> None:
-        """Start from the atoms of the XML file, if it is whole."""
-        last = next((path for path in sorted(folder.rglob("*.xml")) if self.claims(path) == 2), None)
+        """Start from the atoms of the newest XML file, if it is whole; pw.x writes one after each step."""
+        last = max((path for path in folder.rglob("*.xml") if self.claims(path)), key=_time, default=None)
         if last is None:
             return
         try:
@@ -134,12 +150,17 @@ class Espresso:
         ]
         _move_atoms(folder / INPUT, rows)
 
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        """The potential by pp.x; then the wave functions go, which nothing here reads."""
+        espresso_potential.compute_planes(folder, command, OUT)
+        for pattern in ("*.wfc*", "*.save/wfc*", "*.mix*"):
+            for path in (folder / OUT).glob(pattern):
+                path.unlink(missing_ok=True)
+
     def claims(self, path: Path) -> int:
-        """The XML file of pw.x, or what it printed."""
-        if path.name == "data-file-schema.xml":
-            return 1
+        """An XML file of pw.x: in its save folder after each step, beside that at the end of a run in order."""
         if path.suffix == ".xml" and not path.name.startswith("vasprun") and _head(path, b"qes:espresso"):
-            return 2
+            return 1
         return 0
 
     def read(self, path: Path) -> DftResult:
@@ -155,6 +176,14 @@ class Espresso:
             raise DefectgenError(
                 f"{path}: is no complete output of pw.x ({error}).", "The run was cut off: start it again."
             ) from error
+
+
+def _valence(symbol: str) -> int:
+    """Electrons in the open shells, of which pw.x takes a moment as a share."""
+    from pymatgen.core import Element
+
+    group = int(Element(symbol).group)
+    return group if group <= 12 else group - 10
 
 
 def _move_atoms(path: Path, rows: Sequence[str]) -> None:
@@ -177,12 +206,21 @@ def _head(path: Path, mark: bytes) -> bool:
         return False
 
 
+def _time(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
 def _floats(node: Any) -> list[float]:
     return [float(word) for word in node.text.split()]
 
 
 def _flag(node: Any) -> bool | None:
     return None if node is None else node.text.strip().lower() == "true"
+
+
+def _element(species: str) -> str:
+    """The element of a species such as Mo1, which starts with another moment."""
+    return "".join(c for c in species if c.isalpha())
 
 
 def _from_xml(path: Path, root: Any) -> DftResult:
@@ -195,7 +233,7 @@ def _from_xml(path: Path, root: Any) -> DftResult:
     lattice = [[ANGSTROM * x for x in _floats(cell.find(name))] for name in ("a1", "a2", "a3")]
     atoms = output.findall("atomic_structure/atomic_positions/atom")
     positions = [[ANGSTROM * x for x in _floats(atom)] for atom in atoms]
-    symbols = ["".join(c for c in atom.get("name") if c.isalpha()) for atom in atoms]
+    symbols = [_element(atom.get("name")) for atom in atoms]
     bands = output.find("band_structure")
     spin = bool(_flag(bands.find("lsda")))
     energies = [EV * np.array(_floats(k.find("eigenvalues"))) for k in bands.findall("ks_energies")]
@@ -210,31 +248,37 @@ def _from_xml(path: Path, root: Any) -> DftResult:
         found = found[::-1]
     species = output.findall("atomic_species/species")
     functional = (output.find("dft/functional").text or "").strip()
-    mesh = output.find("band_structure/starting_k_points/monkhorst_pack")
+    mesh = bands.find("starting_k_points/monkhorst_pack")
+    single = bands.find("starting_k_points/nk")
+    gamma = (1, 1, 1) if single is not None and int(single.text) == 1 else ()
     fermi = bands.find("fermi_energy")
+    smeared = output.find("total_energy/demet")
+    entropy = 0.0 if smeared is None else float(smeared.text)  # -TS: half of it goes to the energy without smearing
     charge = given.find("bands/tot_charge") if given is not None else None
     steps = given.find("control_variables/calculation") if given is not None else None
     moved = steps is not None and steps.text.strip() in ("relax", "vc-relax")
     optimized = output.find("convergence_info/opt_conv/convergence_achieved")
     creator = root.find("general_info/creator")
+    structure = Structure(lattice, symbols, positions, coords_are_cartesian=True)
     return DftResult(
         path=path,
         code="qe",
         version="" if creator is None else creator.get("VERSION", ""),
-        structure=Structure(lattice, symbols, positions, coords_are_cartesian=True),
+        structure=structure,
         fingerprint=Fingerprint(
             code="qe",
             functional=NAMES.get(functional.upper(), functional),
             cutoff_ev=round(EV * float(output.find("basis_set/ecutwfc").text), 3),
-            setups=tuple(sorted((s.get("name"), s.find("pseudo_file").text.strip()) for s in species)),
-            mesh=() if mesh is None else tuple(int(mesh.get(name)) for name in ("nk1", "nk2", "nk3")),
+            setups=tuple(sorted({(_element(s.get("name")), s.find("pseudo_file").text.strip()) for s in species})),
+            mesh=gamma if mesh is None else tuple(int(mesh.get(name)) for name in ("nk1", "nk2", "nk3")),
             spin=spin,
         ),
-        energy_ev=EV * float(output.find("total_energy/etot").text),
+        energy_ev=EV * (float(output.find("total_energy/etot").text) - (entropy / 2)),
         electronic_converged=_flag(output.find("convergence_info/scf_conv/convergence_achieved")),
         ionic_converged=_flag(optimized) if moved else True,
         levels=found,
         fermi_level_ev=None if fermi is None else EV * float(fermi.text),
         magnetization_mu_b=None if moment is None else abs(moment),
         charge=None if charge is None else float(charge.text),
+        vacuum_level_ev=espresso_potential.vacuum_level(path, structure),
     )

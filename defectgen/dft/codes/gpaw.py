@@ -109,8 +109,15 @@ class Gpaw:
                 return [found, DRIVER]
         raise DefectgenError(f"no GPAW was found ({', '.join(map(str, wanted))} cannot import it).", f"{HOW_TO_GET}.")
 
+    def missing(self, folder: Path) -> str:  # noqa: ARG002
+        """Nothing: the driver brings all."""
+        return ""
+
     def resume(self, folder: Path) -> None:
         """The driver goes on by itself where its trajectory ends."""
+
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        """The driver writes all."""
 
     def claims(self, path: Path) -> int:
         """The driver's results, a .gpw file, or GPAW's text."""

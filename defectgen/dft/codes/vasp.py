@@ -166,6 +166,10 @@ class Vasp:
             )
         return words
 
+    def missing(self, folder: Path) -> str:  # noqa: ARG002
+        """Nothing that is looked for: the command may bring the potentials."""
+        return ""
+
     def resume(self, folder: Path) -> None:
         """Take the atoms of CONTCAR, if it is whole."""
         from pymatgen.io.vasp import Poscar
@@ -177,6 +181,9 @@ class Vasp:
             except Exception:  # of pymatgen on a file that was cut off: the atoms stay where they were
                 return
             shutil.copy(last, folder / "POSCAR")
+
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        """Nothing: what VASP leaves stays."""
 
     def claims(self, path: Path) -> int:
         """vasprun.xml or OUTCAR, compressed or not."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import AdapterCard, read_adapter
-from defectgen.llm.base import base_model_path
+from defectgen.llm.base import base_model_path, plain_name
 from defectgen.llm.decode.generator import Completion, Request, Sampling
 from defectgen.llm.decode.guide import Guide, pack_grammar
 from defectgen.llm.decode.token_grammar import TokenGrammar
@@ -171,6 +171,8 @@ def load_vllm(
         DefectgenError: vLLM is not installed, or a model that is missing or that it cannot serve.
     """
     path = base_model_path(base_model)
+    if plain_name(base_model) != base_model:
+        raise DefectgenError(f"vLLM does not serve {base_model}, a variant for trials.", "Use --engine transformers.")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:

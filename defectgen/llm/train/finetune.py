@@ -10,12 +10,15 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.trainable_tokens import TrainableTokensLayer
 from transformers import TrainerState
 
 from defectgen.errors import UsageError
 from defectgen.io.folders import claimed
 from defectgen.llm.adapter import METADATA, make_card, read_adapter
-from defectgen.llm.loading import context_length, load_base
+from defectgen.llm.base import has_crystal_tokens
+from defectgen.llm.crystal_tokens import trained_rows
+from defectgen.llm.loading import context_length, is_sharded, load_base
 from defectgen.llm.train.callbacks import (
     LOG,
     TENSORBOARD,
@@ -52,7 +55,6 @@ from defectgen.llm.train.trainer import (
     TrainingPlan,
     arguments,
     is_first_process,
-    is_sharded,
 )
 
 STATE = "trainer_state.json"
@@ -108,7 +110,7 @@ def _finetune(config: FinetuneConfig, data: Path, output: Path, report: Report, 
     torch.manual_seed(config.seed)
     model, tokenizer, dtype = load_base(config.base_model, config.dtype, config.quantization, place=False)
     train, validation = _datasets(config, inputs, tokenizer, context_length(model.config))
-    model = _with_adapter(model, config)
+    model = _with_adapter(model, config, tokenizer)
     if is_first_process():
         claim(output, run)
     measure = None
@@ -223,8 +225,8 @@ def _train(trainer: CompletionTrainer, checkpoints: Path, progress: TrainingProg
     return trainer.state
 
 
-def _with_adapter(model: Any, config: FinetuneConfig) -> Any:
-    """The base model with LoRA weights to train."""
+def _with_adapter(model: Any, config: FinetuneConfig, tokenizer: Any) -> Any:
+    """The base model with LoRA weights to train, and the rows of tokens that it does not know yet."""
     if config.quantization == "4bit":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     lora = LoraConfig(
@@ -234,10 +236,18 @@ def _with_adapter(model: Any, config: FinetuneConfig) -> Any:
         target_modules=config.lora.targets,
         task_type="CAUSAL_LM",
     )
+    if has_crystal_tokens(config.base_model):
+        lora.trainable_token_indices = trained_rows(model, tokenizer)
     try:
         model = get_peft_model(model, lora)
     except ValueError as error:
         raise foreign_targets(config, error) from error
+    if lora.trainable_token_indices:  # else peft saves whole embeddings, since the base's own are smaller
+        model.peft_config["default"].base_model_name_or_path = ""
+    rows: list[Any] = [module for module in model.modules() if isinstance(module, TrainableTokensLayer)]
+    for module in rows:
+        module.cast_input_dtype_enabled = True  # peft's `disable_input_dtype_casting` asks every layer for it
+        module.trainable_tokens_delta.float()  # they have the arithmetic of the base
     if config.initial_adapter:
         load_initial_adapter(model, Path(config.initial_adapter), config.lora.alpha / config.lora.rank)
     if config.gradient_checkpointing:

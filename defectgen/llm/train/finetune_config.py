@@ -62,7 +62,7 @@ class FinetuneConfig(StageConfig):
         default="auto", description="arithmetic; auto takes bfloat16 where the processor has it"
     )
     gradient_checkpointing: bool = Field(default=False, description="trade time for memory")
-    quantization: Literal["none", "4bit"] = Field(default="none", description="of the frozen base (4bit: NVIDIA GPU)")
+    quantization: Literal["none", "4bit"] = Field(default="none", description="of the frozen base (4bit: extra gpu)")
     eval_steps: int = Field(
         default=100, ge=1, le=MOST, description="steps between evaluations on the validation records"
     )

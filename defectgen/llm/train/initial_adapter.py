@@ -9,7 +9,7 @@ from typing import Any
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.llm.adapter import read_adapter, record_identity, training_configurations
 from defectgen.llm.adapter_weights import put_weights, read_weights
-from defectgen.llm.foreign_adapter import prompts_of
+from defectgen.llm.foreign_adapter import style_of
 from defectgen.llm.lora_config import read_lora
 from defectgen.llm.train.finetune_config import FinetuneConfig
 
@@ -50,11 +50,11 @@ def check_initial_adapter(
             f"{folder} is an adapter of {card.base_model}, the run is for {config.base_model}.",
             "Start from an adapter of the same base model.",
         )
-    asked = prompts_of(manifest["settings"])
-    if (trained := prompts_of(card.data.get("settings", {}))) != asked:
+    asked, trained = style_of(manifest["settings"]), style_of(card.data.get("settings", {}))
+    if trained != asked:
         raise UsageError(
-            f"{folder} was trained on the prompts {trained}, the records have the prompts {asked}.",
-            f"Build the records with --prompts {trained}.",
+            f"{folder} was trained on records of {trained.options}, these are of {asked.options}.",
+            f"Build the records with {trained.options}.",
         )
     known = training_configurations(folder)
     for part in ("validation", "test"):

@@ -285,11 +285,6 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def is_sharded() -> bool:
-    """Whether the launcher asks for a model that is spread over the processes (FSDP)."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-
-
 def share_out(batch_size: int, accumulation: int, world: int) -> tuple[int, int]:
     """Batch size and accumulation of each process, so that an optimizer step sees the same records.
 

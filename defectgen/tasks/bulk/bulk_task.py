@@ -41,15 +41,16 @@ class BulkTask:
 
     Attributes:
         style: of prompts and completions.
-        translate: shift each crystal at random, uniformly over its cell. The order of the atoms
-            is never changed.
+        translate: shift each crystal at random, uniformly over its cell.
+        permute: show its atoms in random order, else in that of the data.
     """
 
     style: PromptStyle = OURS
     translate: bool = True
+    permute: bool = False
 
     def record(self, crystal: Crystal, available: Mapping[str, object], rng: np.random.Generator) -> BulkRecord:
-        """A record drawn at random: the shift, the task, and its conditions or masked element.
+        """A record drawn at random: the shift, the order of the atoms, the task, and its conditions or masked element.
 
         Args:
             crystal: what the record shows.
@@ -58,6 +59,8 @@ class BulkTask:
         """
         if self.translate:
             crystal = crystal.translated([float(x) for x in rng.random(3)])
+        if self.permute:
+            crystal = crystal.reordered(rng.permutation(len(crystal.species)).tolist())
         if rng.random() < self.style.infill_share:
             among = crystal.species if self.style.masked_by_atoms else crystal.elements
             return self.infill_record(crystal, among[int(rng.integers(len(among)))])
@@ -114,5 +117,5 @@ class BulkTask:
             ParseError: not a completion of this task.
         """
         if task == "generation":
-            return crystal_text.parse_crystal(completion)
+            return crystal_text.parse_crystal(completion, self.style)
         return cast(Crystal, crystal).substituted(masked, crystal_text.parse_element(completion))

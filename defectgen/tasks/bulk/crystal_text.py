@@ -2,7 +2,8 @@
 
 The form is that of Gruver et al. 2024 (arXiv:2402.04379, section 4): lengths with one decimal,
 angles as integers, fractional coordinates with two digits, each element and its coordinates on
-separate lines. All lines but the last end in a line break.
+separate lines. All lines but the last end in a line break. A style may write the positions in
+angstrom instead (appendix A.1).
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
-from defectgen.core.crystal import ELEMENTS, Crystal, Triple, wrap
+import numpy as np
+
+from defectgen.core.crystal import ELEMENTS, Crystal, Triple, volume_fraction, wrap
 from defectgen.errors import UsageError
 from defectgen.tasks.bulk.prompts import OURS, PromptStyle
 from defectgen.tasks.numbers import format_number
@@ -37,6 +40,7 @@ INFILL_START = (
 INFILL_END = f"\nGenerate an element that could replace {MASK} in the bulk material:\n"
 
 _NUMBER = re.compile(r"\d{1,4}(\.\d{1,8})?")
+_SIGNED = re.compile(r"-?\d{1,4}(\.\d{1,8})?")
 
 
 def write_crystal(crystal: Crystal, style: PromptStyle = OURS) -> str:
@@ -50,16 +54,28 @@ def _write(crystal: Crystal, symbols: tuple[str, ...], style: PromptStyle) -> st
         " ".join(format_number(length, 1) for length in crystal.lengths),
         " ".join(format_number(angle, 0) for angle in angles),
     ]
-    for symbol, xyz in zip(symbols, crystal.fractional, strict=True):
-        # 0.996 is 0.00 of the next cell, which is the same place
-        lines += [symbol, " ".join(format_number(wrap(round(wrap(x), 2)), 2) for x in xyz)]
+    if style.absolute:  # in the cell as it is written, so that they read back to the same shares of it
+        vectors = _vectors(_numbers(lines[0], "three lengths"), _numbers(lines[1], "three angles"))
+        places = [[wrap(x) for x in xyz] for xyz in crystal.fractional] @ vectors
+    else:  # 0.996 is 0.00 of the next cell, which is the same place
+        places = np.array([[wrap(round(wrap(x), 2)) for x in xyz] for xyz in crystal.fractional])
+    for symbol, xyz in zip(symbols, places.tolist(), strict=True):
+        lines += [symbol, " ".join(format_number(x, 2) for x in xyz)]
     return "\n".join(lines)
 
 
-def parse_crystal(text: str) -> Crystal:
+def _vectors(lengths: Triple, angles: Triple) -> np.ndarray[Any, Any]:
+    """Lattice vectors as rows, in pymatgen's setting (c along z), in angstrom, shape (3, 3)."""
+    from pymatgen.core import Lattice
+
+    return np.asarray(Lattice.from_parameters(*lengths, *angles).matrix)
+
+
+def parse_crystal(text: str, style: PromptStyle = OURS) -> Crystal:
     """The crystal that a text states; the inverse of `write_crystal`.
 
-    More decimals than `write_crystal` writes and a coordinate of 1 are understood; white space
+    Positions in angstrom may lie outside of the cell; a place at its very border may be written as its image on the
+    other side. More decimals than `write_crystal` writes and a coordinate of 1 are understood; white space
     around the text and at the ends of lines is ignored.
 
     Raises:
@@ -72,8 +88,10 @@ def parse_crystal(text: str) -> Crystal:
     for symbol in lines[2::2]:
         if symbol not in ELEMENTS:
             raise ParseError(f"{symbol[:20]!r} is no element.")
-    fractional = [_numbers(line, "three coordinates") for line in lines[3::2]]
-    if outside := [xyz for xyz in fractional if max(xyz) > 1]:
+    fractional = [_numbers(line, "three coordinates", signed=style.absolute) for line in lines[3::2]]
+    if style.absolute:
+        fractional = _shares(fractional, lengths, angles)
+    elif outside := [xyz for xyz in fractional if max(xyz) > 1]:
         raise ParseError(f"coordinates {outside[0]}, expected numbers from 0 to 1.")
     wrapped = tuple(cast(Triple, tuple(wrap(x) for x in xyz)) for xyz in fractional)
     try:
@@ -82,9 +100,21 @@ def parse_crystal(text: str) -> Crystal:
         raise ParseError(f"{error}.") from error
 
 
-def _numbers(line: str, expected: str) -> Triple:
-    words = line.split(" ")
-    if len(words) != 3 or not all(_NUMBER.fullmatch(word) and word.isascii() for word in words):
+def _shares(positions: list[Triple], lengths: Triple, angles: Triple) -> list[Triple]:
+    """Positions in angstrom as shares of the lattice vectors.
+
+    Raises:
+        ParseError: the angles enclose no volume.
+    """
+    if min(lengths) <= 0 or not all(0 < angle < 180 for angle in angles) or volume_fraction(angles) < 1e-6:
+        raise ParseError(f"lengths {lengths} and angles {angles} enclose no volume.")
+    found = (np.array(positions) @ np.linalg.inv(_vectors(lengths, angles))).round(9)  # no -1e-17, which wraps to 1
+    return [cast(Triple, tuple(row)) for row in found.tolist()]
+
+
+def _numbers(line: str, expected: str, *, signed: bool = False) -> Triple:
+    words, number = line.split(" "), _SIGNED if signed else _NUMBER
+    if len(words) != 3 or not all(number.fullmatch(word) and word.isascii() for word in words):
         raise ParseError(f"{line[:40]!r}, expected {expected}.")
     return float(words[0]), float(words[1]), float(words[2])
 

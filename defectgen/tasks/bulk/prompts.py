@@ -7,7 +7,7 @@ the same in both styles; they differ in the sentences of the conditions and in a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from defectgen.errors import UsageError
@@ -30,6 +30,7 @@ class PromptStyle:
             subset of the conditions, in their order.
         masked_by_atoms: an element is masked as often as it has atoms, else each element as often.
         infill_share: share of the records that are infill.
+        absolute: positions are in angstrom along x, y and z, else in shares of the lattice vectors.
     """
 
     name: str
@@ -40,6 +41,12 @@ class PromptStyle:
     formula_first: bool
     masked_by_atoms: bool
     infill_share: float
+    absolute: bool = False
+
+    @property
+    def options(self) -> str:
+        """The options of ``build-data`` that make records with these prompts."""
+        return f"--prompts {self.name}{' --absolute' if self.absolute else ''}"
 
     def number(self, value: float) -> str:
         """An energy or a band gap as prompts write it."""
@@ -90,12 +97,12 @@ GRUVER = PromptStyle(
 STYLES: Mapping[str, PromptStyle] = MappingProxyType({style.name: style for style in (OURS, GRUVER)})
 
 
-def prompt_style(name: str) -> PromptStyle:
-    """A style by its name.
+def prompt_style(name: str, *, absolute: bool = False) -> PromptStyle:
+    """A style by its name, with positions in angstrom if they are asked for.
 
     Raises:
         UsageError: there is none of that name.
     """
     if name not in STYLES:
         raise UsageError(f"unknown prompts {name!r}.", f"Expected one of: {', '.join(STYLES)}.")
-    return STYLES[name]
+    return replace(STYLES[name], absolute=True) if absolute else STYLES[name]

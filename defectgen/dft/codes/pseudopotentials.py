@@ -1,0 +1,82 @@
+"""Pseudopotentials of pw.x: which file is of which element, and whether all that an input names are there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from defectgen.dft.settings import QeSettings
+from defectgen.errors import UsageError
+
+VARIABLE = "ESPRESSO_PSEUDO"
+"""Where pw.x itself looks, if the settings name no folder."""
+
+BESIDE = "../pseudo"
+"""Else: one folder beside the calculations."""
+
+ENDINGS = {".upf", ".xml", ".gth", ".psml", ".rrkj3", ".vdb", ".van"}
+
+
+def pseudo_folder(own: QeSettings) -> str:
+    """The folder as pw.x is told it: absolute if it can be seen from here, else as the settings name it."""
+    named = own.pseudo_dir or os.environ.get(VARIABLE)
+    if not named:
+        return BESIDE
+    place = Path(named).expanduser()
+    return str(place.resolve()) if place.is_dir() else named
+
+
+def pseudo_files(symbols: Iterable[str], own: QeSettings) -> dict[str, str]:
+    """The file of each element: as the settings name it, else the only one in the folder that begins with the element.
+
+    A folder that cannot be seen from here is taken to hold ``El.UPF``.
+
+    Raises:
+        UsageError: the folder holds none for an element, or several.
+    """
+    folder = Path(pseudo_folder(own))
+    seen = sorted(path.name for path in folder.iterdir()) if folder.is_absolute() and folder.is_dir() else None
+    return {symbol: own.pseudopotentials.get(symbol) or _file_of(symbol, folder, seen) for symbol in symbols}
+
+
+def missing_files(text: str, folder: Path) -> str:
+    """What an input of pw.x in a folder names and does not find, in one clause; empty if all is there."""
+    found = re.search(r"(?m)^\s*pseudo_dir\s*=\s*'([^']*)'", text)
+    block = re.search(r"(?m)^ATOMIC_SPECIES.*\n((?:[A-Z]\S*\s+\S+\s+\S+\s*\n)+)", text)
+    if found is None or block is None:
+        return ""
+    place = folder / found[1]
+    names = dict.fromkeys(line.split()[2] for line in block[1].splitlines() if line.strip())
+    absent = [name for name in names if not (place / name).is_file()]
+    if not absent:
+        return ""
+    shown = Path(os.path.normpath(place))
+    why = f"has no {', '.join(absent)}" if shown.is_dir() else f"is not there, which should hold {', '.join(absent)}"
+    return f"the folder of pseudopotentials {shown} {why}"
+
+
+def _file_of(symbol: str, folder: Path, seen: list[str] | None) -> str:
+    if seen is None:
+        return f"{symbol}.UPF"
+    fitting = [name for name in seen if _is_of(symbol, name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    given = f"qe: {{pseudopotentials: {{{symbol}: FILE}}}}"
+    if not fitting:
+        raise UsageError(
+            f"{folder} holds no pseudopotential of {symbol}, expected a file such as {symbol}.UPF.",
+            f"Put one there, or name it in the settings ({given}).",
+        )
+    raise UsageError(
+        f"{folder} holds {len(fitting)} pseudopotentials of {symbol}: {', '.join(fitting[:4])}.",
+        f"Name one in the settings ({given}).",
+    )
+
+
+def _is_of(symbol: str, name: str) -> bool:
+    """Whether a file's name begins with the element, in either case, and ends as one of pseudopotentials."""
+    file = Path(name)
+    first = re.split(r"[^A-Za-z]", file.stem, maxsplit=1)[0]
+    return file.suffix.lower() in ENDINGS and first.lower() == symbol.lower()
