@@ -2,6 +2,7 @@
 
     python benchmarks/crowded_search.py --data DIR
     python benchmarks/crowded_search.py --data DIR --sets MoS2_500 --targets 5 --seconds 1 10
+    python benchmarks/crowded_search.py --data DIR --halves A B
 
 The rows that are learnt from are divided into two halves by symmetry class, and a surrogate is fitted on each. HOMO
 and LUMO of structures of the test part, which neither has seen, are the targets. Each half searches, the other judges,
@@ -11,7 +12,10 @@ expected distance), and the one of least predicted distance. For both: the media
 searched and by the judge; the share within 5 meV by the former; the optimism, the mean of the judge's less its own.
 Below each search: for how many targets its first is nearer by the judge than that of the random structures, with the
 two-sided p of the sign test. ``--proposals N`` adds ``model``: so many proposals of the language model for
-each target, ranked like the others.
+each target, ranked like the others. ``--halves A B`` takes two trained surrogates (`defectgen surrogate train --half a
+--networks 2 -o A`, likewise b) instead of fitting them: they search by their processes, what is left is ranked by
+processes and network, as a design does, and the judge judges by both. The same search ranked by the processes alone,
+``quick``, stands beside it.
 """
 
 from __future__ import annotations
@@ -66,6 +70,19 @@ def fitted(frame: pl.DataFrame, name: str, seed: int) -> tuple[dict[str, Surroga
     return found, rows
 
 
+def given(folders: Sequence[Path], frame: pl.DataFrame) -> tuple[dict[str, Surrogate], pl.DataFrame]:
+    """Two trained surrogates, and the structures that neither has seen as test part of their split."""
+    found = dict(zip(HALVES, map(Surrogate.load, folders), strict=True))
+    split = split_by_class(frame, seed=42)
+    test = split.filter(split="test")
+    for folder, surrogate in zip(folders, found.values(), strict=True):
+        if any(surrogate.has_seen(*row) for row in test.select("host", "configuration").iter_rows()):
+            raise SystemExit(f"{folder} has seen structures of the test part.")
+    if found["a"].seen & found["b"].seen:
+        raise SystemExit("both surrogates have seen the same structures: train them with --half a and --half b.")
+    return found, split
+
+
 class Firsts:
     """For each target the structure that a design puts first, and the one of least predicted distance."""
 
@@ -77,7 +94,7 @@ class Firsts:
     def offer(self, items: Sequence[Configuration]) -> None:
         """Take structures into account for all targets; the time to score them counts."""
         started = time.process_time()
-        batch = score_batch(items, self.scorer)
+        batch = score_batch(items, self.scorer.quick)
         self.cpu_s, self.scored = self.cpu_s + time.process_time() - started, self.scored + len(items)
         for pair in self.shortlists:
             for shortlist in pair:
@@ -87,7 +104,7 @@ class Firsts:
         """Take structures into account for one target."""
         self.scored += len(items)
         for shortlist in self.shortlists[target]:
-            shortlist.offer(score_batch(items, self.scorer))
+            shortlist.offer(score_batch(items, self.scorer.quick))
 
     def draw(self, space: Space, number: int, seconds: float, seed: int) -> None:
         """Take so many random structures, or as many as can be drawn and scored in some CPU seconds."""
@@ -98,10 +115,16 @@ class Firsts:
             self.cpu_s += time.process_time() - started
             self.offer(items)
 
-    @property
-    def found(self) -> list[list[Configuration]]:
-        """Of each target the two."""
-        return [[shortlist.candidates(1, ())[0].configuration for shortlist in pair] for pair in self.shortlists]
+    def found(self, full: bool) -> list[list[Configuration]]:
+        """Of each target the two, ranked in full or by the processes alone."""
+        own = self.scorer
+
+        def first(shortlist: Shortlist) -> Configuration:
+            if full:
+                shortlist = shortlist.rescored(KEPT, own.refines, lambda items: score_batch(items, own))
+            return shortlist.candidates(1, ())[0].configuration
+
+        return [[first(shortlist) for shortlist in pair] for pair in self.shortlists]
 
 
 def distances_mev(items: Sequence[Configuration], targets: Sequence[Target], scorer: Surrogate) -> np.ndarray:
@@ -117,14 +140,19 @@ def report(name: str, title: str, figures: Sequence[tuple[np.ndarray, np.ndarray
     for own, judged in figures:
         text += f"  {np.median(own):>7.2f} {np.mean(own < NEAR_MEV):>5.0%} {np.median(judged):>7.1f} "
         text += f"{np.mean(judged - own):>7.1f}"
-    print(f"{name:<14} {title:<14}{text}  {cpu_s:>7.2f} {n:>8.0f}", flush=True)
+    print(f"{name:<14} {title:<21}{text}  {cpu_s:>7.2f} {n:>8.0f}", flush=True)
 
 
 def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None:
     """The lines of one set."""
     started = time.process_time()
-    halves, rows = fitted(frame, name, options.seed)
-    print(f"{name}: fitted in {time.process_time() - started:.0f} s", flush=True)
+    if options.halves:
+        halves, split = given(options.halves, frame)
+        rows = split.filter(set=name)
+    else:
+        halves, rows = fitted(frame, name, options.seed)
+    print(f"{name}: {time.process_time() - started:.0f} s for the surrogates", flush=True)
+    passes = {"": True} if halves["a"].network is None else {"": True, ", quick": False}
     targets = held_out_targets(rows, "test", options.targets, options.seed)
     sizes = rows.filter(pl.col("split") == "train")["n_defects"].to_list()
     host = host_of(rows)
@@ -142,14 +170,21 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
         report(name, title, figures, cpu_s, n)
         return figures[0][1]
 
-    def random(title: str, number: int, seconds: float) -> np.ndarray:
+    def random(title: str, number: int, seconds: float) -> dict[str, np.ndarray]:
         both = [Firsts(targets, own) for own, _ in ways]
         for firsts in both:
             firsts.draw(space, number, seconds, options.seed)
-        cpu_s, scored = (float(np.mean([getattr(x, field) for x in both])) for field in ("cpu_s", "scored"))
-        return judged(title, [firsts.found for firsts in both], cpu_s, scored)
+        return ranked(
+            title, both, *(float(np.mean([getattr(x, field) for x in both])) for field in ("cpu_s", "scored"))
+        )
 
-    def proposed(title: str, number: int) -> np.ndarray:
+    def ranked(title: str, both: Sequence[Firsts], cpu_s: float, scored: float) -> dict[str, np.ndarray]:
+        return {
+            title + suffix: judged(title + suffix, [firsts.found(full) for firsts in both], cpu_s, scored)
+            for suffix, full in passes.items()
+        }
+
+    def proposed(title: str, number: int) -> dict[str, np.ndarray]:
         models, limits = Models(adapter=options.model), Limits(min(sizes), max(sizes))
         engine = load_engine(host, models, limits, Drawing(temperature=options.temperature))
         both, began = [Firsts(targets, own) for own, _ in ways], time.process_time()
@@ -159,7 +194,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
             for firsts in both:
                 firsts.add(items, k)
         cpu_s = (time.process_time() - began) / len(targets)
-        return judged(title, [firsts.found for firsts in both], cpu_s, both[0].scored / len(targets))
+        return ranked(title, both, cpu_s, both[0].scored / len(targets))
 
     def compared(title: str, values: np.ndarray, others: dict[str, np.ndarray]) -> None:
         for other, baseline in others.items():
@@ -167,27 +202,25 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
             p = binomtest(nearer, differ).pvalue if differ else 1.0
             print(f"{name:<14}   {title} nearer than {other}: {nearer} of {differ}, p = {p:.2g}", flush=True)
 
-    baselines = {f"{n} random": random(f"{n} random", n, np.inf) for n in options.random}
-    asked = {f"model, {n}": proposed(f"model, {n}", n) for n in options.proposals}
+    baselines = {title: v for n in options.random for title, v in random(f"{n} random", n, np.inf).items()}
+    asked = {title: v for n in options.proposals for title, v in proposed(f"model, {n}", n).items()}
     for title, values in asked.items():
         compared(title, values, baselines)
     baselines |= asked
     for seconds in options.seconds:
-        title = f"random {seconds:g} s"
-        baselines[title] = random(title, 10**9, seconds)
-        started, found, evaluated = time.process_time(), [], 0
-        for own, _ in ways:
-            found.append([])
+        baselines |= random(f"random {seconds:g} s", 10**9, seconds)
+        started, evaluated = time.process_time(), 0
+        both = [Firsts(targets, own) for own, _ in ways]
+        for firsts in both:
             for k, target in enumerate(targets):
-                proposer = SearchProposer(space, own, Budget(seconds=seconds), clock=time.process_time)
+                proposer = SearchProposer(space, firsts.scorer.quick, Budget(seconds=seconds), clock=time.process_time)
                 result = proposer.find(Ask(dict(target.values), KEPT, options.seed + k))
                 evaluated += result.evaluated
-                firsts = Firsts([target], own)
-                firsts.offer(result.configurations)
-                found[-1] += firsts.found
+                firsts.add(result.configurations, k)
         shares = 2 * len(targets)
-        searched = judged(f"search {seconds:g} s", found, (time.process_time() - started) / shares, evaluated / shares)
-        compared(f"search {seconds:g} s", searched, baselines)
+        searched = ranked(f"search {seconds:g} s", both, (time.process_time() - started) / shares, evaluated / shares)
+        for title, values in searched.items():
+            compared(title, values, baselines | {other: v for other, v in searched.items() if other != title})
 
 
 def main() -> None:
@@ -198,6 +231,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=20, help="test structures of each set")
     parser.add_argument("--seconds", type=float, nargs="+", default=[1.0, 10.0], help="CPU time for each target")
     parser.add_argument("--random", type=int, nargs="+", default=[1000], help="sizes of the random pools")
+    parser.add_argument("--halves", type=Path, nargs=2, help="trained surrogates of both halves [fit them]")
     parser.add_argument("--proposals", type=int, nargs="*", default=[], help="numbers of proposals of the model")
     parser.add_argument("--model", type=Path, help="adapter; else the shipped one")
     parser.add_argument("--temperature", type=float, default=0.7, help="of the model")
@@ -205,8 +239,8 @@ def main() -> None:
     options = parser.parse_args()
     frame = read_dataset(options.data)
     titles = f"{'own':>7} {'<5':>5} {'judge':>7} {'optim.':>7}"
-    print(f"{'':<29}  {'first-ranked':>29}  {'of least distance':>29}")
-    print(f"{'':<29}  {titles}  {titles}  {'CPU s':>7} {'scored':>8}")
+    print(f"{'':<36}  {'first-ranked':>29}  {'of least distance':>29}")
+    print(f"{'':<36}  {titles}  {titles}  {'CPU s':>7} {'scored':>8}")
     for name in options.sets:
         compare(frame, name, options)
 

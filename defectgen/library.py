@@ -221,6 +221,7 @@ def train_surrogate(
     *,
     seed: int = 42,
     threads: int = 1,
+    networks: int = 0,
     command: str = "",
     advance: Callable[[int], None] = lambda _: None,
 ) -> Surrogate:
@@ -238,6 +239,7 @@ def train_surrogate(
         host: what is decorated, or its name; None if the table carries it.
         seed: of split and trees.
         threads: of the trees; their number changes the last digits.
+        networks: members of a joint network that has a share in crowded cells; 0 for none.
         command: to record, where a command line called this.
         advance: told of each finished model.
 
@@ -282,7 +284,7 @@ def train_surrogate(
         "split": f"80/10/10 by symmetry class, seed {seed}",
         "own_table": True,
     }
-    return train(rows, Path(output), seed, threads=threads, about=about, advance=advance)
+    return train(rows, Path(output), seed, threads=threads, about=about, networks=networks, advance=advance)
 
 
 def _path(path: object) -> Path:

@@ -17,15 +17,11 @@ from kit import BaseOption, KitOption, OutputOption, SecondsOption, ToyOption, r
 from rows import read
 
 from defectgen.score.network.ensemble import Network
-from defectgen.score.network.network_training import Rows, TrainSettings, train_ensemble
+from defectgen.score.network.network_cells import Rows
+from defectgen.score.network.network_training import TrainSettings, train_ensemble
 
 RESERVED_S = 8.0
 """For the files and the errors."""
-
-
-def taken(rows: Rows, chosen: np.ndarray) -> Rows:
-    """Some of the rows."""
-    return Rows(rows.hosts[chosen], rows.sites[chosen], rows.kinds[chosen], rows.targets[chosen], rows.groups[chosen])
 
 
 def errors(network: Network, rows: Rows, truth: np.ndarray, sets: list[str]) -> dict[str, dict[str, float]]:
@@ -97,7 +93,7 @@ def main(
     for name, (_, count, tested) in jobs.items():
         if toy:
             tested = tested & (np.arange(len(tested)) % 50 == 0)
-        off = errors(found[name], taken(rows, tested), arrays["extra"][tested], sets)
+        off = errors(found[name], rows.some(tested), arrays["extra"][tested], sets)
         summary[name] = {"members": count, "errors_mev": off}
         means = {key: float(np.mean([e[key] for e in off.values()])) for key in ("per_site", "band_gap")}
         print(f"{name}: {means['per_site']:.1f} per site, {means['band_gap']:.1f} gap (mean of sets, meV)", flush=True)

@@ -15,13 +15,9 @@ from cells import draw
 
 from defectgen.core import Host
 from defectgen.core.hosts import HOSTS
-from defectgen.score.network.network_training import Geometries, Rows
+from defectgen.score.network.network_cells import Rows
+from defectgen.score.network.network_training import Geometries
 from defectgen.score.network.pair_geometry import HostGeometry
-
-COLUMNS = (
-    "homo_majority_ev", "homo_minority_ev", "band_gap_majority_ev", "band_gap_minority_ev", "formation_energy_ev",
-    "fermi_level_ev", "total_magnetization_mu_b",
-)  # fmt: skip
 
 N_DILUTE_SETS = 2
 """The first sets have few defects a cell."""
@@ -29,12 +25,10 @@ N_DILUTE_SETS = 2
 
 def write(data: Path, output: Path, random: int) -> None:
     """Write ``rows.npz`` and ``rows.json``, and so many random crowded cells of each host to ``random.npz``."""
-    import polars as pl
-
-    from defectgen.core.configuration import Configuration
     from defectgen.data.splits import split_rows
     from defectgen.data.twodmd import SET_NAMES, read_2dmd
     from defectgen.io.host_tables import hosts_of
+    from defectgen.score.network.labelled_cells import labelled_cells
 
     frame = read_2dmd(data).sort("set", "id")
     keys = ["set", "id"]
@@ -51,20 +45,12 @@ def write(data: Path, output: Path, random: int) -> None:
         for name, values in splits.items()
     }
     hosts = sorted(hosts_of(frame).values(), key=lambda host: list(HOSTS).index(host.name))
-    names = [host.name for host in hosts]
-    geometries = [HostGeometry.of(host) for host in hosts]
-    numbers = np.array([names.index(name) for name in frame["host"]], dtype=np.int8)
-    differ = frame.group_by("host").agg((pl.col("homo_majority_ev") != pl.col("homo_minority_ev")).any().alias("spin"))
-    spin = dict(differ.iter_rows())
-    n, most = len(frame), int(frame["n_defects"].max())  # type: ignore[arg-type]
-    sites, kinds = (np.full((n, most), -1, dtype=np.int16) for _ in range(2))
-    for row, (host, key) in enumerate(frame.select("host", "configuration").iter_rows()):
-        geometry = geometries[names.index(host)]
-        found = geometry.numbers(Configuration.from_key(geometry.host, key).edits)
-        sites[row, : len(found[0])], kinds[row, : len(found[0])] = found
+    rows, geometry = labelled_cells(frame, tuple(hosts))
+    geometries, n = geometry.hosts, len(frame)
+    numbers, sites, kinds = rows.hosts.astype(np.int8), rows.sites.astype(np.int16), rows.kinds.astype(np.int16)
     rng = np.random.default_rng(42)
     folds, halves = np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.int8)
-    groups = np.array([SET_NAMES.index(name) for name in frame["set"]])
+    groups = np.array([SET_NAMES.index(name) for name in frame["set"]])  # in the published order
     for group in range(len(SET_NAMES)):
         members = np.flatnonzero(groups == group)
         folds[rng.permutation(members)] = np.arange(len(members)) % 5
@@ -77,7 +63,7 @@ def write(data: Path, output: Path, random: int) -> None:
         groups=groups.astype(np.int8),
         sites=sites,
         kinds=kinds,
-        targets=np.stack([frame[name].cast(float).to_numpy() for name in COLUMNS], axis=1),
+        targets=rows.targets,
         extra=np.stack([frame[name].cast(float).to_numpy() for name in ("homo_ev", "lumo_ev", "band_gap_ev")], axis=1),
         per_atom=frame["energy_per_atom_ev"].cast(float).to_numpy(),
         folds=folds,
@@ -88,7 +74,7 @@ def write(data: Path, output: Path, random: int) -> None:
     about = {
         "sets": list(SET_NAMES),
         "hosts": [host.to_dict() for host in hosts],
-        "spin": [bool(spin[name]) for name in names],  # whether the two channels of some cell differ
+        "spin": [bool(value) for value in geometry.spin.tolist()],  # whether the two channels of some cell differ
     }
     (output / "rows.json").write_text(json.dumps(about) + "\n")
     crowded = (parts_of["split"] == 0) & (groups >= N_DILUTE_SETS)

@@ -15,6 +15,7 @@ from defectgen.core import Configuration
 from defectgen.core.properties import COLUMNS
 from defectgen.dft.ase_files import is_ase_file
 from defectgen.dft.codes import CODES
+from defectgen.dft.codes.espresso_potential import PLANES
 from defectgen.dft.results import DftTable, dft_results
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.one_line import OneLine
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 LEFT_OUT = ("energy_per_atom_ev",)
 """Its zero is that of the code."""
 
-BESIDE = ("OUTCAR", "LOCPOT")
-"""What VASP's results are read with."""
+BESIDE = ("OUTCAR", "LOCPOT", PLANES)
+"""What results of VASP and pw.x are read with."""
 
 
 @dataclass(frozen=True, repr=False)

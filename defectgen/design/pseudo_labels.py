@@ -99,7 +99,7 @@ def enlarge_records(frame: pl.DataFrame, settings: RecordSettings, folder: Path)
         UsageError: the surrogate was fitted on structures of the test part.
         DefectgenError: no surrogate in the folder.
     """
-    scorer = Surrogate.load(folder)
+    scorer = Surrogate.load(folder).quick
     tested = frame.filter(pl.col("split") == "test").select("host", "configuration")
     if seen := sum(scorer.has_seen(*row) for row in tested.iter_rows()):
         raise UsageError(

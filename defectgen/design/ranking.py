@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -151,12 +151,17 @@ class Nearest:
     Attributes:
         distance_ev: by DFT where there is a label, else predicted; infinite before there is one.
         half_width_ev: sum of the half-widths of that structure's intervals.
-        label: of that structure.
+        configuration: that structure; None before there is one.
     """
 
     distance_ev: float = np.inf
     half_width_ev: float = 0.0
-    label: str = ""
+    configuration: Configuration | None = None
+
+    @property
+    def label(self) -> str:
+        """Of the structure."""
+        return "" if self.configuration is None else self.configuration.label
 
     def offer(
         self, distances_ev: NDArray[np.float64], half_widths_ev: NDArray[np.float64], batch: Scored, rows: Rows
@@ -166,7 +171,7 @@ class Nearest:
         if len(some) and np.nanmin(some) < self.distance_ev:
             place = int(np.nanargmin(some))
             self.distance_ev, self.half_width_ev = float(some[place]), float(half_widths_ev[place])
-            self.label = batch.configurations[int(rows[place])].label
+            self.configuration = batch.configurations[int(rows[place])]
 
 
 class Shortlist:
@@ -250,6 +255,38 @@ class Shortlist:
         if not self._entries and self._missing is not None:
             raise UsageError(self._missing, "Leave that target out.")
         return sorted(self._entries.values(), key=lambda entry: entry.order)
+
+    def rescored(
+        self,
+        first: int,
+        refines: Callable[[Configuration], bool],
+        score: Callable[[Sequence[Configuration]], Scored],
+    ) -> Shortlist:
+        """The first structures, ranked anew by better values of those that have some.
+
+        Args:
+            first: how many; the others are forgotten if any of the first has better values.
+            refines: whether there are better values of a structure.
+            score: gives them.
+        """
+        entries = self.best()[:first]
+        again = {e.key: e.batch.configurations[e.row] for e in entries if refines(e.batch.configurations[e.row])}
+        nearest = self.nearest.configuration
+        if nearest is not None and refines(nearest):
+            again[nearest.key] = nearest
+        if not again:
+            return self
+        found = Shortlist(self.target, self.capacity, self.by)
+        if nearest is not None and nearest.key not in again:
+            found.nearest = replace(self.nearest)
+        for entry in entries:
+            if entry.key not in again:
+                found.offer(entry.batch, rows=[entry.row])
+        found.offer(score(list(again.values())))
+        for entry in entries:
+            if entry.key in found._entries:
+                found._entries[entry.key].origin = entry.origin
+        return found
 
     def candidates(self, n: int, known: Collection[str], diverse: bool = False) -> list[Candidate]:
         """The first `n` as candidates.

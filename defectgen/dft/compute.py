@@ -165,6 +165,8 @@ def run_one(
             if adopted is None and (missing := code.missing(folder)):
                 return Outcome(folder.name, FAILED, missing, fresh=True)  # no state: nothing was tried
             outcome = adopted or _attempts(folder, code, command, limits, claim.workplace.lock)
+            if outcome.status == DONE:
+                code.finish(folder, command)
             kept = {key: value for key, value in asdict(outcome).items() if key != "fresh"}
             write_text(folder / STATE, json.dumps(kept, indent=2) + "\n")
             return outcome
@@ -173,11 +175,10 @@ def run_one(
 
 
 def result_file(folder: Path, code: DftCode) -> Path | None:
-    """The file in a calculation's folder that tells most of its result."""
+    """The file in a calculation's folder that tells most of its result, the newest of several such."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and WORKPLACE not in path.parts]
-    claims = [(code.claims(path), path) for path in files]
-    best = max(claims, key=lambda item: item[0], default=(0, folder))
-    return best[1] if best[0] else None
+    claims = [(claim, path.stat().st_mtime_ns, path) for path in files if (claim := code.claims(path))]
+    return max(claims)[2] if claims else None
 
 
 def _adopted(folder: Path, code: DftCode) -> Outcome | None:

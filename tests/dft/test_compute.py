@@ -73,6 +73,9 @@ class Fake:
     def resume(self, folder: Path) -> None:
         (folder / "resumed").write_text("yes")
 
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        (folder / "finished").write_text(command[-1])
+
     def claims(self, path: Path) -> int:
         return int(path.name == "fake.out")
 

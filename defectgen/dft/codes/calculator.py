@@ -56,6 +56,9 @@ class Calculator:
     def resume(self, folder: Path) -> None:
         """The driver goes on by itself where its trajectory ends."""
 
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        """The driver writes all."""
+
     def claims(self, path: Path) -> int:
         """The driver's results."""
         return 1 if path.name == RESULTS else 0

@@ -76,6 +76,15 @@ class DftCode(Protocol):
         """Make a calculation that was started before go on from its last atoms, as far as the code does not itself."""
         ...
 
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        """Complete what a calculation that is done has left, as far as the code does not itself, and clear up.
+
+        Args:
+            folder: of the calculation.
+            command: the words that started the code.
+        """
+        ...
+
     def claims(self, path: Path) -> int:
         """Whether a file is a result of this code by its name: 0 for no; of several the highest counts."""
         ...

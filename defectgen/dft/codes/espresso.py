@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from defectgen.dft.calculation import Calculation
+from defectgen.dft.codes import espresso_potential
 from defectgen.dft.codes.dft_code import EngineOptions, Remedy
 from defectgen.dft.codes.pseudopotentials import missing_files, pseudo_files, pseudo_folder
 from defectgen.dft.result import DftResult, Fingerprint, spin_levels
@@ -60,7 +61,8 @@ def input_data(calculation: Calculation, settings: DftSettings) -> dict[str, dic
         system |= {"tot_charge": float(calculation.charge), "assume_isolated": "2D"}
     elif layer and settings.dipole == "auto" and not calculation.turned_over:
         control |= {"tefield": True, "dipfield": True}
-        system |= {"edir": 3, "emaxpos": 0.95, "eopreg": 0.05, "eamp": 0.0}
+        start, share = espresso_potential.JUMP_START, espresso_potential.JUMP_SHARE
+        system |= {"edir": 3, "emaxpos": start, "eopreg": share, "eamp": 0.0}
     electrons = {"conv_thr": 1e-8, "electron_maxstep": 200, "mixing_beta": 0.4}
     return {"control": control, "system": system, "electrons": electrons}
 
@@ -112,6 +114,8 @@ class Espresso:
                 kpts=None if calculation.mesh == (1, 1, 1) else calculation.mesh,  # None: wave functions are real
                 koffset=(0, 0, 0),
             )
+        if calculation.role != "element" and not calculation.charge:
+            espresso_potential.write_input(folder, PREFIX, OUT)
         if self.missing(folder):
             return (f"pseudopotentials are expected in {pseudo_folder(settings.qe)}: put them there before the run",)
         return ()
@@ -133,10 +137,9 @@ class Espresso:
 
     def resume(self, folder: Path) -> None:
         """Start from the atoms of the newest XML file, if it is whole; pw.x writes one after each step."""
-        files = [path for path in folder.rglob("*.xml") if self.claims(path)]
-        if not files:
+        last = max((path for path in folder.rglob("*.xml") if self.claims(path)), key=_time, default=None)
+        if last is None:
             return
-        last = max(files, key=lambda path: path.stat().st_mtime_ns)
         try:
             structure = self.read(last).structure
         except DefectgenError:  # it was cut off: the atoms stay where they were
@@ -147,12 +150,17 @@ class Espresso:
         ]
         _move_atoms(folder / INPUT, rows)
 
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        """The potential by pp.x; then the wave functions go, which nothing here reads."""
+        espresso_potential.compute_planes(folder, command, OUT)
+        for pattern in ("*.wfc*", "*.save/wfc*", "*.mix*"):
+            for path in (folder / OUT).glob(pattern):
+                path.unlink(missing_ok=True)
+
     def claims(self, path: Path) -> int:
-        """The XML file of pw.x, or what it printed."""
-        if path.name == "data-file-schema.xml":
-            return 1
+        """An XML file of pw.x: in its save folder after each step, beside that at the end of a run in order."""
         if path.suffix == ".xml" and not path.name.startswith("vasprun") and _head(path, b"qes:espresso"):
-            return 2
+            return 1
         return 0
 
     def read(self, path: Path) -> DftResult:
@@ -196,6 +204,10 @@ def _head(path: Path, mark: bytes) -> bool:
             return mark in file.read(2000)
     except OSError:
         return False
+
+
+def _time(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def _floats(node: Any) -> list[float]:
@@ -247,11 +259,12 @@ def _from_xml(path: Path, root: Any) -> DftResult:
     moved = steps is not None and steps.text.strip() in ("relax", "vc-relax")
     optimized = output.find("convergence_info/opt_conv/convergence_achieved")
     creator = root.find("general_info/creator")
+    structure = Structure(lattice, symbols, positions, coords_are_cartesian=True)
     return DftResult(
         path=path,
         code="qe",
         version="" if creator is None else creator.get("VERSION", ""),
-        structure=Structure(lattice, symbols, positions, coords_are_cartesian=True),
+        structure=structure,
         fingerprint=Fingerprint(
             code="qe",
             functional=NAMES.get(functional.upper(), functional),
@@ -267,4 +280,5 @@ def _from_xml(path: Path, root: Any) -> DftResult:
         fermi_level_ev=None if fermi is None else EV * float(fermi.text),
         magnetization_mu_b=None if moment is None else abs(moment),
         charge=None if charge is None else float(charge.text),
+        vacuum_level_ev=espresso_potential.vacuum_level(path, structure),
     )

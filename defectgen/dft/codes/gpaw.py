@@ -116,6 +116,9 @@ class Gpaw:
     def resume(self, folder: Path) -> None:
         """The driver goes on by itself where its trajectory ends."""
 
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        """The driver writes all."""
+
     def claims(self, path: Path) -> int:
         """The driver's results, a .gpw file, or GPAW's text."""
         if path.name == RESULTS:

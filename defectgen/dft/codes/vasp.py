@@ -182,6 +182,9 @@ class Vasp:
                 return
             shutil.copy(last, folder / "POSCAR")
 
+    def finish(self, folder: Path, command: Sequence[str]) -> None:
+        """Nothing: what VASP leaves stays."""
+
     def claims(self, path: Path) -> int:
         """vasprun.xml or OUTCAR, compressed or not."""
         stem = path.name.removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")

@@ -8,11 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from defectgen.score.network.network_cells import GAP_ROUNDING, OUTPUTS
 from defectgen.score.network.pair_geometry import N_NODE_FEATURES, N_PAIR_FEATURES
-
-OUTPUTS = ("homo_majority", "homo_minority", "gap_majority", "gap_minority", "energy", "fermi", "magnetization")
-"""What a member gives for a cell: levels and Fermi level in eV above the pristine VBM, gaps in eV, the part of the
-formation energy that is not linear in the counts of defects in eV, the magnetization in Bohr magnetons."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,8 @@ class Batch:
 
     Attributes:
         nodes: features, shape (..., cells, n, N_NODE_FEATURES).
-        pairs: features, shape (..., cells, n, n, N_PAIR_FEATURES), zero where either is masked.
+        pairs: numbers of the pairs' classes, shape (..., cells, n, n), 0 where either is masked.
+        classes: features of each class of pairs, shape (n_classes, N_PAIR_FEATURES); those of class 0 are not used.
         mask: 1 for defects, shape (..., cells, n).
         spin: 1 where the two channels may differ, shape (..., cells).
         hosts: number of each cell's host, shape (..., cells).
@@ -44,6 +42,7 @@ class Batch:
 
     nodes: Tensor
     pairs: Tensor
+    classes: Tensor
     mask: Tensor
     spin: Tensor
     hosts: Tensor
@@ -61,6 +60,20 @@ class Dense(nn.Module):
         """Shape (members, ..., n_in) to (members, ..., n_out)."""
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
         return torch.baddbmm(self.bias, flat, self.weight).reshape(*x.shape[:-1], -1)
+
+
+class Filter(nn.Module):
+    """What a pair lets through: found once for each class of pairs, and looked up for each pair."""
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.first = Dense(members, N_PAIR_FEATURES, width)
+        self.second = Dense(members, width, width)
+
+    def forward(self, classes: Tensor) -> Tensor:
+        """Shape (members, n_classes, N_PAIR_FEATURES) to (members, n_classes, width), 0 for class 0."""
+        found = self.second(functional.silu(self.first(classes)))
+        return torch.cat([torch.zeros_like(found[:, :1]), found[:, 1:]], dim=1)
 
 
 class Ensemble(nn.Module):
@@ -83,9 +96,7 @@ class Ensemble(nn.Module):
         self.first = Dense(members, N_NODE_FEATURES, width)
         self.second = Dense(members, width, width)
         self.senders = nn.ModuleList(Dense(members, width, width) for _ in range(shape.rounds))
-        self.filters = nn.ParameterList(
-            nn.Parameter(torch.randn(members, N_PAIR_FEATURES, width) * 0.5) for _ in range(shape.rounds)
-        )
+        self.filters = nn.ModuleList(Filter(members, width) for _ in range(shape.rounds))
         self.updates = nn.ModuleList(Dense(members, 3 * width, width) for _ in range(shape.rounds))
         self.writers = nn.ModuleList(Dense(members, width, width, 0.5) for _ in range(shape.rounds))
         self.summaries = nn.ModuleList(Dense(members, 2 * width + 1, width) for _ in range(shape.rounds))
@@ -104,7 +115,9 @@ class Ensemble(nn.Module):
         cells, n = mask.shape[1:3]
         count = mask.sum(dim=2)
         log_count = torch.log(count.clamp(min=1.0)) / 3
-        gathered = batch.pairs.permute(0, 1, 2, 4, 3).reshape(*batch.pairs.shape[:2], n * N_PAIR_FEATURES, n)
+        classes = batch.classes.expand(members, -1, -1)
+        first_class = torch.arange(members, device=mask.device)[:, None] * classes.shape[1]
+        looked_up = (batch.pairs.expand(members, -1, -1, -1).flatten(1) + first_class).flatten()
         h = self.second(functional.silu(self.first(nodes))) * mask
         pair_energy = torch.zeros(members, cells, 1, dtype=h.dtype, device=h.device)
         summary = torch.zeros(members, cells, width, dtype=h.dtype, device=h.device)
@@ -113,8 +126,8 @@ class Ensemble(nn.Module):
             mean = (h * mask).sum(dim=2) / count.clamp(min=1.0)
             summary = summary + functional.silu(summarize(torch.cat([mean, summary, log_count], dim=-1)))
             sent = send(_normalized(h)) * mask
-            near = torch.matmul(gathered, sent).reshape(members, cells, n, N_PAIR_FEATURES, width)
-            message = torch.einsum("ecnkw,ekw->ecnw", near, filters)
+            through = filters(classes).flatten(0, 1).index_select(0, looked_up).reshape(members, cells, n, n, width)
+            message = (through * sent[:, :, None]).sum(dim=3)
             if number == 0:  # before anything is mixed: a sum over pairs of defects, as in a cluster expansion
                 pair_energy = (self.pair_energies(_normalized(h) * message) * mask).sum(dim=2)
             state = torch.cat([_normalized(h), message, summary[:, :, None, :].expand(-1, -1, n, -1)], dim=-1)
@@ -137,10 +150,6 @@ class Ensemble(nn.Module):
         hosts = batch.hosts.expand(members, -1)
         member = torch.arange(members, device=hosts.device)[:, None]
         return assemble(self.offset[member, hosts] + self.scale[member, hosts] * raw, batch.spin.expand(members, -1))
-
-
-GAP_ROUNDING = 15.0
-"""Gaps below some 0.1 eV are bent so that none is negative: softplus at this many inverse eV."""
 
 
 def assemble(values: Tensor, spin: Tensor) -> Tensor:

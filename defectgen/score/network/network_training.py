@@ -12,39 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from defectgen.score.network.network_model import OUTPUTS, Batch, Ensemble, Shape
+from defectgen.score.network.network_cells import OUTPUTS, Rows, counts_of
+from defectgen.score.network.network_model import Batch, Ensemble, Shape
 from defectgen.score.network.pair_geometry import HostGeometry
 
-TARGETS = (*OUTPUTS[:4], "energy", "fermi", "magnetization")
 RIDGE = 1e-2
 SMALLEST_SPREAD = 0.02
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Labelled cells as arrays, padded to the largest number of defects with -1.
-
-    Attributes:
-        hosts: number of the host of each row in `Geometries.hosts`, shape (n,).
-        sites: shape (n, most).
-        kinds: number of each defect's kind in its host, shape (n, most).
-        targets: `TARGETS` in eV and Bohr magnetons, NaN where unknown, shape (n, 7); the energy is of the cell.
-        groups: number of the set that each row belongs to, shape (n,).
-    """
-
-    hosts: NDArray[np.int64]
-    sites: NDArray[np.int64]
-    kinds: NDArray[np.int64]
-    targets: NDArray[np.float64]
-    groups: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.hosts)
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Number of defects of each row."""
-        return np.asarray((self.sites >= 0).sum(axis=1))
 
 
 class Geometries:
@@ -87,7 +60,7 @@ class Geometries:
         both = mask[..., :, None] & mask[..., None, :]
         place = pair_start[..., None, None] + at[..., :, None] * n_sites[..., None, None] + at[..., None, :]
         classes = torch.where(both, self.pairs[place], 0)
-        return Batch(nodes, self.classes[classes], mask.float(), self.spin[hosts], hosts)
+        return Batch(nodes, classes, self.classes, mask.float(), self.spin[hosts], hosts)
 
 
 @dataclass(frozen=True)
@@ -118,20 +91,10 @@ class TrainSettings:
 DEFAULT_SETTINGS, DEFAULT_SHAPE = TrainSettings(), Shape()
 
 
-def counts_of(rows: Rows, geometries: Geometries) -> NDArray[np.float64]:
-    """How many defects of each kind of each host a row has, shape (n, hosts * most kinds)."""
-    most = geometries.most_kinds
-    found = np.zeros((len(rows), len(geometries.hosts) * most))
-    for column in range(rows.sites.shape[1]):
-        there = rows.sites[:, column] >= 0
-        np.add.at(found, (np.flatnonzero(there), rows.hosts[there] * most + rows.kinds[there, column]), 1.0)
-    return found
-
-
 def linear_energies(rows: Rows, geometries: Geometries, use: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Formation energy of each kind of defect in eV by ridge regression per defect, shape (hosts * most kinds,)."""
-    counts = counts_of(rows, geometries)
-    energy = rows.targets[:, TARGETS.index("energy")]
+    counts = counts_of(rows, len(geometries.hosts), geometries.most_kinds)
+    energy = rows.targets[:, OUTPUTS.index("energy")]
     use = use & ~np.isnan(energy)
     x, y = counts[use] / rows.sizes[use, None], energy[use] / rows.sizes[use]
     return np.asarray(np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y))
@@ -139,9 +102,9 @@ def linear_energies(rows: Rows, geometries: Geometries, use: NDArray[np.bool_]) 
 
 def residuals(rows: Rows, geometries: Geometries, use: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Targets with, for the energy, what is not linear in the counts, per defect."""
-    linear = counts_of(rows, geometries) @ linear_energies(rows, geometries, use)
+    linear = counts_of(rows, len(geometries.hosts), geometries.most_kinds) @ linear_energies(rows, geometries, use)
     values = rows.targets.copy()
-    at = TARGETS.index("energy")
+    at = OUTPUTS.index("energy")
     values[:, at] = (values[:, at] - linear) / rows.sizes
     return values
 
@@ -160,7 +123,9 @@ def spreads(values: NDArray[np.float64], groups: NDArray[np.int64], n: int) -> t
                 mean[group, k], spread[group, k] = known.mean(), max(float(known.std()), SMALLEST_SPREAD)
     for found in (mean, spread):
         missing = np.isnan(found)
-        found[missing] = np.nan_to_num(np.nanmean(found, axis=0), nan=1.0)[np.nonzero(missing)[1]]
+        there = (~missing).sum(axis=0)
+        average = np.where(there > 0, np.nansum(found, axis=0) / np.maximum(there, 1), 1.0)
+        found[missing] = average[np.nonzero(missing)[1]]
     return mean, spread
 
 
@@ -193,15 +158,17 @@ def train_ensemble(
     device, members = geometries.device, len(use)
     rng = np.random.default_rng(settings.seed)
     linear = np.stack([linear_energies(rows, geometries, mine) for mine in use])
-    energy_at = TARGETS.index("energy")
-    base = torch.tensor(counts_of(rows, geometries) @ linear.T, dtype=torch.float32, device=device)
+    energy_at = OUTPUTS.index("energy")
+    base = torch.tensor(
+        counts_of(rows, len(geometries.hosts), geometries.most_kinds) @ linear.T, dtype=torch.float32, device=device
+    )
     targets = torch.tensor(rows.targets, dtype=torch.float32, device=device)
     values = [residuals(rows, geometries, mine)[mine] for mine in use]
     n_groups = int(rows.groups.max()) + 1
     units = [spreads(v, rows.groups[mine], n_groups)[1] for v, mine in zip(values, use, strict=True)]
     unit = torch.tensor(np.stack(units), dtype=torch.float32, device=device)
     groups = torch.tensor(rows.groups, device=device)
-    factor = torch.tensor([(weights or {}).get(name, 1.0) for name in TARGETS], device=device)
+    factor = torch.tensor([(weights or {}).get(name, 1.0) for name in OUTPUTS], device=device)
     hosts, sites, kinds = (torch.tensor(x, device=device) for x in (rows.hosts, rows.sites, rows.kinds))
     sizes = torch.tensor(rows.sizes, dtype=torch.float32, device=device)
     few = rows.sizes <= settings.few
@@ -338,22 +305,5 @@ def predict(
         batch = geometries.batch(*(torch.tensor(x, device=device)[None] for x in arrays))
         found[:, chosen] = model(batch).float().cpu().numpy()
     at = OUTPUTS.index("energy")
-    found[..., at] = found[..., at] * sizes + linear @ counts_of(rows, geometries).T
+    found[..., at] = found[..., at] * sizes + linear @ counts_of(rows, len(geometries.hosts), geometries.most_kinds).T
     return found
-
-
-def combine(outputs: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Properties of cells from their `OUTPUTS`, shape (..., 7): HOMO, LUMO and gap obey what labels obey.
-
-    The HOMO is the higher of both channels, the LUMO the lower, the gap the smaller of both channels' gaps, so
-    LUMO - HOMO is never more than the gap, and equal to it where there is one channel.
-    """
-    homo, gap = outputs[..., 0:2], outputs[..., 2:4]
-    return {
-        "homo_ev": homo.max(axis=-1),
-        "lumo_ev": (homo + gap).min(axis=-1),
-        "band_gap_ev": gap.min(axis=-1),
-        "formation_energy_ev": outputs[..., 4],
-        "fermi_level_ev": outputs[..., 5],
-        "total_magnetization_mu_b": outputs[..., 6],
-    }

@@ -128,11 +128,13 @@ class DenseFit:
         agreement: how HOMO, LUMO and gap are made to agree; None unless all three are modelled.
         left_out: values of the set's own rows by models that have not seen them, made to agree, by property in its
             unit, NaN without a label, each of shape (n,).
+        apart: the same before they agree, each property by itself, and half-widths of 90 % intervals.
     """
 
     models: DenseModels
     agreement: Agreement | None
     left_out: Mapping[str, Array]
+    apart: Mapping[str, tuple[Array, Array]]
 
 
 def fit_dense(
@@ -177,7 +179,8 @@ def fit_dense(
         width = quantile((errors / left_out[column][1])[known])
         widest = math.inf if width is None else width
         models[column] = replace(model, quantile=widest, error=float(errors[known].mean()))
-    return DenseFit(DenseModels(training, models), agreement, means)
+    apart = {column: (mean, models[column].quantile * spread) for column, (mean, spread) in left_out.items()}
+    return DenseFit(DenseModels(training, models), agreement, means, apart)
 
 
 def _fit_dense_model(

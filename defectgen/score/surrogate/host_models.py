@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration, Host
+from defectgen.core import Configuration, Host, canonicalize
 from defectgen.core.level_scale import LevelScale, kind_counts
 from defectgen.core.properties import BY_COLUMN, COLUMNS, MAGNETIZATION, unit_suffix
 from defectgen.score.surrogate.agreement import COLUMNS as GAP
@@ -18,9 +18,12 @@ from defectgen.score.surrogate.agreement import Agreement
 from defectgen.score.surrogate.features import count_kinds, kind_names
 from defectgen.score.surrogate.high_density import DenseModels
 from defectgen.score.surrogate.low_density import SparseModels
+from defectgen.score.surrogate.network_share import NetworkShare
 
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
+
+    from defectgen.score.network.network_file import NetworkFile
 
 PER_ATOM = "energy_per_atom_ev"
 """The property that is not learnt: it follows from the formation energy."""
@@ -48,6 +51,7 @@ class HostModels:
         defects_range: fewest and most defects in a training row.
         covered: least and largest training value of each property, in its unit.
         level_scale: of the set, as `LevelScale.to_dict` gives it, or None.
+        network: what a joint network adds to the values of `score`; None for nothing.
     """
 
     set_name: str
@@ -61,6 +65,7 @@ class HostModels:
     defects_range: tuple[int, int]
     covered: Mapping[str, tuple[float, float]]
     level_scale: Mapping[str, Any] | None
+    network: NetworkShare | None = None
 
     def __repr__(self) -> str:
         rows, size = sum(self.labels.values()), f"{self.host} {self.supercell}"
@@ -76,18 +81,26 @@ class HostModels:
         """Size of its supercell, e.g. ``8x8``."""
         return self.core_host.size
 
-    def score(self, configurations: Sequence[Configuration], labels: Sequence[str]) -> tuple[Values, Values]:
+    def score(
+        self, configurations: Sequence[Configuration], labels: Sequence[str], network: NetworkFile | None = None
+    ) -> tuple[Values, Values]:
         """Values and half-widths of the 90 % intervals of each property, in its unit, each of shape (n,).
 
         Args:
             configurations: n of them.
             labels: `Configuration.label` of each, which is slow to find.
+            network: the joint network, if its share is wanted.
 
         Raises:
             UsageError: a defect that the host's rules do not know.
         """
         values, widths = self.models.score(configurations, labels)
-        return self.finish(values, widths, count_kinds(self.core_host, configurations).astype(np.float64))
+        counts = count_kinds(self.core_host, configurations).astype(np.float64)
+        if network is None or self.network is None:
+            return self.finish(values, widths, counts)
+        beside = network.score(self.core_host, [item.edits for item in canonicalize(configurations)])
+        values, widths = self.network.apply(values, widths, beside)
+        return replace(self, agreement=self.network.agreement or self.agreement).finish(values, widths, counts)
 
     def finish(
         self, values: Mapping[str, NDArray[np.float64]], widths: Mapping[str, NDArray[np.float64]], counts: Array
@@ -174,6 +187,7 @@ class HostModels:
             "level_scale": self.level_scale,
             "zero_half_width_ev": dict(zip(("median", "percentile_90"), self.zero_summary_ev, strict=True)),
             "models": self.models.to_dict(),
+            **({} if self.network is None else {"network": self.network.to_dict()}),
         }
 
     @classmethod
@@ -194,6 +208,7 @@ class HostModels:
             defects_range=(values["defects_range"][0], values["defects_range"][1]),
             covered={name: (low, high) for name, (low, high) in values["covered"].items()},
             level_scale=values["level_scale"],
+            network=NetworkShare.from_dict(values["network"]) if "network" in values else None,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.models import SHIPPED_SURROGATE, shipped
 from defectgen.score.metadata import read_metadata
+from defectgen.score.network.network_file import NetworkFile
 from defectgen.score.protocol import uncertainty_column
 from defectgen.score.surrogate.host_models import HostModels, file_name
 from defectgen.score.trees import load_trees
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 3
 METADATA = "surrogate.json"
 SEEN = "seen.txt"
+NETWORK = "network.safetensors"
 DENSITIES = ("low", "high")
 ADVICE = "Train one with: defectgen surrogate train --data DIR -o MODEL"
 
@@ -90,7 +92,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.iterdir())
-        if file.suffix == ".cbm" or file.name == SEEN
+        if file.suffix == ".cbm" or file.name in (SEEN, NETWORK)
     }
 
 
@@ -120,11 +122,14 @@ class Surrogate:
         parts: the models of each host and density.
         metadata: all of ``surrogate.json``.
         seen: digests of the configurations of the training and validation rows.
+        network: the joint network that has a share in crowded cells, or its file, which is read at first use; None
+            for none.
     """
 
     parts: tuple[HostModels, ...]
     metadata: Mapping[str, Any]
     seen: frozenset[str]
+    network: NetworkFile | Path | None = None
 
     def __repr__(self) -> str:
         return f"Surrogate({len(self.parts)} parts for {', '.join(self.hosts)}, {len(self.seen)} structures seen)"
@@ -144,7 +149,25 @@ class Surrogate:
             parts = tuple(HostModels.from_dict(values, _trees(folder, values)) for values in metadata["parts"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
-        return cls(parts, metadata, frozenset(seen))
+        network = folder / NETWORK if (folder / NETWORK).is_file() else None
+        if network is None and any(part.network is not None for part in parts):
+            raise DefectgenError(f"{folder / NETWORK} is missing.", "Get the folder again, or train a new surrogate.")
+        return cls(parts, metadata, frozenset(seen), network)
+
+    @cached_property
+    def quick(self) -> Surrogate:
+        """The same without its network: for searches, which look at many structures; see `score`."""
+        return self if self.network is None else replace(self, network=None)
+
+    def refines(self, configuration: Configuration) -> bool:
+        """See `defectgen.score.protocol.TwoPassScorer`: whether a network has a share in its values."""
+        return self.network is not None and self.part_for(configuration).network is not None
+
+    @cached_property
+    def _network(self) -> NetworkFile | None:
+        if not isinstance(self.network, Path):
+            return self.network
+        return NetworkFile.load(self.network)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -208,6 +231,8 @@ class Surrogate:
 
         Values of a property are null where the training data had none, or only one: no magnetic cells, say. All are
         null for a configuration with more changed sites than any training row of its host has, see `why_not`.
+        A joint network has its share in crowded cells, which makes them slower by a factor of some five: `quick` goes
+        without.
         """
         rows: dict[tuple[str, str], list[int]] = {}
         parts: dict[tuple[str, str], HostModels] = {}
@@ -228,7 +253,7 @@ class Surrogate:
         for key, part in parts.items():
             chosen = [_in_host(configurations[row], part.core_host) for row in rows[key]]
             named = [labels[row] for row in rows[key]]
-            predicted, half = part.score(chosen, named)
+            predicted, half = part.score(chosen, named, None if part.network is None else self._network)
             for name in predicted:
                 if name in values:
                     values[name][rows[key]], widths[name][rows[key]] = predicted[name], half[name]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -21,14 +21,30 @@ from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.agreement import COLUMNS as AGREEING
 from defectgen.score.surrogate.agreement import Agreement
 from defectgen.score.surrogate.evaluation import evaluate
-from defectgen.score.surrogate.fitting import Choice, FitSettings, choose_sparse, fit_dense, fit_sparse, half_widths
+from defectgen.score.surrogate.fitting import (
+    N_FOLDS,
+    Choice,
+    FitSettings,
+    choose_sparse,
+    fit_dense,
+    fit_sparse,
+    half_widths,
+)
 from defectgen.score.surrogate.high_density import DenseModels
 from defectgen.score.surrogate.host_models import PER_ATOM, HostModels, file_name, learnt_columns
 from defectgen.score.surrogate.labelled_rows import LabelledRows
 from defectgen.score.surrogate.low_density import SparseModels
-from defectgen.score.surrogate.model import FORMAT_VERSION, METADATA, SEEN, digest, file_hashes
+from defectgen.score.surrogate.model import FORMAT_VERSION, METADATA, NETWORK, SEEN, digest, file_hashes
 from defectgen.score.surrogate.model_card import model_card
+from defectgen.score.surrogate.network_share import NetworkShare
 from defectgen.score.trees import TreeSettings, save_trees
+
+if TYPE_CHECKING:
+    from defectgen.score.network.folds import FoldedNetwork
+    from defectgen.score.network.network_training import TrainSettings
+
+MEMBERS_OF_A_FOLD = 2
+"""Networks of each fold, fewer than of the ensemble: they cost most of the time."""
 
 LOW_TREES = TreeSettings(iterations=1500, depth=6, learning_rate=0.1)
 HIGH_TREES = TreeSettings(iterations=300, depth=4, learning_rate=0.06, column_share=0.2)
@@ -49,6 +65,8 @@ def train_surrogate(
     about: Mapping[str, Any] | None = None,
     low_trees: TreeSettings = LOW_TREES,
     high_trees: TreeSettings = HIGH_TREES,
+    networks: int = 0,
+    network_settings: TrainSettings | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Surrogate:
     """`fit_surrogate`, written to a folder with its errors on the validation and test rows.
@@ -56,14 +74,16 @@ def train_surrogate(
     Args:
         frame: the columns of the data reader and ``split``; each set becomes a part.
         out_dir: folder to write: ``<host>-<density>-<property>.cbm``, ``surrogate.json`` (last),
-            ``seen.txt`` and ``README.md``.
+            ``seen.txt``, ``README.md`` and, with networks, ``network.safetensors``.
         seed: of the trees.
         level_scales: of each set, as plain values.
         threads: of CatBoost.
         about: what else to record, e.g. the split, the command and the data.
         low_trees: trees of the low-density parts.
         high_trees: trees of the high-density parts.
-        advance: is told of each finished model.
+        networks: members of the joint network beside the processes of crowded cells; 0 for none.
+        network_settings: of its training.
+        advance: is told of each finished model and network.
 
     Returns:
         The surrogate, as `Surrogate.load` reads it.
@@ -83,6 +103,8 @@ def train_surrogate(
             threads=threads,
             low_trees=low_trees,
             high_trees=high_trees,
+            networks=networks,
+            network_settings=network_settings,
             advance=advance,
         )
         rows = {f"{s}/{p}": n for s, p, n in frame.group_by("set", "split").len().sort("set", "split").iter_rows()}
@@ -111,13 +133,16 @@ def fit_surrogate(
     refit: bool = True,
     low_trees: TreeSettings = LOW_TREES,
     high_trees: TreeSettings = HIGH_TREES,
+    networks: int = 0,
+    network_settings: TrainSettings | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Surrogate:
     """Models of all sets in a table, fitted on its ``train`` and ``validation`` rows.
 
     At low density the kind of model and the width of the intervals are chosen on the validation rows with
     models that have not seen them; then the models are fitted on both. At high density the weights come
-    from the marginal likelihood, the share of the trees and the intervals from rows left out in five folds.
+    from the marginal likelihood, the share of the trees and the intervals from rows left out in five folds. So does
+    the share of a joint network (`defectgen.score.network.folds`), which learns from all sets together.
 
     Args:
         frame: the columns of the data reader and ``split``; each set becomes a part.
@@ -127,16 +152,19 @@ def fit_surrogate(
         refit: False leaves the validation rows out of the final fits.
         low_trees: trees of the low-density parts.
         high_trees: trees of the high-density parts.
-        advance: is told of each finished model.
+        networks: members of the joint network; 0 for none.
+        network_settings: of its training.
+        advance: is told of each finished model and network.
 
     Raises:
-        UsageError: no column ``split``.
+        UsageError: no column ``split``, a network but no crowded set, or elements that it cannot describe.
         DefectgenError: a set without training or validation rows.
     """
     if "split" not in frame.columns:
         raise UsageError("the table has no column 'split'.", "Split it first.")
     frame = frame.sort("density", "set", "id", descending=[True, False, False])
     usable = frame.filter(pl.col("split").is_in(["train", "validation"] if refit else ["train"]))
+    folded = _networks(usable, networks, network_settings, advance) if networks else None
     parts = []
     for name in frame["set"].unique(maintain_order=True):
         members = frame.filter(set=name)
@@ -145,17 +173,43 @@ def fit_surrogate(
                 raise DefectgenError(f"set {name} has no {split} rows.", "Use larger fractions or more data.")
         fitted = usable.filter(set=name).sort("id")
         models: SparseModels | DenseModels
+        share = None
         if members["density"][0] == "low":
             models, agreement = _train_sparse(members, fitted, FitSettings(low_trees, seed, threads), advance)
         else:
             settings = FitSettings(high_trees, seed, threads)
             fit = fit_dense(LabelledRows.of(fitted), low_rows(usable, members, seed), settings, advance)
             models, agreement = fit.models, fit.agreement
+            if folded is not None:
+                labelled, mine = LabelledRows.of(fitted), (usable["set"] == name).to_numpy()
+                share = NetworkShare.fit(
+                    labelled.values, labelled.counts.sum(axis=1), fit.apart, folded.left_out_of(mine)
+                )
         scale = (level_scales or {}).get(name)
-        parts.append(_assemble(members, LabelledRows.of(fitted), models, agreement, scale))
+        part = _assemble(members, LabelledRows.of(fitted), models, agreement, scale)
+        parts.append(replace(part, network=share))
     used = frame.filter(pl.col("split").is_in(["train", "validation"]))
     seen = frozenset(digest(host, key) for host, key in used.select("host", "configuration").iter_rows())
-    return Surrogate(tuple(parts), {}, seen)
+    return Surrogate(tuple(parts), {}, seen, None if folded is None else folded.network)
+
+
+def n_networks(members: int) -> int:
+    """Networks that are trained for an ensemble of so many, those of the folds included."""
+    return members and members + N_FOLDS * MEMBERS_OF_A_FOLD
+
+
+def _networks(
+    usable: pl.DataFrame, members: int, settings: TrainSettings | None, advance: Callable[[int], None]
+) -> FoldedNetwork:
+    if usable.filter(density="high").is_empty():
+        raise UsageError(
+            "got networks for a table without a crowded set: they have a share in crowded cells alone.",
+            "Leave out --networks (networks=).",
+        )
+    from defectgen.score.network.folds import train_folded  # takes torch along
+    from defectgen.score.network.network_training import DEFAULT_SETTINGS
+
+    return train_folded(usable, members, MEMBERS_OF_A_FOLD, settings or DEFAULT_SETTINGS, advance)
 
 
 def _train_sparse(
@@ -237,6 +291,8 @@ def _write(surrogate: Surrogate, metadata: Mapping[str, Any], out_dir: Path) -> 
             for column, model in part.models.models.items():
                 if model.trees is not None:
                     save_trees(model.trees, new / file_name(part.host, part.density, column))
+        if surrogate.network is not None and not isinstance(surrogate.network, Path):
+            surrogate.network.save(new / NETWORK)
         (new / SEEN).write_text("\n".join(sorted(surrogate.seen)) + "\n", encoding="ascii")
         (new / README).write_text(model_card(metadata), encoding="utf-8")
         text = json.dumps({**metadata, "files": file_hashes(new)}, separators=(",", ":")) + "\n"

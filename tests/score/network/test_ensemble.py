@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from synthetic import distinct_configurations, made_up_labels
 
-from defectgen.core import VACANCY, Host, get_host
+from defectgen.core import VACANCY, Host, get_host, host_names
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.network.ensemble import Network
+from defectgen.score.network.network_cells import Rows
+from defectgen.score.network.network_file import NetworkFile
 from defectgen.score.network.network_model import Shape
-from defectgen.score.network.network_training import Geometries, Rows, TrainSettings, train_ensemble
+from defectgen.score.network.network_training import Geometries, TrainSettings, train_ensemble
 from defectgen.score.network.pair_geometry import HostGeometry
 
 
@@ -33,7 +34,19 @@ def test_a_saved_network_answers_as_before(network: Network, tmp_path: Path, mos
         np.testing.assert_allclose(again.score(mos2, edits)[name], values, atol=2e-2)
     again.save(tmp_path / "second.safetensors", {"data": "made up"})
     third = Network.load(tmp_path / "second.safetensors")
+    plain = NetworkFile.load(tmp_path / "second.safetensors")
+    assert plain.hosts == again.hosts
     np.testing.assert_array_equal(third.outputs(third.rows(mos2, edits)), again.outputs(again.rows(mos2, edits)))
+
+
+@pytest.mark.parametrize("name", host_names())
+def test_values_without_torch_are_the_same(network: Network, name: str) -> None:
+    host = get_host(name)
+    edits = [item.edits for item in distinct_configurations(host, 40, 5, (1, 2, 3, 8, 12))]
+    plain, rows = network.arrays(), network.rows(host, edits)
+    np.testing.assert_allclose(plain.outputs(rows), network.outputs(rows), atol=2e-5)
+    for column, values in network.score(host, edits).items():
+        np.testing.assert_allclose(plain.score(host, edits)[column], values, atol=2e-5)
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Path:
@@ -44,16 +57,6 @@ def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Non
     target = path.with_name("changed.safetensors")
     save_file(tensors, target, metadata={"network": json.dumps(about)})
     return target
-
-
-def as_format_1(_: dict[str, Any], about: dict[str, Any]) -> None:
-    about["format"] = 1
-    about["hosts"] = [dataclasses.asdict(Host.from_dict(record)) for record in about["hosts"]]
-
-
-def test_a_file_of_the_first_format_has_the_same_hosts(network: Network, tmp_path: Path) -> None:
-    network.save(tmp_path / "net.safetensors")
-    assert Network.load(rewritten(tmp_path / "net.safetensors", as_format_1)).hosts == network.hosts
 
 
 def with_an_unknown_host(_: dict[str, Any], about: dict[str, Any]) -> None:
@@ -83,7 +86,7 @@ def of_another_format(_: dict[str, Any], about: dict[str, Any]) -> None:
         (without_a_member, "a member of the ensemble is missing or damaged"),
         (with_an_unknown_host, "not the record of a host"),
         (with_nan, "weights that are not finite"),
-        (of_another_format, "format 99, expected 2"),
+        (of_another_format, "format 99, expected 3"),
     ],
 )
 def test_a_damaged_file_is_one_line(network: Network, tmp_path: Path, change: Any, said: str) -> None:

