@@ -131,10 +131,15 @@ def merged(model: Any, folder: Path, base: str, *, has_card: bool = True) -> Any
     See `read_weights` for `has_card`.
 
     Raises:
-        DefectgenError: see `read_lora`, `read_weights` and `put_weights`.
+        DefectgenError: layers that memory does not hold; see `read_lora`, `read_weights` and `put_weights`.
     """
     lora = read_lora(folder)
     weights = read_weights(folder, lora, has_card=has_card)
+    if any(weight.is_meta for weight in model.parameters()):  # peft would leave those layers as they are, in silence
+        raise DefectgenError(
+            f"the GPUs do not hold {base}, and an adapter cannot be added to layers that lie elsewhere.",
+            "Use --quantization 4bit, or more GPUs.",
+        )
     adapted = with_updates(model, lora, base)
     put_weights(adapted, weights, folder, base)
     if getattr(model, "is_quantized", False):  # merging would round the updates to four bits as well

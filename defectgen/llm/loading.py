@@ -31,7 +31,8 @@ class Placement:
 
     Attributes:
         quantization: ``none``, or ``4bit`` (NF4, by bitsandbytes; on a processor slow, for trials).
-        spread: share the layers out among all GPUs of the machine; of the transformers engine.
+        spread: share the layers out among all GPUs of the machine, and main memory where these are full; of the
+            transformers engine.
         gpus: split every matrix among so many GPUs (tensor parallelism); of the vLLM engine.
 
     Raises:
@@ -106,7 +107,7 @@ def load_base(
         dtype: see `pick_dtype`.
         quantization: ``none`` or ``4bit`` (NF4, by bitsandbytes; on a processor slow, for trials).
         place: put the model on the GPU if there is one; a trainer does that itself.
-        spread: share its layers out among all GPUs instead.
+        spread: share its layers out among all GPUs instead; those that do not fit lie in main memory, which is slow.
         download: get what is not on this machine from the hub.
 
     Returns:
@@ -133,8 +134,6 @@ def load_base(
         options["device_map"] = {"": own_gpu() if torch.cuda.is_available() else "cpu"}
     if spread:
         options["device_map"] = "auto"
-        if torch.cuda.is_available():  # GPUs alone: the output layer is read where it lies
-            options["max_memory"] = {k: torch.cuda.mem_get_info(k)[0] for k in range(torch.cuda.device_count())}
     if seed is not None:
         return _random(name, seed, chosen, place, download), tokenizer, chosen
     try:

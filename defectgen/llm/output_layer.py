@@ -30,6 +30,9 @@ class OutputLayer:
             hidden: last hidden states, shape (..., width).
             tokens: ids of some tokens; None for all.
         """
+        if self._head.weight.is_meta:  # it lies elsewhere until the layer is called
+            logits = self._head(hidden)
+            return self._finished(logits if tokens is None else logits[..., tokens.to(logits.device)])
         place = self._head.weight.device  # a model's layers may lie on several GPUs
         hidden, tokens = hidden.to(place), None if tokens is None else tokens.to(place)
         if tokens is None:
@@ -39,6 +42,10 @@ class OutputLayer:
             logits = torch.nn.functional.linear(
                 hidden, self._head.weight[tokens], None if bias is None else bias[tokens]
             )
+        return self._finished(logits)
+
+    def _finished(self, logits: torch.Tensor) -> torch.Tensor:
+        """With scale and soft cap."""
         if self._scale != 1:
             logits = logits * self._scale
         if self._cap:

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tiny_model import save_tiny_llama, tiny_tokenizer
+from transformers import AutoModelForCausalLM
 
 from defectgen.core import get_host
-from defectgen.errors import UsageError
+from defectgen.errors import DefectgenError, UsageError
+from defectgen.llm.adapter_weights import merged
 from defectgen.llm.decode import vllm_engine
 from defectgen.llm.decode.generator import Request, Sampling
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
@@ -27,6 +30,31 @@ def test_shared_out_layers_write_the_same(tiny_model_dir: Path, tiny_generator: 
     model, tokenizer, _ = load_base(str(tiny_model_dir), "float32", spread=True)
     spread = TransformersGenerator(model, tokenizer)
     texts = [[c.text for c in engine.generate([request], Sampling(1.0))] for engine in (spread, tiny_generator)]
+    assert texts[0] == texts[1]
+
+
+def test_a_model_that_memory_does_not_hold_writes_the_same(
+    tiny_model_dir: Path, tiny_generator: TransformersGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory for embedding and first layer; the second and the output layer lie on the disk."""
+    load = AutoModelForCausalLM.from_pretrained
+
+    def small(*args: Any, **options: Any) -> Any:
+        assert options["device_map"] == "auto"
+        return load(*args, max_memory={"cpu": 170_000}, offload_folder=tmp_path, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", small)
+    model, tokenizer, _ = load_base(str(tiny_model_dir), "float32", spread=True)
+    assert set(model.hf_device_map.values()) == {"cpu", "disk"}
+    assert model.get_output_embeddings().weight.is_meta
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    get_peft_model(load(tiny_model_dir), lora).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(DefectgenError, match=r"the GPUs do not hold tiny, .* Use --quantization 4bit, or more GPUs"):
+        merged(model, tmp_path / "adapter", "tiny", has_card=False)
+    host, task = get_host("MoS2", (3, 3)), DefectTask("edits")
+    request = Request(task.prompt(host, {"homo_ev": 0.05}), task.grammar(host, 3), 4, 5)
+    shared = TransformersGenerator(model, tokenizer)
+    texts = [[c.text for c in engine.generate([request], Sampling(1.0))] for engine in (shared, tiny_generator)]
     assert texts[0] == texts[1]
 
 
