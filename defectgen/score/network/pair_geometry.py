@@ -7,6 +7,7 @@ by construction, and a host that is in no training data has features as well.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,12 +63,17 @@ def element_features(symbol: str) -> tuple[float, ...]:
 def _known(element: Any, name: str) -> float:
     """A value of the periodic table."""
     try:
-        value = float(getattr(element, name))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pymatgen tells of what the error below says
+            value = float(getattr(element, name))
     except (KeyError, TypeError):  # pymatgen has none
         value = math.nan
     if not math.isfinite(value):
         told = "electronegativity" if name == "X" else name.replace("_", " ")
-        raise UsageError(f"the network cannot describe {element.symbol}: its {told} is not known.")
+        raise UsageError(
+            f"the network cannot describe {element.symbol}: its {told} is not known.",
+            "Train without networks, or leave that element out.",
+        )
     return value
 
 
