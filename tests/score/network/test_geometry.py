@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 
 import numpy as np
 import pytest
@@ -60,6 +59,7 @@ def test_numbers_of_a_configuration_name_its_defects(mos2: Host) -> None:
         geometry.numbers(((0, "Cu"),))
 
 
+@pytest.mark.filterwarnings("error:No Pauling")
 def test_elements_have_features_and_others_are_refused() -> None:
     assert len(element_features("Mo")) == len(ELEMENT_FEATURES)
     assert element_features("S")[:2] == (3 / 6, 16 / 18)
