@@ -9,7 +9,7 @@ import typer
 
 from defectgen_cli.inputs import AllowOption, HostOption
 from defectgen_cli.options import JsonOption, SupercellOption
-from defectgen_cli.output import emit
+from defectgen_cli.output import emit, end_without, tell_skipped
 
 
 def export(
@@ -33,18 +33,30 @@ def export(
 
     doped: its DefectEntry objects. defects: those of pymatgen-analysis-defects, Defect objects where there is no
     energy by DFT. jobflow: a flow with a job a structure, by default atomate2's relaxation in VASP. optimade: a
-    JSON response. db: ASE's database. Structures are relaxed where the run or the results have them so.
+    JSON response. db: ASE's database. Structures are relaxed where the run or the results have them so. The exit
+    code is 3 if some files cannot be taken.
     """
     from defectgen.errors import UsageError
     from defectgen.exports import ExportOptions
     from defectgen.exports import export as write
+    from defectgen.exports.items import holds_files
     from defectgen.io.host_files import host_of_options
+    from defectgen.io.structures import skipped_files
 
     if maker is not None and to != "jobflow":
         raise UsageError(f"got --maker for {to}.", "It is of --to jobflow.")
     options = ExportOptions() if maker is None else ExportOptions(maker)
+    left_out: list[str] = []
     made, notes = write(
-        what, output, to, host=host_of_options(host, supercell, allow), options=options, overwrite=overwrite
+        what,
+        output,
+        to,
+        host=host_of_options(host, supercell, allow),
+        options=options,
+        overwrite=overwrite,
+        left_out=left_out,
     )
+    tell_skipped(skipped_files([path for path in what if holds_files(path)]))
     lines = [f"{to}: written to {made}", *(f"note: {note}" for note in notes)]
-    emit({"output": made, "to": to, "notes": notes}, as_json, "\n".join(lines))
+    emit({"output": made, "to": to, "notes": notes, "left_out": left_out}, as_json, "\n".join(lines))
+    end_without(left_out)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from defectgen_cli.options import POTENTIALS, JsonOption, SupercellOption
-from defectgen_cli.output import emit, tell_skipped
+from defectgen_cli.output import emit, end_without, tell_skipped
 
 HostOption = Annotated[
     str | None, typer.Option("--host", metavar="NAME|FILE", help="Host of all structures [each a built-in one].")
@@ -48,13 +48,15 @@ def inputs(
 
     One folder for each calculation: the structures, their pristine host, the elemental phases; and a
     README.md that explains the settings. Structures that a symmetry of the host makes equal are
-    computed once; a relaxed structure is where its calculation starts.
+    computed once; a relaxed structure is where its calculation starts. The exit code is 3 if some files
+    cannot be taken.
     """
     from defectgen.dft.inputs import dft_inputs
     from defectgen.dft.options import parse_charges, parse_elements
     from defectgen.io.host_files import host_of_options
     from defectgen.io.structures import skipped_files
 
+    left_out: list[str] = []
     made = dft_inputs(
         what,
         output,
@@ -65,6 +67,7 @@ def inputs(
         elements=parse_elements(element or ()),
         references=references,
         relax=relax,
+        left_out=left_out,
     )
     tell_skipped(skipped_files(what))
     defects = sum(item.role == "defect" for item in made.calculations)
@@ -75,6 +78,8 @@ def inputs(
         "supercell": made.host.size,
         "calculations": [{"name": item.name, "about": item.about} for item in made.calculations],
         "notes": made.notes,
+        "left_out": left_out,
     }
     text = f"{defects} calculations of defects and {len(made.calculations) - defects} of references in {output}"
     emit(result, as_json, "\n".join([text, *(f"note: {note}" for note in made.notes)]))
+    end_without(left_out)

@@ -85,6 +85,14 @@ def end_partial(missing: str, *, some: bool = True) -> NoReturn:
     raise typer.Exit(EXIT_PARTIAL if some else 1)
 
 
+def end_without(left_out: Sequence[str]) -> None:
+    """Name the files and frames that were left out, if there are any, and end with `EXIT_PARTIAL`."""
+    for line in left_out:
+        say(f"error: {line}")
+    if left_out:
+        end_partial(f"{len(left_out)} structures were left out.")
+
+
 def emit(result: Mapping[str, Any], as_json: bool, text: str = "") -> None:
     """Print a command's result on stdout: one JSON document, or `text` for people."""
     if as_json:

@@ -163,7 +163,7 @@ def _data() -> Iterator[Finding]:
             continue
         there = Path(value).expanduser().is_dir()
         advice = "" if there else f"point {variable} to a folder that exists, or unset it"
-        yield Finding("data sets", variable, "ok" if there else "broken", value, advice)
+        yield Finding("folders that variables name", variable, "ok" if there else "broken", value, advice)
 
 
 def _devices() -> Iterator[Finding]:

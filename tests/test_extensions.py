@@ -19,7 +19,6 @@ from tiny_model import tiny_model_dir
 
 import defectgen as dg
 from defectgen.core import host_names, register_host
-from defectgen.core import registry as registry_module
 from defectgen.core.hosts import HOSTS
 from defectgen.core.properties import BY_COLUMN, find_property, register_property
 from defectgen.core.registry import Registry
@@ -396,45 +395,3 @@ def test_what_a_part_makes_is_held_to_its_protocol(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["MoS2", "P"])
 def test_built_in_encodings_keep_their_contract(name: str, host: str) -> None:
     check_encoding(name, get_encoding(name), dg.host(host, (2, 3)))
-
-
-class TestEntryPoints:
-    """A registry of its own, with one entry point."""
-
-    @pytest.fixture(autouse=True)
-    def _plugin(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.syspath_prepend(PLUGIN)
-
-    def registry(self, monkeypatch: pytest.MonkeyPatch, value: str) -> Registry[Any]:
-        points = {"defectgen.proposals": [EntryPoint("mine", value, "defectgen.proposals")]}
-        monkeypatch.setattr(registry_module, "entry_points", lambda group: points[group])
-        made: Registry[Any] = Registry("proposal", "proposals", self.check)
-        made.built_in({"first": object()})
-        return made
-
-    @staticmethod
-    def check(name: str, item: Any) -> None:
-        if not hasattr(item, "propose"):
-            raise registry_module.breaks("proposal", name, "it has no method propose")
-
-    def test_they_are_found_by_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = self.registry(monkeypatch, "graphene_springs.proposer:InOrder")
-        assert found["mine"] is plugin_part("proposer", "InOrder")
-        assert list(found) == ["first", "mine"]
-        with pytest.raises(dg.UsageError, match="the proposal 'mine' is there already"):
-            found.register("mine", found["mine"])
-
-    @pytest.mark.parametrize("value", ["no_such_package:thing", "graphene_springs.proposer:NoSuchThing"])
-    def test_one_that_cannot_be_loaded_is_named(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-        found = self.registry(monkeypatch, value)
-        for _ in range(2):  # the second look-up does not do without it
-            with pytest.raises(dg.DefectgenError, match=rf"'mine' of the plugin {value} cannot be loaded .*Mend or un"):
-                list(found)
-
-    def test_one_that_breaks_the_protocol_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = self.registry(monkeypatch, "graphene_springs.host:GRAPHENE")
-        for _ in range(2):
-            with pytest.raises(
-                dg.UsageError, match="the proposal 'mine' breaks its protocol: it has no method propose"
-            ):
-                list(found)

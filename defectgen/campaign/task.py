@@ -5,6 +5,7 @@ A task may be given to any process that sees the campaign's folder, and given ag
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from typing import Any
 
 from defectgen.core import Configuration, Host
 from defectgen.dft.codes import CODES, EngineOptions
-from defectgen.dft.compute import DONE, FAILED, HELD, JobLimits, compute, read_names
+from defectgen.dft.compute import DONE, FAILED, HELD, LOG, JobLimits, compute, read_names
 from defectgen.dft.inputs import MANIFEST, dft_inputs
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import read_object
 from defectgen.io.files import FULL
-from defectgen.io.folders import FolderInUseError, claimed
+from defectgen.io.folders import FolderInUseError, claimed, contents
 
 LEAST_FREE_BYTES = 100_000_000
 """With less room on the disk nothing is started."""
@@ -135,11 +136,21 @@ def _compute(task: Task, folder: Path) -> TaskOutcome:
         limits=JobLimits(task.hours, task.memory_gib),
         retry_failed=task.retry_failed or _was_full(folder),
     )
+    if all(outcome.status == FAILED and not outcome.attempts for outcome in outcomes):
+        _forget(folder)
     cpu_s = sum(attempt.cpu_s for outcome in outcomes for attempt in outcome.attempts)
     for status in (HELD, FAILED):
         if bad := [outcome for outcome in outcomes if outcome.status == status]:
             return TaskOutcome(status, bad[0].reason, cpu_s, bad[0].fresh)
     return TaskOutcome(DONE, "", cpu_s, any(outcome.fresh for outcome in outcomes))
+
+
+def _forget(folder: Path) -> None:
+    """Remove inputs that nothing was started with, e.g. for want of pseudopotentials: the next run writes them anew."""
+    with contextlib.suppress(FolderInUseError), claimed(folder):
+        if not any(folder.rglob(LOG)):
+            for item in contents(folder):
+                shutil.rmtree(item) if item.is_dir() else item.unlink()
 
 
 def _was_full(folder: Path) -> bool:

@@ -71,6 +71,7 @@ def dft_inputs(
     elements: Mapping[str, Path] | None = None,
     references: bool | Literal["only"] = True,
     relax: str | None = None,
+    left_out: list[str] | None = None,
 ) -> DftInputs:
     """Write the inputs of a DFT code for defects, their host and the elemental phases.
 
@@ -85,6 +86,8 @@ def dft_inputs(
         elements: structure files of elemental phases by element, instead of the usual ones.
         references: whether host and elemental phases are written too; ``only`` for these alone.
         relax: potential that moves the atoms of the defects' cells before: ``chgnet`` or ``m3gnet``; None for none.
+        left_out: a list to which files and frames that cannot be taken are added, with the reason, while there are
+            others; None: the first such is an error.
 
     Raises:
         UsageError: no structures, several hosts, an unknown code or settings, a charge that is none, what the code
@@ -98,7 +101,7 @@ def dft_inputs(
     with claimed(target) as claim:
         if contents(target) and not claim.continued:
             raise UsageError(f"{target} is not an empty folder.", "Name another one.")
-        found = _distinct(_configurations(what, host))
+        found = _distinct(_configurations(what, host, left_out))
         hosts = list(dict.fromkeys(item.host for item, _ in found))
         if len(hosts) != 1:
             names = ", ".join(f"{item.name} {item.size}" for item in hosts)
@@ -106,6 +109,10 @@ def dft_inputs(
         if relax is not None:
             found = _relaxed(found, relax)
         calculations = _calculations(found, hosts[0], chosen, wanted, elements or {}, references)
+        if not calculations:
+            raise UsageError(
+                "got no defects, and no references are wanted: nothing to compute.", "Leave out --no-references."
+            )
         made = DftInputs(target, code, hosts[0], tuple(calculations), ())
 
         def fill(new: Path) -> None:
@@ -148,7 +155,7 @@ def _charges(charges: Sequence[int]) -> tuple[int, ...]:
 Found = tuple[Configuration, "Structure | None"]
 
 
-def _configurations(what: Any, host: Host | None) -> list[Found]:
+def _configurations(what: Any, host: Host | None, left_out: list[str] | None) -> list[Found]:
     candidates = getattr(what, "candidates", None)
     if candidates is not None:
         return [
@@ -164,35 +171,51 @@ def _configurations(what: Any, host: Host | None) -> list[Found]:
         elif isinstance(item, Path | str):
             found += [
                 (configuration, structure if _moved(configuration, structure) else None)
-                for _, configuration, structure in read_decorations(Path(item), host)
+                for _, configuration, structure in read_decorations(Path(item), host, left_out)
             ]
         else:
             got = f"{type(item).__name__} {item!r:.40}"
             raise UsageError(f"got {got}, expected a Configuration, a design run or the path of structures.")
+    if not found and left_out:
+        raise DefectgenError(left_out[0])
     if not found:
         raise UsageError("got no structures, expected at least one.")
     return found
 
 
-def read_decorations(path: Path, host: Host | None) -> Iterator[tuple[str, Configuration, Structure]]:
+def read_decorations(
+    path: Path, host: Host | None, left_out: list[str] | None = None
+) -> Iterator[tuple[str, Configuration, Structure]]:
     """Name, configuration and atoms of each structure in a file or folder.
 
     Args:
         path: see `defectgen.io.structures.read_structures`.
         host: what they decorate; None for any built-in one.
+        left_out: see `dft_inputs`.
 
     Raises:
         DefectgenError: a file that cannot be read, or a structure that decorates no such host.
     """
     for item in read_structures(path):
-        if item.structure is None:
-            raise DefectgenError(f"{item.name}: {item.note}.")
         try:
-            configuration = known_configuration(item.structure, host)
-        except NotADecorationError as error:
-            hint = "" if host is not None else "Name the host with --host, --supercell and --allow."
-            raise DefectgenError(f"{item.name}: {error}", hint) from error
-        yield item.name, configuration, item.structure
+            configuration = _decoration(item.name, item.structure, item.note, host)
+        except DefectgenError as error:
+            if left_out is None:
+                raise
+            left_out.append(str(error))
+        else:
+            assert item.structure is not None
+            yield item.name, configuration, item.structure
+
+
+def _decoration(name: str, structure: Structure | None, note: str, host: Host | None) -> Configuration:
+    if structure is None:
+        raise DefectgenError(f"{name}: {note}.")
+    try:
+        return known_configuration(structure, host)
+    except NotADecorationError as error:
+        hint = "" if host is not None else "Name the host with --host, --supercell and --allow."
+        raise DefectgenError(f"{name}: {error}", hint) from error
 
 
 def _moved(configuration: Configuration, structure: Structure) -> bool:

@@ -99,6 +99,7 @@ def export(
     host: Host | None = None,
     options: ExportOptions | None = None,
     overwrite: bool = False,
+    left_out: list[str] | None = None,
 ) -> tuple[Path, tuple[str, ...]]:
     """Write structures in the form that another tool reads.
 
@@ -109,6 +110,7 @@ def export(
         host: what structure files decorate; None for any built-in host.
         options: see `ExportOptions`.
         overwrite: whether a file that is there is replaced.
+        left_out: see `defectgen.dft.inputs.dft_inputs`.
 
     Returns:
         The file, and what the reader has to know, a line each.
@@ -124,7 +126,7 @@ def export(
     if target.exists() and not overwrite:
         raise UsageError(f"{target} is there already.", "Name another file, or pass --overwrite.")
     require_writable(target.parent)
-    items = export_items(what, host)
+    items = export_items(what, host, left_out)
     notes: list[str] = []
     write_whole(target, lambda part: notes.extend(exporter.write(part, items, options or ExportOptions())))
     return target, tuple(notes)

@@ -56,20 +56,25 @@ What = Configuration | DesignRun | Path | str
 """What can be exported."""
 
 
-def export_items(what: What | Iterable[What], host: Host | None = None) -> list[ExportItem]:
+def export_items(
+    what: What | Iterable[What], host: Host | None = None, left_out: list[str] | None = None
+) -> list[ExportItem]:
     """The structures of design runs, of folders of DFT results, of files, or configurations.
 
     Args:
         what: a design run or its folder, a folder that ``defectgen inputs`` wrote and a code computed, structure files,
             or configurations; or several of these.
         host: what structure files decorate; None for any built-in host.
+        left_out: see `defectgen.dft.inputs.dft_inputs`.
 
     Raises:
         UsageError: nothing to export.
         DefectgenError: a file that cannot be read, or that decorates no known host.
     """
     places = [what] if isinstance(what, Configuration | DesignRun | Path | str) else list(what)
-    found = [item for place in places for item in _items(place, host)]
+    found = [item for place in places for item in _items(place, host, left_out)]
+    if not found and left_out:
+        raise DefectgenError(left_out[0])
     if not found:
         raise UsageError("got nothing to export.", "Expected a design run, DFT results or structures.")
     seen: dict[str, int] = {}
@@ -81,7 +86,12 @@ def export_items(what: What | Iterable[What], host: Host | None = None) -> list[
     return unique
 
 
-def _items(what: What, host: Host | None) -> list[ExportItem]:
+def holds_files(path: Path) -> bool:
+    """Whether a path is taken for structure files, or a folder of them: it is no design run and no DFT results."""
+    return not (path / RUN_TABLE).is_file() and not (path / INPUTS).is_file()
+
+
+def _items(what: What, host: Host | None, left_out: list[str] | None) -> list[ExportItem]:
     if isinstance(what, Configuration):
         return [ExportItem(_name(what), what, what.to_structure(), {"label": what.label})]
     if isinstance(what, DesignRun):
@@ -101,7 +111,7 @@ def _items(what: What, host: Host | None) -> list[ExportItem]:
         return _of_run(path)
     if (path / INPUTS).is_file():
         return _of_results(path, host)
-    return _of_files(path, host)
+    return _of_files(path, host, left_out)
 
 
 def _name(configuration: Configuration) -> str:
@@ -164,8 +174,8 @@ def _of_results(folder: Path, host: Host | None) -> list[ExportItem]:
     return items
 
 
-def _of_files(path: Path, host: Host | None) -> list[ExportItem]:
+def _of_files(path: Path, host: Host | None, left_out: list[str] | None) -> list[ExportItem]:
     return [
         ExportItem(Path(name).stem, configuration, structure, {"label": configuration.label})
-        for name, configuration, structure in read_decorations(path, host)
+        for name, configuration, structure in read_decorations(path, host, left_out)
     ]

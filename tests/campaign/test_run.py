@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 from made_up_dft import host
 
+import defectgen as dg
 from defectgen.campaign import store as store_module
 from defectgen.campaign import task as task_module
 from defectgen.campaign.folder import Campaign, new_campaign
 from defectgen.campaign.proposing import propose
 from defectgen.campaign.running import RunOptions, run_campaign
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING
+from defectgen.campaign.task import Task, run_task
 from defectgen.dft.settings import AseSettings, DftSettings
 from defectgen.errors import DefectgenError
 from defectgen_cli.app import main
@@ -256,3 +258,17 @@ def test_a_limit_that_is_none_is_a_wrong_call(
     assert "expected more than 0 and less than a million" in capsys.readouterr().err
     assert states(campaign) == {PROPOSED: N}
     assert not (campaign.folder / "calculations").exists()
+
+
+def test_inputs_that_nothing_was_started_with_are_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = dg.host("MoS2", "2x2")
+    task = Task(
+        str(tmp_path / "one"), "", host.to_dict(), ("VAC@B00",), False, "qe", DftSettings().model_dump(), command="true"
+    )  # fmt: skip
+    monkeypatch.setenv("ESPRESSO_PSEUDO", "/nowhere")
+    assert "/nowhere is not there, which should hold Mo.UPF, S.UPF" in run_task(task).reason
+    for name in ("Mo.UPF", "S.UPF"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("ESPRESSO_PSEUDO", str(tmp_path))
+    assert run_task(task).reason == "it left no results"
+    assert f"'{tmp_path}'" in (tmp_path / "one" / "001_v_S" / "pw.in").read_text()

@@ -216,3 +216,38 @@ def test_senseless_settings_are_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(dg.UsageError, match=r"mine\.yaml") as error:
         load_settings(tmp_path / "mine.yaml")
     assert "\n" not in str(error.value)
+
+
+def test_a_bad_file_or_frame_costs_itself_alone(
+    vacancy: dg.Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, host = tmp_path / "cells", ["--host", "MoS2", "--supercell", "3x3"]
+    folder.mkdir()
+    vacancy.to_structure().to(str(folder / "good.cif"))
+    (folder / "broken.cif").write_text("data_x\nnothing")
+    wide = vacancy.to_structure()
+    wide.scale_lattice(2 * wide.volume)
+    wide.to(str(folder / "wide.cif"))
+    (folder / "notes.txt").write_text("no structure")
+    for command in (["inputs", str(folder), "-o"], ["export", str(folder), "--to", "db", "-o"]):
+        out = tmp_path / ("inputs" if command[0] == "inputs" else "cells.db")
+        assert main([*command, str(out), *host]) == 3
+        said = capsys.readouterr().err
+        assert "error: " in said
+        assert "broken.cif: cannot be read as CIF" in said
+        assert "expected 9.57 x 9.57 angstrom" in said
+        assert "notes.txt" in said
+        assert said.endswith("warning: 2 structures were left out.\n")
+        assert out.exists()
+    names = {item["about"] for item in json.loads((tmp_path / "inputs" / "inputs.json").read_text())["calculations"]}
+    assert "v_S in MoS2 3x3" in names
+    with pytest.raises(dg.DefectgenError, match=r"broken\.cif: cannot be read"):
+        dft_inputs(folder, tmp_path / "strict", host=vacancy.host)
+    (folder / "good.cif").unlink()
+    assert main(["inputs", str(folder), "-o", str(tmp_path / "none"), *host]) == 1
+    assert "broken.cif: cannot be read" in capsys.readouterr().err
+
+
+def test_nothing_to_compute_is_said(mos2_3x3: dg.Host, tmp_path: Path) -> None:
+    with pytest.raises(dg.UsageError, match="no defects, and no references are wanted"):
+        dft_inputs(dg.Configuration.of(mos2_3x3, {}), tmp_path / "none", references=False)

@@ -54,7 +54,7 @@ def missing_files(text: str, folder: Path) -> str:
         return ""
     shown = Path(os.path.normpath(place))
     why = f"has no {', '.join(absent)}" if shown.is_dir() else f"is not there, which should hold {', '.join(absent)}"
-    return f"the folder of pseudopotentials {shown} {why}"
+    return f"the folder of pseudopotentials {shown} {why} (the inputs have it from {VARIABLE} or qe.pseudo_dir)"
 
 
 def _file_of(symbol: str, folder: Path, seen: list[str] | None) -> str:
