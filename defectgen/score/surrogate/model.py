@@ -123,14 +123,13 @@ class Surrogate:
         parts: the models of each host and density.
         metadata: all of ``surrogate.json``.
         seen: digests of the configurations of the training and validation rows.
-        network: the joint network that has a share in crowded cells, or its file, which is read at first use; None
-            for none.
+        network: the joint network that has a share in crowded cells; None for none.
     """
 
     parts: tuple[HostModels, ...]
     metadata: Mapping[str, Any]
     seen: frozenset[str]
-    network: NetworkFile | Path | None = None
+    network: NetworkFile | None = None
 
     def __repr__(self) -> str:
         return f"Surrogate({len(self.parts)} parts for {', '.join(self.hosts)}, {len(self.seen)} structures seen)"
@@ -150,9 +149,17 @@ class Surrogate:
             parts = tuple(HostModels.from_dict(values, _trees(folder, values)) for values in metadata["parts"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
-        network = folder / NETWORK if (folder / NETWORK).is_file() else None
-        if network is None and any(part.network is not None for part in parts):
-            raise DefectgenError(f"{folder / NETWORK} is missing.", "Get the folder again, or train a new surrogate.")
+        network = NetworkFile.load(folder / NETWORK) if (folder / NETWORK).is_file() else None
+        for part in (part for part in parts if part.network is not None):
+            if network is None:
+                raise DefectgenError(
+                    f"{folder / NETWORK} is missing.", "Get the folder again, or train a new surrogate."
+                )
+            if not network.covers(part.core_host):
+                raise DefectgenError(
+                    f"{folder / NETWORK} does not cover {part.core_host.title} and its defects.",
+                    "Get the folder again, or train a new surrogate.",
+                )
         return cls(parts, metadata, frozenset(seen), network)
 
     @cached_property
@@ -163,12 +170,6 @@ class Surrogate:
     def refines(self, configuration: Configuration) -> bool:
         """See `defectgen.score.protocol.TwoPassScorer`: whether a network has a share in its values."""
         return self.network is not None and self.part_for(configuration).network is not None
-
-    @cached_property
-    def _network(self) -> NetworkFile | None:
-        if not isinstance(self.network, Path):
-            return self.network
-        return NetworkFile.load(self.network)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -254,7 +255,7 @@ class Surrogate:
         for key, part in parts.items():
             chosen = [_in_host(configurations[row], part.core_host) for row in rows[key]]
             named = [labels[row] for row in rows[key]]
-            predicted, half = part.score(chosen, named, None if part.network is None else self._network)
+            predicted, half = part.score(chosen, named, self.network)
             for name in predicted:
                 if name in values:
                     values[name][rows[key]], widths[name][rows[key]] = predicted[name], half[name]
