@@ -83,17 +83,16 @@ def train(
             size = f" --supercell {own.supercell}" if own.supercell else ""
             rules = "".join(f" --allow {text}" for text in own.allow or ())
             command = f"defectgen surrogate train --table {own.table.name}{named}{size}{rules} -o MODEL {words}"
-            with progress("training", len(learnt_columns()) + n_networks(networks), "models") as advance:
-                trained = train_surrogate_on(
-                    own.table,
-                    output,
-                    host,
-                    seed=seed,
-                    threads=threads,
-                    networks=networks,
-                    command=command,
-                    advance=advance,
-                )
+            trained = train_surrogate_on(
+                own.table,
+                output,
+                host,
+                seed=seed,
+                threads=threads,
+                networks=networks,
+                command=command,
+                watch=progress,
+            )
             _show(trained, output, started, as_json)
             return
         frame = split_by_class(labelled_sets(data, sets).frame, SPLIT_FRACTIONS, seed)
@@ -162,8 +161,8 @@ def evaluate(
 
     Those in neither its training nor its validation part count. On the data that it was trained from, these are
     exactly the test part of its split. With --cross-validate no trained surrogate is used: five are trained,
-    each without one fold of the symmetry classes, and every structure is judged by the one that has not seen
-    it.
+    each without one fold of the symmetry classes and without networks, and every structure is judged by the one
+    that has not seen it.
     """
     import json
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from defectgen.core.hosts import HOSTS
 from defectgen.core.matching import known_configuration
 from defectgen.core.selection import select
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.watch import Watch, unwatched
 
 if TYPE_CHECKING:
     import polars as pl
@@ -223,7 +224,7 @@ def train_surrogate(
     threads: int = 1,
     networks: int = 0,
     command: str = "",
-    advance: Callable[[int], None] = lambda _: None,
+    watch: Watch = unwatched,
 ) -> Surrogate:
     """A surrogate trained on one's own values of decorations of one host, written to a folder that carries the host.
 
@@ -241,7 +242,7 @@ def train_surrogate(
         threads: of the trees; their number changes the last digits.
         networks: members of a joint network that has a share in crowded cells; 0 for none.
         command: to record, where a command line called this.
-        advance: told of each finished model.
+        watch: told of each finished model and network.
 
     Returns:
         The surrogate, as `score(..., surrogate=output)` and `design(..., models=Models(surrogate=output))` load it; its
@@ -258,6 +259,8 @@ def train_surrogate(
     from defectgen.io.files import file_hash
     from defectgen.io.host_tables import HOST_RECORD, host_of
     from defectgen.score.intervals import MIN_TRAIN_ROWS
+    from defectgen.score.surrogate.host_models import learnt_columns
+    from defectgen.score.surrogate.training import n_networks
     from defectgen.score.surrogate.training import train_surrogate as train
 
     found = None if host is None else as_host(host)
@@ -284,7 +287,9 @@ def train_surrogate(
         "split": f"80/10/10 by symmetry class, seed {seed}",
         "own_table": True,
     }
-    return train(rows, Path(output), seed, threads=threads, about=about, networks=networks, advance=advance)
+    number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(networks)
+    with watch("training", number, "models") as advance:
+        return train(rows, Path(output), seed, threads=threads, about=about, networks=networks, advance=advance)
 
 
 def _path(path: object) -> Path:

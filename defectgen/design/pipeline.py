@@ -36,7 +36,8 @@ KEPT = 512
 
 
 REFINED = 256
-"""Structures of each target that are scored in full where searches went by a quicker form of the scorer."""
+"""Structures of each target that are scored in full where searches went by a quicker form of the scorer: no fewer than
+so many, nor than candidates are wanted."""
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,10 @@ class Search:
         def score(items: Sequence[Configuration]) -> Scored:
             return score_batch(items, full, self.labels, self.raw)
 
+        most = max(REFINED, self.settings.n + self.settings.spare)
         for target in self.targets:
             if self.n_distinct(target):
-                kept = self.shortlists[target.id].rescored(REFINED, full.refines, score)
+                kept = self.shortlists[target.id].rescored(most, full.refines, score)
                 front = self.fronts[target.id].rescored(full.refines, score)
                 if front is not self.fronts[target.id]:
                     for entry in kept.best():
@@ -303,9 +305,10 @@ def design(
     try:
         for stage in [stages_of(stages)] if not isinstance(stages, Sequence) else stages:
             found.run(stage)
+        found.refine()
     except KeyboardInterrupt:
         complete = False
-    found.refine()
+        found.refine()
     ranked = [c for t in targets for c in _ranked(found.shortlists[t.id], known, settings)]
     verdicts = tuple(conclude(found)) if complete else ()
     notes = [*warnings, *found.notes]

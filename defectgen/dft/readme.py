@@ -34,7 +34,9 @@ _SETTINGS = {
 - `ecutwfc`: plane waves up to {cutoff:g} eV, in rydberg; `ecutrho` for the density.
 - k points: Gamma-centred, as dense in the plane as {length:g} angstrom divided by the cell vector; one along the
   normal.
-- Pseudopotentials are yours to choose (`pseudo_dir`); the same ones for all calculations here.""",
+- Pseudopotentials are yours to choose (`pseudo_dir`); the same ones for all calculations here.
+- `pp.in`: with it `defectgen compute` takes the vacuum level from pp.x. After pw.x by your own scripts, let it run here
+  once more: what is done is not done again.""",
 }
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from counting_scorer import CountingScorer
 
-from defectgen.core import Configuration, Host
+from defectgen.core import VACANCY, Configuration, Host
 from defectgen.core.level_scale import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Target
 from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, level_errors, nearest_labelled
@@ -83,6 +83,41 @@ class TwoPasses(CountingScorer):
         self.scored += len(configurations)
         assert all(map(self.refines, configurations)), "what has no better values is not scored again"
         return super().score(configurations).with_columns(pl.col("homo_ev") + 0.2)
+
+
+class Many:
+    """All of two kinds of pairs."""
+
+    def propose(self, host: Host, _: Sequence[Ask]) -> Iterator[Proposal]:
+        for site in range(1, 64):
+            for edits in ({0: "W", site: "W"}, {0: VACANCY, site: "W"}, {0: "W", 64 + site: "Se"}):
+                yield Proposal(None, Configuration.of(host, edits).canonical())
+
+
+def test_no_candidate_is_lost_where_more_are_wanted_than_are_scored_in_full(
+    mos2: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("defectgen.design.pipeline.REFINED", 5)
+    run = design(mos2, [TARGET], Many(), TwoPasses(), (), DesignSettings(n=12, samples=8))
+    assert len(run.candidates) == 12
+
+
+class InterruptedInFull(TwoPasses):
+    """Ctrl-C comes while it scores in full for the first time."""
+
+    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+        found = super().score(configurations)
+        if self.scored == len(configurations):
+            raise KeyboardInterrupt
+        return found
+
+
+def test_an_interruption_while_the_rest_is_scored_in_full_keeps_what_there_is(mos2: Host) -> None:
+    run = design(mos2, [TARGET], Three(), InterruptedInFull(), (), DesignSettings(n=3, samples=8))
+    assert not run.complete
+    by_label = {candidate.configuration.label: candidate.predicted["homo_ev"] for candidate in run.candidates}
+    assert len(by_label) == 3
+    assert by_label["W_Mo+2Se_S"] - by_label["2Se_S"] > 0.2
 
 
 class Three:

@@ -64,6 +64,11 @@ class NetworkFile:
         """The hosts that it was trained on."""
         return tuple(geometry.host for geometry in self.geometries)
 
+    def covers(self, host: Host) -> bool:
+        """Whether it has values of all that the host's rules allow."""
+        rules = set(host.rules)
+        return any((host == g.host or host.is_like(g.host)) and rules <= set(g.kinds) for g in self.geometries)
+
     def score(self, host: Host, decorations: Sequence[Sequence[Edit]]) -> dict[str, NDArray[np.float64]]:
         """Properties by column of configurations of a host: the mean of the members, each of shape (n,).
 
@@ -180,7 +185,7 @@ class NetworkFile:
                 told = (file.metadata() or {}).get("network", "{}")
                 metadata = require_object(parse_json(told, str(path)), str(path))
                 tensors = {key: file.get_tensor(key) for key in list(file.keys())}
-        except (OSError, SafetensorError, ValueError) as error:
+        except (OSError, SafetensorError, TypeError, ValueError) as error:  # TypeError: numbers that numpy lacks
             raise DefectgenError(f"{path} cannot be read as a network ({error}).") from error
         if metadata.get("format") != FORMAT:
             raise DefectgenError(
@@ -205,19 +210,27 @@ class NetworkFile:
         except (DefectgenError, LookupError, TypeError, ValueError, AttributeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DefectgenError(f"{path}: a member of the ensemble is missing or damaged ({reason}).") from error
-        if not all(bool(np.isfinite(array).all()) for array in (*weights.values(), found.linear)):
+        features = [array for geometry in geometries for array in (geometry.nodes, geometry.classes)]
+        if not all(bool(np.isfinite(array).all()) for array in (*weights.values(), found.linear, *features)):
             raise DefectgenError(f"{path}: weights that are not finite.")
         return found
 
     def _check(self, members: int) -> None:
-        """Raise ValueError unless all weights are there with their shapes."""
+        """Raise ValueError unless all weights and features are there with their shapes."""
+        if members < 1 or not 0 <= self.shape["rounds"] <= len(self.weights):
+            raise ValueError(f"{members} members of {self.shape['rounds']} rounds")
         expected = weight_shapes(members, len(self.geometries), self.shape)
         for name in sorted({*expected, *self.weights}):
             shape = self.weights[name].shape if name in self.weights else None
             if shape != expected.get(name):
                 raise ValueError(f"{name} has shape {shape}, expected {expected.get(name)}")
-        if len(self.linear) != members or len(self.spin) != len(self.geometries):
-            raise ValueError(f"{len(self.linear)} members, expected {members}")
+        most_kinds = max(len(geometry.kinds) for geometry in self.geometries)
+        if self.linear.shape != (members, len(self.geometries) * most_kinds):
+            raise ValueError(f"linear has shape {self.linear.shape}, expected {members} members of all kinds")
+        if len(self.spin) != len(self.geometries):
+            raise ValueError(f"spin of {len(self.spin)} hosts, expected {len(self.geometries)}")
+        for geometry in self.geometries:
+            geometry.check()
 
 
 def weight_shapes(members: int, n_hosts: int, shape: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

@@ -86,7 +86,7 @@ class HostGeometry:
     host: Host
     kinds: tuple[Rule, ...]
     nodes: Array
-    pairs: NDArray[np.int16]
+    pairs: NDArray[np.int16 | np.int32]
     classes: Array
 
     @classmethod
@@ -112,6 +112,20 @@ class HostGeometry:
     def arrays(self) -> dict[str, Any]:
         """As arrays that `from_arrays` reads."""
         return {"nodes": self.nodes, "pairs": self.pairs, "classes": self.classes}
+
+    def check(self) -> None:
+        """Raise ValueError unless the arrays fit the host."""
+        host, n_classes = self.host, len(self.classes)
+        shapes = {
+            "nodes": (self.nodes, (host.n_basis, len(self.kinds), N_NODE_FEATURES)),
+            "pairs": (self.pairs, (host.n_sites, host.n_sites)),
+            "classes": (self.classes, (n_classes, N_PAIR_FEATURES)),
+        }
+        for name, (array, expected) in shapes.items():
+            if array.shape != expected:
+                raise ValueError(f"{name} of {host.title} have shape {array.shape}, expected {expected}")
+        if self.pairs.dtype.kind != "i" or self.pairs.min() < 0 or self.pairs.max() >= n_classes:
+            raise ValueError(f"pairs of {host.title} are not numbers of the {n_classes} classes")
 
     @classmethod
     def from_arrays(cls, host: Host, arrays: Mapping[str, Any]) -> HostGeometry:
@@ -168,7 +182,7 @@ def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def _pair_classes(host: Host) -> tuple[NDArray[np.int16], Array]:
+def _pair_classes(host: Host) -> tuple[NDArray[np.int16 | np.int32], Array]:
     distances = np.round(_image_distances(host), 4)
     heights = host.site_cart_coords[:, 2]
     level = np.abs(heights[:, None] - heights[None, :]) < SAME_HEIGHT_ANGSTROM
@@ -179,4 +193,5 @@ def _pair_classes(host: Host) -> tuple[NDArray[np.int16], Array]:
         found[:, :, k] = (np.exp(-(((distances - centre) / WIDTH_ANGSTROM) ** 2) / 2) * fade).sum(axis=0)
     features = np.concatenate([found * level[:, :, None], found * ~level[:, :, None]], axis=2)
     rounded, pairs = np.unique(np.round(features.reshape(-1, N_PAIR_FEATURES), 4), axis=0, return_inverse=True)
-    return pairs.reshape(host.n_sites, host.n_sites).astype(np.int16), rounded.astype(np.float32)
+    number = np.int16 if len(rounded) <= np.iinfo(np.int16).max else np.int32
+    return pairs.reshape(host.n_sites, host.n_sites).astype(number), rounded.astype(np.float32)

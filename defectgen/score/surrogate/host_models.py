@@ -196,6 +196,9 @@ class HostModels:
         host = Host.from_dict(values["host"])
         weights = values["energy_weights_ev"]
         form = SparseModels if values["density"] == "low" else DenseModels
+        network = NetworkShare.from_dict(values["network"]) if "network" in values else None
+        if network is not None and not network.shares.keys() <= values["models"]["models"].keys():
+            raise ValueError(f"a network's share in {', '.join(network.shares)}, which are not all modelled")
         return cls(
             set_name=values["set"],
             core_host=host,
@@ -208,7 +211,7 @@ class HostModels:
             defects_range=(values["defects_range"][0], values["defects_range"][1]),
             covered={name: (low, high) for name, (low, high) in values["covered"].items()},
             level_scale=values["level_scale"],
-            network=NetworkShare.from_dict(values["network"]) if "network" in values else None,
+            network=network,
         )
 
 

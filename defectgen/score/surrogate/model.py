@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from defectgen.core import Configuration, Host, parse_label
+from defectgen.core.hosts import common_name
 from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.models import SHIPPED_SURROGATE, shipped
@@ -122,14 +123,13 @@ class Surrogate:
         parts: the models of each host and density.
         metadata: all of ``surrogate.json``.
         seen: digests of the configurations of the training and validation rows.
-        network: the joint network that has a share in crowded cells, or its file, which is read at first use; None
-            for none.
+        network: the joint network that has a share in crowded cells; None for none.
     """
 
     parts: tuple[HostModels, ...]
     metadata: Mapping[str, Any]
     seen: frozenset[str]
-    network: NetworkFile | Path | None = None
+    network: NetworkFile | None = None
 
     def __repr__(self) -> str:
         return f"Surrogate({len(self.parts)} parts for {', '.join(self.hosts)}, {len(self.seen)} structures seen)"
@@ -149,9 +149,17 @@ class Surrogate:
             parts = tuple(HostModels.from_dict(values, _trees(folder, values)) for values in metadata["parts"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
-        network = folder / NETWORK if (folder / NETWORK).is_file() else None
-        if network is None and any(part.network is not None for part in parts):
-            raise DefectgenError(f"{folder / NETWORK} is missing.", "Get the folder again, or train a new surrogate.")
+        network = NetworkFile.load(folder / NETWORK) if (folder / NETWORK).is_file() else None
+        for part in (part for part in parts if part.network is not None):
+            if network is None:
+                raise DefectgenError(
+                    f"{folder / NETWORK} is missing.", "Get the folder again, or train a new surrogate."
+                )
+            if not network.covers(part.core_host):
+                raise DefectgenError(
+                    f"{folder / NETWORK} does not cover {part.core_host.title} and its defects.",
+                    "Get the folder again, or train a new surrogate.",
+                )
         return cls(parts, metadata, frozenset(seen), network)
 
     @cached_property
@@ -162,12 +170,6 @@ class Surrogate:
     def refines(self, configuration: Configuration) -> bool:
         """See `defectgen.score.protocol.TwoPassScorer`: whether a network has a share in its values."""
         return self.network is not None and self.part_for(configuration).network is not None
-
-    @cached_property
-    def _network(self) -> NetworkFile | None:
-        if not isinstance(self.network, Path):
-            return self.network
-        return NetworkFile.load(self.network)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -199,7 +201,7 @@ class Surrogate:
         if (some.supercell, some.core_host.n_basis) != (host.size, host.n_basis):
             kind = "" if host.n_basis == some.core_host.n_basis else f" of a unit cell with {host.n_basis} atoms"
             raise UsageError(
-                f"the surrogate knows {host.name} in cells of {some.supercell}, got {host.size}{kind}: "
+                f"the surrogate knows {common_name(host)} in cells of {some.supercell}, got {host.size}{kind}: "
                 "it does not cover this supercell."
             )
         if not _are_alike(host, some.core_host):
@@ -238,7 +240,7 @@ class Surrogate:
         parts: dict[tuple[str, str], HostModels] = {}
         for item in configurations:
             if not item.n_defects:
-                raise UsageError(f"the surrogate predicts cells with defects, got pristine {item.host.name}.")
+                raise UsageError(f"the surrogate predicts cells with defects, got pristine {common_name(item.host)}.")
         labels = [item.label for item in configurations]
         for row, (item, label) in enumerate(zip(configurations, labels, strict=True)):
             part = self._part_for(item, label)
@@ -253,7 +255,7 @@ class Surrogate:
         for key, part in parts.items():
             chosen = [_in_host(configurations[row], part.core_host) for row in rows[key]]
             named = [labels[row] for row in rows[key]]
-            predicted, half = part.score(chosen, named, None if part.network is None else self._network)
+            predicted, half = part.score(chosen, named, self.network)
             for name in predicted:
                 if name in values:
                     values[name][rows[key]], widths[name][rows[key]] = predicted[name], half[name]
@@ -273,5 +275,8 @@ class Surrogate:
 
     def _parts_of(self, host: str) -> list[HostModels]:
         if host not in self._by_host:
-            raise UsageError(f"the surrogate does not know {host}.", f"It was trained for {', '.join(self.hosts)}.")
+            raise UsageError(
+                f"the surrogate does not know {common_name(host)}.",
+                f"It was trained for {', '.join(map(common_name, self.hosts))}.",
+            )
         return self._by_host[host]

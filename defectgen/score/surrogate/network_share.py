@@ -122,13 +122,22 @@ class NetworkShare:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkShare:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Raises:
+            LookupError, TypeError, ValueError, AttributeError: values that no `to_dict` gives.
+        """
         agreement = values["agreement"]
         numbers = (
             {str(column): float(value) for column, value in values[name].items()}
             for name in ("shares", "own", "apart", "errors")
         )
         shares, own, apart, errors = numbers
+        if not shares.keys() <= set(SHARED) or not shares.keys() == own.keys() == apart.keys() == errors.keys():
+            raise ValueError(f"a network's share in {', '.join(shares)}, factors of {', '.join(own)}")
+        factors = [*own.values(), *apart.values(), *errors.values()]
+        if not all(0 <= share <= 1 for share in shares.values()) or not all(0 <= f < np.inf for f in factors):
+            raise ValueError(f"shares of a network out of range: {shares}")
         return cls(shares, own, apart, None if agreement is None else Agreement.from_dict(agreement), errors)
 
 

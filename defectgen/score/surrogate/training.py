@@ -201,6 +201,8 @@ def n_networks(members: int) -> int:
 def _networks(
     usable: pl.DataFrame, members: int, settings: TrainSettings | None, advance: Callable[[int], None]
 ) -> FoldedNetwork:
+    if members < 0:
+        raise UsageError(f"got {members} networks, expected 0 or more.")
     if usable.filter(density="high").is_empty():
         raise UsageError(
             "got networks for a table without a crowded set: they have a share in crowded cells alone.",
@@ -291,7 +293,7 @@ def _write(surrogate: Surrogate, metadata: Mapping[str, Any], out_dir: Path) -> 
             for column, model in part.models.models.items():
                 if model.trees is not None:
                     save_trees(model.trees, new / file_name(part.host, part.density, column))
-        if surrogate.network is not None and not isinstance(surrogate.network, Path):
+        if surrogate.network is not None:
             surrogate.network.save(new / NETWORK)
         (new / SEEN).write_text("\n".join(sorted(surrogate.seen)) + "\n", encoding="ascii")
         (new / README).write_text(model_card(metadata), encoding="utf-8")

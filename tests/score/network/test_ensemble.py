@@ -75,6 +75,30 @@ def with_nan(tensors: dict[str, Any], _: dict[str, Any]) -> None:
     tensors["model.first.weight"][0, 0, 0] = float("nan")
 
 
+def with_pairs_out_of_range(tensors: dict[str, Any], _: dict[str, Any]) -> None:
+    tensors["host.0.pairs"] = tensors["host.0.pairs"] + 30_000
+
+
+def with_features_cut_off(tensors: dict[str, Any], _: dict[str, Any]) -> None:
+    tensors["host.0.nodes"] = tensors["host.0.nodes"][..., :5].clone()
+
+
+def with_nan_features(tensors: dict[str, Any], _: dict[str, Any]) -> None:
+    tensors["host.0.classes"][0, 0] = float("nan")
+
+
+def with_few_energies(tensors: dict[str, Any], _: dict[str, Any]) -> None:
+    tensors["linear"] = tensors["linear"][:, :1].clone()
+
+
+def with_numbers_unknown_to_numpy(tensors: dict[str, Any], _: dict[str, Any]) -> None:
+    tensors["model.first.weight"] = tensors["model.first.weight"].bfloat16()
+
+
+def with_endless_rounds(_: dict[str, Any], about: dict[str, Any]) -> None:
+    about["shape"]["rounds"] = 10**15
+
+
 def of_another_format(_: dict[str, Any], about: dict[str, Any]) -> None:
     about["format"] = 99
 
@@ -86,6 +110,12 @@ def of_another_format(_: dict[str, Any], about: dict[str, Any]) -> None:
         (without_a_member, "a member of the ensemble is missing or damaged"),
         (with_an_unknown_host, "not the record of a host"),
         (with_nan, "weights that are not finite"),
+        (with_nan_features, "weights that are not finite"),
+        (with_pairs_out_of_range, "pairs of .* are not numbers of the .* classes"),
+        (with_features_cut_off, "nodes of .* have shape"),
+        (with_few_energies, "linear has shape"),
+        (with_numbers_unknown_to_numpy, "cannot be read as a network"),
+        (with_endless_rounds, "members of 1000000000000000 rounds"),
         (of_another_format, "format 99, expected 3"),
     ],
 )

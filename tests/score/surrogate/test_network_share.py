@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,8 +18,10 @@ from defectgen.core import Host
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.network.network_file import NetworkFile
 from defectgen.score.network.network_training import TrainSettings
 from defectgen.score.surrogate import Surrogate
+from defectgen.score.surrogate.model import METADATA, file_hashes
 from defectgen.score.surrogate.network_share import NetworkShare
 from defectgen.score.surrogate.training import fit_surrogate, train_surrogate
 from defectgen.score.trees import TreeSettings
@@ -112,7 +118,7 @@ def test_a_folder_holds_the_network_and_scores_with_it(folder: Path, mos2: Host)
     assert surrogate.quick.quick is surrogate.quick
     full, quick = surrogate.score(crowded), surrogate.quick.score(crowded)
     share = part.network.shares["formation_energy_ev"]
-    energies = surrogate._network.score(mos2, [item.edits for item in crowded])  # type: ignore[union-attr]
+    energies = surrogate.network.score(mos2, [item.edits for item in crowded])  # type: ignore[union-attr]
     mixed = (1 - share) * quick["formation_energy_ev"] + share * pl.Series(energies["formation_energy_ev"])
     assert full["formation_energy_ev"].to_list() == pytest.approx(mixed.to_list(), abs=1e-5)
     assert (full["lumo_ev"] - full["homo_ev"] - full["band_gap_ev"]).abs().max() < 1e-9  # type: ignore[operator]
@@ -120,8 +126,6 @@ def test_a_folder_holds_the_network_and_scores_with_it(folder: Path, mos2: Host)
 
 
 def test_a_folder_without_its_network_is_one_line(folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     damaged = tmp_path / "model"
     shutil.copytree(folder, damaged)
     (damaged / "network.safetensors").write_bytes(b"other")
@@ -132,6 +136,48 @@ def test_a_folder_without_its_network_is_one_line(folder: Path, tmp_path: Path) 
         Surrogate.load(damaged)
 
 
+def rewritten(folder: Path, target: Path, change: Callable[[Any], None], network: bytes | None = None) -> Path:
+    """A copy of a folder with another share of its crowded part, or another network, whose checksums are right."""
+    shutil.copytree(folder, target)
+    if network is not None:
+        (target / "network.safetensors").write_bytes(network)
+    metadata = json.loads((target / METADATA).read_text())
+    change(next(part["network"] for part in metadata["parts"] if "network" in part))
+    (target / METADATA).write_text(json.dumps(metadata | {"files": file_hashes(target)}))
+    return target
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda share: share["shares"].update(band_gap_majority_ev=0.5),
+        lambda share: share["shares"].update(homo_ev=[0.5]),
+        lambda share: share["shares"].update(homo_ev=float("nan")),
+        lambda share: share["shares"].update(homo_ev=-1),
+        lambda share: share["own"].pop("homo_ev"),
+        lambda share: share["apart"].update(homo_ev=float("inf")),
+        lambda share: [share[name].update(fermi_level_ev=0.5) for name in ("shares", "own", "apart", "errors")],
+        lambda share: share.update(shares=[]),
+        lambda share: share.pop("agreement"),
+    ],
+)
+def test_a_share_that_makes_no_sense_is_one_line(folder: Path, tmp_path: Path, change: Callable[[Any], None]) -> None:
+    with pytest.raises(DefectgenError, match=r"surrogate\.json is damaged") as caught:
+        Surrogate.load(rewritten(folder, tmp_path / "model", change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_other_hosts_is_found_at_once(folder: Path, tmp_path: Path) -> None:
+    network = NetworkFile.load(folder / "network.safetensors")
+    (geometry,) = network.geometries
+    other = replace(geometry, host=replace(geometry.host, name="Other"))
+    replace(network, geometries=(other,)).save(tmp_path / "other")
+    with pytest.raises(DefectgenError, match="does not cover MoS2 8x8 and its defects"):
+        Surrogate.load(rewritten(folder, tmp_path / "model", lambda _: None, (tmp_path / "other").read_bytes()))
+
+
 def test_networks_without_a_crowded_set_are_refused(frame: pl.DataFrame) -> None:
     with pytest.raises(UsageError, match="without a crowded set"):
         fit_surrogate(frame.filter(density="low"), 1, networks=1, low_trees=FEW_TREES)
+    with pytest.raises(UsageError, match="got -1 networks"):
+        fit_surrogate(frame, 1, networks=-1)
