@@ -3,7 +3,7 @@
     python benchmarks/bulk_switches.py run MP20 -o DIR [--arms NAME,NAME]     # adds to DIR/rows.jsonl what is not in it
     python benchmarks/bulk_switches.py table DIR
 
-Every run trains `bulk/smollm2-cpu` for the same steps on the records of crystals of at most four atoms, and is judged
+Every run trains `bulk/smollm2-cpu` for the same steps on the records of crystals of few atoms, and is judged
 on the same crystals of the validation part and by free draws at temperature 0.7 without redraw. The validation loss is
 that of a whole crystal in nats, so that encodings compare; positions in angstrom are finer than hundredths of the
 cell, so that a density of probability compares only after the cell is taken out: N ln(V / cubic angstrom).
@@ -43,8 +43,8 @@ from defectgen.tasks.bulk.prompts import OURS, PromptStyle, prompt_style
 from defectgen.tasks.parsing import ParseError
 
 BASE, SEED = "smollm2-135m", 42
-MAX_ATOMS, TRAIN, BATCH = 4, 200, 8
-HELD, IPT_CRYSTALS, IPT_IMAGES, DRAWS = 40, 6, 4, 40
+TRAIN, BATCH = 200, 8
+HELD, IPT_CRYSTALS, IPT_IMAGES, DRAWS = 40, 6, 4, 50
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def main() -> None:
     run.add_argument("--arms", default=",".join(ARMS))
     run.add_argument("--steps", type=int, default=TRAIN // BATCH)
     run.add_argument("--layers", type=int, help="train the first layers of the base model alone: it is faster")
+    run.add_argument("--max-atoms", type=int, default=4)
+    run.add_argument("--loss-only", action="store_true", help="no IPT and no draws")
     table = commands.add_parser("table")
     table.add_argument("output", type=Path)
     options = parser.parse_args()
@@ -92,13 +94,13 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     base = BASE if options.layers is None else first_layers(options.output.resolve() / "base", options.layers)
     frame = read_crystals(options.data).frame
-    frame = split_by_formula(frame.filter(pl.col("n_atoms") <= MAX_ATOMS), seed=SEED)
+    frame = split_by_formula(frame.filter(pl.col("n_atoms") <= options.max_atoms), seed=SEED)
     for name in options.arms.split(","):
         if name not in {row["arm"] for row in done}:
-            row = measured(name, ARMS[name], frame, options.output / name.replace(" ", "-"), base, options.steps)
+            row = measured(name, ARMS[name], frame, options.output / name.replace(" ", "-"), base, options)
             with rows.open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
-            print(json.dumps({key: row[key] for key in ("arm", "parsed", "seconds")}), flush=True)
+            print(json.dumps({"arm": name, "seconds": row["seconds"]}), flush=True)
 
 
 def first_layers(folder: Path, n: int) -> str:
@@ -112,13 +114,16 @@ def first_layers(folder: Path, n: int) -> str:
     return str(folder)
 
 
-def measured(name: str, arm: Arm, frame: pl.DataFrame, folder: Path, base: str, steps: int) -> dict[str, Any]:
+def measured(
+    name: str, arm: Arm, frame: pl.DataFrame, folder: Path, base: str, options: argparse.Namespace
+) -> dict[str, Any]:
     """One run and what came of it."""
-    started = time.monotonic()
+    started, steps = time.monotonic(), options.steps
     train = frame.filter(pl.col("split") == "train").sort("id").sample(TRAIN, seed=SEED, shuffle=True).head(arm.train)
     parts = pl.concat([train, frame.filter(pl.col("split") != "train")])
     copies = math.ceil(steps * BATCH / arm.train)
-    settings = BulkRecordSettings(copies, MAX_ATOMS, "published", SEED, permute=arm.permute, absolute=arm.absolute)
+    switches = {"permute": arm.permute, "absolute": arm.absolute}
+    settings = BulkRecordSettings(copies, options.max_atoms, "published", SEED, **switches)
     build_bulk_data(CrystalData(parts, (), True), folder / "records", settings)
     config = load_config(
         FinetuneConfig,
@@ -137,10 +142,13 @@ def measured(name: str, arm: Arm, frame: pl.DataFrame, folder: Path, base: str, 
     generator, _ = TransformersGenerator.from_adapter(folder / "adapter")
     held = frame.filter(pl.col("split") == "validation").sort("id").sample(HELD, seed=SEED, shuffle=True)
     crystals = [crystal_of(row) for row in held.iter_rows(named=True)]
+    more: dict[str, Any] = {}
+    if not options.loss_only:
+        more = dependence(generator, crystals, arm.style) | draws(generator, arm.style, options.max_atoms)
     return {
         "arm": name,
         **likelihoods(generator, crystals, arm.style),
-        **draws(generator, arm.style),
+        **more,
         "train_loss": [json.loads(line) for line in (folder / "adapter" / "losses.jsonl").read_text().splitlines()],
         "train_seconds": round(trained, 1),
         "seconds": round(time.monotonic() - started, 1),
@@ -148,29 +156,33 @@ def measured(name: str, arm: Arm, frame: pl.DataFrame, folder: Path, base: str, 
 
 
 def likelihoods(generator: TransformersGenerator, crystals: list[Crystal], style: PromptStyle) -> dict[str, Any]:
-    """Nats of each held-out crystal, asked for without conditions, and how they depend on its place in the cell."""
+    """Nats of each held-out crystal, asked for without conditions."""
     rng, prompt = np.random.default_rng(SEED), write_generation_prompt({}, style)
     moved = [crystal.translated(rng.random(3).tolist()) for crystal in crystals]
     texts = [Text(prompt, write_crystal(crystal, style)) for crystal in moved]
     found = list(log_likelihoods(generator.model, generator.tokenizer, texts, 8))
+    finer = [len(c.species) * math.log(c.volume) if style.absolute else 0.0 for c in crystals]
+    return {
+        "nats": [-one.nats for one in found],
+        "nats_at_equal_fineness": [-one.nats - more for one, more in zip(found, finer, strict=True)],
+        "tokens": float(np.mean([one.tokens for one in found])),
+    }
+
+
+def dependence(generator: TransformersGenerator, crystals: list[Crystal], style: PromptStyle) -> dict[str, Any]:
+    """IPT of some of them, normalized, over random places in the cell."""
     images = translations(crystals[:IPT_CRYSTALS], np.random.default_rng(SEED), IPT_IMAGES, style)
 
     def judge(pairs: Any) -> list[tuple[float, int]]:
         judged = log_likelihoods(generator.model, generator.tokenizer, [Text(*pair) for pair in pairs], 8)
         return [(one.nats, one.tokens) for one in judged]
 
-    finer = [len(c.species) * math.log(c.volume) if style.absolute else 0.0 for c in crystals]
-    return {
-        "nats": [-one.nats for one in found],
-        "nats_at_equal_fineness": [-one.nats - more for one, more in zip(found, finer, strict=True)],
-        "tokens": float(np.mean([one.tokens for one in found])),
-        "ipt": [increase_over_images([pairs], judge).mean_normalized for pairs in images],
-    }
+    return {"ipt": [increase_over_images([pairs], judge).mean_normalized for pairs in images]}
 
 
-def draws(generator: TransformersGenerator, style: PromptStyle) -> dict[str, Any]:
+def draws(generator: TransformersGenerator, style: PromptStyle, max_atoms: int) -> dict[str, Any]:
     """Free draws: how many are crystals, and valid ones."""
-    job = replace(generation_job({}, max_atoms=MAX_ATOMS), style=style, prompt=write_generation_prompt({}, style))
+    job = replace(generation_job({}, max_atoms=max_atoms), style=style, prompt=write_generation_prompt({}, style))
     sampling = Sampling(temperature=0.7, batch_size=DRAWS)
     crystals, reasons = [], []
     for text, problem in free(generator.model, generator.tokenizer, job, sampling)(DRAWS, 0):
@@ -202,16 +214,25 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         nats = np.array(row["nats_at_equal_fineness"])
         less = nats - np.array(usual["nats_at_equal_fineness"])
-        shares = [rate(row[key], row["draws"]) for key in ("parsed", "structural", "compositional", "both")]
+        counts = [row.get(key) for key in ("parsed", "structural", "compositional", "both")]
+        shares = [None if n is None else rate(n, row["draws"]) for n in counts]
         cells = [
             row["arm"],
             f"{row['tokens']:.0f}",
             f"{nats.mean():.1f} ± {error(nats):.1f}",
             "" if row is usual else f"{less.mean():+.1f} ± {error(less):.1f}",
-            *(f"{s['value']:.0%} ({s['interval_95'][0]:.0%} to {s['interval_95'][1]:.0%})" for s in shares),
-            f"{np.mean(row['ipt']):.3f} ± {error(np.array(row['ipt'])):.3f}",
+            *map(_share, shares),
+            f"{np.mean(row['ipt']):.3f} ± {error(np.array(row['ipt'])):.3f}" if "ipt" in row else "",
         ]
         print("| " + " | ".join(cells) + " |")
+
+
+def _share(share: Any) -> str:
+    """A rate with its 95 % interval; empty where it was not measured."""
+    if share is None:
+        return ""
+    low, high = share["interval_95"]
+    return f"{share['value']:.0%} ({low:.0%} to {high:.0%})"
 
 
 def error(values: np.ndarray[Any, Any]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -111,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     if not debug:  # deprecations inside libraries are no news to a user
         warnings.simplefilter("ignore")
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # kernels that it would like to have
     try:
         with _terminable():
             _program()(args=[word for word in words if word != "--debug"], prog_name="defectgen")

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from defectgen.core import Configuration, Host, parse_label
+from defectgen.core.hosts import common_name
 from defectgen.core.properties import COLUMNS, MAGNETIZATION, USUAL
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.models import SHIPPED_SURROGATE, shipped
@@ -200,7 +201,7 @@ class Surrogate:
         if (some.supercell, some.core_host.n_basis) != (host.size, host.n_basis):
             kind = "" if host.n_basis == some.core_host.n_basis else f" of a unit cell with {host.n_basis} atoms"
             raise UsageError(
-                f"the surrogate knows {host.name} in cells of {some.supercell}, got {host.size}{kind}: "
+                f"the surrogate knows {common_name(host)} in cells of {some.supercell}, got {host.size}{kind}: "
                 "it does not cover this supercell."
             )
         if not _are_alike(host, some.core_host):
@@ -239,7 +240,7 @@ class Surrogate:
         parts: dict[tuple[str, str], HostModels] = {}
         for item in configurations:
             if not item.n_defects:
-                raise UsageError(f"the surrogate predicts cells with defects, got pristine {item.host.name}.")
+                raise UsageError(f"the surrogate predicts cells with defects, got pristine {common_name(item.host)}.")
         labels = [item.label for item in configurations]
         for row, (item, label) in enumerate(zip(configurations, labels, strict=True)):
             part = self._part_for(item, label)
@@ -274,5 +275,8 @@ class Surrogate:
 
     def _parts_of(self, host: str) -> list[HostModels]:
         if host not in self._by_host:
-            raise UsageError(f"the surrogate does not know {host}.", f"It was trained for {', '.join(self.hosts)}.")
+            raise UsageError(
+                f"the surrogate does not know {common_name(host)}.",
+                f"It was trained for {', '.join(map(common_name, self.hosts))}.",
+            )
         return self._by_host[host]

@@ -15,6 +15,7 @@ from synthetic import made_up_labels, random_configuration
 
 from defectgen.core import Configuration, Host, get_host, host_names
 from defectgen.core.enumeration import enumerate_class
+from defectgen.core.hosts import common_name
 from defectgen.core.level_scale import LevelScale
 from defectgen.core.properties import BY_COLUMN, COLUMNS, MAGNETIZATION, USUAL
 from defectgen.core.selection import select
@@ -216,7 +217,7 @@ def test_errors_are_what_they_are_called(surrogate: Surrogate, frame: pl.DataFra
 
 
 def test_unknown_hosts_cells_and_defects_are_refused(surrogate: Surrogate, mos2: Host) -> None:
-    with pytest.raises(UsageError, match=r"does not know BN\. It was trained for MoS2, WSe2"):
+    with pytest.raises(UsageError, match=r"does not know hBN\. It was trained for MoS2, WSe2"):
         surrogate.score([Configuration.of(get_host("BN"), {0: "VAC"})])
     with pytest.raises(UsageError, match="cells of 8x8, got 6x6"):
         surrogate.score([Configuration.of(get_host("MoS2", (6, 6)), {0: "VAC"})])
@@ -317,7 +318,7 @@ class TestShipped:
     @pytest.mark.parametrize("name", host_names())
     def test_pristine_cells_are_refused(self, shipped: Surrogate, name: str) -> None:
         host = get_host(name)
-        with pytest.raises(UsageError, match=f"got pristine {name}"):
+        with pytest.raises(UsageError, match=f"got pristine {common_name(name)}"):
             shipped.score([Configuration.of(host, {0: "VAC"}), Configuration(host, ())])
 
     def test_it_scores_thousands_in_a_second(self, shipped: Surrogate, mos2: Host) -> None:
