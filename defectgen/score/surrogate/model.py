@@ -233,7 +233,7 @@ class Surrogate:
 
         Values of a property are null where the training data had none, or only one: no magnetic cells, say. All are
         null for a configuration with more changed sites than any training row of its host has, see `why_not`.
-        A joint network has its share in crowded cells, which makes them slower by a factor of two to three: `quick` goes
+        A joint network has its share in crowded cells, which makes them slower by a factor of 2 to 3: `quick` goes
         without.
         """
         rows: dict[tuple[str, str], list[int]] = {}
