@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,18 +92,17 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     # Newer releases of transformers keep the weights packed where a kernel for them is installed.
     packed = getattr(transformers, "GgufConfig", None)
     options = {} if packed is None else {"quantization_config": packed(dequantize=True)}
-    with _read_once():
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder, gguf_file=file, local_files_only=True, trust_remote_code=False
-            )
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, gguf_file=file, local_files_only=True, trust_remote_code=False, dtype=torch.bfloat16, **options
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-            reason = " ".join(str(error).split())
-            raise DefectgenError(f"{file} cannot be unpacked: {reason:.200}.", "Fetch it again.") from error
-        _own_special_tokens(gguf, tokenizer)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, gguf_file=file, local_files_only=True, trust_remote_code=False
+        )
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=file, local_files_only=True, trust_remote_code=False, dtype=torch.bfloat16, **options
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise DefectgenError(f"{file} cannot be unpacked: {reason:.200}.", "Fetch it again.") from error
+    _own_special_tokens(gguf, tokenizer)
     # What says "quantized" goes: the saved model is a plain one.
     for owner, name in ((model.config, "quantization_config"), (model, "hf_quantizer"), (model, "quantization_method")):
         if hasattr(owner, name):
@@ -123,21 +119,6 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     write_folder(target, fill, "config.json")
 
 
-@contextmanager
-def _read_once() -> Iterator[None]:
-    """Within it, gguf reads a file once and makes a table of names once: both take seconds, and are asked for often."""
-    import gguf
-
-    before = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
-    for name, made in before.items():
-        setattr(gguf, name, cache(made))
-    try:
-        yield
-    finally:
-        for name, made in before.items():
-            setattr(gguf, name, made)
-
-
 def _own_special_tokens(gguf: Path, tokenizer: Any) -> None:
     """Begin, end and padding as the file names them: what transformers takes for them depends on its release.
 
@@ -145,7 +126,7 @@ def _own_special_tokens(gguf: Path, tokenizer: Any) -> None:
     """
     from gguf import GGUFReader
 
-    fields = GGUFReader(str(gguf)).fields  # as transformers names it: it was read before
+    fields = GGUFReader(str(gguf)).fields
     for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding")):
         field = fields.get(f"tokenizer.ggml.{key}_token_id")
         if field is not None:
