@@ -98,7 +98,7 @@ RECOGNIZED = {
 }
 
 NO_VALUE = {
-    "score1/05_bn_swapped.cif": "pristine BN",
+    "score1/05_bn_swapped.cif": "pristine hBN",
     "score1/08_graphene8x8.cif": "C is another compound",
     "score1/09_MoSe2_8x8.cif": "MoSe2 is another compound",
     "score2/CONTCAR_empty": "is empty, expected a structure",
