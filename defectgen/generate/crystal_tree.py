@@ -1,9 +1,9 @@
 """A tree of the decisions by which crystals are written: the lattice, then atom by atom.
 
-Antunes et al., Nature Communications 15, 10570 (2024), doi 10.1038/s41467-024-54639-7, search the tokens of crystals by Monte
-Carlo tree search with a predicted energy as value. Here a decision is a whole lattice or atom, as the model draws it,
-so that its probabilities are the prior. There is no end of lattices, so that a node gets more children the more often
-it is visited (progressive widening; Couetoux et al. 2011, doi 10.1007/978-3-642-25566-3_32).
+Antunes et al., Nature Communications 15, 10570 (2024), doi 10.1038/s41467-024-54639-7, search the tokens of crystals
+by Monte Carlo tree search with a predicted energy as value. Here a decision is a whole lattice or atom, as the model
+draws it, so that its probabilities are the prior. There is no end of lattices, so that a node gets more children the
+more often it is visited (progressive widening; Couetoux et al. 2011, doi 10.1007/978-3-642-25566-3_32).
 """
 
 from __future__ import annotations
