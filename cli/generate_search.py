@@ -31,7 +31,7 @@ def search(
     n: Annotated[int, typer.Option("-n", "--n", help="Different crystals to relax, 2 or more.")] = 16,
     method: Annotated[
         str, typer.Option("--method", metavar="NAME", help="best: of plain draws; tree: from promising beginnings.")
-    ] = "tree",
+    ] = "best",
     conditions: ConditionOptions = UNCONDITIONAL,
     crystals: CrystalOptions = USUAL_CRYSTALS,
     potential: Annotated[

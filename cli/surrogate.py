@@ -41,7 +41,7 @@ def train(
     networks: Annotated[
         int,
         typer.Option(
-            "--networks", metavar="N", min=0, help="Members of a joint network beside the models of crowded cells [0]."
+            "--networks", metavar="N", min=0, help="Members of a joint network beside the models of crowded cells."
         ),
     ] = 0,
     as_json: JsonOption = False,
