@@ -1,4 +1,4 @@
-"""Networks of all rows, and of four fifths of them: what they say of the last fifth tells how far to trust them."""
+"""Networks of all rows, and of all but a fold of them: what they say of that fold tells how far to trust them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from defectgen.score.network.labelled_cells import labelled_cells
 from defectgen.score.network.network_cells import combine
 from defectgen.score.network.network_file import NetworkFile
 from defectgen.score.network.network_training import DEFAULT_SETTINGS, TrainSettings, predict, train_ensemble
-
-N_FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +37,17 @@ def train_folded(
     frame: pl.DataFrame,
     members: int,
     members_of_a_fold: int,
+    n_folds: int,
     settings: TrainSettings = DEFAULT_SETTINGS,
     advance: Callable[[int], None] = lambda _: None,
 ) -> FoldedNetwork:
-    """Train an ensemble, and one without each fifth of every set: the k-th row of a set is in the fold k modulo 5.
+    """Train an ensemble, and one without each fold: the k-th row of a set is in the fold k modulo their number.
 
     Args:
         frame: rows that are learnt from, the columns of the data reader.
         members: networks of the ensemble.
         members_of_a_fold: networks of each fold.
+        n_folds: number of folds.
         settings: of the training.
         advance: is told of each finished network.
 
@@ -55,7 +55,7 @@ def train_folded(
         UsageError: an element that the network cannot describe.
     """
     rows, geometries = labelled_cells(frame)
-    folds = _folds(rows.groups)
+    folds = _folds(rows.groups, n_folds)
 
     def trained(seen: NDArray[np.bool_], count: int, seed: int) -> Network:
         use = np.repeat(seen[None], count, axis=0)
@@ -64,7 +64,7 @@ def train_folded(
         return Network(model, geometries, linear)
 
     left_out: dict[str, NDArray[np.float64]] = {}
-    for fold in range(N_FOLDS):
+    for fold in range(n_folds):
         apart = np.flatnonzero(folds == fold)
         found = trained(folds != fold, members_of_a_fold, settings.seed + 1 + fold)
         values = combine(predict(found.model, geometries, rows.some(apart), found.linear).mean(axis=0))
@@ -74,10 +74,10 @@ def train_folded(
     return FoldedNetwork(whole.arrays({"rows": len(rows)}), left_out)
 
 
-def _folds(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+def _folds(groups: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:
     """The fold of each row: rows of a group take turns."""
     found = np.zeros(len(groups), dtype=np.int64)
     for group in np.unique(groups):
         mine = np.flatnonzero(groups == group)
-        found[mine] = np.arange(len(mine)) % N_FOLDS
+        found[mine] = np.arange(len(mine)) % n_folds
     return found

@@ -211,7 +211,7 @@ def _networks(
     from defectgen.score.network.folds import train_folded  # takes torch along
     from defectgen.score.network.network_training import DEFAULT_SETTINGS
 
-    return train_folded(usable, members, MEMBERS_OF_A_FOLD, settings or DEFAULT_SETTINGS, advance)
+    return train_folded(usable, members, MEMBERS_OF_A_FOLD, N_FOLDS, settings or DEFAULT_SETTINGS, advance)
 
 
 def _train_sparse(
