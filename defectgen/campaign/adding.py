@@ -19,7 +19,7 @@ from defectgen.dft.codes import CODES
 from defectgen.dft.codes.espresso_potential import PLANES
 from defectgen.dft.results import DftTable, dft_results
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.files import write_whole
+from defectgen.io.files import write_text, write_whole
 from defectgen.one_line import OneLine
 
 if TYPE_CHECKING:
@@ -254,9 +254,7 @@ def _store_apart(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> None:
     path = campaign.folder / APART
     known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     lines = [json.dumps({key: value for key, value in row.items() if value is not None}) for row in rows]
-    new = [line for line in lines if line not in known]
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in new)
+    write_text(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, *lines])))
 
 
 def _is_below(path: Path, folder: Path) -> bool:
