@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from defectgen.core.elements import changes_parity
 from defectgen.errors import DefectgenError, UsageError
 
 VACANCY = "VAC"
@@ -34,6 +35,11 @@ class Rule:
     @property
     def is_vacancy(self) -> bool:
         return self.replacement == VACANCY
+
+    @property
+    def changes_parity(self) -> bool:
+        """Whether the cell loses or gains an odd number of electrons."""
+        return changes_parity(self.element, None if self.is_vacancy else self.replacement)
 
 
 @dataclass(frozen=True, repr=False)

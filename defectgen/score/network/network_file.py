@@ -20,9 +20,9 @@ from defectgen.errors import DefectgenError
 from defectgen.io.documents import parse_json, require_object
 from defectgen.io.files import write_whole
 from defectgen.score.network.network_cells import GAP_ROUNDING, OUTPUTS, Rows, combine, counts_of, rows_of
-from defectgen.score.network.pair_geometry import N_NODE_FEATURES, N_PAIR_FEATURES, HostGeometry
+from defectgen.score.network.pair_geometry import N_NODE_FEATURES, N_PAIR_FEATURES, N_TOLD, HostGeometry
 
-FORMAT = 3
+FORMAT = 4
 """Of the files written and read."""
 
 STEP = 16
@@ -122,14 +122,15 @@ class NetworkFile:
         classes = geometry.pairs[sites[:, :, None], sites[:, None, :]]
         both = (there[:, :, None] & there[:, None, :])[..., None]
         count = np.maximum(mask.sum(axis=2), 1)
-        log_count = np.log(count) / np.float32(3)
+        odd = (nodes[..., -1:] * mask[0]).sum(axis=1)[None] % 2
+        told = np.concatenate([np.log(count) / np.float32(3), odd], axis=-1)
         h = self._dense("second", _silu(self._dense("first", nodes[None]))) * mask
         summary = np.zeros((self.members, len(sites), h.shape[-1]), dtype=np.float32)
         pair_energy = np.zeros((self.members, len(sites), 1), dtype=np.float32)
-        wide = np.broadcast_to(log_count, (self.members, *log_count.shape[1:]))
+        told = np.broadcast_to(told, (self.members, *told.shape[1:]))
         for k in range(self.shape["rounds"]):
             mean = (h * mask).sum(axis=2) / count
-            summary = summary + _silu(self._dense(f"summaries.{k}", np.concatenate([mean, summary, wide], axis=-1)))
+            summary = summary + _silu(self._dense(f"summaries.{k}", np.concatenate([mean, summary, told], axis=-1)))
             seen = _normalized(h)
             sent = self._dense(f"senders.{k}", seen) * mask
             message = np.stack(
@@ -150,7 +151,7 @@ class NetworkFile:
         attention = np.exp(attention - attention.max(axis=2, keepdims=True))
         attention /= attention.sum(axis=2, keepdims=True)
         pooled = np.einsum("ecnh,ecnw->echw", attention, kept).reshape(self.members, len(sites), -1)
-        read = np.concatenate([pooled, kept.sum(axis=2) / count, summary, wide], axis=-1)
+        read = np.concatenate([pooled, kept.sum(axis=2) / count, summary, told], axis=-1)
         values = self._dense("readout.1", _silu(self._dense("readout.0", read)))
         raw = np.concatenate([values[..., :4], energy, values[..., 4:]], axis=-1)
         offset, scale = (self.weights[name][:, host][:, None] for name in ("offset", "scale"))
@@ -243,7 +244,7 @@ def weight_shapes(members: int, n_hosts: int, shape: Mapping[str, int]) -> dict[
         "energies.0": (width, width),
         "energies.1": (width, 1),
         "attention": (width, heads),
-        "readout.0": ((heads + 2) * width + 1, 2 * width),
+        "readout.0": ((heads + 2) * width + N_TOLD, 2 * width),
         "readout.1": (2 * width, n_out - 1),
     }
     for k in range(shape["rounds"]):
@@ -253,7 +254,7 @@ def weight_shapes(members: int, n_hosts: int, shape: Mapping[str, int]) -> dict[
             f"filters.{k}.second": (width, width),
             f"updates.{k}": (3 * width, width),
             f"writers.{k}": (width, width),
-            f"summaries.{k}": (2 * width + 1, width),
+            f"summaries.{k}": (2 * width + N_TOLD, width),
         }
     found: dict[str, tuple[int, ...]] = dict.fromkeys(("offset", "scale"), (members, n_hosts, n_out))
     for name, (n_in, n) in dense.items():

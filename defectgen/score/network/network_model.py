@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from defectgen.score.network.network_cells import GAP_ROUNDING, OUTPUTS
-from defectgen.score.network.pair_geometry import N_NODE_FEATURES, N_PAIR_FEATURES
+from defectgen.score.network.pair_geometry import N_NODE_FEATURES, N_PAIR_FEATURES, N_TOLD
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,15 @@ class Ensemble(nn.Module):
         self.filters = nn.ModuleList(Filter(members, width) for _ in range(shape.rounds))
         self.updates = nn.ModuleList(Dense(members, 3 * width, width) for _ in range(shape.rounds))
         self.writers = nn.ModuleList(Dense(members, width, width, 0.5) for _ in range(shape.rounds))
-        self.summaries = nn.ModuleList(Dense(members, 2 * width + 1, width) for _ in range(shape.rounds))
+        self.summaries = nn.ModuleList(Dense(members, 2 * width + N_TOLD, width) for _ in range(shape.rounds))
         self.pair_energies = Dense(members, width, 1, 0.1)
         self.energies = nn.ModuleList([Dense(members, width, width), Dense(members, width, 1, 0.1)])
         self.attention = Dense(members, width, shape.heads)
         self.readout = nn.ModuleList(
-            [Dense(members, (shape.heads + 2) * width + 1, 2 * width), Dense(members, 2 * width, len(OUTPUTS) - 1, 0.3)]
+            [
+                Dense(members, (shape.heads + 2) * width + N_TOLD, 2 * width),
+                Dense(members, 2 * width, len(OUTPUTS) - 1, 0.3),
+            ]
         )
 
     def forward(self, batch: Batch) -> Tensor:
@@ -114,7 +117,8 @@ class Ensemble(nn.Module):
         nodes = batch.nodes.expand(members, *batch.nodes.shape[1:])
         cells, n = mask.shape[1:3]
         count = mask.sum(dim=2)
-        log_count = torch.log(count.clamp(min=1.0)) / 3
+        odd = (nodes[..., -1:] * mask).sum(dim=2) % 2
+        told = torch.cat([torch.log(count.clamp(min=1.0)) / 3, odd], dim=-1)
         classes = batch.classes.expand(members, -1, -1)
         first_class = torch.arange(members, device=mask.device)[:, None] * classes.shape[1]
         looked_up = (batch.pairs.expand(members, -1, -1, -1).flatten(1) + first_class).flatten()
@@ -124,7 +128,7 @@ class Ensemble(nn.Module):
         layers = zip(self.senders, self.filters, self.updates, self.writers, self.summaries, strict=True)
         for number, (send, filters, update, write, summarize) in enumerate(layers):
             mean = (h * mask).sum(dim=2) / count.clamp(min=1.0)
-            summary = summary + functional.silu(summarize(torch.cat([mean, summary, log_count], dim=-1)))
+            summary = summary + functional.silu(summarize(torch.cat([mean, summary, told], dim=-1)))
             sent = send(_normalized(h)) * mask
             through = filters(classes).flatten(0, 1).index_select(0, looked_up).reshape(members, cells, n, n, width)
             message = (through * sent[:, :, None]).sum(dim=3)
@@ -141,7 +145,7 @@ class Ensemble(nn.Module):
         weights = torch.softmax(self.attention(kept).masked_fill(mask == 0, -1e4), dim=2)
         pooled = torch.einsum("ecnh,ecnw->echw", weights, kept).flatten(2)
         mean = kept.sum(dim=2) / count.clamp(min=1.0)
-        read = torch.cat([pooled, mean, summary, log_count], dim=-1)
+        read = torch.cat([pooled, mean, summary, told], dim=-1)
         hidden = functional.silu(self.readout[0](read))
         if self.dropout and self.training:
             hidden = functional.dropout(hidden, self.dropout)

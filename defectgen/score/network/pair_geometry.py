@@ -32,7 +32,11 @@ CUTOFF_ANGSTROM = 14.0
 SAME_HEIGHT_ANGSTROM = 0.3
 N_SITE_FEATURES = 4
 N_PAIR_FEATURES = 2 * len(CENTRES_ANGSTROM)
-N_NODE_FEATURES = 4 * len(ELEMENT_FEATURES) + 1 + N_SITE_FEATURES + 1
+N_NODE_FEATURES = 4 * len(ELEMENT_FEATURES) + 1 + N_SITE_FEATURES + 2
+"""Elements, vacancy, site, sites per area, and, last, whether an odd number of electrons comes or goes."""
+
+N_TOLD = 2
+"""What is told of a cell as a whole: logarithm of its number of defects, and parity of its electrons."""
 
 
 def element_features(symbol: str) -> tuple[float, ...]:
@@ -156,7 +160,15 @@ def _nodes(host: Host, kinds: Sequence[Rule], known: Mapping[str, NDArray[np.flo
             old, new = known[element], nothing if kind.is_vacancy else known[kind.replacement]
             change = nothing if kind.is_vacancy else 5 * (new - old)
             nodes[basis, k] = np.concatenate(
-                [old, new, change, mean, [kind.is_vacancy], sites[basis], [host.n_basis / area * 5]]
+                [
+                    old,
+                    new,
+                    change,
+                    mean,
+                    [kind.is_vacancy],
+                    sites[basis],
+                    [host.n_basis / area * 5, kind.changes_parity],
+                ]
             )
     return nodes
 

@@ -34,13 +34,27 @@ ISOVALENT_WEIGHT = 0.2
 """How much a substitution by an element of the same group counts as a neighbour, beside any other defect."""
 
 
-def kind_weights(host: Host) -> NDArray[np.float64]:
-    """1 for each kind of defect that breaks bonds or changes the number of electrons, else `ISOVALENT_WEIGHT`.
+@dataclass(frozen=True)
+class DefectKinds:
+    """What the models know of each kind of defect, in the order of the host's rules. A trained model stores its own.
 
-    In the order of the host's rules. A trained model stores its own.
+    Attributes:
+        weights: how much it counts as a neighbour: 1 if it breaks bonds or changes the number of valence electrons,
+            else `ISOVALENT_WEIGHT`.
+        odd: whether it adds or takes an odd number of electrons.
     """
-    alike = [not rule.is_vacancy and isovalent(rule.element, rule.replacement) for rule in host.rules]
-    return np.where(alike, ISOVALENT_WEIGHT, 1.0)
+
+    weights: tuple[float, ...]
+    odd: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, host: Host) -> DefectKinds:
+        """From the elements of a host's rules."""
+        alike = [not rule.is_vacancy and isovalent(rule.element, rule.replacement) for rule in host.rules]
+        return cls(
+            tuple(ISOVALENT_WEIGHT if same else 1.0 for same in alike),
+            tuple(rule.changes_parity for rule in host.rules),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +67,7 @@ class Decorations:
         rows: configuration of each defect, ascending, shape (N,).
         kinds: kind of each defect as the number of the host's rule, ascending within a configuration, shape (N,).
         sites: site of each defect, shape (N,).
-        weights: how much each kind counts as a neighbour, shape (n_kinds,).
+        known: what is known of each kind.
     """
 
     host: Host
@@ -61,13 +75,11 @@ class Decorations:
     rows: NDArray[np.int64]
     kinds: NDArray[np.int64]
     sites: NDArray[np.int64]
-    weights: NDArray[np.float64]
+    known: DefectKinds
 
     @classmethod
-    def of(
-        cls, host: Host, configurations: Sequence[Configuration], weights: NDArray[np.float64] | None = None
-    ) -> Decorations:
-        """Configurations in their order; `weights` are `kind_weights` if none are given.
+    def of(cls, host: Host, configurations: Sequence[Configuration], known: DefectKinds | None = None) -> Decorations:
+        """Configurations in their order; `known` is that of the host if none is given.
 
         Raises:
             UsageError: a configuration of another host or supercell, or a defect that the rules do not know.
@@ -84,11 +96,23 @@ class Decorations:
             parts.append(np.stack([np.repeat(rows, size), images.codes.ravel(), images.sites.ravel()]))
         flat = np.concatenate(parts, axis=1)
         rows, kinds, sites = flat[:, np.lexsort(flat[::-1])]
-        weights = kind_weights(host) if weights is None else weights
-        return cls(host, len(configurations), rows, kinds, sites, weights)
+        return cls(host, len(configurations), rows, kinds, sites, DefectKinds.of(host) if known is None else known)
 
     def __len__(self) -> int:
         return self.n
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """How much each kind counts as a neighbour, shape (n_kinds,)."""
+        return np.array(self.known.weights)
+
+    def odd(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """1 for cells with an odd number more or less of electrons than the pristine one, else 0, shape (n,).
+
+        Args:
+            counts: as `counts`, of any configurations of the host.
+        """
+        return np.asarray((counts @ np.array(self.known.odd, dtype=np.float64)) % 2)
 
     @cached_property
     def n_kinds(self) -> int:

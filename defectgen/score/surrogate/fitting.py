@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from defectgen.score.intervals import MIN_TRAIN_ROWS, quantile
 from defectgen.score.surrogate.agreement import COLUMNS as AGREEING
 from defectgen.score.surrogate.agreement import Agreement
-from defectgen.score.surrogate.environments import kind_weights
-from defectgen.score.surrogate.gaussian_process import find_weights
+from defectgen.score.surrogate.environments import DefectKinds
+from defectgen.score.surrogate.gaussian_process import doubts, find_weights, left_out
 from defectgen.score.surrogate.high_density import ENERGY, DenseModel, DenseModels, TrainingRows, tree_features
 from defectgen.score.surrogate.host_models import learnt_columns
 from defectgen.score.surrogate.labelled_rows import LabelledRows
@@ -143,8 +143,8 @@ def fit_dense(
     """The models of a high-density set.
 
     The weights of the kernels come from the marginal likelihood of all training rows; the share of the
-    trees, how HOMO, LUMO and gap are made to agree, and the width of the intervals from rows left out in
-    `N_FOLDS` folds.
+    trees, whether the parity of the electrons counts, how HOMO, LUMO and gap are made to agree, and the width of the
+    intervals from rows left out in `N_FOLDS` folds.
 
     Args:
         rows: training rows of the set.
@@ -154,21 +154,22 @@ def fit_dense(
     """
     items = rows.configurations + (() if low is None else low.configurations)
     own = np.arange(len(items)) < len(rows)
-    weights = tuple(kind_weights(rows.host).tolist())
-    training = TrainingRows(rows.host, tuple(item.key for item in items), own.astype(np.float64), weights)
-    everything = training.decorations
-    kernels = {form: training.kernels(training.side(form, everything)) for form in (ENERGY, "")}
-    models, left_out = {}, {}
-    for column in learnt_columns():
-        if rows.learnable(column, MIN_TRAIN_ROWS):
-            values = rows.values[column]
-            if low is not None:
-                values = np.concatenate([values, low.values[column]])
-            shared = kernels[ENERGY if column == ENERGY else ""]
-            models[column], left_out[column] = _fit_dense_model(column, training, values, shared, settings)
-        advance(1)
+    keys, kinds = tuple(item.key for item in items), DefectKinds.of(rows.host)
+    training = TrainingRows(rows.host, keys, own.astype(np.float64), kinds)
+    values = {column: rows.values[column] for column in learnt_columns() if rows.learnable(column, MIN_TRAIN_ROWS)}
+    if low is not None:
+        values = {column: np.concatenate([mine, low.values[column]]) for column, mine in values.items()}
+    models, apart = _fit_dense_models(training, values, settings, advance)
+    advance(len(learnt_columns()) - len(values))
+    if any(kinds.odd):
+        blind = replace(training, kinds=replace(kinds, odd=(False,) * len(kinds.odd)))
+        others = {column: mine for column, mine in values.items() if column != ENERGY}
+        found = _fit_dense_models(blind, others, settings, lambda _: None)
+        ratios = [_error(apart[column], rows, column) / _error(found[1][column], rows, column) for column in others]
+        if others and np.mean(ratios) > 1:
+            training, models, apart = blind, models | found[0], apart | found[1]
     agreement = None
-    means = {column: mean for column, (mean, _) in left_out.items()}
+    means = {column: mean for column, (mean, _) in apart.items()}
     if all(column in means for column in AGREEING):
         agreement = Agreement.fit(rows.values, {column: means[column] - rows.values[column] for column in AGREEING})
         for column, mean in agreement.apply(means).items():
@@ -176,11 +177,31 @@ def fit_dense(
     for column, model in models.items():
         errors = np.abs(means[column] - rows.values[column])
         known = ~np.isnan(errors)
-        width = quantile((errors / left_out[column][1])[known])
+        width = quantile((errors / apart[column][1])[known])
         widest = math.inf if width is None else width
         models[column] = replace(model, quantile=widest, error=float(errors[known].mean()))
-    apart = {column: (mean, models[column].quantile * spread) for column, (mean, spread) in left_out.items()}
-    return DenseFit(DenseModels(training, models), agreement, means, apart)
+    widths = {column: (mean, models[column].quantile * spread) for column, (mean, spread) in apart.items()}
+    return DenseFit(DenseModels(training, models), agreement, means, widths)
+
+
+def _fit_dense_models(
+    training: TrainingRows, values: Mapping[str, Array], settings: FitSettings, advance: Callable[[int], None]
+) -> tuple[dict[str, DenseModel], dict[str, tuple[Array, Array]]]:
+    """By property what `_fit_dense_model` finds."""
+    rows, kernels = training.decorations, {}
+    models, apart = {}, {}
+    for column, target in values.items():
+        form = ENERGY if column == ENERGY else ""
+        if form not in kernels:
+            kernels[form] = training.kernels(training.side(form, rows))
+        models[column], apart[column] = _fit_dense_model(column, training, target, kernels[form], settings)
+        advance(1)
+    return models, apart
+
+
+def _error(left_out: tuple[Array, Array], rows: LabelledRows, column: str) -> float:
+    """Mean absolute error of rows left out, in the property's unit."""
+    return float(np.nanmean(np.abs(left_out[0] - rows.values[column])))
 
 
 def _fit_dense_model(
@@ -192,11 +213,14 @@ def _fit_dense_model(
     target = values[chosen] / (rows.sizes[chosen] if column == ENERGY else 1.0)
     pick = np.ix_(chosen, chosen)
     prior = training.prior(column, rows, own, rows, own)[pick]
-    weights = find_weights(kernels[:, pick[0], pick[1]], training.noise(rows, own)[:, chosen], prior, target)
-    model = DenseModel(weights, tuple(chosen.tolist()), tuple(target.tolist()), None, 0.0, math.nan, math.nan)
+    kernels, noise = kernels[:, pick[0], pick[1]], training.noise(rows, own)[:, chosen]
+    weights = find_weights(kernels, noise, prior, target)
+    covariance = np.tensordot(weights.kernels, kernels, axes=1) + prior
+    doubt = tuple(float(f"{d:.4g}") for d in doubts(weights, covariance, np.array(weights.noise) @ noise, target))
+    model = DenseModel(weights, tuple(chosen.tolist()), tuple(target.tolist()), doubt, None, 0.0, math.nan, math.nan)
     ours = np.nonzero(own[chosen] == 1)[0]
     folds = [ours[k::N_FOLDS] for k in range(N_FOLDS)]
-    mean, spread = training.process(column, model, kernels).left_out(folds)
+    mean, spread = left_out(weights, kernels, noise, prior, target, folds)
     if column != ENERGY:
         columns = tree_features(rows)[chosen]
 
@@ -214,6 +238,6 @@ def _fit_dense_model(
             trees = fit_trees(columns[ours], target[ours], settings.trees, settings.seed, settings.threads)
             model = replace(model, trees=trees, share=share)
     size = rows.sizes if column == ENERGY else np.ones(len(rows))
-    left_out = np.full((2, int(own.sum())), np.nan)
-    left_out[:, chosen[ours]] = np.stack([mean, spread])[:, ours] * size[chosen[ours]]
-    return model, (left_out[0], left_out[1])
+    found = np.full((2, int(own.sum())), np.nan)
+    found[:, chosen[ours]] = np.stack([mean, spread])[:, ours] * size[chosen[ours]]
+    return model, (found[0], found[1])

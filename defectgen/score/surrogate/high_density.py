@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
 from defectgen.one_line import OneLine
-from defectgen.score.surrogate.environments import Decorations
+from defectgen.score.surrogate.environments import Decorations, DefectKinds
 from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights
 from defectgen.score.surrogate.kernels import (
     EnergySide,
@@ -55,6 +55,7 @@ class DenseModel(OneLine):
         weights: of the process.
         chosen: the training rows that have a value, shape (m,).
         target: their values, in the property's unit, per defect for the energy.
+        doubt: factor of the noise of each, see `gaussian_process.doubts`.
         trees: boosted trees on the pooled features, or None.
         share: of the trees in the mean of both, 0 to 1.
         quantile: half-width of the 90 % interval in standard deviations of the process.
@@ -64,6 +65,7 @@ class DenseModel(OneLine):
     weights: Weights
     chosen: tuple[int, ...]
     target: tuple[float, ...]
+    doubt: tuple[float, ...]
     trees: CatBoostRegressor | None
     share: float
     quantile: float
@@ -78,17 +80,17 @@ class TrainingRows(OneLine):
         host: of all rows.
         keys: their configurations.
         own: 1 for rows of the set itself, 0 for low-density ones, shape (n,).
-        kind_weights: how much each kind of defect counts as a neighbour, in the order of the host's rules.
+        kinds: what is known of each kind of defect.
     """
 
     host: Host
     keys: tuple[str, ...]
     own: Array
-    kind_weights: tuple[float, ...]
+    kinds: DefectKinds
 
     def describe(self, configurations: Sequence[Configuration]) -> Decorations:
         """Configurations of the host as numbers."""
-        return Decorations.of(self.host, configurations, np.array(self.kind_weights))
+        return Decorations.of(self.host, configurations, self.kinds)
 
     @cached_property
     def decorations(self) -> Decorations:
@@ -150,7 +152,8 @@ class TrainingRows(OneLine):
         pick = np.ix_(chosen, chosen)
         prior = self.prior(column, rows, self.own, rows, self.own)[pick]
         noise = self.noise(rows, self.own)[:, chosen]
-        return GaussianProcess.given(model.weights, kernels[:, pick[0], pick[1]], noise, prior, np.array(model.target))
+        target, doubt = np.array(model.target), np.array(model.doubt)
+        return GaussianProcess.given(model.weights, kernels[:, pick[0], pick[1]], noise, prior, target, doubt)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -243,6 +246,7 @@ class DenseModels(OneLine):
                 "weights": asdict(model.weights),
                 "chosen": model.chosen,
                 "target": model.target,
+                "doubt": model.doubt,
                 "trees": column if model.trees is not None else None,
                 "share": model.share,
                 "quantile": model.quantile,
@@ -251,7 +255,8 @@ class DenseModels(OneLine):
             for column, model in self.models.items()
         }
         rows = self.rows
-        return {"keys": rows.keys, "own": rows.own.tolist(), "kind_weights": rows.kind_weights, "models": models}
+        kinds = {"kind_weights": rows.kinds.weights, "odd_kinds": rows.kinds.odd}
+        return {"keys": rows.keys, "own": rows.own.tolist(), **kinds, "models": models}
 
     @classmethod
     def from_dict(cls, host: Host, values: Mapping[str, Any], trees: Mapping[str, CatBoostRegressor]) -> DenseModels:
@@ -261,6 +266,7 @@ class DenseModels(OneLine):
                 Weights.from_dict(model["weights"]),
                 tuple(model["chosen"]),
                 tuple(model["target"]),
+                tuple(model["doubt"]),
                 trees[column] if model["trees"] else None,
                 model["share"],
                 model["quantile"],
@@ -269,21 +275,24 @@ class DenseModels(OneLine):
             for column, model in values["models"].items()
         }
         weights = tuple(float(weight) for weight in values["kind_weights"])
-        if len(weights) != len(host.rules):
-            raise ValueError(f"{len(weights)} kind_weights for {len(host.rules)} kinds of defects")
-        return cls(TrainingRows(host, tuple(values["keys"]), np.array(values["own"]), weights), models)
+        kinds = DefectKinds(weights, tuple(bool(odd) for odd in values["odd_kinds"]))
+        for name, numbers in (("kind_weights", kinds.weights), ("odd_kinds", kinds.odd)):
+            if len(numbers) != len(host.rules):
+                raise ValueError(f"{len(numbers)} {name} for {len(host.rules)} kinds of defects")
+        return cls(TrainingRows(host, tuple(values["keys"]), np.array(values["own"]), kinds), models)
 
 
-def tree_features(rows: Decorations) -> Array:
-    """What the trees see: counts, shares, and the pooled features of defects that are not isovalent."""
-    return rows.pooled[:, shown_to_trees(rows)]
+def tree_features(rows: Decorations, pooled: Array | None = None) -> Array:
+    """What the trees see: counts, shares, features of defects that are not isovalent, and the parity of the electrons.
 
-
-def shown_to_trees(rows: Decorations) -> NDArray[np.bool_]:
-    """Which of the pooled features the trees see."""
+    Args:
+        rows: of a host.
+        pooled: as `Decorations.pooled`, of other configurations of the host if these are wanted.
+    """
+    pooled = rows.pooled if pooled is None else pooled
     strong = rows.pooled_weights == 1
     strong[: 2 * rows.n_kinds + 1] = True
-    return np.asarray(strong)
+    return np.column_stack([pooled[:, strong], rows.odd(pooled[:, : rows.n_kinds])])
 
 
 def _linear(counts: Array, own: Array) -> Array:

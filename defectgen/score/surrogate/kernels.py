@@ -28,6 +28,7 @@ from defectgen.score.surrogate.kernel_table import (
     LONG_ANGSTROM,
     NEAR,
     NUMBER,
+    OTHER_PARITY,
     POOLED,
     PRESENT,
     SHORT_ANGSTROM,
@@ -303,10 +304,11 @@ def level_points(
     """
     weights = rows.pooled_weights / np.linalg.norm(rows.pooled_weights)
     present, number = _pair_features(rows, pair_counts)
+    odd = rows.odd(pooled[:, : rows.n_kinds])[:, None] * OTHER_PARITY
     return (
-        Points((pooled - scales.mean) / scales.spread * weights),
-        Points(present / np.sqrt(scales.present)),
-        Points(number / np.sqrt(scales.number)),
+        Points(np.hstack([(pooled - scales.mean) / scales.spread * weights, odd])),
+        Points(np.hstack([present / np.sqrt(scales.present), odd])),
+        Points(np.hstack([number / np.sqrt(scales.number), odd])),
     )
 
 

@@ -21,7 +21,7 @@ from defectgen.core.properties import BY_COLUMN
 from defectgen.errors import UsageError
 from defectgen.score.surrogate.agreement import COLUMNS as GAP
 from defectgen.score.surrogate.environments import Environments, Points, environment_basis
-from defectgen.score.surrogate.high_density import ENERGY, DenseModels, shown_to_trees
+from defectgen.score.surrogate.high_density import ENERGY, DenseModels, tree_features
 from defectgen.score.surrogate.host_models import PER_ATOM, HostModels
 from defectgen.score.surrogate.kernel_table import (
     AROUND,
@@ -361,7 +361,7 @@ class MeanModel:
             model = self._models.models[column]
             value = sums * model.weights.scale + model.weights.mean
             if model.trees is not None:
-                trees = predict_trees(model.trees, numbers.pooled[:, shown_to_trees(rows.decorations)])
+                trees = predict_trees(model.trees, tree_features(rows.decorations, numbers.pooled))
                 value = (1 - model.share) * value + model.share * trees
             found[column] = value
         return found

@@ -27,7 +27,7 @@ from defectgen.score.trees import load_trees
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 METADATA = "surrogate.json"
 SEEN = "seen.txt"
 NETWORK = "network.safetensors"

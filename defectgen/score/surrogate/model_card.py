@@ -54,12 +54,14 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         "orbit of every pair of defects, and the symmetry that the decoration keeps. High density: a Gaussian process",
         "whose kernel is a weighted sum (composition, pairs, surroundings of each defect; weights by marginal",
         "likelihood), which also knows 200 low-density rows of the same host, averaged with trees where that helped on",
-        "rows left out. Values are the same for all symmetry images of a decoration. HOMO, LUMO and gap are moved to",
-        "the nearest values that agree as labels do: LUMO - HOMO is the gap where there is one spin channel, and never",
-        "more than the gap where there are two. The energy per atom follows from the formation energy and the chemical",
-        "potentials. Intervals are conformal at low density, by defect label from the validation part; at high density",
-        "a multiple of the process's own standard deviation that held on training rows left out in five folds: they",
-        "widen away from the training rows. Those of levels also hold the error of their zero (below).",
+        "rows left out. Labels far from what their neighbours say count less (errors of Student's t distribution).",
+        *_parity(metadata),
+        "Values are the same for all symmetry images of a decoration. HOMO, LUMO and gap are moved to the nearest",
+        "values that agree as labels do: LUMO - HOMO is the gap where there is one spin channel, and never more than the",
+        "gap where there are two. The energy per atom follows from the formation energy and the chemical potentials.",
+        "Intervals are conformal at low density, by defect label from the validation part; at high density a multiple of",
+        "the process's own standard deviation that held on training rows left out in five folds: they widen away from",
+        "the training rows. Those of levels also hold the error of their zero (below).",
         *_networks(metadata),
         "",
         "## Units and zeros",
@@ -130,6 +132,17 @@ def _zero(part: Mapping[str, Any]) -> str:
     scale, width = part["level_scale"], part["zero_half_width_ev"]
     cells = [part["set"], scale["n_rows"], scale["most_defects"], ", ".join(scale["unfitted"]) or "-"]
     return f"| {' | '.join(map(str, cells))} | {width['median'] * 1e3:.0f} | {width['percentile_90'] * 1e3:.0f} |"
+
+
+def _parity(metadata: Mapping[str, Any]) -> list[str]:
+    """The sets in which the parity of the electrons counts."""
+    sets = [part["set"] for part in metadata["parts"] if any(part["models"].get("odd_kinds", ()))]
+    if not sets:
+        return []
+    return [
+        f"In {', '.join(sets)} levels of cells with an odd number of electrons more or less than the host are learnt",
+        "apart from those with an even number, since that helped on rows left out.",
+    ]
 
 
 def _networks(metadata: Mapping[str, Any]) -> list[str]:

@@ -116,7 +116,7 @@ def of_another_format(_: dict[str, Any], about: dict[str, Any]) -> None:
         (with_few_energies, "linear has shape"),
         (with_numbers_unknown_to_numpy, "cannot be read as a network"),
         (with_endless_rounds, "members of 1000000000000000 rounds"),
-        (of_another_format, "format 99, expected 3"),
+        (of_another_format, "format 99, expected 4"),
     ],
 )
 def test_a_damaged_file_is_one_line(network: Network, tmp_path: Path, change: Any, said: str) -> None:

@@ -18,11 +18,14 @@ from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.cross_validation import class_folds
-from defectgen.score.surrogate.environments import Decorations, kind_weights
+from defectgen.score.surrogate.environments import Decorations, DefectKinds
 from defectgen.score.surrogate.evaluation import PER_SITE, evaluate, metrics
 from defectgen.score.surrogate.features import describe, histogram, pair_orbits
-from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights, find_weights
+from defectgen.score.surrogate.fitting import FitSettings, fit_dense
+from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights, doubts, find_weights, left_out
 from defectgen.score.surrogate.high_density import ENERGY, DenseModels, TrainingRows, tree_features
+from defectgen.score.surrogate.host_models import learnt_columns
+from defectgen.score.surrogate.kernel_table import NUMBER, POOLED, PRESENT
 from defectgen.score.surrogate.kernels import (
     EnergySide,
     LevelScales,
@@ -32,6 +35,7 @@ from defectgen.score.surrogate.kernels import (
     own_energy_kernels,
     own_level_kernels,
 )
+from defectgen.score.surrogate.labelled_rows import LabelledRows
 from defectgen.score.surrogate.training import fit_surrogate, train_surrogate
 from defectgen.score.trees import TreeSettings
 
@@ -70,28 +74,70 @@ def test_pooled_features_are_those_of_each_configuration_alone(mos2: Host) -> No
     assert tree_features(rows).shape[1] < rows.pooled.shape[1], "isovalent neighbours are not shown to the trees"
 
 
-def test_only_substitutions_within_a_group_count_less() -> None:
-    assert (kind_weights(get_host("MoS2")) < 1).tolist() == [True, False, True, False]
-    assert (kind_weights(get_host("BN")) == 1).all()
-    assert (kind_weights(get_host("P")) < 1).tolist() == [True, False]
+def test_kinds_of_defects_by_their_electrons() -> None:
+    def kinds(host: Host) -> dict[str, tuple[float, bool]]:
+        known = DefectKinds.of(host)
+        names = [f"{rule.element}>{rule.replacement}" for rule in host.rules]
+        return dict(zip(names, zip(known.weights, known.odd, strict=True), strict=True))
+
+    mos2 = {"Mo>W": (0.2, False), "Mo>VAC": (1.0, False), "S>Se": (0.2, False), "S>VAC": (1.0, False)}
+    assert kinds(get_host("MoS2")) == mos2
+    assert kinds(get_host("BN")) == dict.fromkeys(("B>C", "B>VAC", "N>C", "N>VAC"), (1.0, True))
+    assert kinds(get_host("P")) == {"P>N": (0.2, False), "P>VAC": (1.0, True)}
     tellurium = replace(get_host("WSe2"), rules=(Rule("Se", "Te"), Rule("Se", "As"), Rule("W", "Cr"), Rule("W", "VAC")))
-    assert (kind_weights(tellurium) < 1).tolist() == [True, False, True, False]
+    assert kinds(tellurium) == {
+        "Se>Te": (0.2, False),
+        "Se>As": (1.0, True),
+        "W>Cr": (0.2, False),
+        "W>VAC": (1.0, False),
+    }
 
 
-def test_a_trained_model_keeps_the_weights_that_it_was_trained_with() -> None:
+def test_cells_whose_electrons_differ_in_parity_are_far_apart() -> None:
+    host = get_host("GaSe")
+    rows = Decorations.of(host, some(host, 40))
+    odd = rows.odd(rows.counts)
+    gallium_vacancies = rows.counts[:, [(r.element, r.is_vacancy) for r in host.rules].index(("Ga", True))]
+    assert np.array_equal(odd, gallium_vacancies % 2)
+    assert 5 < odd.sum() < 35
+    side = LevelSide.of(rows, LevelScales.of(rows))
+    differ, others = odd[:, None] != odd, ~np.eye(40, dtype=bool)
+    for kernel in (*POOLED, *PRESENT, *NUMBER):
+        values = level_kernels(side, side)[kernel]
+        assert values[differ].max() < 1e-12
+        assert values[~differ & others].max() > 1e-3
+    assert np.array_equal(tree_features(rows)[:, -1], odd)
+
+
+@pytest.mark.parametrize("by_parity", [True, False])
+def test_parity_counts_where_it_helps(by_parity: bool) -> None:
+    host = get_host("GaSe")
+    items = list(dict.fromkeys(some(host, 70, seed=5)))
+    counts = Decorations.of(host, items).counts
+    vacancies = counts[:, [(r.element, r.is_vacancy) for r in host.rules].index(("Ga", True))]
+    levels = 0.02 * counts.sum(axis=1) + (0.8 * (vacancies % 2) if by_parity else 0.1 * np.sin(vacancies))
+    values = {column: np.full(len(items), np.nan) for column in learnt_columns()}
+    values |= {"homo_ev": levels, "fermi_level_ev": levels + 0.1}
+    fit = fit_dense(LabelledRows(host, tuple(items), values), None, FitSettings(FEW_TREES, 1, 1), lambda _: None)
+    assert any(fit.models.rows.kinds.odd) == by_parity
+    assert np.abs(fit.left_out["homo_ev"] - levels).mean() < 0.1
+
+
+def test_a_trained_model_keeps_what_it_was_trained_with() -> None:
     parts = {part.host: part.models for part in Surrogate.load().parts if isinstance(part.models, DenseModels)}
     # as it was trained when nitrogen did not count as isovalent
     once = {**parts["P"].to_dict(), "kind_weights": [1.0, 1.0], "models": {}}
     parts["P"] = DenseModels.from_dict(get_host("P"), once, {})
-    assert parts["P"].rows.kind_weights == (1.0, 1.0)
+    assert parts["P"].rows.kinds == DefectKinds((1.0, 1.0), (False, True))
     assert parts["P"].rows.decorations.weights.tolist() == [1.0, 1.0]
-    assert parts["MoS2"].rows.kind_weights == (0.2, 1.0, 0.2, 1.0)
+    assert parts["MoS2"].rows.kinds.weights == (0.2, 1.0, 0.2, 1.0)
     item = Configuration.from_key(get_host("P"), "N@A00+N@A02+VAC@C31")
-    today = TrainingRows(get_host("P"), (item.key,), np.ones(1), tuple(kind_weights(get_host("P"))))
+    today = TrainingRows(get_host("P"), (item.key,), np.ones(1), DefectKinds.of(get_host("P")))
     shown = [tree_features(rows.describe([item])).shape[1] for rows in (parts["P"].rows, today)]
-    assert shown == [5 + 4 * 10 + 3, 5 + 10 + 1], "pairs with nitrogen are shown only to the trees of that time"
-    with pytest.raises(ValueError, match="3 kind_weights for 2 kinds"):
-        DenseModels.from_dict(get_host("P"), {**parts["P"].to_dict(), "kind_weights": [1, 1, 1], "models": {}}, {})
+    assert shown == [6 + 4 * 10 + 3, 6 + 10 + 1], "pairs with nitrogen are shown only to the trees of that time"
+    for name in ("kind_weights", "odd_kinds"):
+        with pytest.raises(ValueError, match=f"3 {name} for 2 kinds"):
+            DenseModels.from_dict(get_host("P"), {**parts["P"].to_dict(), name: [1, 1, 1], "models": {}}, {})
 
 
 @pytest.mark.parametrize("name", ["MoS2", "P"])
@@ -128,15 +174,37 @@ def test_left_out_rows_are_predicted_as_by_a_process_without_them() -> None:
     _, y, kernels, noise, prior = noisy_line()
     weights = find_weights(kernels, noise, prior, y)
     out = np.arange(0, 60, 7)
-    mean, spread = GaussianProcess.given(weights, kernels, noise, prior, y).left_out([out])
     rest = np.setdiff1d(np.arange(60), out)
     pick, cross = np.ix_(rest, rest), np.ix_(out, rest)
-    fewer = GaussianProcess.given(weights, kernels[:, *pick], noise[:, rest], prior[pick], y[rest])
     own = np.full(len(out), sum(weights.kernels) + 1)
-    expected = fewer.predict(np.tensordot(weights.kernels, kernels[:, *cross], 1) + 1, own, noise[:, out])
-    assert mean[out] == pytest.approx(expected[0])
-    assert spread[out] == pytest.approx(expected[1])
-    assert np.isnan(mean[rest]).all()
+    shared = np.tensordot(weights.kernels, kernels[:, *cross], 1) + 1
+    covariance = np.tensordot(weights.kernels, kernels[:, *pick], 1) + 1
+    doubt = doubts(weights, covariance, weights.noise[0] * noise[0, rest], y[rest])
+    for trust, (mean, spread) in (
+        (None, GaussianProcess.given(weights, kernels, noise, prior, y).left_out([out])),
+        (doubt, left_out(weights, kernels, noise, prior, y, [out])),
+    ):
+        fewer = GaussianProcess.given(weights, kernels[:, *pick], noise[:, rest], prior[pick], y[rest], trust)
+        expected = fewer.predict(shared, own, noise[:, out])
+        assert mean[out] == pytest.approx(expected[0])
+        assert spread[out] == pytest.approx(expected[1])
+        assert np.isnan(mean[rest]).all()
+
+
+def test_a_label_that_none_of_its_neighbours_share_is_doubted() -> None:
+    x, y, kernels, noise, prior = noisy_line()
+    wrong = np.array([13, 40])
+    y[wrong] += 3
+    weights = find_weights(kernels, noise, prior, y)
+    covariance = np.tensordot(weights.kernels, kernels, 1) + prior
+    doubt = doubts(weights, covariance, np.array(weights.noise) @ noise, y)
+    assert set(np.argsort(doubt)[-2:]) == set(wrong)
+    assert doubt[wrong].min() > 5 * np.median(doubt)
+    plain, trusting = (
+        GaussianProcess.given(weights, kernels, noise, prior, y, d).mean(covariance) for d in (None, doubt)
+    )
+    off = [np.abs(values - np.sin(2 * x))[wrong].mean() for values in (plain, trusting)]
+    assert off[1] < 0.7 * off[0]
 
 
 def test_a_process_is_unsure_far_away() -> None:
