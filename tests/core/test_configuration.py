@@ -161,7 +161,7 @@ def test_a_mistyped_host_is_guessed(name: str, meant: str) -> None:
         get_host(name)
 
 
-@pytest.mark.parametrize("name", ["WS2", "ws2", "MoS3", "GASE2", "MoTe2", "graphene", ""])
+@pytest.mark.parametrize("name", ["WS2", "ws2", "Ws2", "wS2", "MoS3", "GASE2", "MoTe2", "graphene", ""])
 def test_another_compound_is_no_typo(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         get_host(name)
