@@ -72,3 +72,37 @@ def test_no_two_public_classes_have_one_name() -> None:
     ]
     assert len(names) > 200
     assert [name for name, number in Counter(names).items() if number > 1] == []
+
+
+def moves_of(text: str) -> list[str]:
+    """Calls that give a file or folder its final name: ``shutil.move``, `Path.rename`, ..."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner, name = ast.unparse(node.func.value), node.func.attr
+        of_a_path = (
+            owner != "os"
+            and len(node.args) == 1
+            and not node.keywords
+            and not isinstance(node.args[0], ast.Dict | ast.DictComp)
+        )
+        if (owner, name) in MOVES or (of_a_path and name in ("rename", "replace")):
+            found.append(ast.unparse(node))
+    return found
+
+
+MOVES = {("os", "rename"), ("os", "renames"), ("os", "replace"), ("os", "link"), ("shutil", "move")}
+ALONE = "gpaw_driver.py"
+"""Runs in a Python that need not have defectgen."""
+
+
+def test_files_get_their_names_in_io_alone() -> None:
+    files = [file for file in FILES if file.name != ALONE and file.parent.name != "io"]
+    assert len(files) > 200
+    assert {file.name: moves for file in files if (moves := moves_of(file.read_text(encoding="utf-8")))} == {}
+
+
+def test_a_move_would_be_found() -> None:
+    text = "part.replace(target)\nos.replace(a, b)\nname.replace('a', 'b')\nold.rename(new)\nframe.rename({'a': 'b'})"
+    assert moves_of(text) == ["part.replace(target)", "os.replace(a, b)", "old.rename(new)"]

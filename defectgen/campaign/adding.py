@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from defectgen.dft.codes import CODES
 from defectgen.dft.codes.espresso_potential import PLANES
 from defectgen.dft.results import DftTable, dft_results
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.files import write_text, write_whole
 from defectgen.one_line import OneLine
 
 if TYPE_CHECKING:
@@ -225,19 +227,15 @@ def _keep_references(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> list
         target = campaign.folder / REFERENCES / str(row["name"])
         if target.exists():
             continue
-        target.parent.mkdir(exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        try:
-            part.mkdir()
-            for file in _belonging(source):
-                shutil.copy2(file, part / file.name)
-            part.replace(target)
-        except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
-            raise DefectgenError(f"{target} cannot be written ({error.strerror or error}).") from error
+        write_whole(target, partial(_copy_files, _belonging(source)))
         kept.append(str(row["name"]))
     return kept
+
+
+def _copy_files(files: Iterable[Path], folder: Path) -> None:
+    folder.mkdir()
+    for file in files:
+        shutil.copy2(file, folder / file.name)
 
 
 def _belonging(result: Path) -> list[Path]:
@@ -256,9 +254,7 @@ def _store_apart(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> None:
     path = campaign.folder / APART
     known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     lines = [json.dumps({key: value for key, value in row.items() if value is not None}) for row in rows]
-    new = [line for line in lines if line not in known]
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in new)
+    write_text(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, *lines])))
 
 
 def _is_below(path: Path, folder: Path) -> bool:

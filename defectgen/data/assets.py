@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,9 @@ from defectgen import __version__
 from defectgen.data.asset_cards import Card, Citation, get_card, load_cards
 from defectgen.errors import DefectgenError
 from defectgen.io.files import file_hash
-from defectgen.io.locks import try_lock
+from defectgen.io.folders import MANIFEST, FolderInUseError, claimed, is_changing, move_folder
 
 CACHE_VARIABLE = "DEFECTGEN_CACHE"
-MANIFEST_NAME = "manifest.json"
 LOCK_POLL_S = 0.2
 KIND_NAMES = {"dataset": "data set", "model": "base model"}
 
@@ -83,7 +82,7 @@ def staging_dir(name: str) -> Path:
 def read_manifest(name: str) -> Manifest | None:
     """The manifest of an asset, None if there is none or it cannot be read."""
     try:
-        return Manifest.model_validate_json((asset_dir(name) / MANIFEST_NAME).read_bytes())
+        return Manifest.model_validate_json((asset_dir(name) / MANIFEST).read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -92,7 +91,7 @@ def asset_state(name: str) -> State:
     """Whether an asset is in the cache: every file of its manifest is there and has its size."""
     manifest = read_manifest(name)
     folder = asset_dir(name)
-    if manifest is None:
+    if manifest is None or is_changing(folder):
         started = folder.exists() or any(path.is_file() for path in staging_dir(name).rglob("*"))
         return "incomplete" if started else "not fetched"
     for file in manifest.files:
@@ -153,29 +152,24 @@ def asset_path(name: str) -> Path:
 def locked(name: str, say: Callable[[str], None]) -> Iterator[None]:
     """Keep other processes from fetching the same asset; waits for one that does.
 
-    The lock is the operating system's: it goes when the process ends, however it ends.
-
     Raises:
+        UsageError: the folder of the asset cannot be written.
         DefectgenError: the file system of the cache has no locks.
+        OSError: the cache cannot be written.
     """
-    path = staging_dir(name).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        waited = False
-        while not try_lock(file):
-            if not waited:
-                say(f"another process is fetching {name}; waiting for it to end")
-            waited = True
-            time.sleep(LOCK_POLL_S)
-        target, old = asset_dir(name), _replaced(name)
-        if old.exists() and not target.exists():
-            old.rename(target)  # the process that was replacing it was killed
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    waited = False
+    with ExitStack() as claim:
+        while True:
+            try:
+                claim.enter_context(claimed(asset_dir(name)))
+                break
+            except FolderInUseError:
+                if not waited:
+                    say(f"another process is fetching {name}; waiting for it to end")
+                waited = True
+                time.sleep(LOCK_POLL_S)
         yield
-
-
-def _replaced(name: str) -> Path:
-    """Where an asset lies while another one takes its place."""
-    return staging_dir(name) / "replaced"
 
 
 def discard_leftovers(name: str) -> None:
@@ -197,7 +191,7 @@ def finish_asset(card: Card, content: Path, origin: str) -> Manifest:
     Raises:
         DefectgenError: files that the card names are missing or empty.
     """
-    paths = sorted(path for path in content.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
+    paths = sorted(path for path in content.rglob("*") if path.is_file() and path.name != MANIFEST)
     require_files(card, [path.relative_to(content).as_posix() for path in paths], origin)
     files = tuple(
         AssetFile(path=path.relative_to(content).as_posix(), sha256=file_hash(path), size_bytes=path.stat().st_size)
@@ -215,12 +209,8 @@ def finish_asset(card: Card, content: Path, origin: str) -> Manifest:
         defectgen_version=__version__,
         files=files,
     )
-    (content / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    target, old = asset_dir(card.name), _replaced(card.name)
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    content.rename(target)
+    (content / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    move_folder(content, asset_dir(card.name))
     shutil.rmtree(staging_dir(card.name), ignore_errors=True)
     return manifest
 

@@ -242,9 +242,8 @@ def _fetch_materials_project(card: Card, get: FromMaterialsProject, progress: Wa
 
     work = staging_dir(card.name) / "api"
     work.mkdir(parents=True, exist_ok=True)
-    file, origin = download_summaries(get, work, progress)
     content = _new_folder(card)
-    file.replace(content / get.file)
+    origin = download_summaries(get, work, content / get.file, progress)
     return finish_asset(card, content, origin)
 
 

@@ -23,6 +23,7 @@ from defectgen.data.levels import LEVELS
 from defectgen.data.sources import read_dataset
 from defectgen.data.splits import split_by_class
 from defectgen.errors import DefectgenError
+from defectgen.io.files import write_whole
 
 FILE = "2dmd-labels.parquet"
 """The table, in the folder of the cards."""
@@ -75,7 +76,10 @@ def pack_labels(frame: pl.DataFrame, seed: int = 42) -> pl.DataFrame:
 
 def write_labels(frame: pl.DataFrame, path: Path) -> None:
     """Write the small table of a data set, as it is shipped."""
-    pack_labels(frame).write_parquet(path, compression="zstd", compression_level=22, statistics=False)
+    packed = pack_labels(frame)
+    write_whole(
+        path, lambda part: packed.write_parquet(part, compression="zstd", compression_level=22, statistics=False)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -35,18 +35,19 @@ FIELDS = {
 COLUMNS = (*FIELDS, "spacegroup.number", "cif")
 
 
-def download_summaries(get: FromMaterialsProject, work: Path, progress: Watch) -> tuple[Path, str]:
+def download_summaries(get: FromMaterialsProject, work: Path, file: Path, progress: Watch) -> str:
     """Download all documents that a card asks for.
 
     Pages that are there from an interrupted download of the same version are not asked for again.
 
     Args:
         get: of the card.
-        work: folder for the pages and the file.
+        work: folder for the pages, the same each time.
+        file: CSV file to write.
         progress: shows how far it is.
 
     Returns:
-        The CSV file, and the origin for the manifest: address and version of the database.
+        The origin for the manifest: address and version of the database.
 
     Raises:
         UsageError: there is no key, or no address.
@@ -74,12 +75,11 @@ def download_summaries(get: FromMaterialsProject, work: Path, progress: Watch) -
                     )
                 _write_page(page, content.documents)
             advance(expected)
-    file = work / get.file
     with file.open("w", encoding="utf-8", newline="") as stream:
         stream.write(",".join(COLUMNS) + "\n")
         for page in pages:
             stream.write(page.read_text(encoding="utf-8"))
-    return file, f"{project.url}, database {first.version}"
+    return f"{project.url}, database {first.version}"
 
 
 def _write_page(path: Path, documents: list[dict[str, Any]]) -> None:

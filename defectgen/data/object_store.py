@@ -15,7 +15,7 @@ from defectgen.data.asset_cards import Card, FromStore, StoredObject
 from defectgen.data.assets import require_files
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_json
-from defectgen.io.files import file_hash
+from defectgen.io.files import file_hash, write_resumed
 from defectgen.watch import Watch
 from defectgen.web import ATTEMPTS, TRANSIENT_STATUS, wait_before
 
@@ -98,8 +98,10 @@ class Store:
         md5 = entry.md5.removesuffix(".dir")
         if target.is_file() and file_hash(target, "md5") == md5:
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
+        write_resumed(target, lambda part: self._complete(entry, md5, part))
+
+    def _complete(self, entry: StoredObject, md5: str, part: Path) -> None:
+        """Bring what there is of an object to its full length and check it; what is not the object is removed."""
         url = f"{self.base}/{entry.md5[:2]}/{entry.md5[2:]}"
         unknown = LARGEST_LISTING if entry.is_folder else LARGEST_OBJECT
         self._download(url, entry, part, unknown if entry.size_bytes is None else entry.size_bytes)
@@ -112,7 +114,6 @@ class Store:
         if got != md5:
             part.unlink()
             raise DefectgenError(f"{entry.path} from {url}: got md5 {got}, expected {md5}.", again)
-        part.replace(target)
 
     def _download(self, url: str, entry: StoredObject, part: Path, limit: int) -> None:
         """Bring a partial file to its full length, at most `limit` bytes, with a few attempts."""

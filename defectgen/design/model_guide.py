@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,16 +108,12 @@ class ModelPrior(OneLine):
     generator: TransformersGenerator
     prompt: str
     edits: Edits
-    _grammars: dict[int, TokenGrammar] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def grammar(self) -> TokenGrammar:
         """Of all that may be written, one edit more than there may be."""
-        if 0 not in self._grammars:
-            host, most = self.edits.host, min(self.edits.most + 1, len(set(self.edits.options[0].tolist())))
-            form = self.proposer.task.grammar(host, most, min_defects=0)
-            self._grammars[0] = TokenGrammar(form, self.generator.tokenizer)
-        return self._grammars[0]
+        host, most = self.edits.host, min(self.edits.most + 1, len(set(self.edits.options[0].tolist())))
+        return TokenGrammar(self.proposer.task.grammar(host, most, min_defects=0), self.generator.tokenizer)
 
     def __call__(self, kinds: Sequence[Indices]) -> list[Array]:
         """See `defectgen.design.tree_search.Prior`."""

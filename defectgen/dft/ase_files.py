@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 
 from defectgen.dft.result import DftResult, Fingerprint, SpinLevels, spin_levels
 from defectgen.errors import DefectgenError
-from defectgen.io.structures import DB_SUFFIXES, EXTXYZ_SUFFIXES, structure_from_ase
+from defectgen.io.ase_rows import AseRow, database_rows, extxyz_frames
+from defectgen.io.structures import DB_SUFFIXES, EXTXYZ_SUFFIXES, decoded, structure_from_ase
 
 
 def is_ase_file(path: Path) -> bool:
@@ -20,8 +21,8 @@ def is_ase_file(path: Path) -> bool:
     return path.suffix.lower() in (*DB_SUFFIXES, *EXTXYZ_SUFFIXES)
 
 
-def read_ase_results(path: Path) -> Iterator[tuple[str, DftResult]]:
-    """The structures with energies in a database of ASE or an extended XYZ file, with a name each.
+def read_ase_results(path: Path) -> Iterator[tuple[str, DftResult | str]]:
+    """The structures with energies in a database of ASE or an extended XYZ file, with a name each; or what is wrong.
 
     Key-value pairs of a row, or fields of a frame, that have the names of `DftResult` are taken: ``homo_ev``,
     ``lumo_ev``, ``fermi_level_ev``, ``magnetization_mu_b``, ``charge``, ``vacuum_level_ev``, ``converged``,
@@ -31,13 +32,20 @@ def read_ase_results(path: Path) -> Iterator[tuple[str, DftResult]]:
         DefectgenError: it cannot be read, or none of its structures has an energy.
     """
     found = 0
-    for name, atoms, values in _rows(path):
+    for row in _rows(path):
+        name = str(row.values.get("name", row.number))
+        if row.problem:
+            yield name, row.problem
+            continue
         try:
-            energy = float(atoms.get_potential_energy())
+            energy = float(row.atoms.get_potential_energy())
         except Exception:  # whatever ASE raises for atoms without a calculator
             continue
         found += 1
-        yield name, _with_values(_plain(path, atoms, energy), values)
+        try:
+            yield name, _with_values(_plain(path, row.atoms, energy), row.values)
+        except DefectgenError as error:  # the atoms are no crystal
+            yield name, str(error)
     if not found:
         raise DefectgenError(f"{path}: no structure in it has an energy.", "Expected results, not structures alone.")
 
@@ -139,26 +147,14 @@ def read_gpaw_text(path: Path) -> DftResult:
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    from ase.db import connect
-    from ase.io import iread
-
-    opened: Any = connect  # without types
+def _rows(path: Path) -> Iterator[AseRow]:
+    if path.suffix.lower() not in DB_SUFFIXES:
+        yield from extxyz_frames(decoded(path.read_bytes()))
+        return
     try:
-        if path.suffix.lower() in DB_SUFFIXES:
-            with opened(path, type="db", use_lock_file=False) as database:
-                for row in database.select():
-                    data = row.data if isinstance(row.data, dict) else {}
-                    values = {**data.get("values", {}), **row.key_value_pairs}
-                    yield str(row.key_value_pairs.get("name", row.id)), row.toatoms(), values
-        else:
-            for number, atoms in enumerate(iread(str(path), index=":", format="extxyz"), 1):
-                found: Any = atoms
-                yield str(found.info.get("name", number)), found, dict(found.info)
-    except DefectgenError:
-        raise
-    except Exception as error:  # of ASE or sqlite on a damaged file
-        raise DefectgenError(f"{path}: cannot be read by ASE ({type(error).__name__}: {str(error)[:100]}).") from error
+        yield from database_rows(path)
+    except DefectgenError as error:
+        raise DefectgenError(f"{path}: {error}.") from error
 
 
 def _plain(path: Path, atoms: Any, energy: float) -> DftResult:
@@ -177,7 +173,7 @@ def _plain(path: Path, atoms: Any, energy: float) -> DftResult:
     )
 
 
-def _with_values(result: DftResult, values: dict[str, Any]) -> DftResult:
+def _with_values(result: DftResult, values: Mapping[str, Any]) -> DftResult:
     def number(key: str) -> float | None:
         value = values.get(key)
         usable = isinstance(value, int | float | np.floating | np.integer) and np.isfinite(value)

@@ -111,11 +111,15 @@ def _read(code: str, path: Path, host: Host | None) -> Iterator[Found]:
     wanted = host or expected
     name = _name(path, known)
     try:
+        results: list[tuple[str, DftResult | str]]
         results = [(name, CODES[code].read(path))] if code else list(read_ase_results(path))
     except DefectgenError as error:
         yield Found(name, path, None, OTHER, note=str(error))
         return
     for label, result in results:
+        if isinstance(result, str):
+            yield Found(label, path, None, OTHER, note=f"{path}#{label}: {result}")
+            continue
         said = result if result.charge is not None else _with_charge(result, known.get(name, {}))
         yield _placed(label, path, said, wanted, given=wanted is not None)
 

@@ -27,7 +27,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
 from defectgen.io.folders import claimed, contents, listing, write_folder
 from defectgen.io.structures import read_structure, read_structures
-from defectgen.one_line import OneLine
+from defectgen.one_line import OneLine, typed
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -175,7 +175,7 @@ def _configurations(what: Any, host: Host | None, left_out: list[str] | None) ->
                 for _, configuration, structure in read_decorations(Path(item), host, left_out)
             ]
         else:
-            got = f"{type(item).__name__} {item!r:.40}"
+            got = typed(item)
             raise UsageError(f"got {got}, expected a Configuration, a design run or the path of structures.")
     if not found and left_out:
         raise DefectgenError(left_out[0])

@@ -14,6 +14,7 @@ import polars as pl
 from defectgen import __version__
 from defectgen.errors import UsageError
 from defectgen.io.folders import MANIFEST, claimed, contents, listing, write_folder
+from defectgen.io.writers import OutputStructure, writer_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -100,8 +101,12 @@ def write_sample_folder(
             if row["valid"]:
                 (new / STRUCTURES / f"{row['index']:05d}.cif").write_text(row["cif"], encoding="utf-8")
         pl.DataFrame(rows, schema=SCHEMA).write_parquet(new / TABLE)
-        frames = [_extxyz(k, d.structure) for k, d in enumerate(draws) if d.structure is not None and not d.reason]
-        (new / FRAMES).write_text("".join(frames), encoding="utf-8")
+        frames = [
+            OutputStructure(f"{index:05d}", draw.structure, {"index": index})
+            for index, draw in enumerate(draws)
+            if draw.structure is not None and not draw.reason
+        ]
+        writer_of("extxyz").write(new / FRAMES, frames)
         written["files"] = listing(new)
         (new / MANIFEST).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
@@ -123,11 +128,3 @@ def _row(index: int, draw: SampleRow, task: str, seed: int) -> dict[str, Any]:
         "conditions": json.dumps(dict(draw.conditions)),
         "seed": seed,
     }
-
-
-def _extxyz(index: int, structure: Structure) -> str:
-    """One frame of an extended XYZ file, positions in angstrom."""
-    cell = " ".join(f"{x:.8f}" for x in structure.lattice.matrix.ravel())
-    lines = [str(len(structure)), f'Lattice="{cell}" Properties=species:S:1:pos:R:3 index={index} pbc="T T T"']
-    lines += [f"{site.specie.symbol} " + " ".join(f"{x:.8f}" for x in site.coords) for site in structure]
-    return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -41,8 +42,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
     What a killed process leaves is removed when the same file is written again.
 
+    Args:
+        path: of the file, or of a folder that is not there yet.
+        write: makes the file or folder at the path that it is given.
+
     Raises:
-        DefectgenError: the file cannot be written.
+        DefectgenError: it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +57,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
                 write(part)
                 part.replace(path)
             finally:
-                part.unlink(missing_ok=True)
+                if part.is_dir():
+                    shutil.rmtree(part, ignore_errors=True)
+                else:
+                    part.unlink(missing_ok=True)
     except Exception as error:
         reason = write_problem(error)
         if reason is None:
@@ -75,6 +83,19 @@ def write_problem(error: Exception) -> str | None:
         return None
     said = str(error)
     return FULL[0] if BROKEN_PARQUET in said else next((text for text in FULL if text in said), None)
+
+
+def write_resumed(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill ``NAME.part`` beside the file, then rename it to `path`; it stays if that fails.
+
+    Args:
+        path: of the file.
+        write: adds what is missing to the path that it is given, which an earlier attempt may have left, and checks it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    write(part)
+    part.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:

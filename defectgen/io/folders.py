@@ -142,22 +142,51 @@ def write_folder(
         UsageError: see `claimed`.
         DefectgenError: the folder cannot be written, or another run has it.
     """
+    with _changing(folder) as (place, work):
+        new = work / _NEW
+        new.mkdir()
+        fill(new)
+        earlier: dict[str, str | None] = {**own_files(place, manifest)}
+        if (place / manifest).is_file():
+            earlier |= {name: file_hash(place / name) for name in unlisted if (place / name).is_file()}
+        for name in keep:
+            earlier.pop(name, None)
+        _carry_out(_Plan(manifest, _others(new, manifest), earlier, _NEW), place, work)
+
+
+def move_folder(content: Path, folder: Path, manifest: str = MANIFEST) -> None:
+    """Put a folder that lies complete elsewhere on the same disk in place of all that is in another one.
+
+    For what is put together over several runs, as a download is: it is neither copied nor lost if a process is killed
+    or the move fails.
+
+    Args:
+        content: what to move; its empty folders stay behind.
+        folder: where to; see `write_folder`, but all that was there goes.
+        manifest: file of `content` that is moved last.
+
+    Raises:
+        UsageError: see `claimed`.
+        DefectgenError: the folder cannot be written, or another run has it.
+    """
+    with _changing(folder) as (place, work):
+        earlier = dict.fromkeys(_others(place, manifest))
+        source = os.path.relpath(content.resolve(), work)
+        _carry_out(_Plan(manifest, _others(content, manifest), earlier, source), place, work)
+
+
+def is_changing(folder: Path) -> bool:
+    """Whether files are moved into a folder, or a process that did so was killed: its manifest is not true."""
+    return (folder / WORKPLACE / _PLAN).exists()
+
+
+@contextmanager
+def _changing(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Claim a folder to change what is in it: its real path and that of its workplace."""
     with claimed(folder) as claim:
         work = claim.workplace.path
-        new = work / _NEW
-        place = folder.resolve()
         try:
-            new.mkdir()
-            fill(new)
-            earlier = own_files(place, manifest)
-            if (place / manifest).is_file():
-                earlier |= {name: file_hash(place / name) for name in unlisted if (place / name).is_file()}
-            for name in keep:
-                earlier.pop(name, None)
-            plan = _Plan(manifest, tuple(name for name in _files(new) if name != manifest), earlier)
-            (work / f"{_PLAN}.part").write_text(plan.text(), encoding="utf-8")
-            (work / f"{_PLAN}.part").rename(work / _PLAN)
-            _move_in(place, work, plan)
+            yield folder.resolve(), work
         except Exception as error:
             reason = write_problem(error)
             if reason is None:
@@ -175,20 +204,39 @@ class _Plan:
     Attributes:
         manifest: moved in last.
         new: paths of the other files.
-        old: path -> sha256 of files that go.
+        old: path -> sha256 of files that go if they have it still, None for those that go in any case.
+        source: folder that the files are moved from, as a path from the workplace.
     """
 
     manifest: str
     new: tuple[str, ...]
-    old: Mapping[str, str]
+    old: Mapping[str, str | None]
+    source: str
 
     def text(self) -> str:
-        return json.dumps({"manifest": self.manifest, "new": self.new, "old": dict(self.old)})
+        return json.dumps({**vars(self), "old": dict(self.old)})
 
     @classmethod
     def read(cls, path: Path) -> _Plan:
-        found = read_object(path, {"manifest": str, "new": list, "old": dict})
-        return cls(found["manifest"], tuple(found["new"]), found["old"])
+        found = read_object(path, {"manifest": str, "new": list, "old": dict, "source": str})
+        return cls(found["manifest"], tuple(found["new"]), found["old"], found["source"])
+
+    def removes(self, name: str, path: Path) -> bool:
+        """Whether the file that lies there under this name goes."""
+        return name in self.old and (self.old[name] is None or is_unchanged(path, self.old[name]))
+
+
+def _others(folder: Path, manifest: str) -> tuple[str, ...]:
+    """Paths of all files below a folder but the manifest and those of its workplace, sorted."""
+    return tuple(name for name in _files(folder) if name != manifest and _is_inside(name))
+
+
+def _carry_out(plan: _Plan, place: Path, work: Path) -> None:
+    """Write the plan down, which decides that the files will be moved, and move them."""
+    part = work / f"{_PLAN}.part"
+    part.write_text(plan.text(), encoding="utf-8")
+    part.rename(work / _PLAN)
+    _move_in(place, work, plan)
 
 
 def _tidy(folder: Path, work: Path) -> bool:
@@ -230,7 +278,7 @@ def _move_in(folder: Path, work: Path, plan: _Plan) -> None:
 
 def _move_all(folder: Path, work: Path, plan: _Plan, moves: list[tuple[Path, Path]]) -> None:
     """Move the files in; every move is noted before it is done."""
-    new, old = work / _NEW, work / _OLD
+    new, old = work / plan.source, work / _OLD
 
     def move(source: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -244,11 +292,10 @@ def _move_all(folder: Path, work: Path, plan: _Plan, moves: list[tuple[Path, Pat
         if not os.path.lexists(source):
             continue
         if os.path.lexists(target):
-            is_own = is_unchanged(target, plan.old.get(name))
-            move(target, old / name if is_own else _free_name(target))
+            move(target, old / name if plan.removes(name, target) else _free_name(target))
         move(source, target)
-    for name, digest in plan.old.items():
-        if name not in plan.new and is_unchanged(folder / name, digest):
+    for name in plan.old:
+        if name not in plan.new and plan.removes(name, folder / name) and os.path.lexists(folder / name):
             move(folder / name, old / name)
     if os.path.lexists(new / plan.manifest):
         (new / plan.manifest).replace(folder / plan.manifest)

@@ -23,8 +23,8 @@ from defectgen.core.host import Host
 from defectgen.core.matching import configuration_from_structure, what_it_is
 from defectgen.core.slab import NotADecorationError
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.ase_rows import AseRow, database_rows, extxyz_frames
 from defectgen.io.crystal_cif import CifAtoms, CifError, atoms_from_cif, check_cell, check_positions, collected_remarks
-from defectgen.io.extxyz_frames import extxyz_frames
 from defectgen.io.places import atoms_problem, place_problem
 from defectgen.io.poscar import parse_poscar
 from defectgen.one_line import encodable, printable, reason_of
@@ -250,7 +250,7 @@ def _in_file(path: Path, content: bytes) -> Iterator[NamedStructure]:
     elif suffix in DB_SUFFIXES:
         yield from _db(path)
     elif suffix in EXTXYZ_SUFFIXES:
-        yield from _extxyz(decoded(content))
+        yield from map(_from_frame, extxyz_frames(decoded(content)))
     else:
         yield _one(path, content)
 
@@ -315,28 +315,16 @@ def checked_atoms(text: str, *, apart: bool = True) -> CifAtoms:
     return atoms
 
 
-def _extxyz(text: str) -> Iterator[NamedStructure]:
-    for atoms, problem in extxyz_frames(text):
-        if problem:
-            yield NamedStructure("", None, f"cannot be read as extended XYZ ({problem})")
-        else:
-            yield _from_ase(atoms)
-
-
 def _db(path: Path) -> Iterator[NamedStructure]:
-    from ase.db import connect
-
-    opened: Any = connect  # without types
     try:
-        with opened(path, type="db", use_lock_file=False) as database:
-            for row in database.select():
-                try:
-                    item = _from_ase(row.toatoms())
-                except Exception as error:  # of a damaged row
-                    item = NamedStructure("", None, f"cannot be read as a row of ASE's database ({reason_of(error)})")
-                yield replace(item, name=str(row.id))
-    except Exception as error:  # of sqlite or of ase
-        yield NamedStructure("", None, f"cannot be read as a database of ASE ({reason_of(error)})")
+        for row in database_rows(path):
+            yield replace(_from_frame(row), name=str(row.number))
+    except DefectgenError as error:
+        yield NamedStructure("", None, str(error))
+
+
+def _from_frame(row: AseRow) -> NamedStructure:
+    return NamedStructure("", None, row.problem) if row.problem else _from_ase(row.atoms)
 
 
 def _from_ase(atoms: Any) -> NamedStructure:

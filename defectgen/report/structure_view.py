@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from defectgen.io.files import write_text
 from defectgen.report.element_colours import colour, muted_colour
 from defectgen.report.lattice import VACANCY_COLOUR
 from defectgen.report.pack import packed_json, packed_viewer
@@ -43,10 +44,13 @@ class StructureView:
         )
 
     def save(self, path: Path | str) -> Path:
-        """Write the page to a file that any browser opens."""
-        written = Path(path)
-        written.write_text(self.page, encoding="utf-8")
-        return written
+        """Write the page to a file that any browser opens.
+
+        Raises:
+            DefectgenError: it cannot be written.
+        """
+        write_text(Path(path), self.page)
+        return Path(path)
 
 
 def view_of(rows: Sequence[Row], title: str) -> StructureView:

@@ -62,9 +62,9 @@ class AboveHull:
     n_competing: int
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(repr=False, eq=False)
 class Hull(OneLine):
-    """Energies of known crystals, from which the hull of any composition is made.
+    """Energies of known crystals, from which the hull of any composition is made; with a project to ask it grows.
 
     Attributes:
         source: where they come from, for people.
@@ -79,8 +79,8 @@ class Hull(OneLine):
     partial: str
     points: dict[str, float]
     project: MaterialsProject | None = None
-    _asked: dict[frozenset[str], str] = field(default_factory=dict, repr=False, compare=False)
-    _diagrams: dict[frozenset[str], Any] = field(default_factory=dict, repr=False, compare=False)
+    _asked: dict[frozenset[str], str] = field(default_factory=dict, init=False, repr=False)
+    _diagrams: dict[frozenset[str], Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def elements(self) -> frozenset[str]:

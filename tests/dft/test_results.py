@@ -237,6 +237,16 @@ def test_ase_files_with_energies(host: dg.Host, vacancy: dg.Configuration, tmp_p
     assert frame["band_gap_ev"].to_list() == pytest.approx([1.0, 1.1])
     assert frame["configuration"].unique().to_list() == [vacancy.canonical().key]
     assert frame["converged"].to_list() == [True, False]
+    frames = (tmp_path / "a.extxyz").read_text()
+    damaged = "\n".join(["not a number", *frames.splitlines()[1:]])
+    (tmp_path / "d.extxyz").write_text(f"{damaged}\n{frames}")
+    frame = dft_results(tmp_path / "d.extxyz", host=host).frame
+    assert frame["energy_ev"].to_list() == [None, -194.5], "a damaged frame costs itself alone"
+    assert frame["name"].to_list() == ["1", "mine"]
+    assert "d.extxyz#1: cannot be read as extended XYZ (line 1 is 'not a number'" in frame["note"][0]
+    (tmp_path / "e.db").write_text("no database")
+    with pytest.raises(dg.DefectgenError, match=r"e\.db: cannot be read as a database of ASE \(file is not a database"):
+        dft_results(tmp_path / "e.db", host=host)
     write(tmp_path / "c.extxyz", [vacancy.to_ase()])
     with pytest.raises(dg.DefectgenError, match="no structure in it has an energy"):
         dft_results(tmp_path / "c.extxyz", host=host)

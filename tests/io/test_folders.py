@@ -3,89 +3,20 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from interrupted_writes import filler, held_elsewhere, killed, run_child, tree
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io import folders
-from defectgen.io.files import claimed_files, write_text, write_whole
-from defectgen.io.folders import claimed, contents, listing, own_files, write_folder
+from defectgen.io.files import claimed_files
+from defectgen.io.folders import claimed, contents, own_files, write_folder
 from defectgen.io.locks import WORKPLACE
-
-FORK = multiprocessing.get_context("fork")
-
-
-def tree(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
-def filler(files: dict[str, str]) -> Callable[[Path], None]:
-    def fill(new: Path) -> None:
-        for name, text in files.items():
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            (new / name).write_text(text)
-        (new / "manifest.json").write_text(json.dumps({"files": listing(new)}))
-
-    return fill
-
-
-def run_child(work: Callable[[], Any]) -> int | None:
-    """The exit code of a forked process; negative: the signal that ended it."""
-    child = FORK.Process(target=work)
-    child.start()
-    child.join(60)
-    return child.exitcode
-
-
-@contextmanager
-def held_elsewhere(claim: Callable[[], Any]) -> Iterator[None]:
-    """Another process has something for a time."""
-    started, end = FORK.Event(), FORK.Event()
-
-    def work() -> None:
-        with claim():
-            started.set()
-            end.wait(60)
-
-    child = FORK.Process(target=work)
-    child.start()
-    try:
-        assert started.wait(60)
-        yield
-    finally:
-        end.set()
-        child.join(60)
-
-
-def killed(work: Callable[[], Any], calls: int, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Do some work in a process that is killed before its nth rename; whether it came so far."""
-
-    def start() -> None:
-        left = calls
-
-        def counted(self: Path, target: Path, *, rename: Callable[[Path, Path], Path]) -> Path:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return rename(self, target)
-
-        for name in ("rename", "replace"):
-            before = getattr(Path, name)
-            monkeypatch.setattr(Path, name, lambda self, target, before=before: counted(self, target, rename=before))
-        work()
-
-    code = run_child(start)
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
 
 
 def test_a_folder_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -314,63 +245,6 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr("fcntl.flock", lockless)
     with pytest.raises(DefectgenError, match=r"cannot lock .*Operation not supported.*local disk"), claimed(tmp_path):
-        pass
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "a.txt"
-    write_text(path, "one\n")
-
-    def failing(part: Path) -> None:
-        part.write_text("ha")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(DefectgenError, match=r"a\.txt cannot be written: No space left"):
-        write_whole(path, failing)
-    assert tree(tmp_path) == {"deep/a.txt": "one\n"}
-    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
-
-
-def test_parts_of_a_killed_process_go_with_the_next_write(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    write_text(path, "old")
-
-    def work() -> None:
-        def half(part: Path) -> None:
-            part.write_text("ha")
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        write_whole(path, half)
-
-    assert run_child(work) == -signal.SIGKILL
-    assert path.read_text() == "old"
-    (tmp_path / ".other.part").write_text("mine")
-    write_text(path, "new")
-    assert tree(tmp_path) == {"a.txt": "new", ".other.part": "mine"}
-
-
-def test_a_file_in_a_claimed_folder_is_made_in_its_workplace(tmp_path: Path) -> None:
-    with claimed(tmp_path / "out") as claim:
-        seen = []
-        write_whole(tmp_path / "out" / "sub" / "a", lambda part: (seen.append(part), part.write_text("x")))
-        assert seen[0].parent == claim.workplace.path
-    assert tree(tmp_path) == {"out/sub/a": "x"}
-
-
-def test_a_file_that_another_run_is_going_to_write_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "a.csv"
-    with held_elsewhere(lambda: claimed_files(path)):
-        with pytest.raises(DefectgenError, match=r"another run is writing .*a\.csv"), claimed_files(path):
-            pass
-        with claimed_files(tmp_path / "new" / "b.csv", None):
-            write_text(tmp_path / "new" / "b.csv", "b")
-    with claimed_files(path):
-        write_text(path, "a")
-        assert path.read_text() == "a"
-    assert tree(tmp_path) == {"new/a.csv": "a", "new/b.csv": "b"}
-    with pytest.raises(UsageError, match=r"a\.csv exists already"), claimed_files(path):
-        pass
-    with claimed_files(path, overwrite=True):
         pass
 
 

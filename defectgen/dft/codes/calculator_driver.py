@@ -88,6 +88,7 @@ def main() -> int:
     from pymatgen.core import Structure
 
     from defectgen.errors import DefectgenError
+    from defectgen.io.files import write_text
 
     folder = Path()
     task = json.loads((folder / TASK).read_text(encoding="utf-8"))
@@ -95,9 +96,7 @@ def main() -> int:
         result = run(task, folder)
         structure = Structure(result["cell"], result["symbols"], result["positions"], coords_are_cartesian=True)
         (folder / RELAXED).write_text(str(structure.to(fmt="cif")), encoding="utf-8")
-        part = folder / f"{RESULTS}.part"
-        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        part.replace(folder / RESULTS)
+        write_text(folder / RESULTS, json.dumps(result, indent=1) + "\n")
     except DefectgenError as error:
         print(error)
         return error.exit_code

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import read_object
+from defectgen.io.files import write_text
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -65,7 +66,7 @@ def compute_planes(folder: Path, command: Sequence[str], out: str) -> None:
         return
     finally:
         (folder / RAW).unlink(missing_ok=True)
-    (folder / out / PLANES).write_text(json.dumps({"planes_ev": planes.round(6).tolist()}) + "\n", encoding="utf-8")
+    write_text(folder / out / PLANES, json.dumps({"planes_ev": planes.round(6).tolist()}) + "\n")
 
 
 def plane_averages(path: Path) -> NDArray[np.float64]:

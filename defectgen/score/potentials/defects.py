@@ -58,9 +58,9 @@ class DefectRelaxation(Relaxation):
         return RECONSTRUCTS if self.shaken_energy_change_ev < -DEEPER_EV else STABLE
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(repr=False, eq=False)
 class DefectRelaxer(OneLine):
-    """Relaxes configurations with one potential.
+    """Relaxes configurations with one potential; remembers what relaxing a pristine host brings.
 
     Attributes:
         scorer: the potential and its chemical potentials.
@@ -69,7 +69,7 @@ class DefectRelaxer(OneLine):
 
     scorer: PotentialScorer
     seed: int = 0
-    _host_change_ev: dict[Host, float] = field(default_factory=dict, repr=False, compare=False)
+    _host_change_ev: dict[Host, float] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, configuration: Configuration) -> DefectRelaxation:
         """Relax the unrelaxed structure of a configuration in its cell.

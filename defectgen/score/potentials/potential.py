@@ -79,9 +79,9 @@ class Potential(Protocol):
         ...
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(repr=False, eq=False)
 class PotentialScorer(OneLine):
-    """A potential as a `defectgen.score.protocol.StructureScorer`.
+    """A potential as a `defectgen.score.protocol.StructureScorer`; remembers the energies of pristine hosts.
 
     Attributes:
         potential: what computes the energies.
@@ -91,7 +91,7 @@ class PotentialScorer(OneLine):
 
     potential: Potential
     chemical_potentials_ev: Mapping[str, float] = field(default_factory=lambda: CHEMICAL_POTENTIALS_EV)
-    _pristine_ev: dict[Host, float] = field(default_factory=dict, repr=False, compare=False)
+    _pristine_ev: dict[Host, float] = field(default_factory=dict, init=False, repr=False)
 
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
         """See `defectgen.score.protocol.Scorer.score`; of the unrelaxed cells."""
