@@ -18,6 +18,7 @@ from defectgen.dft.calculation import (
     element_calculation,
     exchanged,
     host_calculation,
+    note_on_charges,
 )
 from defectgen.dft.codes import CODES, DftCode
 from defectgen.dft.readme import readme_text
@@ -284,7 +285,7 @@ def _calculations(
 
 
 def _write(calculations: Sequence[Calculation], folder: Path, code: DftCode, settings: DftSettings) -> tuple[str, ...]:
-    notes: dict[str, None] = {}
+    notes: dict[str, None] = dict.fromkeys(note_on_charges(calculations))
     for calculation in calculations:
         place = folder / calculation.name
         place.mkdir()
