@@ -255,9 +255,7 @@ def _tidy(folder: Path, work: Path, parts: Path | None) -> bool:
     if moving:
         plan = _Plan.read(work / _PLAN)
         if plan.part and parts is None:
-            raise DefectgenError(
-                f"files on their way into {folder} are elsewhere.", "Run the command that fetched them."
-            )
+            raise DefectgenError(f"{folder} waits for files from elsewhere.", "Fetch it again.")
         _move_in(folder, work, plan, parts / plan.part if plan.part and parts else work / _NEW)
     _discard(work)
     return moving
