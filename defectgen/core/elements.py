@@ -75,22 +75,6 @@ def isovalent(first: str, second: str) -> bool:
 
 
 @functools.cache
-def changes_parity(element: str, replacement: str | None) -> bool:
-    """Whether an odd number of electrons comes or goes with an atom.
-
-    Args:
-        element: what is replaced.
-        replacement: the new element, None for a vacancy.
-
-    Raises:
-        ValueError: a symbol that is no element.
-    """
-    from pymatgen.core import Element
-
-    return (Element(element).Z - (0 if replacement is None else Element(replacement).Z)) % 2 == 1
-
-
-@functools.cache
 def atomic_radius(symbol: str) -> float:
     """Atomic radius in angstrom: Slater's, else a calculated one, else 1.5.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.core.elements import changes_parity
+from defectgen.core.crystal import ELEMENTS, SYMBOLS
 from defectgen.errors import DefectgenError, UsageError
 
 VACANCY = "VAC"
@@ -39,7 +39,8 @@ class Rule:
     @property
     def changes_parity(self) -> bool:
         """Whether the cell loses or gains an odd number of electrons."""
-        return changes_parity(self.element, None if self.is_vacancy else self.replacement)
+        lost, gained = ELEMENTS.index(self.element) + 1, 0 if self.is_vacancy else ELEMENTS.index(self.replacement) + 1
+        return (lost - gained) % 2 == 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,6 +73,8 @@ class Host:
             raise ValueError(f"got {len(self.species)} basis atoms, expected at most 26")
         if min(self.supercell) < 1:
             raise ValueError(f"got supercell {self.supercell}, expected positive repetitions")
+        if unknown := sorted({*self.species, *(rule.replacement for rule in self.rules)} - SYMBOLS - {VACANCY}):
+            raise ValueError(f"{unknown[0]!r} is no element")
         for rule in self.rules:
             if rule.element not in self.species or rule.replacement == rule.element:
                 raise ValueError(f"rule {rule} does not fit the elements of {self.name}")

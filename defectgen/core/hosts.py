@@ -11,14 +11,18 @@ import dataclasses
 import difflib
 import math
 import re
+import string
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.core.registry import Registry, breaks, require_type
 from defectgen.errors import UsageError
+from defectgen.one_line import typed
 
 _THIRD = 1.0 / 3.0
+
+LONGEST_FORMULA = 40
 
 _ALIASES: dict[str, tuple[str, ...]] = {"BN": ("hBN", "h-BN"), "P": ("BP",)}
 """Other names of a host."""
@@ -211,7 +215,7 @@ def as_host(host: Host | str) -> Host:
     found = get_host(host) if isinstance(host, str) else host
     if not isinstance(found, Host):
         raise UsageError(
-            f"got {type(host).__name__} {host!r:.40} as host, expected a Host or a name.",
+            f"got {typed(host)} as host, expected a Host or a name.",
             f"Known ones: {', '.join(map(common_name, HOSTS))}; "
             "any other: defectgen.read_host(FILE, supercell=(4, 4)).",
         )
@@ -230,12 +234,18 @@ def _mistyped(name: str, by_upper: dict[str, str]) -> str:
 
 
 def _is_formula(text: str) -> bool:
-    """Whether a text reads as a chemical formula; in one case throughout, whatever case the symbols should have."""
+    """Whether a text reads as a chemical formula, in whatever case, with no element twice (``MoSs2`` is a typo)."""
     from pymatgen.core import Element
 
-    flags = re.IGNORECASE if text in (text.lower(), text.upper()) else re.NOFLAG
-    symbols = "|".join(sorted((element.symbol for element in Element), key=len, reverse=True))
-    return re.fullmatch(rf"(?:(?:{symbols})\d*)+", text, flags) is not None
+    symbols = {element.symbol.upper() for element in Element}
+
+    def reads(rest: str, earlier: frozenset[str]) -> bool:
+        if not rest:
+            return bool(earlier)
+        ahead = (rest[:length] for length in (2, 1) if rest[:length] in symbols - earlier)
+        return any(reads(rest[len(symbol) :].lstrip(string.digits), earlier | {symbol}) for symbol in ahead)
+
+    return len(text) < LONGEST_FORMULA and reads(text.upper(), frozenset())
 
 
 def _atoms(formula: str) -> list[tuple[str, str]]:

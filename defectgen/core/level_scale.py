@@ -119,10 +119,6 @@ class LevelScale:
         certain = (unfitted == 0) & (counts.sum(axis=1) <= self.most_defects) & (self.own_share >= OWN_SHARE)
         return np.asarray(np.where(certain, 0.0, widths))
 
-    def to_vbm(self, raw_ev: float, configuration: Configuration) -> float:
-        """A raw level of the set on the scale of the pristine host's VBM, in eV."""
-        return raw_ev - self.e_vbm_ev - self.shift(configuration)
-
     def to_raw(self, level_ev: float, configuration: Configuration) -> float:
         """A level relative to the pristine host's VBM on the zero of its own cell, in eV."""
         return level_ev + self.e_vbm_ev + self.shift(configuration)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from defectgen.core.configuration import Configuration
@@ -24,11 +22,6 @@ class RawReference:
     scale: LevelScale
     mean_shift_ev: float
 
-    def to_vbm(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Wanted raw levels on the scale of the pristine host's VBM, in eV."""
-        shift = self.scale.e_vbm_ev + self.mean_shift_ev
-        return {c: v - shift if BY_COLUMN[c].is_level else v for c, v in values.items()}
-
     def target_to_vbm(self, target: Target) -> Target:
         """A target on the scale of the pristine host's VBM."""
         shift = self.scale.e_vbm_ev + self.mean_shift_ev
@@ -43,7 +36,3 @@ class RawReference:
     def half_width_ev(self) -> float:
         """Half-width of the 90 % interval of the zero: the scatter of its fitted shift."""
         return 1.645 * self.scale.scatter_ev
-
-    def widen(self, column: str, half_width_ev: float) -> float:
-        """Half-width of the 90 % interval of a raw level, with the scatter of the zero's fitted shift added."""
-        return math.hypot(half_width_ev, self.half_width_ev) if BY_COLUMN[column].is_level else half_width_ev

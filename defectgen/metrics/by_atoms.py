@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from defectgen.metrics.met_conditions import CHECKED, METASTABLE_EV, meets
+from defectgen.metrics.met_conditions import METASTABLE_EV, checkable, meets
 
 if TYPE_CHECKING:
     from defectgen.metrics.crystal_metrics import JudgedCrystal, Metric
+    from defectgen.metrics.generated_entries import Crystals
 
 STEP, LAST = 5, 20
 """Cells of 1 to 5 atoms, 6 to 10 and so on, and those with more than `LAST`."""
@@ -22,18 +23,18 @@ def atoms_class(n_atoms: int) -> str:
     return f"{first}-{first + STEP - 1}"
 
 
-def shares_by_atoms(judged: Sequence[JudgedCrystal], stability_column: str) -> dict[str, dict[str, Metric]]:
+def shares_by_atoms(judged: Sequence[JudgedCrystal], crystals: Crystals) -> dict[str, dict[str, Metric]]:
     """Shares within each class of cells that occurs, small cells first.
 
     Crystals that cannot be read have no number of atoms and are in none.
 
     Args:
-        judged: the crystals.
-        stability_column: where energies above the hull come from; empty if there are none.
+        judged: the accepted ones.
+        crystals: the set that they are of.
 
     Returns:
-        Class -> name of the metric -> share: ``valid``; ``hit_formula``, ``hit_spacegroup`` and ``hit_e_above_hull``
-        where asked, and with ``_metastable`` where energies are there; ``metastable``.
+        Class -> name of the metric -> share: ``valid``; ``hit_formula``, ``hit_spacegroup``, ``hit_e_above_hull`` and
+        ``hit_band_gap`` where asked, and with ``_metastable`` where energies are there; ``metastable``.
     """
     from defectgen.metrics.crystal_metrics import share
 
@@ -43,16 +44,14 @@ def shares_by_atoms(judged: Sequence[JudgedCrystal], stability_column: str) -> d
     found: dict[str, dict[str, Metric]] = {}
     for name, items in classes.items():
         shares = {"valid": share([item.valid for item in items])}
-        for condition in CHECKED:
-            if condition == "e_above_hull" and not stability_column:
-                continue
+        for condition in checkable(crystals):
             hits = [(item, hit) for item in items if (hit := meets(item.entry, condition)) is not None]
             if hits:
                 shares[f"hit_{condition}"] = share([hit for _, hit in hits])
-                if stability_column and condition != "e_above_hull":
+                if crystals.stability_column and condition != "e_above_hull":
                     both = [hit and item.is_below(METASTABLE_EV) for item, hit in hits]
                     shares[f"hit_{condition}_metastable"] = share(both)
-        if stability_column:
+        if crystals.stability_column:
             shares["metastable"] = share([item.is_below(METASTABLE_EV) for item in items])
         found[name] = shares
     return found

@@ -12,7 +12,7 @@ from defectgen.errors import UsageError
 from defectgen.io.documents import read_object
 from defectgen.metrics.crystal_metrics import measure
 from defectgen.metrics.definitions import published
-from defectgen.metrics.generated_entries import Crystals, read_entries
+from defectgen.metrics.generated_entries import Crystals, GapPredictor, read_entries
 from defectgen.watch import Watch, unwatched
 
 SAMPLES = "samples.parquet"
@@ -93,7 +93,11 @@ class CrystalSets:
 
 
 def evaluate_crystals(
-    sets: CrystalSets, name: str, store: Path | None = None, watch: Watch = unwatched
+    sets: CrystalSets,
+    name: str,
+    store: Path | None = None,
+    watch: Watch = unwatched,
+    gaps: GapPredictor | None = None,
 ) -> dict[str, Any]:
     """All metrics of a set of crystals beside the published ones, in types of JSON.
 
@@ -102,13 +106,16 @@ def evaluate_crystals(
         name: of the row.
         store: folder that keeps fingerprints.
         watch: told how far it is.
+        gaps: predicts band gaps, for those asked for; None leaves them out.
 
     Returns:
-        ``name``, ``defectgen`` (version), ``settings``, ``counts``, ``metrics``, ``by_atoms``, ``failures``,
-        ``notes`` (see `defectgen.metrics.crystal_metrics.Report`), ``unreadable`` (of all sets, the first
+        ``name``, ``defectgen`` (version), ``settings``, ``counts``, ``metrics``, ``by_atoms``, ``by_asked``,
+        ``failures``, ``notes`` (see `defectgen.metrics.crystal_metrics.Report`), ``unreadable`` (of all sets, the first
         `NAMED_PROBLEMS` with ``name`` and ``reason``), ``skipped`` (files of the folders) and ``published``.
     """
     judged, (reference, training) = sets.judged(), sets.compared()
+    if gaps is not None:
+        judged = judged.with_gaps(gaps)
     report = measure(judged, reference, training, store, watch)
     others = [other for other in (reference, None if training is reference else training) if other is not None]
     everything = [judged, *others]
@@ -121,6 +128,7 @@ def evaluate_crystals(
         "counts": report.counts,
         "metrics": report.metrics,
         "by_atoms": report.by_atoms,
+        "by_asked": report.by_asked,
         "failures": report.failures,
         "notes": list(report.notes),
         "unreadable": [{"name": item.name, "reason": item.problem} for item in unreadable[:NAMED_PROBLEMS]],

@@ -14,6 +14,7 @@ from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError
 from defectgen.metrics import crystal_matching, fingerprint_distances
 from defectgen.metrics.atom_distances import far_enough, radii_apart
+from defectgen.metrics.by_asked import distances_from_asked, figures_by_asked
 from defectgen.metrics.by_atoms import shares_by_atoms
 from defectgen.metrics.charge_balance import smact_valid
 from defectgen.metrics.fingerprint_distances import Fingerprints
@@ -26,7 +27,7 @@ from defectgen.metrics.fingerprints import (
     scale_composition,
 )
 from defectgen.metrics.generated_entries import Crystals, Entry
-from defectgen.metrics.met_conditions import CHECKED, METASTABLE_EV, STABLE_EV, meets, unreadable
+from defectgen.metrics.met_conditions import CHECKED, METASTABLE_EV, STABLE_EV, checkable, meets, unreadable
 from defectgen.watch import Watch
 
 Metric = dict[str, Any]
@@ -69,6 +70,7 @@ class Report:
         failures: how often each reason for an unreadable crystal or a missing fingerprint came up.
         notes: what to know when reading the figures.
         by_atoms: shares by the number of atoms in the cell, see `defectgen.metrics.by_atoms`.
+        by_asked: band gaps and energies above the hull by asked value, see `defectgen.metrics.by_asked`.
     """
 
     metrics: dict[str, Metric]
@@ -76,6 +78,7 @@ class Report:
     failures: dict[str, int]
     notes: tuple[str, ...]
     by_atoms: dict[str, dict[str, Metric]]
+    by_asked: dict[str, dict[str, dict[str, Metric]]]
 
 
 def measure(
@@ -97,7 +100,9 @@ def measure(
         draws = [_judge(entry, smact_problem, advance) for entry in crystals.entries]
     judged = [item for item in draws if item.entry.accepted]
     metrics = _validity(draws, judged, crystals.has_draws, smact_problem)
-    metrics |= _conditions(judged, crystals.stability_column)
+    metrics |= _conditions(judged, crystals)
+    entries = [item.entry for item in judged]
+    metrics |= distances_from_asked(entries, crystals)
     strange = {condition: sum(unreadable(item.entry, condition) for item in judged) for condition in CHECKED}
     notes += [f"{n} asked values of {name} cannot be read and count as not asked" for name, n in strange.items() if n]
     if smact_problem:
@@ -143,8 +148,12 @@ def measure(
         metrics["crystals_per_hour"] = {"value": crystals.crystals_per_s * 3600}
     if crystals.partial_hull:
         notes.append(f"the hull is partial ({crystals.partial_hull}): shares of metastable crystals are upper bounds")
-    by_atoms = shares_by_atoms(judged, crystals.stability_column)
-    return Report(metrics, counts, dict(failures.most_common()), tuple(notes), by_atoms)
+    if crystals.gap_source:
+        notes.append(crystals.gap_source)
+        if "hit_band_gap" not in metrics:
+            notes.append("no crystal was asked for a band gap")
+    by_atoms, by_asked = shares_by_atoms(judged, crystals), figures_by_asked(entries, crystals)
+    return Report(metrics, counts, dict(failures.most_common()), tuple(notes), by_atoms, by_asked)
 
 
 def _judge(entry: Entry, smact_problem: str, advance: Callable[[int], None]) -> JudgedCrystal:
@@ -171,22 +180,20 @@ def _validity(
     return metrics
 
 
-def _conditions(judged: Sequence[JudgedCrystal], stability_column: str) -> dict[str, Metric]:
+def _conditions(judged: Sequence[JudgedCrystal], crystals: Crystals) -> dict[str, Metric]:
     metrics = {}
-    for condition in CHECKED:
-        if condition == "e_above_hull" and not stability_column:
-            continue
+    for condition in checkable(crystals):
         verdicts = [meets(item.entry, condition) for item in judged]
         if any(verdict is not None for verdict in verdicts):
             metrics[f"hit_{condition}"] = share([verdict for verdict in verdicts if verdict is not None])
-            if stability_column and condition != "e_above_hull":
+            if crystals.stability_column and condition != "e_above_hull":
                 both = [
                     v and item.is_below(METASTABLE_EV)
                     for item, v in zip(judged, verdicts, strict=True)
                     if v is not None
                 ]
                 metrics[f"hit_{condition}_metastable"] = share(both)
-    if stability_column:
+    if crystals.stability_column:
         metrics["metastable"] = share([item.is_below(METASTABLE_EV) for item in judged])
         metrics["stable"] = share([item.is_below(STABLE_EV) for item in judged])
         with_energy = [item.entry for item in judged if item.entry.e_above_hull_ev is not None]

@@ -86,6 +86,17 @@ DEFINITIONS = tuple(
          "the asked space group by spglib within 0.2 angstrom, of crystals asked for one", GRUVER),
         ("hit_e_above_hull", "asked stability hit", "the asked side of 0.1 eV/atom above the hull, of crystals asked "
          "for one", GRUVER),
+        ("hit_band_gap", "asked band gap hit (within 0.5 eV)", "a predicted gap within 0.5 eV of the asked one, of "
+         "crystals asked for one", OWN),
+        ("deviation_band_gap", "asked band gap, deviation (eV)",
+         "mean absolute deviation of the predicted gap from the asked one, eV; interval by resampling", OWN, False),
+        ("rank_band_gap", "asked band gap, rank correlation",
+         "Spearman's correlation of asked and predicted gap; interval by resampling", OWN, False),
+        ("deviation_e_above_hull", "asked stability, deviation (eV/atom)",
+         "mean absolute deviation of the energy above the hull from the asked one, eV/atom; interval by resampling",
+         OWN, False),
+        ("rank_e_above_hull", "asked stability, rank correlation",
+         "Spearman's correlation of asked and found energy above the hull; interval by resampling", OWN, False),
         ("metastable", "metastable (< 0.1 eV/atom)", "valid, with an energy above the hull below 0.1 eV/atom, of all "
          "crystals", GRUVER),
         ("stable", "stable (< 0 eV/atom)", "valid, with an energy above the hull below 0, of all crystals", GRUVER),
@@ -93,6 +104,7 @@ DEFINITIONS = tuple(
          "the hull knows a compound of its elements, of crystals with an energy above it", OWN),
         ("hit_formula_metastable", "asked formula hit, metastable", "both, of crystals asked for a formula", GRUVER),
         ("hit_spacegroup_metastable", "asked space group hit, metastable", "both, of crystals asked for one", GRUVER),
+        ("hit_band_gap_metastable", "asked band gap hit, metastable", "both, of crystals asked for one", OWN),
         ("crystals_per_hour", "crystals an hour", "rate that the generator noted", OWN, False),
     )
 )  # fmt: skip

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from defectgen.core.crystal import Crystal
 from defectgen.errors import DefectgenError, UsageError
@@ -28,6 +29,16 @@ STABILITY_COLUMNS = ("e_above_hull_ev_per_atom", "e_above_hull_ev", "e_above_hul
 """Columns taken as energy above the convex hull in eV/atom, the first that is there."""
 
 
+class GapPredictor(Protocol):
+    """Predicts band gaps of crystals."""
+
+    def predict(self, crystals: Sequence[Crystal]) -> Sequence[float] | NDArray[np.float64]:
+        """Band gaps in eV, shape (n,)."""
+
+    def describe(self, crystals: Sequence[Crystal]) -> str:
+        """What it is, how far it errs, and what it knows of these crystals, in one line."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One draw of a generator, or one crystal of a file.
@@ -40,6 +51,7 @@ class Entry:
         conditions: what was asked of it, by name; nothing of an infill, which states the crystal it changes.
         e_above_hull_ev: energy above the hull in eV/atom, None if not known.
         n_competing: compounds that this hull knows of the crystal's elements, None if not known.
+        band_gap_ev: predicted band gap in eV, None if not known.
     """
 
     name: str
@@ -49,6 +61,7 @@ class Entry:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     e_above_hull_ev: float | None = None
     n_competing: int | None = None
+    band_gap_ev: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,7 @@ class Crystals:
         crystals_per_s: rate of the generator as it noted it; None if it did not.
         partial_hull: why the hull of the energies may not be the whole one; empty if it is, or if that is not known.
         left_out: what is in the folders and was not read.
+        gap_source: what predicted the band gaps; empty if nothing did.
     """
 
     entries: tuple[Entry, ...]
@@ -70,6 +84,7 @@ class Crystals:
     crystals_per_s: float | None = None
     partial_hull: str = ""
     left_out: tuple[Path, ...] = ()
+    gap_source: str = ""
 
     def sampled(self, limit: int | None, seed: int) -> Crystals:
         """At most so many entries, drawn at random without replacement, in their order."""
@@ -122,6 +137,15 @@ class Crystals:
             entries.append(replace(entry, e_above_hull_ev=above, n_competing=competing))
         named = f"{column} of {path.name}"
         return replace(self, entries=tuple(entries), stability_column=named, partial_hull=_partial_hull(path))
+
+    def with_gaps(self, predictor: GapPredictor) -> Crystals:
+        """With the band gaps that a predictor gives the crystals that can be read."""
+        readable = [entry.crystal for entry in self.entries if entry.crystal is not None]
+        gaps = iter(predictor.predict(readable))
+        entries = tuple(
+            entry if entry.crystal is None else replace(entry, band_gap_ev=float(next(gaps))) for entry in self.entries
+        )
+        return replace(self, entries=entries, gap_source=predictor.describe(readable))
 
 
 def read_entries(paths: Sequence[Path]) -> Crystals:

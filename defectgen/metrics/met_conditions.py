@@ -7,7 +7,7 @@ import re
 
 from defectgen.core.crystal import ELEMENTS, Crystal
 from defectgen.core.space_group import crystal_space_group
-from defectgen.metrics.generated_entries import Entry
+from defectgen.metrics.generated_entries import Crystals, Entry
 
 METASTABLE_EV = 0.1
 """Energy above the hull in eV/atom below which a crystal counts as metastable, as there."""
@@ -15,8 +15,17 @@ METASTABLE_EV = 0.1
 STABLE_EV = 0.0
 """Energy above the hull in eV/atom below which it counts as stable, as there."""
 
-CHECKED = ("formula", "spacegroup", "e_above_hull")
-"""Conditions that can be checked; the last one only where energies above the hull are given."""
+NEAR_GAP_EV = 0.5
+"""A band gap no further from the asked one than this is met; what predicts gaps of bulk crystals errs about as much."""
+
+CHECKED = ("formula", "spacegroup", "e_above_hull", "band_gap")
+"""Conditions that can be checked, see `checkable`."""
+
+
+def checkable(crystals: Crystals) -> tuple[str, ...]:
+    """Those of `CHECKED` that can be checked: the last two where energies above the hull and band gaps are known."""
+    known = {"e_above_hull": bool(crystals.stability_column), "band_gap": bool(crystals.gap_source)}
+    return tuple(condition for condition in CHECKED if known.get(condition, True))
 
 
 def meets(entry: Entry, condition: str) -> bool | None:
@@ -24,39 +33,50 @@ def meets(entry: Entry, condition: str) -> bool | None:
 
     - ``formula``: the same reduced formula;
     - ``spacegroup``: the number that spglib finds within 0.2 angstrom;
-    - ``e_above_hull``: on the asked side of 0.1 eV/atom, by the energies that came with the crystals.
+    - ``e_above_hull``: on the asked side of 0.1 eV/atom, by the energies that came with the crystals;
+    - ``band_gap``: within `NEAR_GAP_EV` of the asked one, by the predicted gaps.
 
     A crystal that cannot be read does not meet its condition; a condition that cannot be read was not asked.
     """
-    asked = _asked(entry, condition)
-    if asked is None:
+    value = entry.conditions.get(condition)
+    if condition == "formula":
+        ratios = _ratios(str(value)) if value is not None else None
+        return None if ratios is None else entry.crystal is not None and ratios == _counts(entry.crystal)
+    number = asked_number(entry, condition)
+    if number is None:
         return None
     if entry.crystal is None:
         return False
-    if condition == "formula":
-        return asked == _counts(entry.crystal)
+    return is_met(condition, number, entry)
+
+
+def is_met(condition: str, asked: float, entry: Entry) -> bool:
+    """Whether an entry has an asked number (see `meets`), whatever it was asked for itself."""
     if condition == "spacegroup":
-        return asked == crystal_space_group(entry.crystal)
-    return entry.e_above_hull_ev is not None and (entry.e_above_hull_ev < METASTABLE_EV) == asked
+        return entry.crystal is not None and asked == crystal_space_group(entry.crystal)
+    if condition == "band_gap":
+        return entry.band_gap_ev is not None and abs(entry.band_gap_ev - asked) <= NEAR_GAP_EV
+    energy = entry.e_above_hull_ev
+    return energy is not None and (energy < METASTABLE_EV) == (asked < METASTABLE_EV)
 
 
 def unreadable(entry: Entry, condition: str) -> bool:
     """Whether something was asked that cannot be read, such as the space group ``Fm-3m``; it counts as not asked."""
-    return entry.conditions.get(condition) is not None and _asked(entry, condition) is None
-
-
-def _asked(entry: Entry, condition: str) -> dict[str, int] | int | bool | None:
-    """What was asked: counts of elements, a number, or whether it is to be metastable; None if nothing readable."""
     value = entry.conditions.get(condition)
-    if condition == "formula":
-        return _ratios(str(value)) if value is not None else None
+    if value is None:
+        return False
+    return _ratios(str(value)) is None if condition == "formula" else asked_number(entry, condition) is None
+
+
+def asked_number(entry: Entry, condition: str) -> float | None:
+    """The number asked for by a condition other than ``formula``; None if there is none that can be."""
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(entry.conditions.get(condition))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
     if condition == "spacegroup":
-        return int(number) if number in range(1, 231) else None
-    return number < METASTABLE_EV if condition == "e_above_hull" and math.isfinite(number) else None
+        return number if number in range(1, 231) else None
+    return number if math.isfinite(number) and (number >= 0 or condition != "band_gap") else None
 
 
 def _counts(crystal: Crystal) -> dict[str, int]:

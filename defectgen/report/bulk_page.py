@@ -22,6 +22,9 @@ TABLE = (
 )
 """Columns of the table of methods: metric and heading."""
 
+ASKED = {"band_gap": "asked band gap, eV", "e_above_hull": "asked E above hull, eV"}
+"""Titles of what was asked for, by condition."""
+
 TABLE_STYLE = "td:first-child, th:first-child { text-align: left; } tr.own td { font-weight: 650; }"
 
 
@@ -66,8 +69,10 @@ def bulk_page(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
         "read, as the row of all draws does. COV-R and COV-P count all crystals, as CDVAE does; vCOV-R and vCOV-P "
         "valid ones alone, as Gruver et al. do: a published value stands in the column that it was counted for.</p>",
         "<h2>Metrics</h2>", _metrics(result["metrics"]),
-        "<h2>Counts</h2>", _pairs(counts, "counts"),
     ]  # fmt: skip
+    for condition, table in result["by_asked"].items():
+        parts += [f"<h2>By asked value: {escape(ASKED[condition])}</h2>", _by_asked(table, condition)]
+    parts += ["<h2>Counts</h2>", _pairs(counts, "counts")]
     if result["failures"]:
         parts += ["<h2>What could not be judged, and why</h2>", _pairs(result["failures"], "failures")]
     parts += ["<h2>Settings</h2>", _pairs(result["settings"], "settings")]
@@ -92,8 +97,7 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         if key not in metrics:
             continue
         item = metrics[key]
-        of = f"{item['n']} of {item['of']}" if "n" in item else str(item.get("of", ""))
-        between = " to ".join(f"{bound:.3f}" for bound in item.get("interval_95", ()))
+        of, between = _of(item), _between(item)
         why = f" ({escape(str(item['why']))})" if item.get("why") else ""
         rows.append(
             f"<tr><td>{escape(definition.title)}</td><td>{number(item['value'])}</td><td>{between}</td><td>{of}</td>"
@@ -102,6 +106,29 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         )
     head = "<tr><th>metric</th><th>value</th><th>95 % interval</th><th>n</th><th>meaning</th><th>source</th></tr>"
     return wide_table(head + "".join(rows), "metrics")
+
+
+def _by_asked(table: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    """What came out for each asked value: median, hits, and what of those not asked for any would be hits."""
+    columns = {
+        "median": "median", "deviation": "mean deviation", "hit": "hits",
+        "deviation_not_asked": "mean deviation, not asked", "hit_not_asked": "hits, not asked",
+    }  # fmt: skip
+    head = "".join(f"<th>{title}</th><th>95 % interval</th><th>n</th>" for title in columns.values())
+    lines = [f"<tr><th>asked</th>{head}</tr>"]
+    for asked, row in table.items():
+        items = [row.get(key, {}) for key in columns]
+        cells = [cell for item in items for cell in (number(item.get("value")), _between(item), _of(item))]
+        lines.append(f"<tr><td>{escape(asked)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    return wide_table("".join(lines), name)
+
+
+def _of(item: Mapping[str, Any]) -> str:
+    return f"{item['n']} of {item['of']}" if "n" in item else str(item.get("of", ""))
+
+
+def _between(item: Mapping[str, Any]) -> str:
+    return " to ".join(f"{bound:.3f}" for bound in item.get("interval_95", ()))
 
 
 def _pairs(items: Mapping[str, Any], name: str) -> str:

@@ -29,11 +29,6 @@ def packed(text: str) -> Markup:
     return Markup(base64.b64encode(gzip.compress(text.encode("utf-8"), 9, mtime=0)).decode("ascii"))
 
 
-def unpacked(text: str) -> str:
-    """What `packed` packed."""
-    return gzip.decompress(base64.b64decode(text)).decode("utf-8")
-
-
 def packed_json(value: Mapping[str, object]) -> Markup:
     """Plain values as packed JSON."""
     return packed(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))

@@ -189,16 +189,17 @@ def test_an_interrupted_run_keeps_what_was_there(mos2: Host) -> None:
 def test_raw_targets_are_compared_on_the_raw_scale(mos2: Host) -> None:
     scale = LevelScale("MoS2", "MoS2", -0.7, -61.6, 0.0, {"v_S": -0.03}, (), 0.01, 100)
     raw = RawReference(scale, -0.02)
-    assert raw.to_vbm({"homo_ev": -0.2, "band_gap_ev": 1.0}) == pytest.approx({"homo_ev": 0.52, "band_gap_ev": 1.0})
+    moved = raw.target_to_vbm(Target("1", (("homo_ev", -0.2), ("band_gap_ev", 1.0))))
+    assert dict(moved.values) == pytest.approx({"homo_ev": 0.52, "band_gap_ev": 1.0})
     target = Target("1", (("homo_ev", -0.2),))
     run = design(mos2, [target], RandomProposer(3), CountingScorer(), (), DesignSettings(n=4, samples=8), raw=raw)
     assert run.reference == RAW
-    assert raw.widen("homo_ev", 0.02) == pytest.approx((0.02**2 + (1.645 * 0.01) ** 2) ** 0.5)
-    assert raw.widen("band_gap_ev", 0.02) == 0.02
     for candidate in run.candidates:
         expected = 0.1 * candidate.configuration.n_defects - 0.7 + scale.shift(candidate.configuration)
         assert candidate.predicted["homo_ev"] == pytest.approx(expected)
         assert candidate.distance_ev == pytest.approx(abs(expected + 0.2))
+        assert candidate.uncertainty["homo_ev"] == pytest.approx((0.02**2 + (1.645 * 0.01) ** 2) ** 0.5)
+        assert candidate.uncertainty["band_gap_ev"] == 0.02
 
 
 def test_evaluation_counts_what_its_definitions_say(mos2: Host) -> None:

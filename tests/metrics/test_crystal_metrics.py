@@ -360,9 +360,9 @@ def test_published_rows_are_those_of_table_1():
 
 def test_every_metric_is_defined_and_titles_fit():
     names = {item.name for item in DEFINITIONS}
-    asked = {"formula": "NaCl", "spacegroup": 225, "e_above_hull": 0.0}
-    entry = Entry("a", salt(), conditions=asked, e_above_hull_ev=0.0, n_competing=1)
-    facts = {"has_draws": True, "stability_column": "e_above_hull", "crystals_per_s": 1.0}
+    asked = {"formula": "NaCl", "spacegroup": 225, "e_above_hull": 0.0, "band_gap": 5.0}
+    entry = Entry("a", salt(), conditions=asked, e_above_hull_ev=0.0, n_competing=1, band_gap_ev=5.0)
+    facts = {"has_draws": True, "stability_column": "e_above_hull", "crystals_per_s": 1.0, "gap_source": "trees"}
     report = run([entry], [salt()], [salt()], **facts)
     assert set(report.metrics) == names
     assert all(len(item.title) <= 36 for item in DEFINITIONS)

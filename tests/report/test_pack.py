@@ -1,8 +1,15 @@
+import base64
+import gzip
 from importlib import resources
 
 import pytest
 
-from defectgen.report.pack import packed, packed_json, packed_viewer, unpacked
+from defectgen.report.pack import packed, packed_json, packed_viewer
+
+
+def unpacked(text: str) -> str:
+    """As a page's script does it."""
+    return gzip.decompress(base64.b64decode(text)).decode("utf-8")
 
 
 @pytest.mark.parametrize("text", ["", "v_S \u00c5\n", "</script><!--" * 50])
