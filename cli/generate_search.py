@@ -15,7 +15,6 @@ from defectgen_cli.output import emit, end_partial, progress, say
 
 if TYPE_CHECKING:
     from defectgen.generate.crystal_search import CrystalSearch
-    from defectgen.llm.decode.generator import Generator
     from defectgen.stability.study import Study
 
 SHOWN = 5
@@ -56,17 +55,11 @@ def search(
     rest. Both cost -n relaxations. The folder is one of `defectgen stability`, the lowest crystal first, with
     all draws in draws.jsonl; the same command goes on where it was stopped, with a larger -n too.
     """
-    from defectgen.generate.crystal_request import CrystalRequest, bulk_card, bulk_model, open_generator
-    from defectgen.generate.crystal_search import METHODS, completing
-    from defectgen.generate.search_study import Judge, search_stable
-    from defectgen.io.files import file_hash
+    from defectgen.generate.crystal_request import CrystalRequest, bulk_model
+    from defectgen.generate.search_study import run_search
     from defectgen.io.folders import claimed
-    from defectgen.io.run_settings import claim_settings
-    from defectgen.stability.assessment import RelaxationSettings
-    from defectgen.stability.study import open_hull, open_potential
+    from defectgen.llm.decode.generator import Sampling
 
-    _check(n, method, METHODS)
-    model = bulk_model(model)
     request = CrystalRequest(
         asdict(conditions),
         exact_formula=crystals.exact_formula,
@@ -80,68 +73,31 @@ def search(
         allow_download=allow_download,
     )
     with claimed(output):
-        card = bulk_card(model)
-        job = request.job(card)
-        known = open_hull(hull)
-        loaded = open_potential(potential, m3gnet)
-        judging = Judge(loaded, known, Path(hull), RelaxationSettings(loaded.name))
-        judging.require_known(job)
-        from defectgen.llm.decode.generator import Sampling
-
-        sampling = Sampling(temperature=temperature, batch_size=batch_size)
-        weights = Path(model) / "adapter_model.safetensors"
-        facts = request.facts(model, card, sampling)
-        settings = {
-            **{key: facts[key] for key in sorted(facts) if key != "batch_size"},
-            "weights": file_hash(weights) if weights.is_file() else None,
-            "conditions": request.stated,
-            "max_atoms": job.max_atoms,
-            "elements": list(job.elements),
-            "method": method,
-            "seed": seed,
-            "hull": known.source,
-            "potential": loaded.name,
-        }
-        claim_settings(output, "search", settings)
-        generators: list[Generator] = []
-
-        def generator() -> Generator:
-            if not generators:
-                say(f"loading {model} ...")
-                generators.append(open_generator(model, card, request))
-            return generators[0]
-
-        found, study = search_stable(
-            job,
-            completing(generator, job, sampling),
-            judging,
-            n,
+        searched = run_search(
+            request,
+            bulk_model(model),
+            hull,
             output,
+            n=n,
             method=method,
+            potential=potential,
+            m3gnet=m3gnet,
+            sampling=Sampling(temperature=temperature, batch_size=batch_size),
             seed=seed,
-            checks=request.checks(),
             max_draws=max_draws,
             watch=progress,
+            say=say,
         )
+    found, study = searched.found, searched.study
     for line in study.warnings:
         say(f"warning: {line}")
     study.require_judged()
     counts = {"draws": found.draws, "refused": found.refused, "repeated": found.repeated, "relaxed": len(found.found)}
     rows = study.table.select("name", "formula", "n_atoms", "e_above_hull_ev_per_atom", "n_competing", "status")
-    result = {"output": output, **settings, **counts, "partial_hull": study.hull.partial or None}
+    result = {"output": output, **searched.settings, **counts, "partial_hull": study.hull.partial or None}
     emit(result | {"crystals": rows.to_dicts()}, as_json, _text(found, study, output))
     if len(found.found) < n:
         end_partial(f"only {len(found.found)} of {n} crystals were found in {found.draws} draws.")
-
-
-def _check(n: int, method: str, methods: tuple[str, ...]) -> None:
-    """Refuse before anything is loaded."""
-    from defectgen.errors import UsageError
-
-    if n < 2:
-        raise UsageError(f"got -n {n}, expected 2 or more: the best of one crystal is no search.")
-    if method not in methods:
-        raise UsageError(f"unknown method {method!r}.", f"Expected one of: {', '.join(methods)}.")
 
 
 def _text(found: CrystalSearch, study: Study, output: Path) -> str:

@@ -44,54 +44,35 @@ def sweep(
     95 % intervals, sweep.svg the plot. The same command goes on where it was stopped: points that are there
     are not drawn again, the one that was interrupted is drawn anew.
     """
-    import polars as pl
-
     from defectgen.data.assets import cache_dir
-    from defectgen.generate.crystal_request import CrystalRequest, bulk_card, bulk_model, draw_from, open_generator
-    from defectgen.generate.sweep import draw_point, is_done, judge_points, points_of
-    from defectgen.io.files import file_hash, write_text
+    from defectgen.generate.crystal_request import CrystalRequest, bulk_model
+    from defectgen.generate.sweep import points_of, run_sweep
     from defectgen.io.folders import claimed
-    from defectgen.io.run_settings import claim_settings
-    from defectgen.io.tables import write_csv
-    from defectgen.llm.decode.generator import Sampling
     from defectgen.metrics.generated_entries import read_entries
-    from defectgen.report.sweep_plot import sweep_plot
+    from defectgen.report.sweep_plot import write_sweep
 
-    model = bulk_model(model)
     points = points_of(_numbers("--temperatures", temperatures), _numbers("--top-p", top_p))
     read_entries([reference]).require_readable()
     request = CrystalRequest(
         {}, min_distance_angstrom=min_distance, radii=radii, balance=balance, allow_download=allow_download
     )
     with claimed(output):
-        card = bulk_card(model)
-        job = request.job(card)
-        weights = Path(model) / "adapter_model.safetensors"
-        settings = {
-            "model": model,
-            "weights": file_hash(weights) if weights.is_file() else None,
-            "n": n,
-            "seed": seed,
-            "min_distance_angstrom": min_distance,
-            "radii": radii,
-            "balance": balance,
-        }
-        claim_settings(output, "sweep", settings)
-        missing = [point for point in points if not is_done(output / point.name)]
-        if missing:
-            say(f"loading {model} ...")
-            generator = open_generator(model, card, request)
-        for point in missing:
-            sampling = Sampling(temperature=point.temperature, top_p=point.top_p, batch_size=batch_size)
-            draw = draw_from(generator, request, job, sampling)
-            facts = request.facts(model, card, sampling) | {"max_draws": n}
-            with progress(f"drawing {point.name}", n, "valid crystals") as advance:
-                draw_point(point, output / point.name, job, draw, n, seed, request.checks(), facts, advance)
-        rows = judge_points(points, output, reference, cache_dir() / "fingerprints", progress)
-        write_csv(pl.DataFrame(rows, infer_schema_length=None), output / "sweep.csv")
-        write_text(output / "sweep.svg", sweep_plot(rows))
-    result = {"output": output, "drawn_now": len(missing), "points": rows, **settings}
-    emit(result, as_json, _text(points, rows, output))
+        found = run_sweep(
+            request,
+            bulk_model(model),
+            points,
+            output,
+            reference,
+            n=n,
+            seed=seed,
+            batch_size=batch_size,
+            store=cache_dir() / "fingerprints",
+            watch=progress,
+            say=say,
+        )
+        write_sweep(found.rows, output)
+    result = {"output": output, "drawn_now": found.drawn, "points": found.rows, **found.settings}
+    emit(result, as_json, _text(points, found.rows, output))
 
 
 def _numbers(option: str, text: str) -> list[float]:

@@ -197,6 +197,8 @@ def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
     where = printable(".".join(str(part) for part in problem["loc"]))
     if problem["type"] == "missing":
         return f"the key {where!r} is missing."
+    if not where:  # keys that do not go together
+        return f"{problem['msg'].removeprefix('Value error, ')}."
     if problem["type"] != "extra_forbidden":
         return f"{where}: got {shown(problem['input'])}, {problem['msg'][0].lower()}{problem['msg'][1:]}."
     known = list(_keys(model))

@@ -12,6 +12,7 @@ from defectgen.core.hosts import HOSTS
 from defectgen.core.matching import known_configuration
 from defectgen.core.selection import select
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.one_line import typed
 from defectgen.watch import Watch, unwatched
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def host(name: str, supercell: Supercell | None = None) -> Host:
     """
     if isinstance(name, str):
         return get_host(name, None if supercell is None else _supercell(supercell))
-    raise UsageError(f"got {type(name).__name__} {name!r:.40} as host, expected a name.", f"E.g. {', '.join(HOSTS)}.")
+    raise UsageError(f"got {typed(name)} as host, expected a name.", f"E.g. {', '.join(HOSTS)}.")
 
 
 def hosts() -> tuple[Host, ...]:
@@ -176,11 +177,11 @@ def score(
     for item in chosen:
         if not isinstance(item, Configuration):
             raise UsageError(
-                f"got {type(item).__name__} {item!r:.40}, expected a Configuration.",
+                f"got {typed(item)}, expected a Configuration.",
                 "Use defectgen.read_structure(FILE), or Configuration.from_structure(structure).",
             )
     if not isinstance(scorer, str) and not callable(getattr(scorer, "score", None)):
-        raise UsageError(f"got {type(scorer).__name__} {scorer!r:.40} as scorer, expected a name or a Scorer.")
+        raise UsageError(f"got {typed(scorer)} as scorer, expected a name or a Scorer.")
     found = _load(scorer, surrogate, m3gnet) if isinstance(scorer, str) else scorer
     facts = pl.DataFrame(
         {
@@ -295,7 +296,7 @@ def train_surrogate(
 def _path(path: object) -> Path:
     if isinstance(path, str | Path):
         return Path(path)
-    raise UsageError(f"got {type(path).__name__} {path!r:.40}, expected the path of a file.")
+    raise UsageError(f"got {typed(path)}, expected the path of a file.")
 
 
 def _supercell(given: object) -> tuple[int, int]:
@@ -327,7 +328,7 @@ def _rules(allow: object) -> tuple[Rule, ...]:
 
 def _all(configurations: object) -> list[Configuration]:
     if isinstance(configurations, str) or not isinstance(configurations, Iterable):
-        got = f"{type(configurations).__name__} {configurations!r:.40}"
+        got = typed(configurations)
         raise UsageError(f"got {got}, expected configurations.", "Give a Configuration or several.")
     return list(configurations)
 

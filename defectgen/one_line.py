@@ -34,6 +34,12 @@ def shown(value: object, width: int = SHOWN_CHARACTERS) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
+def typed(value: object) -> str:
+    """What was given where something else is expected, with its type, as one short line for a message."""
+    name, text = type(value).__name__, shown(value, 40)
+    return text if text.startswith((f"{name}(", f"<{name} ")) else f"{name} {text}"
+
+
 def reason_of(error: Exception) -> str:
     """What an error of a library says, on one line of at most 100 characters."""
     return f"{' '.join(str(error).split()) or type(error).__name__:.100}"

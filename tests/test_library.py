@@ -218,6 +218,11 @@ def test_the_command_and_the_library_give_the_same_candidates(tmp_path: Path, ca
         (lambda: dg.design(MOS2, homo=0.1, kinds="interstitial"), "got kinds 'interstitial'"),
         (lambda: dg.design(dg.host("MoS2", "4x4"), homo=0.1), "know MoS2 in cells of 8x8, got 4x4"),
         (lambda: dg.score([1]), "got int 1, expected a Configuration"),
+        (
+            lambda: dg.score([dg.Configuration.of(MOS2, {}).to_structure()]),
+            "got Structure Structure Summary Lattice abc",
+        ),
+        (lambda: dg.score(MOS2), r"got Host\(MoS2 8x8, .*\.\.\., expected configurations"),
         (lambda: dg.score("MoS2"), "got str 'MoS2', expected configurations"),
         (lambda: dg.score([], 4), "got int 4 as scorer"),
         (lambda: dg.enumerate(MOS2), "got no defect classes, expected one of label, rules, max_defects"),

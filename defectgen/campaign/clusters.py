@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from defectgen.campaign.task import LOST, Task, TaskOutcome, run_task
 from defectgen.config import StageConfig, find_config, load_config
+from defectgen.errors import DefectgenError
 from defectgen.extras import import_extra
 
 GROUP = "executors"
@@ -24,6 +25,9 @@ EXTRA = "scale"
 
 LOST_TRIES = 5
 """How often a task whose worker was lost is given to another one."""
+
+START_TRIES = 3
+"""After so many jobs one after another from which no worker came the run ends."""
 
 
 class ClusterConfig(StageConfig):
@@ -34,12 +38,13 @@ class ClusterConfig(StageConfig):
         provider: this machine, Slurm, or PBS Pro.
         partition: of Slurm, or queue of PBS; None for the default one.
         account: that is charged; None for the default one.
-        nodes_per_block: nodes of one job.
+        nodes_per_block: nodes of one job; one with PBS.
         max_blocks: most jobs at a time.
         workers_per_node: calculations at a time on a node.
         cores_per_node: that a job asks for; None for whole nodes.
         walltime: of one job, hours:minutes:seconds.
         scheduler_options: lines for the head of the job script.
+        select_options: further words of PBS's select, such as mem=120gb:ngpus=1.
         worker_init: shell commands before the workers start, e.g. to enter the environment.
         heartbeat_s: after so long without a sign workers count as lost.
         poll_s: seconds between two looks at the jobs.
@@ -55,9 +60,20 @@ class ClusterConfig(StageConfig):
     cores_per_node: int | None = Field(default=None, ge=1)
     walltime: str = Field(default="24:00:00", pattern=r"^\d+:\d\d:\d\d$")
     scheduler_options: str = ""
+    select_options: str = ""
     worker_init: str = ""
     heartbeat_s: int = Field(default=60, ge=4)
     poll_s: float = Field(default=5.0, gt=0.0)
+
+    @model_validator(mode="after")
+    def _fits_the_provider(self) -> ClusterConfig:
+        if self.provider == "pbs" and self.nodes_per_block > 1:
+            raise ValueError(
+                "with PBS a job has one node: set nodes_per_block to 1 and max_blocks to the number of nodes"
+            )
+        if self.select_options and self.provider != "pbs":
+            raise ValueError("select_options are of PBS; Slurm takes lines of scheduler_options")
+        return self
 
 
 def read_cluster(name: str) -> ClusterConfig:
@@ -84,6 +100,7 @@ class ParslExecutor:
     def __post_init__(self) -> None:
         import_extra("parsl", EXTRA, f"an executor of provider {self.cluster.provider}")
         self._kernel: Any = None
+        self._problem = ""
 
     def close(self) -> None:
         """End the workers and their jobs."""
@@ -92,7 +109,11 @@ class ParslExecutor:
             self._kernel = None
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskOutcome]]:
-        """See `Executor`; a task whose worker was lost is given to another one."""
+        """See `Executor`; a task whose worker was lost is given to another one.
+
+        Raises:
+            DefectgenError: jobs cannot be handed in, or end before a worker comes up.
+        """
         import parsl
         from parsl.dataflow.dflow import DataFlowKernel
 
@@ -102,6 +123,10 @@ class ParslExecutor:
         running: dict[Future[TaskOutcome], int] = {app(task): number for number, task in enumerate(tasks)}
         while running:
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            if self._problem:
+                raise DefectgenError(
+                    self._problem, f"Mend the executor's file; job scripts and logs: {self.run_folder}."
+                )
             for future in ended:
                 yield running.pop(future), _outcome(future)
 
@@ -114,14 +139,14 @@ class ParslExecutor:
         where: dict[str, Any] = {"address": "127.0.0.1", "loopback_address": "127.0.0.1"} if local else {}
         executor = HighThroughputExecutor(
             launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", _script("process_worker_pool.py"), 1),
-            interchange_launch_cmd=[_script("interchange.py")],
+            interchange_launch_cmd=[sys.executable, "-m", "defectgen.campaign.interchange"],
             label=self.cluster.provider,
             provider=self._provider(),
             max_workers_per_node=self.cluster.workers_per_node,
             cores_per_worker=1e-3,
             heartbeat_period=max(1, self.cluster.heartbeat_s // 4),
             heartbeat_threshold=self.cluster.heartbeat_s,
-            block_error_handler=False,  # a block that was killed is replaced, and does not end the run
+            block_error_handler=self._look_at_jobs,
             **where,
         )
         return Config(
@@ -135,9 +160,23 @@ class ParslExecutor:
             exit_mode="cleanup",
         )
 
+    def _look_at_jobs(self, executor: Any, status: dict[str, Any]) -> None:
+        """End the run when no job brings up workers; one that was killed later is replaced, and does not."""
+        from parsl.jobs.states import JobState
+
+        last = sorted(status, key=int)[-START_TRIES:]
+        bad = [status[block] for block in last if status[block].state in (JobState.FAILED, JobState.MISSING)]
+        if len(bad) == START_TRIES and all(job.terminal for job in status.values()):
+            self._problem = (
+                f"{self.cluster.provider}: {START_TRIES} jobs in a row brought up no worker: {_said(bad[-1])}."
+            )
+            executor.set_bad_state_and_fail_all(RuntimeError(self._problem))
+
     def _provider(self) -> Any:
         from parsl.launchers import SingleNodeLauncher, SrunLauncher
-        from parsl.providers import LocalProvider, PBSProProvider, SlurmProvider
+        from parsl.providers import LocalProvider, SlurmProvider
+
+        from defectgen.campaign.pbs import PbsProvider, for_whole_nodes
 
         cluster = self.cluster
         shared: dict[str, Any] = {
@@ -153,7 +192,7 @@ class ParslExecutor:
         single = SingleNodeLauncher()
         if cluster.provider == "slurm":
             launcher = single if cluster.nodes_per_block == 1 else SrunLauncher()
-            return SlurmProvider(
+            return _polled(SlurmProvider, cluster.poll_s)(
                 partition=cluster.partition,
                 account=cluster.account,
                 cores_per_node=cluster.cores_per_node,
@@ -161,10 +200,29 @@ class ParslExecutor:
                 launcher=launcher,
                 **shared,
             )
-        cores = cluster.cores_per_node or 1
-        return PBSProProvider(
-            queue=cluster.partition, account=cluster.account, cpus_per_node=cores, launcher=single, **shared
+        if cluster.cores_per_node is None:
+            shared["scheduler_options"] = for_whole_nodes(cluster.scheduler_options)
+        return _polled(PbsProvider, cluster.poll_s)(
+            queue=cluster.partition,
+            account=cluster.account,
+            cpus_per_node=cluster.cores_per_node or 1,
+            select_options=cluster.select_options,
+            launcher=single,
+            **shared,
         )
+
+
+def _polled(provider: type[Any], seconds: float) -> type[Any]:
+    """The provider, which looks at its jobs so often."""
+    return type(provider.__name__, (provider,), {"status_polling_interval": seconds})
+
+
+def _said(job: Any) -> str:
+    """What a job, or the program that hands it in, complained of."""
+    text = job.stderr_summary or job.message or "it said nothing"
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")[:300].rstrip(
+        "."
+    )
 
 
 def _script(name: str) -> str:

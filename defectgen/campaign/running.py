@@ -18,6 +18,8 @@ from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, StructureRow
 from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare
 from defectgen.core import Configuration
+from defectgen.dft.codes import EngineOptions
+from defectgen.dft.codes.pseudopotentials import with_folder
 from defectgen.dft.compute import HELD, JobLimits, read_names
 from defectgen.dft.finding import find_results
 from defectgen.errors import DefectgenError
@@ -154,6 +156,7 @@ def _task(
     campaign: Campaign, folder: Path, only: str, keys: tuple[str, ...], references: bool, how: RunOptions
 ) -> Task:
     config = campaign.config
+    engine = EngineOptions(how.command, how.python).placed()
     return Task(
         folder=str(folder.absolute()),
         only=only,
@@ -161,10 +164,10 @@ def _task(
         keys=keys,
         references=references,
         code=config.engine,
-        settings=config.settings.model_dump(mode="json"),
+        settings=with_folder(config.settings).model_dump(mode="json"),
         relax=config.relax,
-        command=how.command,
-        python=how.python,
+        command=engine.command,
+        python=engine.python,
         hours=how.hours,
         memory_gib=how.memory_gib,
         retry_failed=how.retry_failed,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from defectgen.core.crystal import SYMBOLS
 from defectgen.core.host import VACANCY, Host
 from defectgen.core.names import defect_label, short_text
 from defectgen.core.symmetry import canonical_edits, site_permutations
@@ -45,6 +46,8 @@ class Configuration:
         for site, species in self.edits:
             if species == elements[site]:
                 raise ValueError(f"site {self.host.site_name(site)} of {self.host.name} already holds {species}")
+            if species not in SYMBOLS and species != VACANCY:
+                raise ValueError(f"got {species!r} at {self.host.site_name(site)}, expected an element or {VACANCY}")
 
     def __repr__(self) -> str:
         return f"Configuration({self.host.name} {self.host.size}, {short_text(self.label)}: {short_text(self.key)})"

@@ -25,7 +25,8 @@ _SYMBOLS = (
 ELEMENTS: tuple[str, ...] = tuple(_SYMBOLS.split())
 """Symbols of the elements in the order of the periodic table; isotopes (D, T) are none."""
 
-_KNOWN = frozenset(ELEMENTS)
+SYMBOLS = frozenset(ELEMENTS)
+"""The same to look one up in."""
 
 
 def volume_fraction(angles: Sequence[float]) -> float:
@@ -58,7 +59,7 @@ class Crystal(OneLine):
             raise ValueError(
                 f"got {len(self.species)} species and {len(self.fractional)} positions, expected as many, at least one"
             )
-        if unknown := sorted(set(self.species) - _KNOWN):
+        if unknown := sorted(set(self.species) - SYMBOLS):
             raise ValueError(f"got {', '.join(unknown)}, expected symbols of elements")
         if min(self.lengths) <= 0:
             raise ValueError(f"got lengths {self.lengths}, expected more than 0 angstrom")

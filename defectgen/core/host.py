@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from defectgen.core.crystal import SYMBOLS
 from defectgen.errors import DefectgenError, UsageError
 
 VACANCY = "VAC"
@@ -66,6 +67,8 @@ class Host:
             raise ValueError(f"got {len(self.species)} basis atoms, expected at most 26")
         if min(self.supercell) < 1:
             raise ValueError(f"got supercell {self.supercell}, expected positive repetitions")
+        if unknown := sorted({*self.species, *(rule.replacement for rule in self.rules)} - SYMBOLS - {VACANCY}):
+            raise ValueError(f"{unknown[0]!r} is no element")
         for rule in self.rules:
             if rule.element not in self.species or rule.replacement == rule.element:
                 raise ValueError(f"rule {rule} does not fit the elements of {self.name}")

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.core.registry import Registry, breaks, require_type
 from defectgen.errors import UsageError
+from defectgen.one_line import typed
 
 _THIRD = 1.0 / 3.0
 
@@ -214,7 +215,7 @@ def as_host(host: Host | str) -> Host:
     found = get_host(host) if isinstance(host, str) else host
     if not isinstance(found, Host):
         raise UsageError(
-            f"got {type(host).__name__} {host!r:.40} as host, expected a Host or a name.",
+            f"got {typed(host)} as host, expected a Host or a name.",
             f"Known ones: {', '.join(map(common_name, HOSTS))}; "
             "any other: defectgen.read_host(FILE, supercell=(4, 4)).",
         )

@@ -29,6 +29,7 @@ from defectgen.core.placing import (
 from defectgen.core.slab import NotADecorationError, Slab
 from defectgen.core.supercells import CELL_TOLERANCE, determinant, inverse, strained_fit, supercells
 from defectgen.errors import UsageError
+from defectgen.one_line import typed
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -166,11 +167,10 @@ def known_configuration(structure: Structure, host: Host | None = None) -> Confi
         UsageError: what is no structure or no host.
     """
     if not all(hasattr(structure, name) for name in ("lattice", "frac_coords", "is_ordered")):
-        got = f"{type(structure).__name__} {structure!r:.40}"
-        raise UsageError(f"got {got}, expected a pymatgen Structure.", "Read a file with defectgen.read_structure.")
+        advice = "Read a file with defectgen.read_structure."
+        raise UsageError(f"got {typed(structure)}, expected a pymatgen Structure.", advice)
     if host is not None and not isinstance(host, Host):
-        got = f"{type(host).__name__} {host!r:.40}"
-        raise UsageError(f"got {got} as host, expected a Host.", 'Use defectgen.host("MoS2").')
+        raise UsageError(f"got {typed(host)} as host, expected a Host.", 'Use defectgen.host("MoS2").')
     if host is None:
         try:
             return recognize(structure, list(HOSTS.values())).configuration

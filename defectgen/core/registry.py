@@ -56,7 +56,7 @@ class Registry(Mapping[str, T]):
             UsageError: there is none; names the nearest and lists all.
         """
         if name not in self:
-            close = difflib.get_close_matches(name, list(self), n=1, cutoff=0.4)
+            close = difflib.get_close_matches(name, list(self), n=1, cutoff=0.5)
             meant = f"Did you mean {close[0]}? " if close else ""
             raise UsageError(f"unknown {self.kind} {name!r}.", f"{meant}Known {self.plural}: {', '.join(self)}.")
         return self[name]

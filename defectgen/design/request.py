@@ -13,7 +13,7 @@ from defectgen.design.proposers import ENDLESS, PROPOSERS, Budget, Proposer
 from defectgen.design.ranking import Labels, RankBy
 from defectgen.design.with_potential import PotentialUse
 from defectgen.errors import UsageError
-from defectgen.one_line import OneLine
+from defectgen.one_line import OneLine, typed
 from defectgen.score.protocol import Scorer
 
 PROPOSALS_PER_CANDIDATE = 16
@@ -106,7 +106,7 @@ class DesignRequest(OneLine):
     def __post_init__(self) -> None:
         if not isinstance(self.host, Host):
             raise UsageError(
-                f"got {type(self.host).__name__} {self.host!r:.40} as host, expected a Host.",
+                f"got {typed(self.host)} as host, expected a Host.",
                 'Use defectgen.host("MoS2") or read_host("FILE").',
             )
         if not self.targets or not all(isinstance(target, Target) for target in self.targets):
@@ -121,9 +121,7 @@ class DesignRequest(OneLine):
         proposer = None if isinstance(self.proposer, str) else self.proposer
         for name, value, method in (("proposer", proposer, "propose"), ("scorer", self.scorer, "score")):
             if value is not None and not callable(getattr(value, method, None)):
-                raise UsageError(
-                    f"got {type(value).__name__} {value!r:.40} as {name}, expected an object with a method {method}."
-                )
+                raise UsageError(f"got {typed(value)} as {name}, expected an object with a method {method}.")
 
     @property
     def settings(self) -> DesignSettings:

@@ -56,7 +56,7 @@ from defectgen.design.with_scorer import other_scorer
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import AdapterCard, read_defect_adapter, training_configurations
 from defectgen.models import SHIPPED_SURROGATE, shipped
-from defectgen.one_line import OneLine
+from defectgen.one_line import OneLine, typed
 from defectgen.score.protocol import Scorer, quick_form
 
 
@@ -393,4 +393,4 @@ def _targets(given: object, wanted: Mapping[str, Wanted]) -> tuple[Target, ...]:
         return (given,)
     if isinstance(given, Iterable):
         return tuple(given)
-    raise UsageError(f"got {type(given).__name__} {given!r:.60} as targets, expected Target objects or a CSV file.")
+    raise UsageError(f"got {typed(given)} as targets, expected Target objects or a CSV file.")

@@ -212,3 +212,33 @@ def _turned_over(structure: Structure) -> bool:
 
     operations = SpacegroupAnalyzer(structure, symprec=SYMMETRY_ANGSTROM).get_symmetry_operations()
     return any(operation.rotation_matrix[2][2] < 0 for operation in operations)
+
+
+BACKGROUND_EV_ANGSTROM = 22.6186
+"""e^2 / (8 eps0)."""
+
+LEAVES_EV = 4.0
+"""With a vacuum so far below the layer an electron more is found there: h-BN with C_N, C_B or v_N, pw.x."""
+
+
+def vacuum_drop_ev(calculation: Calculation) -> float:
+    """How far below the layer the middle of the vacuum is for electrons, in eV, in a cell with electrons added.
+
+    Codes with periodic cells put a uniform background against the charge: the potential is a parabola across the
+    vacuum, |q| e^2 c / (8 eps0 A) deep for a thin layer, c the height of the cell and A its area.
+    """
+    a, b, c = calculation.structure.lattice.matrix
+    area = float(np.linalg.norm(np.cross(a, b)))
+    return max(-calculation.charge, 0) * BACKGROUND_EV_ANGSTROM * float(np.linalg.norm(c)) / area
+
+
+def note_on_charges(calculations: Sequence[Calculation]) -> tuple[str, ...]:
+    """What to say where cells are too small to hold the electrons added."""
+    drops = {item.charge: vacuum_drop_ev(item) for item in calculations}
+    bad = [f"{drop:.1f} eV for charge {charge}" for charge, drop in sorted(drops.items()) if drop > LEAVES_EV]
+    if not bad:
+        return ()
+    return (
+        f"the uniform background pulls the vacuum far below the layer ({', '.join(bad)}): electrons added may go there "
+        f"and the cycle not converge; take a larger supercell until it is below {LEAVES_EV:g} eV",
+    )

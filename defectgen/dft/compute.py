@@ -128,7 +128,7 @@ def compute(
     if unknown:
         raise UsageError(f"{place} has no calculation {unknown[0]}.", f"It has {', '.join(known)}.")
     code = CODES.find(read_object(place / MANIFEST, {"code": str})["code"])
-    command = list(code.command(options or EngineOptions()))
+    command = list(code.command((options or EngineOptions()).placed()))
     outcomes = []
     for name in known:
         if not only or name in only:

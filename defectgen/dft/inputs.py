@@ -18,6 +18,7 @@ from defectgen.dft.calculation import (
     element_calculation,
     exchanged,
     host_calculation,
+    note_on_charges,
 )
 from defectgen.dft.codes import CODES, DftCode
 from defectgen.dft.readme import readme_text
@@ -26,7 +27,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
 from defectgen.io.folders import claimed, contents, listing, write_folder
 from defectgen.io.structures import read_structure, read_structures
-from defectgen.one_line import OneLine
+from defectgen.one_line import OneLine, typed
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -174,7 +175,7 @@ def _configurations(what: Any, host: Host | None, left_out: list[str] | None) ->
                 for _, configuration, structure in read_decorations(Path(item), host, left_out)
             ]
         else:
-            got = f"{type(item).__name__} {item!r:.40}"
+            got = typed(item)
             raise UsageError(f"got {got}, expected a Configuration, a design run or the path of structures.")
     if not found and left_out:
         raise DefectgenError(left_out[0])
@@ -284,7 +285,7 @@ def _calculations(
 
 
 def _write(calculations: Sequence[Calculation], folder: Path, code: DftCode, settings: DftSettings) -> tuple[str, ...]:
-    notes: dict[str, None] = {}
+    notes: dict[str, None] = dict.fromkeys(note_on_charges(calculations))
     for calculation in calculations:
         place = folder / calculation.name
         place.mkdir()

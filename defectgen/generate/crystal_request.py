@@ -25,8 +25,9 @@ from defectgen.generate.sampling import (
     radii_check,
     spacegroup_check,
 )
+from defectgen.io.files import file_hash
 from defectgen.io.structures import read_structure
-from defectgen.llm.adapter import METADATA, AdapterCard, read_adapter
+from defectgen.llm.adapter import METADATA, WEIGHTS, AdapterCard, read_adapter
 from defectgen.llm.base import has_crystal_tokens
 from defectgen.llm.foreign_adapter import foreign_card, is_foreign, prompts_of, style_of
 from defectgen.models import SHIPPED_BULK_ADAPTER, adapter_folder, shipped
@@ -235,6 +236,12 @@ def bulk_card(model: str, prompts: str | None = None) -> AdapterCard | None:
             "Train one: defectgen build-data --task bulk, then defectgen finetune.",
         )
     return card
+
+
+def weights_hash(model: str) -> str | None:
+    """Checksum of an adapter's weights; None for a base model."""
+    weights = Path(model) / WEIGHTS
+    return file_hash(weights) if weights.is_file() else None
 
 
 def open_draw(

@@ -81,6 +81,18 @@ class CrystalSearch:
         return sorted(self.found, key=lambda f: (f.energy_ev is None, f.energy_ev or 0.0, f.number))
 
 
+def check_search(n: int, method: str) -> None:
+    """Refuse what is no search.
+
+    Raises:
+        UsageError: no such method, or fewer than two crystals.
+    """
+    if n < 2:
+        raise UsageError(f"got -n {n}, expected 2 or more: the best of one crystal is no search.")
+    if method not in METHODS:
+        raise UsageError(f"unknown method {method!r}.", f"Expected one of: {', '.join(METHODS)}.")
+
+
 def search_crystals(
     job: CrystalJob,
     complete: Complete,
@@ -112,10 +124,7 @@ def search_crystals(
         UsageError: no such method, fewer than two crystals, or an infill, which has a single decision.
         DefectgenError: `DRAWS` is damaged.
     """
-    if method not in METHODS:
-        raise UsageError(f"unknown method {method!r}.", f"Expected one of: {', '.join(METHODS)}.")
-    if n < 2:
-        raise UsageError(f"got {n} crystal to relax, expected 2 or more: the best of one is no search.")
+    check_search(n, method)
     if job.task != "generation":
         raise UsageError("an infill is a single decision.", "Search new crystals; mutants go to `defectgen stability`.")
     limit = DRAWS_PER_SAMPLE * n if max_draws is None else max_draws

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.generate.crystal_search import Complete, CrystalSearch, search_crystals
+from defectgen.generate.crystal_request import CrystalRequest, bulk_card, open_generator, weights_hash
+from defectgen.generate.crystal_search import Complete, CrystalSearch, check_search, completing, search_crystals
 from defectgen.generate.sampling import Check, CrystalJob
 from defectgen.io.crystal_files import NamedCrystal
+from defectgen.io.run_settings import claim_settings
+from defectgen.llm.decode.generator import Generator, Sampling
 from defectgen.score.potentials.potential import Potential
 from defectgen.stability.assessment import RelaxationSettings, judge, relax_all
 from defectgen.stability.hull import Hull
-from defectgen.stability.study import Study, element_references, run_study
+from defectgen.stability.study import Study, element_references, open_hull, open_potential, run_study
 from defectgen.watch import Watch, unwatched
 
 
@@ -47,6 +51,90 @@ class Judge:
         if unknown := sorted(set(job.composition) - self.potential.elements):
             raise UsageError(f"{self.potential.name} never saw {', '.join(unknown)}.", "Ask for another formula.")
         self.hull.above(Composition(dict(job.composition)), 0.0)
+
+
+@dataclass(frozen=True)
+class StableSearch:
+    """What a search has found.
+
+    Attributes:
+        found: draws and crystals.
+        study: of their stability.
+        settings: of the search.
+    """
+
+    found: CrystalSearch
+    study: Study
+    settings: Mapping[str, object]
+
+
+def run_search(
+    request: CrystalRequest,
+    model: str,
+    hull: str,
+    output: Path,
+    *,
+    n: int,
+    method: str,
+    potential: str = "m3gnet",
+    m3gnet: str | None = None,
+    sampling: Sampling,
+    seed: int = 0,
+    max_draws: int | None = None,
+    watch: Watch = unwatched,
+    say: Callable[[str], None] = lambda _: None,
+) -> StableSearch:
+    """Search by a model, a potential and a hull that are named; the model is loaded when something is to be drawn.
+
+    Args:
+        request: what is asked.
+        model: folder of an adapter, or a base model.
+        hull: known compounds, see `defectgen.stability.study.open_hull`.
+        output: folder of the search, claimed; one that was stopped goes on.
+        n: crystals to relax.
+        method: see `search_crystals`.
+        potential: what relaxes them.
+        m3gnet: M3GNet, if it is that.
+        sampling: how tokens are drawn.
+        seed: of the draws.
+        max_draws: at most so many.
+        watch: told how far it is.
+        say: takes messages.
+
+    Raises:
+        UsageError: see `search_stable`; or the folder holds something else, or a search with other settings.
+        DefectgenError: see `search_stable`.
+    """
+    check_search(n, method)
+    card = bulk_card(model)
+    job = request.job(card)
+    known, loaded = open_hull(hull), open_potential(potential, m3gnet)
+    judging = Judge(loaded, known, Path(hull), RelaxationSettings(loaded.name))
+    judging.require_known(job)
+    facts = request.facts(model, card, sampling)
+    settings = {
+        **{key: facts[key] for key in sorted(facts) if key != "batch_size"},
+        "weights": weights_hash(model),
+        "conditions": request.stated,
+        "max_atoms": job.max_atoms,
+        "elements": list(job.elements),
+        "method": method,
+        "seed": seed,
+        "hull": known.source,
+        "potential": loaded.name,
+    }
+    claim_settings(output, "search", settings)
+
+    @cache
+    def generator() -> Generator:
+        say(f"loading {model} ...")
+        return open_generator(model, card, request)
+
+    texts, checks = completing(generator, job, sampling), request.checks()
+    found, study = search_stable(
+        job, texts, judging, n, output, method=method, seed=seed, checks=checks, max_draws=max_draws, watch=watch
+    )
+    return StableSearch(found, study, settings)
 
 
 def search_stable(

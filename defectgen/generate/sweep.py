@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from defectgen.errors import UsageError
+from defectgen.generate.crystal_request import CrystalRequest, bulk_card, draw_from, open_generator, weights_hash
 from defectgen.generate.sampling import Check, CrystalJob, Draw, sample_crystals, write_samples
 from defectgen.io.documents import read_object
 from defectgen.io.folders import MANIFEST
+from defectgen.io.run_settings import claim_settings
+from defectgen.llm.decode.generator import Sampling
 from defectgen.metrics.crystal_evaluation import CrystalSets, evaluate_crystals
 from defectgen.watch import Watch, unwatched
 
@@ -98,6 +101,79 @@ def draw_point(
     if not run.complete:
         raise KeyboardInterrupt
     write_samples(run, folder)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep has found.
+
+    Attributes:
+        rows: see `judge_points`.
+        drawn: points that were drawn by this run; those of an earlier one are not drawn again.
+        settings: of the draws.
+    """
+
+    rows: list[dict[str, Any]]
+    drawn: int
+    settings: Mapping[str, object]
+
+
+def run_sweep(
+    request: CrystalRequest,
+    model: str,
+    points: Sequence[SweepPoint],
+    output: Path,
+    reference: Path,
+    *,
+    n: int,
+    seed: int = 0,
+    batch_size: int = 64,
+    store: Path | None = None,
+    watch: Watch = unwatched,
+    say: Callable[[str], None] = lambda _: None,
+) -> Sweep:
+    """Draw crystals at all points that a folder does not hold yet, and judge those of all points.
+
+    Args:
+        request: what is asked, without redraw.
+        model: folder of an adapter, or a base model.
+        points: how to draw.
+        output: folder of the sweep, claimed; a folder in it for each point.
+        reference: crystals to be covered.
+        n: crystals to draw at each point.
+        seed: of the draws.
+        batch_size: crystals decoded at once.
+        store: folder that keeps fingerprints.
+        watch: told how far it is.
+        say: takes messages.
+
+    Raises:
+        UsageError: the folder holds something else, or a sweep with other settings.
+        KeyboardInterrupt: it was interrupted; see `draw_point`, as for others.
+    """
+    card = bulk_card(model)
+    job = request.job(card)
+    settings = {
+        "model": model,
+        "weights": weights_hash(model),
+        "n": n,
+        "seed": seed,
+        "min_distance_angstrom": request.min_distance_angstrom,
+        "radii": request.radii,
+        "balance": request.balance,
+    }
+    claim_settings(output, "sweep", settings)
+    missing = [point for point in points if not is_done(output / point.name)]
+    if missing:
+        say(f"loading {model} ...")
+        generator = open_generator(model, card, request)
+    for point in missing:
+        sampling = Sampling(temperature=point.temperature, top_p=point.top_p, batch_size=batch_size)
+        draw = draw_from(generator, request, job, sampling)
+        facts = request.facts(model, card, sampling) | {"max_draws": n}
+        with watch(f"drawing {point.name}", n, "valid crystals") as advance:
+            draw_point(point, output / point.name, job, draw, n, seed, request.checks(), facts, advance)
+    return Sweep(judge_points(points, output, reference, store, watch), len(missing), settings)
 
 
 def judge_points(

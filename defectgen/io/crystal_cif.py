@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.core.crystal import ELEMENTS, Crystal, volume_fraction, wrap
+from defectgen.core.crystal import SYMBOLS, Crystal, volume_fraction, wrap
 from defectgen.errors import DefectgenError
 from defectgen.io.stated_group import contradicted_group, named_groups
 
@@ -41,7 +41,6 @@ _OPERATIONS = (
     "_space_group_symop.operation_xyz",
 )
 _SYMBOL = re.compile(r"([A-Z][a-z]?)(?:\d*[+-])?")
-_KNOWN = frozenset(ELEMENTS)
 
 
 class CifError(DefectgenError):
@@ -291,7 +290,7 @@ def _element(text: str) -> str:
     stem = text.rstrip("0123456789")
     for form in (text, stem, stem.capitalize() if stem.isupper() else stem):
         found = _SYMBOL.fullmatch(form)
-        if found is not None and found[1] in _KNOWN:
+        if found is not None and found[1] in SYMBOLS:
             return found[1]
     raise CifError(f"{text!r} is no element")
 

@@ -1,11 +1,17 @@
-"""Validity against coverage over temperatures and nucleus sizes, as one SVG file."""
+"""Validity against coverage over temperatures and nucleus sizes: a table, and a plot as one SVG file."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
+
+import polars as pl
+
+from defectgen.io.files import write_text, write_whole
+from defectgen.io.tables import write_csv
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 420, 62, 52, 34, 118
 COLOURS = ("#1b6ca8", "#c4572e", "#3a7d44", "#7b4fa3", "#8a6d1c")
@@ -18,6 +24,17 @@ ANGLES = tuple(math.radians(angle) for angle in (35, 145, 325, 215, 0, 180, 90, 
 """Where a text is tried beside its mark."""
 
 Box = tuple[float, float, float, float]
+
+
+def write_sweep(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Write ``sweep.csv`` and ``sweep.svg``.
+
+    Raises:
+        DefectgenError: they cannot be written.
+    """
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    write_whole(folder / "sweep.csv", lambda part: write_csv(table, part))
+    write_text(folder / "sweep.svg", sweep_plot(rows))
 
 
 def sweep_plot(rows: Sequence[Mapping[str, Any]], x: str = "cov_recall", y: str = "valid") -> str:

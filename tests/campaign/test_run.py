@@ -21,7 +21,7 @@ from defectgen.campaign import store as store_module
 from defectgen.campaign import task as task_module
 from defectgen.campaign.folder import Campaign, new_campaign
 from defectgen.campaign.proposing import propose
-from defectgen.campaign.running import RunOptions, run_campaign
+from defectgen.campaign.running import RunOptions, run_campaign, task_of
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING
 from defectgen.campaign.task import Task, run_task
 from defectgen.dft.settings import AseSettings, DftSettings
@@ -272,3 +272,13 @@ def test_inputs_that_nothing_was_started_with_are_written_anew(tmp_path: Path, m
     monkeypatch.setenv("ESPRESSO_PSEUDO", str(tmp_path))
     assert run_task(task).reason == "it left no results"
     assert f"'{tmp_path}'" in (tmp_path / "one" / "001_v_S" / "pw.in").read_text()
+
+
+def test_workers_with_another_environment_are_told_the_folder_of_pseudopotentials(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = campaign.store.rows()[0]
+    monkeypatch.delenv("ESPRESSO_PSEUDO", raising=False)
+    assert task_of(campaign, row, RunOptions()).settings["qe"]["pseudo_dir"] is None
+    monkeypatch.setenv("ESPRESSO_PSEUDO", str(tmp_path))
+    assert task_of(campaign, row, RunOptions()).settings["qe"]["pseudo_dir"] == str(tmp_path)

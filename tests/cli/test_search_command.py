@@ -16,7 +16,6 @@ from pymatgen.core import Structure
 from tiny_model import tiny_model_dir
 
 from defectgen.generate import search_study
-from defectgen.stability import study
 from defectgen_cli.app import main
 
 __all__ = ["tiny_model_dir"]  # a fixture
@@ -34,7 +33,7 @@ class Rigid(CrystalPotential):
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path) -> list[str]:
     """A search of NaCl, energies by volume alone, against a hull of NaCl and its elements."""
-    monkeypatch.setattr(study, "open_potential", lambda *_: Rigid())
+    monkeypatch.setattr(search_study, "open_potential", lambda *_: Rigid())
     cells = [("NaCl", rocksalt("Na", "Cl"), -2.0), ("Na", element_cell("Na"), 0.0), ("Mg", element_cell("Mg"), 0.0)]
     rows = [
         {"pretty_formula": f, "formation_energy_per_atom": e, "e_above_hull": 0.0, "cif": c.to(fmt="cif")}

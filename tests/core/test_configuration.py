@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from defectgen.core import Configuration, Host, get_host, host_names, parse_label, site_permutations
 from defectgen.core.configuration import labels_of_keys
+from defectgen.core.host import Rule
 from defectgen.core.hosts import common_name
 from defectgen.core.matching import configuration_from_structure
 from defectgen.core.slab import NotADecorationError
@@ -172,10 +173,18 @@ def test_another_compound_is_no_typo(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("edits", [((5, "W"), (3, "W")), ((3, "W"), (3, "VAC")), ((500, "W"),), ((3, "Mo"),)])
+@pytest.mark.parametrize(
+    "edits", [((5, "W"), (3, "W")), ((3, "W"), (3, "VAC")), ((500, "W"),), ((3, "Mo"),), ((3, "Xx"),)]
+)
 def test_impossible_configurations_are_refused(edits: tuple[tuple[int, str], ...]) -> None:
     with pytest.raises(ValueError, match=r"got|already"):
         Configuration(get_host("MoS2"), edits)
+
+
+@pytest.mark.parametrize("changes", [{"species": ("Mo", "S", "Zz")}, {"rules": (Rule("S", "Zz"),)}])
+def test_a_host_of_no_elements_is_refused(changes: dict[str, tuple[object, ...]]) -> None:
+    with pytest.raises(ValueError, match="'Zz' is no element"):
+        dataclasses.replace(get_host("MoS2"), **changes)  # type: ignore[arg-type]
 
 
 def test_people_call_a_host_by_its_common_name() -> None:

@@ -334,3 +334,12 @@ def test_gpaw_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(dg.DefectgenError, match="apt-get install --no-install-recommends gpaw gpaw-data"):
         Gpaw().command(EngineOptions(python=str(python)))
     assert os.access(python, os.X_OK)
+
+
+def test_a_program_by_a_relative_path_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vasp.sh").touch()
+    found = EngineOptions("./vasp.sh -x ./y", "bin/python").placed()
+    assert found == EngineOptions(f"{tmp_path / 'vasp.sh'} -x ./y", "bin/python")
+    for same in (EngineOptions(), EngineOptions("mpirun -n 8 pw.x", "python3")):
+        assert same.placed() == same

@@ -251,3 +251,19 @@ def test_a_bad_file_or_frame_costs_itself_alone(
 def test_nothing_to_compute_is_said(mos2_3x3: dg.Host, tmp_path: Path) -> None:
     with pytest.raises(dg.UsageError, match="no defects, and no references are wanted"):
         dft_inputs(dg.Configuration.of(mos2_3x3, {}), tmp_path / "none", references=False)
+
+
+def test_a_cell_too_small_for_electrons_added_is_told(tmp_path: Path) -> None:
+    noted = {}
+    for size in ("2x2", "6x6"):
+        vacancy = next(dg.enumerate(dg.host("BN", size), "C_N"))
+        made = dft_inputs(vacancy, tmp_path / size, "qe", charges=(-1, 1), references=False)
+        noted[size] = [note for note in made.notes if "uniform background" in note]
+        for name, charge in (("001_C_N_q-1", -1.0), ("001_C_N_q+1", 1.0)):
+            text = (tmp_path / size / name / "pw.in").read_text()
+            assert f"tot_charge       = {charge}" in text
+            assert "assume_isolated" not in text
+    area = 4 * np.sqrt(3) / 2 * 2.512**2
+    depth = 1.602177e-19 * 20e-10 / (8 * 8.854188e-12 * area * 1e-20)  # a charged sheet and its background
+    assert f"({depth:.1f} eV for charge -1)" in noted["2x2"][0]
+    assert noted["6x6"] == []

@@ -37,6 +37,18 @@ class EngineOptions:
     command: str | None = None
     python: str | None = None
 
+    def placed(self) -> EngineOptions:
+        """The same for a process in another folder: a program given by a relative path gets its absolute one."""
+        program, blank, rest = (self.command or "").partition(" ")
+        return EngineOptions(
+            None if self.command is None else f"{_absolute(program)}{blank}{rest}",
+            None if self.python is None else _absolute(self.python),
+        )
+
+
+def _absolute(program: str) -> str:
+    return str(Path(program).absolute()) if "/" in program and Path(program).is_file() else program
+
 
 class DftCode(Protocol):
     """A DFT code: its inputs, how it is started, and its results.

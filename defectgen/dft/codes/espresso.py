@@ -58,7 +58,7 @@ def input_data(calculation: Calculation, settings: DftSettings) -> dict[str, dic
         if not any(calculation.moments):  # pw.x asks for a moment to start with, be it zero
             system["starting_magnetization(1)"] = 0.0
     if calculation.charge:
-        system |= {"tot_charge": float(calculation.charge), "assume_isolated": "2D"}
+        system["tot_charge"] = float(calculation.charge)  # a uniform background, as corrections of charged cells expect
     elif layer and settings.dipole == "auto" and not calculation.turned_over:
         control |= {"tefield": True, "dipfield": True}
         start, share = espresso_potential.JUMP_START, espresso_potential.JUMP_SHARE

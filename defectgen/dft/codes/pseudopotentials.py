@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from defectgen.dft.settings import QeSettings
+from defectgen.dft.settings import DftSettings, QeSettings
 from defectgen.errors import UsageError
 
 VARIABLE = "ESPRESSO_PSEUDO"
@@ -26,6 +26,13 @@ def pseudo_folder(own: QeSettings) -> str:
         return BESIDE
     place = Path(named).expanduser()
     return str(place.resolve()) if place.is_dir() else named
+
+
+def with_folder(settings: DftSettings) -> DftSettings:
+    """Settings for a process with another environment: what `VARIABLE` names here is written into them."""
+    if settings.qe.pseudo_dir or not os.environ.get(VARIABLE):
+        return settings
+    return settings.model_copy(update={"qe": settings.qe.model_copy(update={"pseudo_dir": pseudo_folder(settings.qe)})})
 
 
 def pseudo_files(symbols: Iterable[str], own: QeSettings) -> dict[str, str]:
