@@ -148,7 +148,7 @@ def _by_asked(condition: str, table: Mapping[str, Mapping[str, Any]]) -> list[st
 
     lines = [
         "",
-        f"{ASKED[condition]:<23}{'n':>5}{'median':>8}{'95 %':>14}{'off':>7}{'hit':>7}{'not: off':>9}{'hit':>7}",
+        f"{ASKED[condition]:<22}{'n':>5}{'median':>8}{'95 %':>15}{'off':>7}{'hit':>7}{'not: off':>9}{'hit':>7}",
     ]
     for asked, row in table.items():
         names = ("deviation", "hit", "deviation_not_asked", "hit_not_asked")
@@ -156,7 +156,7 @@ def _by_asked(condition: str, table: Mapping[str, Mapping[str, Any]]) -> list[st
         median = row["median"]
         n = row.get("hit", median)["of"]
         lines.append(
-            f"{asked:<23}{n:>5}{number(median['value']):>8}{_between(median):>14}{off:>7}{hit:>7}{other_off:>9}"
+            f"{asked:<22}{n:>5}{number(median['value']):>8}{_between(median):>15}{off:>7}{hit:>7}{other_off:>9}"
             f"{other_hit:>7}"
         )
     return [*lines, "off: mean deviation from the asked value; not: of crystals not asked for any"]

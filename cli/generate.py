@@ -90,6 +90,9 @@ class DecodingOptions:
 
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature.")] = 1.0
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Probability of the tokens kept.")] = 1.0
+    guidance: Annotated[
+        float, typer.Option(min=0.0, help="Weight of the conditions in the model: 1 as trained, more is stricter.")
+    ] = 1.0
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crystals decoded at once.")] = 64
     free: Annotated[bool, typer.Option("--free", help="Decode without the grammar, for comparison.")] = False
     prompts: Annotated[
@@ -164,6 +167,7 @@ def generate(
         balance=crystals.balance,
         orbits=crystals.orbits,
         free=decoding.free,
+        guidance=decoding.guidance,
         prompts=decoding.prompts,
         engine=decoding.engine,
         allow_download=decoding.allow_download,
@@ -177,7 +181,7 @@ def generate(
         say(f"loading {model} ...")
         from defectgen.llm.decode.generator import Sampling
 
-        sampling = Sampling(temperature=decoding.temperature, top_p=decoding.top_p, batch_size=decoding.batch_size)
+        sampling = Sampling(decoding.temperature, decoding.top_p, decoding.guidance, decoding.batch_size)
         draw = open_draw(model, card, request, job, sampling)
         if card is None:
             say(f"warning: {model} is a base model that was never trained on crystals.")

@@ -16,8 +16,6 @@ from defectgen_cli.table_options import NO_TABLE, TableOptions
 if TYPE_CHECKING:
     from defectgen.score.surrogate import Surrogate
 
-SPLIT_FRACTIONS = (0.8, 0.1, 0.1)
-
 app = typer.Typer(no_args_is_help=True, help="Train or evaluate the surrogate of the DFT labels.")
 
 ThreadsOption = Annotated[
@@ -60,30 +58,38 @@ def train(
     With --networks a neural network over all sets gets a share in crowded cells, as large as cross-validation finds:
     some two minutes of CPU time a member for 2DMD, and ten members more for the folds.
     """
-    from defectgen.data.levels import fit_level_scales
-    from defectgen.data.locations import labelled_sets
-    from defectgen.data.splits import split_by_class
     from defectgen.errors import UsageError
     from defectgen.io.folders import claimed
-    from defectgen.library import train_surrogate as train_surrogate_on
-    from defectgen.score.surrogate.cross_validation import half_of
-    from defectgen.score.surrogate.host_models import learnt_columns
-    from defectgen.score.surrogate.training import n_networks, train_surrogate
+    from defectgen.library import train_surrogate, train_surrogate_of_sets
 
     with claimed(output) as claim:
         if (output / "surrogate.json").exists() and not claim.continued:
             raise UsageError(f"{output} already holds a surrogate.", "Choose another folder for the new one.")
         host = own.find_host()
-        if own.table is not None:
-            if sets != "all" or half is not None:
-                raise UsageError(f"{'--sets' if half is None else '--half'} is of 2DMD.", "Leave it out, or --table.")
-            started = time.monotonic()
-            words = f"--seed {seed} --threads {threads}" + (f" --networks {networks}" if networks else "")
+        words = f"--seed {seed} --threads {threads}" + (f" --networks {networks}" if networks else "")
+        started = time.monotonic()
+        if own.table is None:
+            command = f"defectgen surrogate train --data DIR -o MODEL --sets {sets} {words}"
+            command += "" if half is None else f" --half {half}"
+            trained = train_surrogate_of_sets(
+                data,
+                output,
+                sets,
+                half=half,
+                seed=seed,
+                threads=threads,
+                networks=networks,
+                command=command,
+                watch=progress,
+            )
+        elif sets != "all" or half is not None:
+            raise UsageError(f"{'--sets' if half is None else '--half'} is of 2DMD.", "Leave it out, or --table.")
+        else:
             named = f" --host {own.host}" if own.host else ""
             size = f" --supercell {own.supercell}" if own.supercell else ""
             rules = "".join(f" --allow {text}" for text in own.allow or ())
             command = f"defectgen surrogate train --table {own.table.name}{named}{size}{rules} -o MODEL {words}"
-            trained = train_surrogate_on(
+            trained = train_surrogate(
                 own.table,
                 output,
                 host,
@@ -92,35 +98,6 @@ def train(
                 networks=networks,
                 command=command,
                 watch=progress,
-            )
-            _show(trained, output, started, as_json)
-            return
-        frame = split_by_class(labelled_sets(data, sets).frame, SPLIT_FRACTIONS, seed)
-        scales = {name: scale.to_dict() for name, scale in fit_level_scales(frame).items()}
-        n_rows = len(frame)
-        if half is not None:
-            frame = half_of(frame, half, seed)
-        started = time.monotonic()
-        command = f"defectgen surrogate train --data DIR -o MODEL --sets {sets} --seed {seed} --threads {threads}"
-        command += f" --networks {networks}" if networks else ""
-        command += "" if half is None else f" --half {half}"
-        about = {
-            "command": command,
-            "data": f"2DMD (CC BY 4.0), {n_rows:,} labelled structures of {frame['set'].n_unique()} sets",
-            "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}"
-            + ("" if half is None else f"; of the 80 and the first 10 only half {half} of the classes"),
-        }
-        number = frame["set"].n_unique() * len(learnt_columns()) + n_networks(networks)
-        with progress("training", number, "models") as advance:
-            trained = train_surrogate(
-                frame,
-                output,
-                seed,
-                level_scales=scales,
-                threads=threads,
-                about=about,
-                networks=networks,
-                advance=advance,
             )
         _show(trained, output, started, as_json)
 

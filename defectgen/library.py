@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from defectgen.core import Configuration, Host, NotADecorationError, Rule, as_host, canonicalize, get_host
 from defectgen.core.enumeration import enumerate_class
@@ -291,6 +291,55 @@ def train_surrogate(
     number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(networks)
     with watch("training", number, "models") as advance:
         return train(rows, Path(output), seed, threads=threads, about=about, networks=networks, advance=advance)
+
+
+def train_surrogate_of_sets(
+    path: Path | None,
+    output: Path | str,
+    sets: str = "all",
+    *,
+    half: str | None = None,
+    seed: int = 42,
+    threads: int = 1,
+    networks: int = 0,
+    command: str = "",
+    watch: Watch = unwatched,
+) -> Surrogate:
+    """A surrogate trained on sets of 2DMD, written to a folder; see `train_surrogate`.
+
+    Args:
+        path: 2DMD in its published layout; None for the fetched one.
+        output: folder to write.
+        sets: names with commas between, or ``all``.
+        half: ``a`` or ``b`` to learn from one half of the symmetry classes only; None for both.
+        seed: of split, half and trees.
+        threads, networks, command, watch: as there.
+
+    Raises:
+        UsageError: no such set or half, or a folder in use.
+        DefectgenError: data that are missing or damaged.
+    """
+    from defectgen.data.levels import fit_level_scales
+    from defectgen.data.locations import labelled_sets
+    from defectgen.data.splits import split_by_class
+    from defectgen.score.surrogate.cross_validation import half_of
+    from defectgen.score.surrogate.host_models import learnt_columns
+    from defectgen.score.surrogate.training import n_networks
+    from defectgen.score.surrogate.training import train_surrogate as train
+
+    whole = split_by_class(labelled_sets(path, sets).frame, seed=seed)
+    rows = whole if half is None else half_of(whole, half, seed)
+    scales = {name: scale.to_dict() for name, scale in fit_level_scales(whole).items()}
+    part = "" if half is None else f"; of the 80 and the first 10 only half {half} of the classes"
+    about = {
+        "command": command or "defectgen.library.train_surrogate_of_sets",
+        "data": f"2DMD (CC BY 4.0), {len(whole):,} labelled structures of {rows['set'].n_unique()} sets",
+        "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}{part}",
+    }
+    options: dict[str, Any] = {"level_scales": scales, "threads": threads, "about": about, "networks": networks}
+    number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(networks)
+    with watch("training", number, "models") as advance:
+        return train(rows, Path(output), seed, advance=advance, **options)
 
 
 def _path(path: object) -> Path:

@@ -162,7 +162,7 @@ def locked(name: str, say: Callable[[str], None]) -> Iterator[None]:
     with ExitStack() as claim:
         while True:
             try:
-                claim.enter_context(claimed(asset_dir(name)))
+                claim.enter_context(claimed(asset_dir(name), staging_dir(name)))
                 break
             except FolderInUseError:
                 if not waited:
@@ -185,7 +185,7 @@ def finish_asset(card: Card, content: Path, origin: str) -> Manifest:
 
     Args:
         card: what the asset is.
-        content: its folder, on the disk of the cache.
+        content: its folder within `staging_dir`.
         origin: what the files came from, for the manifest.
 
     Raises:
@@ -210,7 +210,8 @@ def finish_asset(card: Card, content: Path, origin: str) -> Manifest:
         files=files,
     )
     (content / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    move_folder(content, asset_dir(card.name))
+    parts = staging_dir(card.name)
+    move_folder(parts, content.relative_to(parts).as_posix(), asset_dir(card.name))
     shutil.rmtree(staging_dir(card.name), ignore_errors=True)
     return manifest
 

@@ -57,6 +57,7 @@ class CrystalRequest:
         balance: how much crystals lean towards an end where charges balance, in nats; refuses nothing.
         orbits: write atoms as orbits of the wanted space group, and refuse crystals that have another.
         free: decode without the grammar.
+        guidance: weight of the conditions in the model, see `Sampling`; 1 is as trained.
         prompts: name of the prompts; None for those that the adapter was trained on.
         engine: that runs the model.
         allow_download: get the base model that an adapter names from the hub, if it is not on this machine.
@@ -79,6 +80,7 @@ class CrystalRequest:
     balance: float = 0.0
     orbits: bool = False
     free: bool = False
+    guidance: float = 1.0
     prompts: str | None = None
     engine: str = "transformers"
     allow_download: bool = False
@@ -94,6 +96,10 @@ class CrystalRequest:
             raise UsageError("--balance is a preference of the grammar of crystals.", "Leave out --free and --infill.")
         if self.orbits and ("spacegroup" not in self.stated or self.free):
             raise UsageError("--orbits is a grammar of --spacegroup N.", "State that one, and leave out --free.")
+        if self.guidance != 1 and (not self.stated or self.free):
+            raise UsageError("--guidance stresses conditions.", "State one, and leave out --free.")
+        if self.guidance != 1 and self.engine != "transformers":
+            raise UsageError(f"got --guidance with --engine {self.engine}.", "Guidance goes with transformers.")
         if self.free and self.engine != "transformers":
             raise UsageError(f"got --free with --engine {self.engine}.", "Free decoding goes with transformers.")
 
@@ -178,6 +184,7 @@ class CrystalRequest:
             "prompts": self.style(card).name,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "guidance": sampling.guidance,
             "batch_size": sampling.batch_size,
             "exact_formula": self.exact_formula,
             "min_distance_angstrom": self.min_distance_angstrom,

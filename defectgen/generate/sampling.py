@@ -180,11 +180,13 @@ def infill_job(
 
 
 def constrained(generator: Generator, job: CrystalJob, sampling: Sampling) -> Draw:
-    """Draws under the job's grammar."""
+    """Draws under the job's grammar; guidance compares with the prompt without conditions."""
     from defectgen.llm.decode.generator import Request
 
+    plain = write_generation_prompt({}, job.style) if job.task == "generation" and sampling.guidance != 1 else None
+
     def draw(n: int, seed: int) -> Iterator[tuple[str, str]]:
-        for completion in generator.generate([Request(job.prompt, job.grammar, n, seed)], sampling):
+        for completion in generator.generate([Request(job.prompt, job.grammar, n, seed, plain)], sampling):
             yield completion.text, ""
 
     return draw

@@ -19,6 +19,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
 from defectgen.io.files import file_hash, write_problem
 from defectgen.io.locks import LOCK, WORKPLACE, Held, Workplace, held, holding, remove_empty
+from defectgen.one_line import shown
 
 MANIFEST = "manifest.json"
 ROOM_BYTES = 200
@@ -33,7 +34,7 @@ class FolderInUseError(DefectgenError):
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[Held]:
+def claimed(folder: Path, parts: Path | None = None) -> Iterator[Held]:
     """Keep other runs out of a folder as long as this one works in it; the folder is made.
 
     What a killed run left is put in order first: files that it was moving in are moved in, others of its own are
@@ -42,6 +43,7 @@ def claimed(folder: Path) -> Iterator[Held]:
 
     Args:
         folder: to write to.
+        parts: where `move_folder` moves files from, if it does.
 
     Raises:
         UsageError: it is a file, or cannot be written.
@@ -68,7 +70,7 @@ def claimed(folder: Path) -> Iterator[Held]:
     if workplace is None:
         raise FolderInUseError(f"another run is writing to {folder}.", "Wait for it to end, or name another folder.")
     try:
-        continued = _tidy(place, workplace.path)
+        continued = _tidy(place, workplace.path, parts)
     except BaseException as error:
         workplace.lock.close()  # what is left is kept for another attempt
         if isinstance(error, OSError):
@@ -151,28 +153,28 @@ def write_folder(
             earlier |= {name: file_hash(place / name) for name in unlisted if (place / name).is_file()}
         for name in keep:
             earlier.pop(name, None)
-        _carry_out(_Plan(manifest, _others(new, manifest), earlier, _NEW), place, work)
+        _carry_out(_Plan(manifest, _others(new, manifest), earlier), place, work, new)
 
 
-def move_folder(content: Path, folder: Path, manifest: str = MANIFEST) -> None:
+def move_folder(parts: Path, name: str, folder: Path, manifest: str = MANIFEST) -> None:
     """Put a folder that lies complete elsewhere on the same disk in place of all that is in another one.
 
     For what is put together over several runs, as a download is: it is neither copied nor lost if a process is killed
     or the move fails.
 
     Args:
-        content: what to move; its empty folders stay behind.
+        parts: folder elsewhere; who claims the other one next must know it, see `claimed`.
+        name: path of the complete folder in it; its empty folders stay behind.
         folder: where to; see `write_folder`, but all that was there goes.
-        manifest: file of `content` that is moved last.
+        manifest: file that is moved last.
 
     Raises:
         UsageError: see `claimed`.
         DefectgenError: the folder cannot be written, or another run has it.
     """
-    with _changing(folder) as (place, work):
+    with _changing(folder, parts) as (place, work):
         earlier = dict.fromkeys(_others(place, manifest))
-        source = os.path.relpath(content.resolve(), work)
-        _carry_out(_Plan(manifest, _others(content, manifest), earlier, source), place, work)
+        _carry_out(_Plan(manifest, _others(parts / name, manifest), earlier, name), place, work, parts / name)
 
 
 def is_changing(folder: Path) -> bool:
@@ -181,9 +183,9 @@ def is_changing(folder: Path) -> bool:
 
 
 @contextmanager
-def _changing(folder: Path) -> Iterator[tuple[Path, Path]]:
+def _changing(folder: Path, parts: Path | None = None) -> Iterator[tuple[Path, Path]]:
     """Claim a folder to change what is in it: its real path and that of its workplace."""
-    with claimed(folder) as claim:
+    with claimed(folder, parts) as claim:
         work = claim.workplace.path
         try:
             yield folder.resolve(), work
@@ -205,21 +207,29 @@ class _Plan:
         manifest: moved in last.
         new: paths of the other files.
         old: path -> sha256 of files that go if they have it still, None for those that go in any case.
-        source: folder that the files are moved from, as a path from the workplace.
+        part: of the folder elsewhere that the files are moved from, its path there; empty if they are in the workplace.
     """
 
     manifest: str
     new: tuple[str, ...]
     old: Mapping[str, str | None]
-    source: str
+    part: str = ""
 
     def text(self) -> str:
         return json.dumps({**vars(self), "old": dict(self.old)})
 
     @classmethod
     def read(cls, path: Path) -> _Plan:
-        found = read_object(path, {"manifest": str, "new": list, "old": dict, "source": str})
-        return cls(found["manifest"], tuple(found["new"]), found["old"], found["source"])
+        """A plan that was written down.
+
+        Raises:
+            DefectgenError: it is of another form, or names files elsewhere.
+        """
+        found = read_object(path, {"manifest": str, "new": list, "old": dict, "part": str})
+        names = [found["manifest"], *found["new"], *found["old"], *([found["part"]] if found["part"] else [])]
+        if wrong := [name for name in names if not isinstance(name, str) or not _is_inside(name)]:
+            raise DefectgenError(f"{path} names {shown(wrong[0])}, expected files of its folder.", "Remove it.")
+        return cls(found["manifest"], tuple(found["new"]), found["old"], found["part"])
 
     def removes(self, name: str, path: Path) -> bool:
         """Whether the file that lies there under this name goes."""
@@ -231,19 +241,22 @@ def _others(folder: Path, manifest: str) -> tuple[str, ...]:
     return tuple(name for name in _files(folder) if name != manifest and _is_inside(name))
 
 
-def _carry_out(plan: _Plan, place: Path, work: Path) -> None:
+def _carry_out(plan: _Plan, place: Path, work: Path, source: Path) -> None:
     """Write the plan down, which decides that the files will be moved, and move them."""
     part = work / f"{_PLAN}.part"
     part.write_text(plan.text(), encoding="utf-8")
     part.rename(work / _PLAN)
-    _move_in(place, work, plan)
+    _move_in(place, work, plan, source)
 
 
-def _tidy(folder: Path, work: Path) -> bool:
+def _tidy(folder: Path, work: Path, parts: Path | None) -> bool:
     """Put in order what a killed run left; whether it was moving files in."""
     moving = (work / _PLAN).is_file()
     if moving:
-        _move_in(folder, work, _Plan.read(work / _PLAN))
+        plan = _Plan.read(work / _PLAN)
+        if plan.part and parts is None:
+            raise DefectgenError(f"{folder} waits for files from elsewhere.", "Fetch it again.")
+        _move_in(folder, work, plan, parts / plan.part if plan.part and parts else work / _NEW)
     _discard(work)
     return moving
 
@@ -257,14 +270,14 @@ def _discard(work: Path) -> None:
             path.unlink()
 
 
-def _move_in(folder: Path, work: Path, plan: _Plan) -> None:
+def _move_in(folder: Path, work: Path, plan: _Plan, new: Path) -> None:
     """Move the files in, or leave all as it was; goes on where another process was killed.
 
     The plan is there as long as files are neither here nor there.
     """
     moves: list[tuple[Path, Path]] = []
     try:
-        _move_all(folder, work, plan, moves)
+        _move_all(folder, work / _OLD, plan, new, moves)
     except BaseException:
         for source, target in reversed(moves):
             _move_back(target, source)
@@ -276,9 +289,8 @@ def _move_in(folder: Path, work: Path, plan: _Plan) -> None:
     _remove_empty_parents(folder, [*plan.old, *plan.new])
 
 
-def _move_all(folder: Path, work: Path, plan: _Plan, moves: list[tuple[Path, Path]]) -> None:
+def _move_all(folder: Path, old: Path, plan: _Plan, new: Path, moves: list[tuple[Path, Path]]) -> None:
     """Move the files in; every move is noted before it is done."""
-    new, old = work / plan.source, work / _OLD
 
     def move(source: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)

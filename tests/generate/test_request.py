@@ -62,6 +62,9 @@ def test_mutations_keep_the_distances_of_their_crystal() -> None:
         ({}, {"mask": "Li"}, "go with --infill FILE"),
         ({"formula": "NaCl"}, {"infill": Path("x.cif"), "max_atoms": 2}, "got --infill and formula, max_atoms"),
         ({}, {"free": True, "engine": "vllm"}, "got --free with --engine vllm"),
+        ({"band_gap": None}, {"guidance": 2.0}, "--guidance stresses conditions. State one"),
+        ({"band_gap": 1.0}, {"guidance": 2.0, "free": True}, "leave out --free"),
+        ({"band_gap": 1.0}, {"guidance": 2.0, "engine": "vllm"}, "got --guidance with --engine vllm"),
     ],
 )
 def test_parts_that_do_not_go_together(conditions: dict[str, object], settings: dict[str, Any], message: str) -> None:

@@ -219,6 +219,17 @@ def test_free_decoding_of_an_untrained_model_is_refused_with_reasons(
     ]
 
 
+def test_guidance_compares_with_the_prompt_without_conditions(tiny_generator: TransformersGenerator) -> None:
+    """Guidance of 0 forgets the conditions, much of it draws something else."""
+    asked, open_job = generation_job({"spacegroup": 225, "band_gap": 4.0}, max_atoms=2), generation_job({}, max_atoms=2)
+
+    def drawn(job: CrystalJob, guidance: float) -> list[str]:
+        return [text for text, _ in constrained(tiny_generator, job, Sampling(1.0, guidance=guidance))(2, 3)]
+
+    assert drawn(asked, 0.0) == drawn(open_job, 1.0)
+    assert drawn(asked, 30.0) != drawn(open_job, 1.0)
+
+
 def test_the_folder_holds_every_draw_and_the_valid_crystals(tmp_path: Path) -> None:
     text = write_crystal(PEROVSKITE)
     job = generation_job({"formula": "SrTiO3", "band_gap": 1.5})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,13 @@ def test_a_killed_move_of_a_folder_loses_no_file(tmp_path: Path, monkeypatch: py
     content.mkdir(parents=True)
     filler({"same": "s", "damaged": "whole", "sub/new": "n"})(content)
     wanted = tree(content)
-    came_so_far = killed(lambda: move_folder(content, folder), calls, monkeypatch)
+    came_so_far = killed(lambda: move_folder(content.parent, content.name, folder), calls, monkeypatch)
     moving = is_changing(folder)
-    with claimed(folder) as claim:
+    with claimed(folder, content.parent) as claim:
         assert claim.continued == moving
     if came_so_far and not moving:
         assert (tree(folder), tree(content)) == (before, wanted)
-        move_folder(content, folder)
+        move_folder(content.parent, content.name, folder)
     assert tree(folder) == wanted
     assert tree(content) == {}
     assert [path.name for path in contents(folder)] == ["damaged", "manifest.json", "same", "sub"]
@@ -43,7 +44,7 @@ def test_kills_come_before_and_between_the_moves_of_a_folder(tmp_path: Path, mon
         write_folder(folder, filler({"same": "s", "damaged": "x", "old/goes": "x", "unknown": "y"}))
         content.mkdir()
         filler({"same": "s", "damaged": "whole", "sub/new": "n"})(content)
-        came = killed(lambda a=content, b=folder: move_folder(a, b), calls, monkeypatch)
+        came = killed(lambda a=content, b=folder: move_folder(a.parent, a.name, b), calls, monkeypatch)
         found.append((came, is_changing(folder)))
     assert found == [(True, False), (True, True), (True, True), (False, False)]
 
@@ -63,5 +64,23 @@ def test_a_move_of_a_folder_that_fails_is_undone(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(DefectgenError, match=r"out cannot be written: No space left on device\. Nothing was changed"):
-        move_folder(content, folder)
+        move_folder(content.parent, content.name, folder)
     assert (tree(folder), tree(content)) == (before, wanted)
+
+
+@pytest.mark.parametrize("plan", [{"part": "../../secret"}, {"new": ["../secret"]}, {"old": {"/etc/hosts": None}}])
+def test_a_plan_cannot_name_files_elsewhere(tmp_path: Path, plan: dict[str, object]) -> None:
+    """A folder that comes from somebody else may hold one."""
+    secret, folder = tmp_path / "secret", tmp_path / "out"
+    secret.mkdir()
+    (secret / "key").write_text("mine")
+    (folder / ".defectgen").mkdir(parents=True)
+    values = {"manifest": "manifest.json", "new": [], "old": {}, "part": ""} | plan
+    (folder / ".defectgen" / "plan.json").write_text(json.dumps(values))
+    with pytest.raises(DefectgenError, match="expected files of its folder"), claimed(folder, tmp_path / "parts"):
+        pass
+    values = {"manifest": "manifest.json", "new": ["key"], "old": {}, "part": "secret"}
+    (folder / ".defectgen" / "plan.json").write_text(json.dumps(values))
+    with pytest.raises(DefectgenError, match="waits for files from elsewhere"), claimed(folder):
+        pass
+    assert tree(secret) == {"key": "mine"}
