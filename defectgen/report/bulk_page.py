@@ -109,16 +109,17 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _by_asked(table: Mapping[str, Mapping[str, Any]], name: str) -> str:
-    """What came out for each asked value: median, hits, and what of those not asked for any would be hits."""
+    """What came out for each asked value: median, mean deviation from it and hits, beside those not asked (others)."""
     columns = {
-        "median": "median", "deviation": "mean deviation", "hit": "hits",
-        "deviation_not_asked": "mean deviation, not asked", "hit_not_asked": "hits, not asked",
+        "median": "median", "deviation": "off by", "hit": "hits",
+        "deviation_not_asked": "others off by", "hit_not_asked": "others hits",
     }  # fmt: skip
-    head = "".join(f"<th>{title}</th><th>95 % interval</th><th>n</th>" for title in columns.values())
-    lines = [f"<tr><th>asked</th>{head}</tr>"]
+    head = "".join(f"<th>{title}</th><th>95 %</th>" for title in columns.values())
+    lines = [f"<tr><th>asked</th><th>n</th>{head}</tr>"]
     for asked, row in table.items():
         items = [row.get(key, {}) for key in columns]
-        cells = [cell for item in items for cell in (number(item.get("value")), _between(item), _of(item))]
+        n = row.get("hit", row["median"])["of"]
+        cells = [str(n), *(cell for item in items for cell in (number(item.get("value")), _between(item)))]
         lines.append(f"<tr><td>{escape(asked)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return wide_table("".join(lines), name)
 
