@@ -75,6 +75,8 @@ def _text(record: HostRecord) -> str:
     found = record.symmetry
     a, b, c = found.lengths_angstrom
     size = f"{record.supercell}, {record.n_sites} sites" if record.supercell else "none given; add e.g. --supercell 8x8"
+    vacancies = all(name.startswith("v_") for name in record.defects)
+    others = f"; other commands allow more, e.g. --allow {found.distinct_sites[0]}:X,VAC" if vacancies else ""
     known = ", ".join(f"{model} {most}" for model, most in record.max_defects.items())
     known = f"most defects: {known}" if known else ""
     lines = {
@@ -82,9 +84,9 @@ def _text(record: HostRecord) -> str:
         "symmetry": f"space group {found.symbol} ({found.number}), {found.n_operations} operations",
         "sites": f"{', '.join(found.distinct_sites)}: those that differ by symmetry",
         "supercell": size,
-        "defects": f"{' '.join(record.defects)}",
+        "defects": f"{' '.join(record.defects)}{others}",
         "models": known or "none of the shipped ones was trained on it",
     }
-    name, others = _names(record)
-    also = f", also {', '.join(others)}" if others else ""
+    name, aliases = _names(record)
+    also = f", also {', '.join(aliases)}" if aliases else ""
     return "\n".join([f"{name}{also}", *(f"  {title:<10} {text}" for title, text in lines.items())])

@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from test_pack import unpacked
 
 from defectgen.design.candidates import RAW, DesignRun, Target
 from defectgen.design.wishes import parse_wish
 from defectgen.report.design_page import PICTURE_BUDGET, basis_text, render_report
 from defectgen.report.export import write_run
-from defectgen.report.pack import unpacked
 
 VOID = {"meta", "br", "hr", "img", "link", "input", "path", "circle", "rect", "polygon"}
 OPTIONAL_END = {"td", "tr"}

@@ -5,9 +5,9 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from test_pack import unpacked
 
 from defectgen.design.candidates import DesignRun
-from defectgen.report.pack import unpacked
 
 
 def names(page: str) -> list[str]:
