@@ -93,6 +93,7 @@ def _text(table: pl.DataFrame, names: Sequence[str], hosts: Mapping[str, str]) -
     from itertools import groupby
 
     from defectgen.core.properties import PROPERTIES, Property
+    from defectgen.one_line import on_one_line
     from defectgen.score.protocol import uncertainty_column
 
     def value_text(row: dict[str, Any], prefix: str, item: Property) -> str:
@@ -121,5 +122,5 @@ def _text(table: pl.DataFrame, names: Sequence[str], hosts: Mapping[str, str]) -
             parts.append(f"read so: {row['transformation']}")
         if row["note"]:
             parts.append(row["note"])
-        lines.append(f"{row['file']}: {'; '.join(parts)}")
+        lines.append(f"{on_one_line(row['file'])}: {'; '.join(parts)}")
     return "\n".join(lines)

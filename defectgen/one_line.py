@@ -14,6 +14,9 @@ SHOWN_CHARACTERS = 60
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """What moves the cursor, changes colours or turns the direction of writing; tab and line feed are not among it."""
 
+BREAKS = re.compile(rf"{CONTROL.pattern}|[\n\u2028\u2029]")
+"""Likewise, and what ends a line."""
+
 _LONE = re.compile(r"[\ud800-\udfff]")
 """Python's stand-ins for bytes of a file name that are no UTF-8."""
 
@@ -21,6 +24,11 @@ _LONE = re.compile(r"[\ud800-\udfff]")
 def printable(text: str) -> str:
     """A text without control characters, as it may be shown in a terminal."""
     return CONTROL.sub("", encodable(text))
+
+
+def on_one_line(text: str) -> str:
+    r"""A text as one line that a terminal may show: line breaks and control characters as ``\n`` or ``\x1b``."""
+    return BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), encodable(text))
 
 
 def encodable(text: str) -> str:

@@ -10,12 +10,14 @@ from typing import Any
 
 import polars as pl
 
+from defectgen.one_line import BREAKS, on_one_line
+
 HEADER_BYTES = 1 << 16
 """Of a table's begin, where its header is looked for."""
 
 _NUMBERS = re.compile(r"[-+0-9eE.,:* ]*[0-9],[0-9][-+0-9eE.,:* ]*")
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t")
 """A text that begins so is a formula to a spreadsheet."""
 
 
@@ -60,9 +62,10 @@ def with_points(text: str, separator: str) -> str:
 
 
 def write_csv(frame: pl.DataFrame, path: Path, **options: Any) -> None:
-    """Write a table; a text that a spreadsheet would take for a formula gets an apostrophe before it.
+    r"""Write a table; a text that a spreadsheet would take for a formula gets an apostrophe before it.
 
-    Numbers, also as text (``-0.5``), stay what they are.
+    A row is one line, and no cell says anything to a terminal: line breaks and control characters of file names and
+    other texts are written as ``\n`` and ``\x1b``. Numbers, also as text (``-0.5``), stay what they are.
 
     Args:
         frame: the table.
@@ -73,7 +76,10 @@ def write_csv(frame: pl.DataFrame, path: Path, **options: Any) -> None:
 
 
 def safe_cells(frame: pl.DataFrame) -> pl.DataFrame:
-    """A table in which no text and no name of a column begins like a formula, see `write_csv`."""
+    """A table in which no text and no name of a column begins like a formula or breaks a line, see `write_csv`."""
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
+    broken = [name for name in texts if frame[name].str.contains(BREAKS.pattern).any()]
+    frame = frame.with_columns(pl.col(name).map_elements(on_one_line, return_dtype=pl.String) for name in broken)
     columns = [
         pl.when(_is_formula(name)).then("'" + pl.col(name)).otherwise(pl.col(name)).alias(name)
         for name, kind in frame.schema.items()
@@ -84,6 +90,7 @@ def safe_cells(frame: pl.DataFrame) -> pl.DataFrame:
 
 def safe_cell(text: str) -> str:
     """One cell, see `write_csv`."""
+    text = on_one_line(text)
     if not text.startswith(FORMULA_STARTS):
         return text
     try:
