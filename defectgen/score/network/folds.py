@@ -71,7 +71,7 @@ def train_folded(
         for column, some in values.items():
             left_out.setdefault(column, np.full(len(rows), np.nan))[apart] = some
     whole = trained(np.ones(len(rows), dtype=bool), members, settings.seed)
-    return FoldedNetwork(whole.arrays({"rows": len(rows)}), left_out)
+    return FoldedNetwork(whole.arrays({"rows": len(rows)}).as_saved(), left_out)
 
 
 def _folds(groups: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:

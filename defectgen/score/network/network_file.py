@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,11 @@ class NetworkFile:
         raw = np.concatenate([values[..., :4], energy, values[..., 4:]], axis=-1)
         offset, scale = (self.weights[name][:, host][:, None] for name in ("offset", "scale"))
         return _assembled(offset + scale * raw, self.spin[host])
+
+    def as_saved(self) -> NetworkFile:
+        """With weights in half precision, as `load` finds them: what is said of its errors is then of the file."""
+        weights = {name: array.astype(np.float16).astype(np.float32) for name, array in self.weights.items()}
+        return replace(self, weights=weights, linear=self.linear.astype(np.float32).astype(np.float64))
 
     def save(self, path: Path) -> None:
         """Write the weights in half precision, the hosts' features and what is known, to one file."""

@@ -36,6 +36,9 @@ def test_a_saved_network_answers_as_before(network: Network, tmp_path: Path, mos
     third = Network.load(tmp_path / "second.safetensors")
     plain = NetworkFile.load(tmp_path / "second.safetensors")
     assert plain.hosts == again.hosts
+    kept = network.arrays().as_saved()
+    for column, values in plain.score(mos2, edits).items():
+        np.testing.assert_array_equal(kept.score(mos2, edits)[column], values)
     np.testing.assert_array_equal(third.outputs(third.rows(mos2, edits)), again.outputs(again.rows(mos2, edits)))
 
 
