@@ -37,7 +37,8 @@ FREEDOM = 4.0
 """Degrees of freedom of the t distribution of labels' errors, whose variance is the noise."""
 
 MAX_ROUNDS, SETTLED = 15, 0.01
-"""Doubts are found in at most so many rounds, or until none changes by more than this share."""
+"""Doubts are found in at most so many rounds, or until none changes by more than this share. The largest may
+still grow then, which matters little: with 100 rounds errors of left-out levels of GaSe change by 0.1 %."""
 
 
 @dataclass(frozen=True)
