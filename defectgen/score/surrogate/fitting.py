@@ -16,7 +16,7 @@ from defectgen.score.surrogate.environments import DefectKinds
 from defectgen.score.surrogate.gaussian_process import doubts, find_weights, left_out
 from defectgen.score.surrogate.high_density import ENERGY, DenseModel, DenseModels, TrainingRows, tree_features
 from defectgen.score.surrogate.host_models import learnt_columns
-from defectgen.score.surrogate.labelled_rows import LabelledRows
+from defectgen.score.surrogate.labelled_rows import CONSTANT, LabelledRows
 from defectgen.score.surrogate.linear import CANDIDATES, LinearSettings, fit_linear
 from defectgen.score.surrogate.low_density import OTHER, SparseModel, tree_columns
 from defectgen.score.trees import TreeSettings, fit_trees, predict_trees
@@ -143,8 +143,8 @@ def fit_dense(
     """The models of a high-density set.
 
     The weights of the kernels come from the marginal likelihood of all training rows; the share of the
-    trees, whether the parity of the electrons counts, how HOMO, LUMO and gap are made to agree, and the width of the
-    intervals from rows left out in `N_FOLDS` folds.
+    trees, whether the parity of the electrons counts in all but the energy, how HOMO, LUMO and gap are made to
+    agree, and the width of the intervals from rows left out in `N_FOLDS` folds.
 
     Args:
         rows: training rows of the set.
@@ -159,14 +159,16 @@ def fit_dense(
     values = {column: rows.values[column] for column in learnt_columns() if rows.learnable(column, MIN_TRAIN_ROWS)}
     if low is not None:
         values = {column: np.concatenate([mine, low.values[column]]) for column, mine in values.items()}
+    levels = {column: mine for column, mine in values.items() if column != ENERGY}
+    blind = replace(training, kinds=replace(kinds, odd=(False,) * len(kinds.odd)))
+    if not levels or not np.ptp(training.decorations.odd(training.decorations.counts)):
+        training = blind  # parity makes no difference
     models, apart = _fit_dense_models(training, values, settings, advance)
     advance(len(learnt_columns()) - len(values))
-    if any(kinds.odd):
-        blind = replace(training, kinds=replace(kinds, odd=(False,) * len(kinds.odd)))
-        others = {column: mine for column, mine in values.items() if column != ENERGY}
-        found = _fit_dense_models(blind, others, settings, lambda _: None)
-        ratios = [_error(apart[column], rows, column) / _error(found[1][column], rows, column) for column in others]
-        if others and np.mean(ratios) > 1:
+    if training is not blind:
+        found = _fit_dense_models(blind, levels, settings, lambda _: None)
+        ratios = [_error(apart[column], rows, column) / _error(found[1][column], rows, column) for column in levels]
+        if np.mean(ratios) >= 1:
             training, models, apart = blind, models | found[0], apart | found[1]
     agreement = None
     means = {column: mean for column, (mean, _) in apart.items()}
@@ -200,8 +202,8 @@ def _fit_dense_models(
 
 
 def _error(left_out: tuple[Array, Array], rows: LabelledRows, column: str) -> float:
-    """Mean absolute error of rows left out, in the property's unit."""
-    return float(np.nanmean(np.abs(left_out[0] - rows.values[column])))
+    """Mean absolute error of rows left out, in the property's unit, at least `CONSTANT`."""
+    return max(float(np.nanmean(np.abs(left_out[0] - rows.values[column]))), CONSTANT)
 
 
 def _fit_dense_model(
@@ -225,6 +227,8 @@ def _fit_dense_model(
         columns = tree_features(rows)[chosen]
 
         def trees_on(which: NDArray[np.int64]) -> Callable[[Array], Array]:
+            if np.ptp(target[which]) <= CONSTANT:  # CatBoost refuses values that are all the same
+                return lambda new: np.full(len(new), target[which].mean())
             fitted = fit_trees(columns[which], target[which], settings.trees, settings.seed, settings.threads)
             return lambda new: predict_trees(fitted, new)
 

@@ -37,7 +37,8 @@ FREEDOM = 4.0
 """Degrees of freedom of the t distribution of labels' errors, whose variance is the noise."""
 
 MAX_ROUNDS, SETTLED = 15, 0.01
-"""Doubts are found in at most so many rounds, or until none changes by more than this share."""
+"""Doubts are found in at most so many rounds, or until none changes by more than this share. The largest may
+still grow then, which matters little: with 100 rounds errors of left-out levels of GaSe change by 0.1 %."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,9 @@ def find_weights(kernels: Array, noise: Array, prior: Array, target: Array) -> W
 def doubts(weights: Weights, covariance: Array, variances: Array, target: Array) -> Array:
     """Factor of each training row's noise variance: large where a label is far from what the others say, shape (n,).
 
+    The t distribution is a mixture of normal ones whose precisions are gamma distributed. Expected precisions and
+    expected squares of the errors follow from each other, found in turns (the variational approximation).
+
     Args:
         weights: see `Weights`.
         covariance: of the rows in units of the scale, without noise, shape (n, n).
@@ -119,7 +123,7 @@ def doubts(weights: Weights, covariance: Array, variances: Array, target: Array)
         now = variances * doubt
         factor = cho_factor(covariance + np.diag(now), lower=True)
         inverse = cho_solve(factor, np.eye(n))
-        squares = (now * (inverse @ y)) ** 2 + now - now**2 * np.diag(inverse)  # of the errors, in the mean
+        squares = (now * (inverse @ y)) ** 2 + now - now**2 * np.diag(inverse)  # expected ones of the errors
         before, doubt = doubt, unit / variances * (FREEDOM + squares / unit) / (FREEDOM + 1)
         if np.abs(doubt / before - 1).max() < SETTLED:
             break
@@ -135,6 +139,8 @@ def left_out(
     folds: Sequence[NDArray[np.int64]],
 ) -> tuple[Array, Array]:
     """Mean and standard deviation of the rows of each fold given the others and doubts by these; shape (n,) each.
+
+    `GaussianProcess.left_out` is quicker, but keeps the doubts in which the rows themselves had a part.
 
     Args:
         weights: of all rows; other arguments as in `find_weights`.
@@ -206,7 +212,10 @@ class GaussianProcess(OneLine):
         return np.asarray(shared @ self.pulled * self.weights.scale + self.weights.mean)
 
     def left_out(self, folds: Sequence[NDArray[np.int64]]) -> tuple[Array, Array]:
-        """Mean and standard deviation of the rows of each fold given the others, NaN elsewhere; shape (n,) each."""
+        """Mean and standard deviation of the rows of each fold given the others, NaN elsewhere; shape (n,) each.
+
+        In closed form (after Rasmussen and Williams, section 5.4.2), for a process without doubts; else see `left_out`.
+        """
         mean, spread = np.full((2, len(self.target)), np.nan)
         inverse = cho_solve((self.factor, True), np.eye(len(self.target)))
         for rows in folds:

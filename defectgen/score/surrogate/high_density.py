@@ -7,6 +7,7 @@ the rest follows from them at first use.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -260,7 +261,11 @@ class DenseModels(OneLine):
 
     @classmethod
     def from_dict(cls, host: Host, values: Mapping[str, Any], trees: Mapping[str, CatBoostRegressor]) -> DenseModels:
-        """The inverse of `to_dict`; `trees` by column."""
+        """The inverse of `to_dict`; `trees` by column.
+
+        Raises:
+            LookupError, TypeError, ValueError: values that no `to_dict` gives.
+        """
         models = {
             column: DenseModel(
                 Weights.from_dict(model["weights"]),
@@ -274,11 +279,20 @@ class DenseModels(OneLine):
             )
             for column, model in values["models"].items()
         }
+        for column, model in models.items():
+            if not len(model.chosen) == len(model.target) == len(model.doubt):
+                raise ValueError(
+                    f"{column}: {len(model.target)} values and {len(model.doubt)} doubts of the rows chosen"
+                )
+            if not all(0 < doubt < math.inf for doubt in model.doubt):
+                raise ValueError(f"{column}: doubts that are not above 0")
         weights = tuple(float(weight) for weight in values["kind_weights"])
-        kinds = DefectKinds(weights, tuple(bool(odd) for odd in values["odd_kinds"]))
+        kinds = DefectKinds(weights, tuple(values["odd_kinds"]))
         for name, numbers in (("kind_weights", kinds.weights), ("odd_kinds", kinds.odd)):
             if len(numbers) != len(host.rules):
                 raise ValueError(f"{len(numbers)} {name} for {len(host.rules)} kinds of defects")
+        if not all(isinstance(odd, bool) for odd in kinds.odd):
+            raise ValueError(f"odd_kinds {list(kinds.odd)}, expected true or false for each kind of defect")
         return cls(TrainingRows(host, tuple(values["keys"]), np.array(values["own"]), kinds), models)
 
 

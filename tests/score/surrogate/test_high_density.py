@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +18,8 @@ from defectgen.core import Configuration, Host, Rule, get_host, host_names
 from defectgen.core.properties import MAGNETIZATION
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
+from defectgen.errors import DefectgenError
+from defectgen.models import SHIPPED_SURROGATE, shipped
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.cross_validation import class_folds
 from defectgen.score.surrogate.environments import Decorations, DefectKinds
@@ -36,6 +40,7 @@ from defectgen.score.surrogate.kernels import (
     own_level_kernels,
 )
 from defectgen.score.surrogate.labelled_rows import LabelledRows
+from defectgen.score.surrogate.model import METADATA
 from defectgen.score.surrogate.training import fit_surrogate, train_surrogate
 from defectgen.score.trees import TreeSettings
 
@@ -84,11 +89,13 @@ def test_kinds_of_defects_by_their_electrons() -> None:
     assert kinds(get_host("MoS2")) == mos2
     assert kinds(get_host("BN")) == dict.fromkeys(("B>C", "B>VAC", "N>C", "N>VAC"), (1.0, True))
     assert kinds(get_host("P")) == {"P>N": (0.2, False), "P>VAC": (1.0, True)}
-    tellurium = replace(get_host("WSe2"), rules=(Rule("Se", "Te"), Rule("Se", "As"), Rule("W", "Cr"), Rule("W", "VAC")))
-    assert kinds(tellurium) == {
+    some_rules = [Rule("Se", new) for new in ("Te", "As")] + [Rule("W", new) for new in ("Cr", "Nb", "Re", "VAC")]
+    assert kinds(replace(get_host("WSe2"), rules=tuple(some_rules))) == {
         "Se>Te": (0.2, False),
         "Se>As": (1.0, True),
         "W>Cr": (0.2, False),
+        "W>Nb": (1.0, True),
+        "W>Re": (1.0, True),
         "W>VAC": (1.0, False),
     }
 
@@ -121,6 +128,55 @@ def test_parity_counts_where_it_helps(by_parity: bool) -> None:
     fit = fit_dense(LabelledRows(host, tuple(items), values), None, FitSettings(FEW_TREES, 1, 1), lambda _: None)
     assert any(fit.models.rows.kinds.odd) == by_parity
     assert np.abs(fit.left_out["homo_ev"] - levels).mean() < 0.1
+
+
+def test_parity_does_not_count_where_it_makes_no_difference() -> None:
+    host = replace(get_host("P"), rules=(Rule("P", "VAC"),))
+    rng = np.random.default_rng(2)
+    items = [random_configuration(host, n, rng) for n in (4, 6) * 20]
+    values = {column: np.full(len(items), np.nan) for column in learnt_columns()}
+    noise = rng.normal(size=len(items))
+    for known, rows in (("homo_ev", items), (ENERGY, [random_configuration(host, n, rng) for n in (4, 5) * 20])):
+        labelled = LabelledRows(host, tuple(rows), values | {known: noise})
+        fit = fit_dense(labelled, None, FitSettings(FEW_TREES, 1, 1), lambda _: None)
+        assert fit.models.rows.kinds.odd == (False,), f"{known}: only even numbers, or no levels"
+
+
+def test_a_single_cell_with_another_value_is_fitted() -> None:
+    host = get_host("GaSe")
+    items = list(dict.fromkeys(some(host, 40, seed=5)))
+    values = {column: np.full(len(items), np.nan) for column in learnt_columns()}
+    moments = np.zeros(len(items))
+    moments[3] = 1.0
+    rows = LabelledRows(host, tuple(items), values | {"total_magnetization_mu_b": moments})
+    fit = fit_dense(rows, None, FitSettings(FEW_TREES, 1, 1), lambda _: None)
+    assert np.median(np.abs(fit.left_out["total_magnetization_mu_b"])) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda models: models.pop("odd_kinds"), "KeyError: 'odd_kinds'"),
+        (lambda models: models.update(odd_kinds=[False]), "1 odd_kinds for 2 kinds of defects"),
+        (lambda models: models.update(odd_kinds=[0.5, False]), r"odd_kinds \[0.5, False\], expected true or false"),
+        (lambda models: models["models"]["homo_ev"].pop("doubt"), "KeyError: 'doubt'"),
+        (lambda models: models["models"]["homo_ev"]["doubt"].pop(), "homo_ev: .* doubts of the rows chosen"),
+        (lambda models: models["models"]["homo_ev"]["doubt"].__setitem__(0, 0), "homo_ev: doubts that are not above 0"),
+    ],
+)
+def test_damaged_parities_and_doubts_are_one_line(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    for file in shipped(SHIPPED_SURROGATE).iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    metadata = json.loads((tmp_path / METADATA).read_text())
+    metadata["parts"] = [part for part in metadata["parts"] if part["set"] == "BP_spin_500"]
+    change(metadata["parts"][0]["models"])
+    (tmp_path / METADATA).unlink()
+    (tmp_path / METADATA).write_text(json.dumps(metadata))
+    with pytest.raises(DefectgenError, match=said) as raised:
+        Surrogate.load(tmp_path)
+    assert str(raised.value).count("\n") == 0
 
 
 def test_a_trained_model_keeps_what_it_was_trained_with() -> None:
