@@ -181,7 +181,7 @@ def test_the_verdict_counts_every_structure_once(mos2: Host) -> None:
 
 
 def test_the_verdict_says_why_the_nearest_is_not_first(mos2: Host) -> None:
-    target = single_target({"homo_ev": 0.05, "lumo_ev": 1.15})
+    target = single_target({"homo_ev": 0.2, "lumo_ev": 1.0})
     run = prepare_design(DesignRequest(mos2, (target,), Ranking(n=4), Limits(8, 14))).run()
     first, verdict = run.candidates[0], run.verdicts[0]
     assert verdict.nearest_ev is not None
