@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from defectgen.core import Configuration, Host, NotADecorationError, Rule, as_host, canonicalize, get_host
 from defectgen.core.enumeration import enumerate_class
@@ -336,10 +336,18 @@ def train_surrogate_of_sets(
         "data": f"2DMD (CC BY 4.0), {len(whole):,} labelled structures of {rows['set'].n_unique()} sets",
         "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}{part}",
     }
-    options: dict[str, Any] = {"level_scales": scales, "threads": threads, "about": about, "networks": networks}
     number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(networks)
     with watch("training", number, "models") as advance:
-        return train(rows, Path(output), seed, advance=advance, **options)
+        return train(
+            rows,
+            Path(output),
+            seed,
+            level_scales=scales,
+            threads=threads,
+            about=about,
+            networks=networks,
+            advance=advance,
+        )
 
 
 def _path(path: object) -> Path:

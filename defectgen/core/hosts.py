@@ -15,6 +15,7 @@ import string
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from defectgen.core.crystal import SYMBOLS
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.core.registry import Registry, breaks, require_type
 from defectgen.errors import UsageError
@@ -23,6 +24,7 @@ from defectgen.one_line import typed
 _THIRD = 1.0 / 3.0
 
 LONGEST_FORMULA = 40
+"""Characters beyond which a text is no formula."""
 
 _ALIASES: dict[str, tuple[str, ...]] = {"BN": ("hBN", "h-BN"), "P": ("BP",)}
 """Other names of a host."""
@@ -235,9 +237,7 @@ def _mistyped(name: str, by_upper: dict[str, str]) -> str:
 
 def _is_formula(text: str) -> bool:
     """Whether a text reads as a chemical formula, in whatever case, with no element twice (``MoSs2`` is a typo)."""
-    from pymatgen.core import Element
-
-    symbols = {element.symbol.upper() for element in Element}
+    symbols = {symbol.upper() for symbol in SYMBOLS}
 
     def reads(rest: str, earlier: frozenset[str]) -> bool:
         if not rest:
