@@ -21,7 +21,7 @@ from defectgen_cli.design_options import (
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import FormatOption, JsonOption, VacuumOption
-from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, say, show
+from defectgen_cli.output import EXIT_INTERRUPTED, EXIT_PARTIAL, emit, end_partial, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.design.candidates import DesignRun
@@ -168,13 +168,16 @@ def design(
             with progress(f"relaxing with {chosen.name}", total, "structures") as advance:
                 run = relax_top(run, relaxer, chosen.top, chosen.use, n=ranking.n, progress=advance)
             run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=True, also=inputs_of(run))
-        for line in run.warnings[len(prepared.warnings) :]:
+        for line in run.warnings[len(prepared.warnings) :] if as_json else ():  # else the table shows them
             say(f"warning: {line}")
         _show(run, folder, time.monotonic() - started, as_json)
         if not run.complete:
             say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
             raise typer.Exit(EXIT_INTERRUPTED)
         if short := [target for target in run.targets if len(run.of(target)) < ranking.n]:
+            told = [f"target {one.id}: {len(run.of(one))} distinct" for one in short]
+            if all(any(line.startswith(start) for line in run.warnings) for start in told):
+                raise typer.Exit(EXIT_PARTIAL)
             found = f"{len(run.of(short[0]))} of {ranking.n} structures for target {short[0].id}"
             end_partial(f"only {found}{f', and too few for {len(short) - 1} others' if len(short) > 1 else ''}.")
 
