@@ -334,12 +334,6 @@ class DesignRun:
             also=also,
         )
 
-    @property
-    def has_vbm_levels(self) -> bool:
-        """Whether levels were wanted relative to the pristine host's valence band maximum."""
-        asked = {column for target in self.targets for column, _ in target.values}
-        return self.reference == PRISTINE_VBM and any(BY_COLUMN[column].is_level for column in asked)
-
     def summary(self) -> dict[str, object]:
         """Counts, the best candidate of each target, settings and warnings, as plain values."""
         best = [group[0] for target in self.targets if (group := self.of(target))]
