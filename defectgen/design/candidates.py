@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.core.names import short_text
-from defectgen.core.properties import BY_COLUMN, COLUMNS
+from defectgen.core.properties import COLUMNS
 from defectgen.design.wishes import Wish
 
 if TYPE_CHECKING:
