@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
+MARK = "#"
+"""Stands between the name of a pseudopotential and digits of its content's checksum, where that is known."""
+
+
 @dataclass(frozen=True)
 class SpinLevels:
     """Highest occupied and lowest empty level of one spin channel, eV on the zero of the code; NaN where there is none.
@@ -61,7 +65,7 @@ class Fingerprint:
         functional: e.g. ``PBE``, ``PBE+U``.
         cutoff_ev: of plane waves; None for other bases.
         basis: of a code without plane waves, e.g. ``lcao dzp h=0.25``.
-        setups: (element, PAW setup or pseudopotential) pairs, sorted.
+        setups: (element, PAW setup or pseudopotential) pairs, sorted; after `MARK` a checksum of the latter.
         mesh: k points along a, b, c; empty if not known.
         spin: whether both channels were computed.
     """
@@ -88,9 +92,15 @@ class Fingerprint:
                 return f"{name} {mine or 'unknown'} against {theirs or 'unknown'}"
         known = dict(other.setups)
         for element, setup in self.setups:
-            if known.get(element, setup) != setup:
+            if not _same_setup(known.get(element, setup), setup):
                 return f"setup {setup} against {known[element]} for {element}"
         return ""
+
+
+def _same_setup(mine: str, theirs: str) -> bool:
+    """Whether two setups are one: by their content where it is known of both, else by their names."""
+    (name, _, content), (other_name, _, other_content) = mine.partition(MARK), theirs.partition(MARK)
+    return content == other_content if content and other_content else name == other_name
 
 
 @dataclass(frozen=True, repr=False)

@@ -192,6 +192,10 @@ class Vasp:
             return 2
         return 1 if stem == "OUTCAR" else 0
 
+    def outdated(self, path: Path) -> bool:  # noqa: ARG002
+        """All of a run lies in one folder."""
+        return False
+
     def read(self, path: Path) -> DftResult:
         """See `DftCode.read`."""
         from defectgen.dft.codes.vasp_outputs import read_vasp
