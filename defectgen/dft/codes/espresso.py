@@ -24,7 +24,7 @@ from defectgen.dft.codes.pseudopotentials import (
     pseudo_files,
     pseudo_folder,
 )
-from defectgen.dft.result import MARK, DftResult, Fingerprint, spin_levels
+from defectgen.dft.result import MARK, PLUS_U, U_MARK, DftResult, Fingerprint, spin_levels
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError
 
@@ -250,17 +250,18 @@ def _functional(dft: Any) -> str:
     if share is not None and float(share.text):
         screening = dft.find("hybrid/screening_parameter")
         name += f" hybrid {float(share.text):g} {0.0 if screening is None else float(screening.text):g}"
-    terms = [
-        f"{_element(node.get('specie'))} {EV / 2 * float(node.text):.3g}"  # pw.x 6.7 writes rydberg
-        for node in dft.findall("dftU/Hubbard_U")
-        if float(node.text)
-    ]
-    if terms:
-        name += f"+U[{', '.join(dict.fromkeys(terms))}]"
     dispersion = dft.find("vdW/vdw_corr")
     kind = "none" if dispersion is None else dispersion.text.strip()
     version = dft.find("vdW/dftd3_version")
-    return name if kind == "none" else f"{name}+{kind}" + ("" if version is None else f" {version.text.strip()}")
+    if kind != "none":
+        name += f"+{kind}" + ("" if version is None else f" {version.text.strip()}")
+    return name + (PLUS_U if _hubbard(dft) else "")
+
+
+def _hubbard(dft: Any) -> dict[str, float]:
+    """U by element in eV; those that are 0 are left out."""
+    found = {_element(node.get("specie")): EV / 2 * float(node.text) for node in dft.findall("dftU/Hubbard_U")}
+    return {element: round(u, 4) for element, u in found.items() if u}  # pw.x 6.7 writes rydberg
 
 
 def _density_cutoff(output: Any) -> str:
@@ -269,12 +270,14 @@ def _density_cutoff(output: Any) -> str:
     return "" if node is None else f"density to {EV * float(node.text):.0f} eV"
 
 
-def _marked(path: Path, species: Any) -> str:
-    """The pseudopotential's name with a mark of its content, where pw.x left its copy in the save folder."""
+def _marked(path: Path, species: Any, dft: Any) -> str:
+    """The pseudopotential's name, a mark of its content where pw.x left its copy in the save folder, and its U."""
     name = str(species.find("pseudo_file").text).strip()
     copies = (path.with_name(name), path.with_suffix(".save") / name)
     copy = next((file for file in copies if file.is_file()), None)
-    return name if copy is None else f"{name}{MARK}{content_mark(copy)}"
+    hubbard = _hubbard(dft).get(_element(species.get("name")))
+    name += "" if copy is None else f"{MARK}{content_mark(copy)}"
+    return name if hubbard is None else f"{name}{U_MARK}{hubbard:g}"
 
 
 def _from_xml(path: Path, root: Any) -> DftResult:
@@ -323,7 +326,7 @@ def _from_xml(path: Path, root: Any) -> DftResult:
             functional=_functional(output.find("dft")),
             cutoff_ev=round(EV * float(output.find("basis_set/ecutwfc").text), 3),
             basis=_density_cutoff(output),
-            setups=tuple(sorted({(_element(s.get("name")), _marked(path, s)) for s in species})),
+            setups=tuple(sorted({(_element(s.get("name")), _marked(path, s, output.find("dft"))) for s in species})),
             mesh=gamma if mesh is None else tuple(int(mesh.get(name)) for name in ("nk1", "nk2", "nk3")),
             spin=spin,
         ),
