@@ -23,7 +23,7 @@ from defectgen_cli.design_options import (
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import FormatOption, JsonOption, VacuumOption
-from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, say, show
+from defectgen_cli.output import EXIT_INTERRUPTED, EXIT_PARTIAL, emit, end_partial, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.core import Host
@@ -123,12 +123,17 @@ def design(
         run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=over, also=inputs_of(run))
 
     with claimed_run(folder, overwrite):
-        run = _carry_out(request, lambda first: write(first, overwrite), lambda relaxed: write(relaxed, True))
+        run = _carry_out(
+            request, lambda first: write(first, overwrite), lambda relaxed: write(relaxed, True), has_table=not as_json
+        )
         _show(run, folder, time.monotonic() - started, as_json)
         if not run.complete:
             say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
             raise typer.Exit(EXIT_INTERRUPTED)
         if short := [target for target in run.targets if len(run.of(target)) < ranking.n]:
+            told = [f"target {one.id}: {len(run.of(one))} distinct" for one in short]
+            if all(any(line.startswith(start) for line in run.warnings) for start in told):
+                raise typer.Exit(EXIT_PARTIAL)
             found = f"{len(run.of(short[0]))} of {ranking.n} structures for target {short[0].id}"
             end_partial(f"only {found}{f', and too few for {len(short) - 1} others' if len(short) > 1 else ''}.")
 
@@ -180,9 +185,15 @@ def _subject(
 
 
 def _carry_out(
-    request: DesignRequest, write_first: Callable[[DesignRun], None], write_relaxed: Callable[[DesignRun], None]
+    request: DesignRequest,
+    write_first: Callable[[DesignRun], None],
+    write_relaxed: Callable[[DesignRun], None],
+    *,
+    has_table: bool,
 ) -> DesignRun:
     """The run, told as it goes and written: before anything is relaxed, so that nothing found is lost, and after.
+
+    Its warnings are told here where no table that shows them follows.
 
     Raises:
         typer.Exit: no candidates.
@@ -211,22 +222,20 @@ def _carry_out(
         with progress(f"relaxing with {chosen.name}", total, "structures") as advance:
             run = relax_top(found, relaxer, chosen.top, chosen.use, n=n, progress=advance)
         write_relaxed(run)
-    for line in run.warnings[len(prepared.warnings) :]:
+    for line in () if has_table else run.warnings[len(prepared.warnings) :]:
         say(f"warning: {line}")
     return run
 
 
 def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
     """Print the run: one JSON document, or a table and where the rest is."""
-    from defectgen.core.hosts import common_name
     from defectgen.report import render_table
 
     emit({"output": folder, **run.summary(), "seconds": round(seconds, 2)}, as_json)
     if as_json:
         return
     render_table(run)
-    zero = f"; levels in eV relative to the valence band maximum of pristine {common_name(run.host)}"
     show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
     for made in sorted(folder.glob("*-inputs")):
         show(f"DFT inputs in {made}")
-    show(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")
+    show(f"open {folder / 'report.html'}")
