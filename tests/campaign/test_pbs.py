@@ -35,6 +35,6 @@ def test_states_of_jobs(
         provider.resources[job] = {
             "status": JobStatus(JobState.PENDING), "job_stdout_path": None, "job_stderr_path": None,
         }  # fmt: skip
-    monkeypatch.setattr(provider, "execute_wait", lambda command: answer)
+    monkeypatch.setattr(provider, "execute_wait", lambda _: answer)
     provider._status()
     assert [record["status"].state for record in provider.resources.values()] == expected
