@@ -10,7 +10,7 @@ import typer
 from defectgen_cli.design_options import TargetOptions
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import POTENTIALS, JsonOption, SeedOption, SupercellOption
-from defectgen_cli.output import emit, end_partial, progress, say
+from defectgen_cli.output import counted, emit, end_partial, progress, say
 
 if TYPE_CHECKING:
     from defectgen.campaign.learning import Learnt
@@ -148,7 +148,7 @@ def add(
     from defectgen.campaign.folder import APART, Campaign
 
     found = add_results(Campaign.open(folder), results, say)
-    lines = [f"{len(found.new)} results added"]
+    lines = [f"{counted(len(found.new), 'results')} added"]
     lines[0] += f", {found.known} known before" if found.known else ""
     lines[0] += f"; references kept: {', '.join(found.references)}" if found.references else ""
     result = {
@@ -315,7 +315,7 @@ def _status(found: Status, page: Path) -> str:
             cells = [f"{'-' if error is None else format(error['mae'], '.3f'):>8}" for error in errors]
             lines.append(f"{entry['results']:>7} {' '.join(cells)}")
     if found.wishes:
-        lines += ["", f"{'wish':<26} {'eV away':>8} {'chance':>7}  nearest"]
+        lines += ["", f"{'wish':<26} {'eV away':>8} {'chance':>7}  nearest   (chance: of as many random structures)"]
     for wish in found.wishes:
         best = f"{wish.path[-1][1]:.3f}" if wish.path else "-"
         chance = f"{wish.chance[-1]:.3f}" if wish.chance else "-"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,11 +23,14 @@ from defectgen_cli.design_options import (
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import FormatOption, JsonOption, VacuumOption
-from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, say, show
+from defectgen_cli.output import EXIT_INTERRUPTED, EXIT_PARTIAL, emit, end_partial, progress, say, show
 
 if TYPE_CHECKING:
+    from defectgen.core import Host
     from defectgen.design.candidates import DesignRun
+    from defectgen.design.limits import Limits
     from defectgen.design.ranking import Labels
+    from defectgen.design.request import DesignRequest
     from defectgen.score.protocol import Scorer
 
 
@@ -84,53 +89,25 @@ def design(
     them, of their host and the elemental phases: see defectgen inputs.
     """
     started = time.monotonic()
-    from dataclasses import replace
-
-    from defectgen.campaign.designing import knowledge_of
     from defectgen.core.hosts import common_name
     from defectgen.core.vacuum import check_vacuum
-    from defectgen.data.known_labels import labels_of
     from defectgen.design.request import DesignRequest
-    from defectgen.design.run import prepare_design
-    from defectgen.design.with_potential import first_of_each, load_relaxer, relax_top
-    from defectgen.design.with_scorer import other_scorer
-    from defectgen.errors import UsageError
-    from defectgen.io.host_files import find_host
-    from defectgen.io.structures import is_structure_file, read_configuration
+    from defectgen.io.structures import read_configuration
     from defectgen.io.writers import format_list
     from defectgen.report import claimed_run
 
-    if (host is None) == (campaign is None):
-        raise UsageError(
-            f"got {'neither --host nor' if host is None else '--host and'} --campaign, expected one of them."
-        )
-    if host is not None and is_structure_file(Path(host)) and not Path(host).is_dir():
-        raise UsageError(
-            f"got the file {host} as host, and no model knows the defects of a layer of your own.",
-            f"Train one (surrogate train --host {host}) and give its folder as --host and as --surrogate, or begin a "
-            f"campaign (campaign new {host}) and give --campaign.",
-        )
-    if campaign is not None:
-        if scorer != "surrogate" or models.surrogate is not None:
-            raise UsageError("got --campaign and another model.", "Leave out --scorer and --surrogate.")
-        known = knowledge_of(campaign)
-        crystal = known.host
-        labels: Labels | None = known.labels
-        other: Scorer | None = known.model
-        space = replace(limits.limits(), max_defects=limits.max_defects or known.max_defects)
-    else:
-        crystal, other, space = find_host(str(host)), other_scorer(scorer, models.surrogate), limits.limits()
-        labels = None if other is None else labels_of(crystal)
+    subject = _subject(host, campaign, scorer, models, limits)
+    crystal = subject.host
     request = DesignRequest(
         crystal,
         wanted.read(),
         ranking.ranking(),
-        space,
+        subject.space,
         drawing.drawing(),
         models.models(),
         proposer.strip() or None,
-        other,
-        labels,
+        subject.scorer,
+        subject.labels,
         conditions=growth.conditions,
         mu=names(growth.mu),
         start=() if start is None else (read_configuration(crystal, start),),
@@ -141,55 +118,124 @@ def design(
         check_vacuum(vacuum)
     inputs_of = hand_over.writer()
     folder = output or Path("designs") / common_name(crystal)
+
+    def write(run: DesignRun, over: bool) -> None:
+        run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=over, also=inputs_of(run))
+
     with claimed_run(folder, overwrite):
-        chosen = request.potential
-        if chosen is not None:
-            say(f"loading {chosen.name} ...")
-        relaxer = None if chosen is None else load_relaxer(chosen.name, chosen.m3gnet)
-        say("loading model and surrogate ...")
-        prepared = prepare_design(request)
-        for line in prepared.warnings:
-            say(f"warning: {line}")
-        with progress(f"looking at {common_name(crystal)}", None, "structures") as advance:
-            run = prepared.run(advance)
-        if not run.candidates:
-            say(
-                "interrupted before the first structures; nothing was written."
-                if not run.complete
-                else "no candidates."
-            )
-            raise typer.Exit(EXIT_INTERRUPTED if not run.complete else 1)
-        first = first_of_each(run, ranking.n)
-        first.write(folder, forms, vacuum_angstrom=vacuum, overwrite=overwrite, also=inputs_of(first))
-        if chosen is None or relaxer is None or not run.complete:
-            run = first
-        else:
-            total = sum(min(chosen.top, len(run.of(target))) for target in run.targets)
-            with progress(f"relaxing with {chosen.name}", total, "structures") as advance:
-                run = relax_top(run, relaxer, chosen.top, chosen.use, n=ranking.n, progress=advance)
-            run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=True, also=inputs_of(run))
-        for line in run.warnings[len(prepared.warnings) :]:
-            say(f"warning: {line}")
+        run = _carry_out(
+            request, lambda first: write(first, overwrite), lambda relaxed: write(relaxed, True), has_table=not as_json
+        )
         _show(run, folder, time.monotonic() - started, as_json)
         if not run.complete:
             say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
             raise typer.Exit(EXIT_INTERRUPTED)
         if short := [target for target in run.targets if len(run.of(target)) < ranking.n]:
+            told = [f"target {one.id}: {len(run.of(one))} distinct" for one in short]
+            if all(any(line.startswith(start) for line in run.warnings) for start in told):
+                raise typer.Exit(EXIT_PARTIAL)
             found = f"{len(run.of(short[0]))} of {ranking.n} structures for target {short[0].id}"
             end_partial(f"only {found}{f', and too few for {len(short) - 1} others' if len(short) > 1 else ''}.")
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """What is designed, and what is known of it: labels and scorer are None where the shipped ones apply."""
+
+    host: Host
+    labels: Labels | None
+    scorer: Scorer | None
+    space: Limits
+
+
+def _subject(
+    host: str | None, campaign: Path | None, scorer: str, models: ModelOptions, limits: LimitOptions
+) -> _Subject:
+    """The host that is named, or that of a campaign with what it has learnt.
+
+    Raises:
+        UsageError: neither or both are given, a file of a layer as host, or another model beside a campaign.
+    """
+    from defectgen.campaign.designing import knowledge_of
+    from defectgen.data.known_labels import labels_of
+    from defectgen.design.with_scorer import other_scorer
+    from defectgen.errors import UsageError
+    from defectgen.io.host_files import find_host
+    from defectgen.io.structures import is_structure_file
+
+    if (host is None) == (campaign is None):
+        raise UsageError(
+            f"got {'neither --host nor' if host is None else '--host and'} --campaign, expected one of them."
+        )
+    if campaign is not None:
+        if scorer != "surrogate" or models.surrogate is not None:
+            raise UsageError("got --campaign and another model.", "Leave out --scorer and --surrogate.")
+        known, space = knowledge_of(campaign), limits.limits()
+        return _Subject(
+            known.host, known.labels, known.model, replace(space, max_defects=limits.max_defects or known.max_defects)
+        )
+    if is_structure_file(Path(str(host))) and not Path(str(host)).is_dir():
+        raise UsageError(
+            f"got the file {host} as host, and no model knows the defects of a layer of your own.",
+            f"Train one (surrogate train --host {host}) and give its folder as --host and as --surrogate, or begin a "
+            f"campaign (campaign new {host}) and give --campaign.",
+        )
+    crystal, other = find_host(str(host)), other_scorer(scorer, models.surrogate)
+    return _Subject(crystal, None if other is None else labels_of(crystal), other, limits.limits())
+
+
+def _carry_out(
+    request: DesignRequest,
+    write_first: Callable[[DesignRun], None],
+    write_relaxed: Callable[[DesignRun], None],
+    *,
+    has_table: bool,
+) -> DesignRun:
+    """The run, told as it goes and written: before anything is relaxed, so that nothing found is lost, and after.
+
+    Its warnings are told here where no table that shows them follows.
+
+    Raises:
+        typer.Exit: no candidates.
+    """
+    from defectgen.core.hosts import common_name
+    from defectgen.design.run import prepare_design
+    from defectgen.design.with_potential import first_of_each, load_relaxer, relax_top
+
+    chosen, n = request.potential, request.ranking.n
+    if chosen is not None:
+        say(f"loading {chosen.name} ...")
+    relaxer = None if chosen is None else load_relaxer(chosen.name, chosen.m3gnet)
+    say("loading model and surrogate ...")
+    prepared = prepare_design(request)
+    for line in prepared.warnings:
+        say(f"warning: {line}")
+    with progress(f"looking at {common_name(request.host)}", None, "structures") as advance:
+        found = prepared.run(advance)
+    if not found.candidates:
+        say("interrupted before the first structures; nothing was written." if not found.complete else "no candidates.")
+        raise typer.Exit(EXIT_INTERRUPTED if not found.complete else 1)
+    run = first_of_each(found, n)
+    write_first(run)
+    if chosen is not None and relaxer is not None and found.complete:
+        total = sum(min(chosen.top, len(found.of(target))) for target in found.targets)
+        with progress(f"relaxing with {chosen.name}", total, "structures") as advance:
+            run = relax_top(found, relaxer, chosen.top, chosen.use, n=n, progress=advance)
+        write_relaxed(run)
+    for line in () if has_table else run.warnings[len(prepared.warnings) :]:
+        say(f"warning: {line}")
+    return run
+
+
 def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
     """Print the run: one JSON document, or a table and where the rest is."""
-    from defectgen.core.hosts import common_name
     from defectgen.report import render_table
 
     emit({"output": folder, **run.summary(), "seconds": round(seconds, 2)}, as_json)
     if as_json:
         return
     render_table(run)
-    zero = f"; levels in eV relative to the valence band maximum of pristine {common_name(run.host)}"
     show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
     for made in sorted(folder.glob("*-inputs")):
         show(f"DFT inputs in {made}")
-    show(f"open {folder / 'report.html'}{zero if run.has_vbm_levels else ''}")
+    show(f"open {folder / 'report.html'}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from defectgen_cli.options import POTENTIALS, JsonOption, SupercellOption
-from defectgen_cli.output import emit, end_without, tell_skipped
+from defectgen_cli.output import counted, emit, end_without, tell_skipped
 
 HostOption = Annotated[
     str | None, typer.Option("--host", metavar="NAME|FILE", help="Host of all structures [each a built-in one].")
@@ -80,6 +80,7 @@ def inputs(
         "notes": made.notes,
         "left_out": left_out,
     }
-    text = f"{defects} calculations of defects and {len(made.calculations) - defects} of references in {output}"
+    others = len(made.calculations) - defects
+    text = f"{counted(defects, 'calculations')} of defects and {others} of references in {output}"
     emit(result, as_json, "\n".join([text, *(f"note: {note}" for note in made.notes)]))
     end_without(left_out)

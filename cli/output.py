@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from defectgen.one_line import CONTROL, encodable, printable
+from defectgen.one_line import CONTROL, encodable, on_one_line, printable
 
 EXIT_PARTIAL = 3
 """Exit code of a run that wrote less than was asked for; what is missing is named."""
@@ -35,8 +35,8 @@ FORETELL_FROM = 0.05
 
 
 def say(text: str) -> None:
-    """Print one message on stderr, without control characters: file names and contents may hold any."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Print one message on stderr as one line: file names and contents may hold line breaks and control characters."""
+    print(on_one_line(text), file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:
@@ -47,7 +47,8 @@ def show(text: str) -> None:
 def tell_skipped(skipped: Sequence[Path], what: str = "structures") -> None:
     """Count and name the files of folders that a command left out because of their names."""
     if skipped:
-        say(f"skipped {len(skipped)} files that are no {what} by their names: {_names(skipped)}")
+        kind = f"that is no {singular(what)} by its name" if len(skipped) == 1 else f"that are no {what} by their names"
+        say(f"skipped {counted(len(skipped), 'files')} {kind}: {_names(skipped)}")
 
 
 def tell_left_out(left_out: Sequence[Path]) -> None:
@@ -56,7 +57,10 @@ def tell_left_out(left_out: Sequence[Path]) -> None:
 
     tell_skipped([path for path in left_out if not is_crystal_file(path)], "crystals")
     if beside := [path for path in left_out if is_crystal_file(path)]:
-        say(f"skipped {len(beside)} files beside others that are read first: {_names(beside)}; name them to read them")
+        say(
+            f"skipped {counted(len(beside), 'files')} beside others that are read first: {_names(beside)}; "
+            "name them to read them"
+        )
 
 
 def tell_repeated(rows: Sequence[str]) -> None:
@@ -90,7 +94,7 @@ def end_without(left_out: Sequence[str]) -> None:
     for line in left_out:
         say(f"error: {line}")
     if left_out:
-        end_partial(f"{len(left_out)} structures were left out.")
+        end_partial(f"{counted(len(left_out), 'structures')} {'was' if len(left_out) == 1 else 'were'} left out.")
 
 
 def emit(result: Mapping[str, Any], as_json: bool, text: str = "") -> None:
@@ -215,6 +219,11 @@ class _Lines:
 
     def _rate(self) -> float:
         return self.done / max(time.monotonic() - self.started, 1e-9)
+
+
+def counted(number: int, unit: str) -> str:
+    """So many of a unit in the plural, e.g. ``1 file`` and ``2 files``."""
+    return f"{number:,} {singular(unit) if number == 1 else unit}"
 
 
 def singular(unit: str) -> str:

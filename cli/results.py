@@ -82,6 +82,7 @@ def results(
 def _text(row: dict[str, Any]) -> str:
     """A line a result for people."""
     from defectgen.core.properties import BY_COLUMN
+    from defectgen.one_line import on_one_line
 
     what = f"{row['label'] or 'pristine'} in {row['host']} {row['supercell']}" if row["host"] else str(row["role"])
     parts = [what if row["converged"] else f"{what} (not converged)"]
@@ -92,7 +93,7 @@ def _text(row: dict[str, Any]) -> str:
         parts.append(f"{', '.join(values)} eV" if values else "no levels")
     parts += [f"energy {energy:.4f} eV"] if energy is not None else []
     parts += [str(row["note"])] if row["note"] else []
-    return f"{row['name']}: {'; '.join(parts)}"
+    return on_one_line(f"{row['name']}: {'; '.join(parts)}")
 
 
 def _compared(table: pl.DataFrame) -> list[str]:

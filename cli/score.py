@@ -121,6 +121,6 @@ def _text(table: pl.DataFrame, names: Sequence[str], hosts: Mapping[str, str]) -
         if row["transformation"]:
             parts.append(f"read so: {row['transformation']}")
         if row["note"]:
-            parts.append(row["note"])
-        lines.append(f"{on_one_line(row['file'])}: {'; '.join(parts)}")
+            parts.append(str(row["note"]).removeprefix(f"{row['file']}: "))
+        lines.append(on_one_line(f"{row['file']}: {'; '.join(parts)}"))
     return "\n".join(lines)

@@ -52,7 +52,7 @@ def find_config(name: str, group: str) -> Path:
 
     Args:
         name: path, name (``smollm2-cpu``), or group and name (``bulk/llama2-7b``).
-        group: what a name without a group belongs to.
+        group: what a name without a group belongs to; only its names are told where there is none, of ``defect`` all.
 
     Raises:
         UsageError: neither a file nor a shipped name.
@@ -64,8 +64,11 @@ def find_config(name: str, group: str) -> Path:
     wanted = name if "/" in name else f"{group}/{name}"
     if wanted in shipped:
         return shipped[wanted]
-    known = ", ".join(key.removeprefix(f"{group}/") for key in shipped)
-    raise UsageError(f"no configuration {name!r}.", f"Expected a YAML file or one of: {known}.")
+    own = [key for key in shipped if group == "defect" or key.startswith(f"{group}/")]
+    known = [key.removeprefix(f"{group}/") for key in own]
+    near = difflib.get_close_matches(name, known, n=1)
+    guess = f"Did you mean {near[0]}? " if near else ""
+    raise UsageError(f"no configuration {name!r}.", f"{guess}Expected a YAML file or one of: {', '.join(known)}.")
 
 
 def config_name(path: Path) -> str:

@@ -17,6 +17,7 @@ from defectgen.core.properties import COLUMNS
 from defectgen.dft.ase_files import is_ase_file
 from defectgen.dft.codes import CODES
 from defectgen.dft.codes.espresso_potential import PLANES
+from defectgen.dft.finding import find_results
 from defectgen.dft.results import DftTable, dft_results
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.files import write_text, write_whole
@@ -78,6 +79,8 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
     """
     table = dft_results([*reference_paths(campaign), *paths], host=campaign.host)
     references = campaign.folder / REFERENCES
+    if all(_is_below(Path(row["path"]), references) for row in table.frame.to_dicts()):
+        find_results([Path(path) for path in paths], campaign.host)  # says that there are none
     readings, refused = _readings(campaign, table, lambda row: not _is_below(Path(row["path"]), references))
     others = [row for row in table.frame.to_dicts() if not _is_below(Path(row["path"]), campaign.folder)]
     strange = _strange_references(campaign, table, others)

@@ -161,11 +161,19 @@ def new_campaign(
         start=knows(host) if start is None else start,
         seed=seed,
     )
+    was_there = place.is_dir()
     place.mkdir(parents=True, exist_ok=True)
     campaign = Campaign(place, config)
-    campaign.store.create()
     values = config.model_dump(mode="json") | {"settings": chosen.told(code)}
-    write_text(place / CONFIG, yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120))
+    try:
+        campaign.store.create()
+        write_text(place / CONFIG, yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120))
+    except BaseException:  # a full disk, Ctrl-C: the same command must be able to begin anew
+        for made in place.iterdir():
+            made.unlink()
+        if not was_there:
+            place.rmdir()
+        raise
     return campaign
 
 

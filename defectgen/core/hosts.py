@@ -12,6 +12,7 @@ import difflib
 import math
 import re
 import string
+import unicodedata
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -28,6 +29,9 @@ LONGEST_FORMULA = 40
 
 _ALIASES: dict[str, tuple[str, ...]] = {"BN": ("hBN", "h-BN"), "P": ("BP",)}
 """Other names of a host."""
+
+_WORDS = {"PHOSPHORENE": "P", "BLACKPHOSPHORUS": "P", "BLACKP": "P", "HEXAGONALBORONNITRIDE": "BN"}
+"""Names in words that `get_host` takes, in capitals without spaces and hyphens."""
 
 _COMMON = {"BN": "hBN", "P": "BP"}
 """What people call a host."""
@@ -185,14 +189,15 @@ def common_title(host: Host) -> str:
 def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
     """The host of this name: ``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe``, ``P``, or one that was added.
 
-    ``hBN`` and ``BP`` are understood, and so is another case. `supercell`, two numbers or e.g. ``8x8``,
-    replaces the size that 2DMD uses, or that an added host has.
+    ``hBN``, ``BP`` and ``phosphorene`` are understood, and so are another case and subscript digits.
+    `supercell`, two numbers or e.g. ``8x8``, replaces the size that 2DMD uses, or that an added host has.
 
     Raises:
         UsageError: no such host; names the nearest if the name is mistyped, not if it is another compound.
     """
     by_upper = _by_upper()
-    known = by_upper.get(name.strip().upper())
+    plain = unicodedata.normalize("NFKC", name).strip().upper()
+    known = by_upper.get(plain) or _WORDS.get(re.sub(r"[\s_-]", "", plain))
     if known is None:
         meant = _mistyped(name, by_upper)
         raise UsageError(

@@ -43,13 +43,18 @@ def parse_label(label: str) -> Counter[tuple[str, str]]:
     kinds: Counter[tuple[str, str]] = Counter()
     if label == PRISTINE:
         return kinds
-    for part in label.split("+"):
+    for part in map(str.strip, label.split("+")):
         match = re.fullmatch(r"(\d*)(v|[A-Z][a-z]?)_([A-Z][a-z]?)", part)
         if match is None:
             raise ValueError(f"got defect {part!r}, expected e.g. v_S, Se_S or 2Se_S")
         species = VACANCY if match[2] == "v" else match[2]
         kinds[match[3], species] += int(match[1] or 1)
     return kinds
+
+
+def vacancy_hint(name: str) -> str:
+    """What to say of a defect such as ``V_S``, meant as a vacancy and read as vanadium; empty for others."""
+    return f"V is vanadium, a vacancy is v{name[1:]}. " if name.startswith("V_") else ""
 
 
 def kroger_vink(kinds: Mapping[tuple[str, str], int], elements: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -58,7 +59,8 @@ class Registry(Mapping[str, T]):
         if name not in self:
             close = difflib.get_close_matches(name, list(self), n=1, cutoff=0.5)
             meant = f"Did you mean {close[0]}? " if close else ""
-            raise UsageError(f"unknown {self.kind} {name!r}.", f"{meant}Known {self.plural}: {', '.join(self)}.")
+            several = re.sub("y$", "ie", self.kind) + "s"
+            raise UsageError(f"unknown {self.kind} {name!r}.", f"{meant}Known {several}: {', '.join(self)}.")
         return self[name]
 
     def _add(self, name: str, item: T) -> T:

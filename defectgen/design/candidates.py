@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.core.names import short_text
-from defectgen.core.properties import BY_COLUMN, COLUMNS
+from defectgen.core.properties import COLUMNS
 from defectgen.design.wishes import Wish
 
 if TYPE_CHECKING:
@@ -333,12 +333,6 @@ class DesignRun:
             overwrite=overwrite,
             also=also,
         )
-
-    @property
-    def has_vbm_levels(self) -> bool:
-        """Whether levels were wanted relative to the pristine host's valence band maximum."""
-        asked = {column for target in self.targets for column, _ in target.values}
-        return self.reference == PRISTINE_VBM and any(BY_COLUMN[column].is_level for column in asked)
 
     def summary(self) -> dict[str, object]:
         """Counts, the best candidate of each target, settings and warnings, as plain values."""

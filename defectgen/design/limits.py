@@ -13,6 +13,7 @@ import numpy as np
 from defectgen.core import Configuration, Host, Rule, defect_name, site_permutations
 from defectgen.core.classes import DefectClass, classes_up_to
 from defectgen.core.hosts import common_name, common_title
+from defectgen.core.names import vacancy_hint
 from defectgen.errors import UsageError
 from defectgen.score.surrogate.features import pair_orbits
 from defectgen.tasks.defect.encodings import KINDS
@@ -320,7 +321,8 @@ def pair_range_angstrom(configuration: Configuration) -> tuple[float, float]:
 
 def _rule(host: Host, rules: dict[str, Rule], name: str) -> Rule:
     if name not in rules:
-        raise UsageError(f"{name!r} is no defect of {common_name(host)}.", f"It has: {', '.join(rules)}.")
+        meant = vacancy_hint(name)
+        raise UsageError(f"{name!r} is no defect of {common_name(host)}.", f"{meant}It has: {', '.join(rules)}.")
     return rules[name]
 
 

@@ -130,6 +130,15 @@ def verdicts(search: Search, mix: Mix) -> list[Verdict]:
     return [_verdict(search, mix, target) for target in search.targets]
 
 
+def _away_text(target: Target, distance_ev: float) -> str:
+    """How far a structure is from a target; wishes for ``min`` and ``max`` count from the extreme value known."""
+    towards = {wish.towards for wish in target.wishes}
+    if "" in towards:
+        return f"{1e3 * distance_ev:.1f} meV away"
+    known = f"the {'lowest' if towards == {'min'} else 'highest' if towards == {'max'} else 'extreme'} value known"
+    return f"{1e3 * abs(distance_ev):.1f} meV {'away from' if distance_ev >= 0 else 'beyond'} {known}"
+
+
 def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
     listing, nearest = mix.listing, search.shortlists[target.id].nearest
     number = search.n_distinct(target)
@@ -137,7 +146,7 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
     if not math.isfinite(nearest.distance_ev):
         text = f"none of {number:,} structures has a prediction with an interval; not a proof"
         return Verdict(target.id, text, None, False, number, False)
-    mev = 1e3 * nearest.distance_ev
+    away = _away_text(target, nearest.distance_ev)
     reached = nearest.distance_ev <= max(nearest.half_width_ev, REACHED_EV)
     unseen = 0 if listing is None else listing.count + listing.left_out - number  # labels are seen in any kind
     proof = whole and unseen <= 0
@@ -145,12 +154,12 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
         left = f", but for {unseen:,} of kinds that the surrogate was not trained on" if not proof else ""
         looked, what = f"(all {number:,} were looked at{left})", f"structure with {listing.words}"
         if reached:
-            text = f"the nearest {what} is {mev:.1f} meV away {looked}"
+            text = f"the nearest {what} is {away} {looked}"
         else:
-            text = f"no {what} has this: the nearest that exists is {mev:.1f} meV away {looked}"
+            text = f"no {what} has this: the nearest that exists is {away} {looked}"
     else:
         half = f", predicted to within {1e3 * nearest.half_width_ev:.0f} meV" if nearest.half_width_ev else ""
-        text = f"the nearest is {mev:.1f} meV away{half}: best of {number:,} evaluated; not a proof"
+        text = f"the nearest is {away}{half}: best of {number:,} evaluated; not a proof"
         if listing is not None and number >= listing.count and not search.settings.novel:
             kinds = " of kinds that the surrogate was trained on" if listing.left_out else ""
             text += f" (among them all {listing.count:,} with {listing.words}{kinds})"

@@ -316,7 +316,7 @@ def design(
         number = sum(candidate.target is target for candidate in ranked)
         if complete and number < settings.n:
             notes.append(f"target {target.id}: {number} distinct candidates found, {settings.n} asked for.")
-    beyond = sum(not candidate.uncertainty for candidate in ranked)
+    beyond = sum(not (candidate.uncertainty or candidate.dft) for candidate in ranked)
     if beyond:
         why = (
             "are unlike anything that the surrogate was trained on: their values are extrapolated and have no interval."

@@ -38,6 +38,9 @@ LARGEST_TABLE = 200_000_000
 LARGEST_EV = 1e3
 """No property in eV is larger; what is, was meant in another unit."""
 
+LIKELY_MILLI = 5
+"""So many times larger than what is known, a wish was most likely meant in meV."""
+
 Wanted = float | str | tuple[float | None, float | None] | Wish | None
 """A number, text as `parse_wish` takes it, the two ends of a range (None for none), or a wish."""
 
@@ -136,7 +139,9 @@ def read_targets(path: Path) -> tuple[Target, ...]:
             one in by_name for one in plain.values()
         ):
             known = ", ".join(["id", *COLUMNS, TOLERANCE, *OWN_COLUMNS])
-            raise UsageError(f"{path}: unknown column {shown(name)}.", f"Known columns: {known}.")
+            near = difflib.get_close_matches(plain[name], meant, n=1, cutoff=MISSPELT)
+            guess = f"Did you mean {near[0]}? " if near else ""
+            raise UsageError(f"{path}: unknown column {shown(name)}.", f"{guess}Known columns: {known}.")
     identity_column = next((name for name, one in plain.items() if one == "id"), None)
     targets: list[Target] = []
     for number, row in enumerate(rows, 1):
@@ -222,6 +227,12 @@ def _within(wish: Wish, tolerance: float) -> Wish:
     return replace(wish, low=wish.low - tolerance, high=wish.high + tolerance)
 
 
+def _as_milli(values: Sequence[float]) -> str:
+    """What numbers are in eV if they were meant in meV."""
+    largest = max(values, key=abs)
+    return f"If you mean {largest:g} meV, write {largest / 1000:g}"
+
+
 def _target(
     identity: str,
     wishes: Sequence[Wish],
@@ -234,7 +245,9 @@ def _target(
     for wish in wishes:
         ends = [end for end in (wish.low, wish.high) if math.isfinite(end)]
         if wish.unit == "eV" and any(abs(end) > LARGEST_EV for end in ends):
-            raise UsageError(f"{about}: got {wish.column}={wish.text:.20}, expected electronvolts.")
+            raise UsageError(
+                f"{about}: got {wish.column}={wish.text:.20}, expected electronvolts.", f"{_as_milli(ends)}."
+            )
     gap = by_column.get("band_gap_ev")
     if gap is not None and gap.high < 0:
         raise UsageError(f"{about}: got a gap of {gap.high:g} eV, expected 0 or more.")
@@ -291,8 +304,11 @@ def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[s
             low, high = covered[wish.column]
             if not wish.towards and not (wish.high >= low and wish.low <= high):
                 shown = f"{wish.low:.3f}" if wish.low == wish.high else wish.text
+                ends = [end for end in (wish.low, wish.high) if math.isfinite(end)]
+                milli = wish.unit == "eV" and max(map(abs, ends)) >= LIKELY_MILLI * max(abs(low), abs(high), 1.0)
+                meant = f" {_as_milli(ends)}." if milli else ""
                 warnings.append(
                     f"target {target.id}: {item.title} {shown} {item.unit} is outside what the data of {host} covers "
-                    f"({low:.3f} to {high:.3f} {item.unit}); expect the nearest that there is."
+                    f"({low:.3f} to {high:.3f} {item.unit}); expect the nearest that there is.{meant}"
                 )
     return tuple(warnings)

@@ -141,10 +141,24 @@ def _beyond(away: Array, spread: Array) -> Array:
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _WISH = re.compile(
-    rf"(?:(?P<goal>min|max)|(?P<value>{_NUMBER})(?:\+-(?P<tolerance>{_NUMBER}))?"
+    rf"(?:(?P<goal>min|max)|(?P<value>{_NUMBER})(?:(?:\+-|\+/-|±)(?P<tolerance>{_NUMBER}))?"
     rf"|(?P<low>{_NUMBER})?:(?P<high>{_NUMBER})?)(?:\*(?P<weight>{_NUMBER}))?"
 )
 FORMS = "a number, a range such as 0.5:0.8 or 0.5:, a tolerance such as 0.6+-0.02, min or max, each with *WEIGHT"
+
+
+_MILLI = re.compile(rf"({_NUMBER})\s*mev")
+_COMMA = re.compile(r"[+-]?\d+,\d+")
+
+
+def _meant(text: str) -> str:
+    """What a number that is none most likely means: one with its unit, or with a decimal comma."""
+    plain = text.strip().lower()
+    if found := _MILLI.fullmatch(plain):
+        return f"{found[1]} meV are {float(found[1]) / 1000:g}. "
+    if _COMMA.fullmatch(plain):
+        return f"Did you mean {plain.replace(',', '.')}? "
+    return f"Leave the unit out: {plain.removesuffix('ev').strip()}. " if plain.endswith("ev") else ""
 
 
 def parse_wish(column: str, text: str) -> Wish:
@@ -156,7 +170,7 @@ def parse_wish(column: str, text: str) -> Wish:
     name, unit = BY_COLUMN[column].name, BY_COLUMN[column].unit
     match = _WISH.fullmatch(text.strip().lower().replace(" ", ""))
     if match is None or text.strip() == ":":
-        raise UsageError(f"{name} is {shown(text)}, expected a number in {unit}.", f"Or {FORMS}.")
+        raise UsageError(f"{name} is {shown(text)}, expected a number in {unit}.", f"{_meant(text)}Or {FORMS}.")
     weight = float(match["weight"] or 1)
     towards: Towards = "min" if match["goal"] == "min" else "max" if match["goal"] == "max" else ""
     if towards:

@@ -166,7 +166,7 @@ def front_text(front: Front) -> str:
     shown = sorted(list(dict.fromkeys([nearest, *ends]))[:FRONT_SHOWN])
     parts = []
     for k in shown:
-        away = " / ".join(f"{1e3 * away:.0f}" for away in members[k].distances_ev.values())
+        away = " / ".join(f"{1e3 * away:z.0f}" for away in members[k].distances_ev.values())
         parts.append(f"{away} meV ({short_text(members[k].configuration.label)})")
     titles = " / ".join(BY_COLUMN[column].title for column in columns)
     rest = f"; {len(members) - len(shown)} more in the manifest" if len(members) > len(shown) else ""

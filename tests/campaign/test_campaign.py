@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -296,3 +297,22 @@ def test_wishes_before_learning_an_older_folder_and_a_damaged_database(
     yaml.write_text(yaml.read_text().replace("format: 1", "format: 0"))
     assert main(["campaign", "propose", place]) == 1
     assert "is a campaign of format 0, this defectgen" in capsys.readouterr().err
+
+
+def test_a_folder_without_results_is_said_to_have_none(campaign: Campaign, tmp_path: Path) -> None:
+    _compute(campaign, tmp_path, propose(campaign, 4).rows)
+    (tmp_path / "structures").mkdir()
+    with pytest.raises(UsageError, match="structures: no results of a DFT code found"):
+        add_results(campaign, [tmp_path / "structures"])
+
+
+def test_a_campaign_that_could_not_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, _: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("defectgen.campaign.folder.write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            new_campaign(tmp_path / "ws2", host(tmp_path))
+    assert not (tmp_path / "ws2").exists()
+    new_campaign(tmp_path / "ws2", host(tmp_path))

@@ -75,7 +75,7 @@ def test_random_structures_come_from_the_seed(capsys: pytest.CaptureFixture[str]
         (("v_S", "--rules", "2dmd-low"), "say which structures in one way"),
         (("v_Te",), "no rule makes v_Te"),
         (("v_S", "--host", "MoS_2"), "Did you mean MoS2?"),
-        (("v_S", "--supercell", "8"), "got supercell '8', expected e.g. 8x8"),
+        (("v_S", "--supercell", "8"), "got supercell '8', expected two numbers from 1 to 99 such as 8x8"),
         (("--rules", "2dmd-high"), "Known: 2dmd-low"),
         (("--defects", "5"), "Add --sample N, or --count"),
         (("--defects", "5", "--sample", "2", "--uniform", "sites"), "expected classes or decorations"),

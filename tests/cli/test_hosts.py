@@ -89,7 +89,7 @@ def test_a_file_shows_its_record_and_symmetry(graphene: Path, capsys: pytest.Cap
     [
         (("WS2",), 2, "unknown host 'WS2'. Known hosts: MoS2, WSe2, hBN, GaSe, InSe, BP; any other layer"),
         (("none.cif",), 1, "none.cif is not a file"),
-        (("MoS2", "--supercell", "8"), 2, "got supercell '8', expected e.g. 8x8"),
+        (("MoS2", "--supercell", "8"), 2, "got supercell '8', expected two numbers from 1 to 99 such as 8x8"),
     ],
 )
 def test_wrong_calls_get_one_line(

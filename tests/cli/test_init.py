@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from defectgen.campaign.clusters import ClusterConfig
-from defectgen.config import config_keys, load_config, package_folder
+from defectgen.config import config_keys, find_config, load_config, package_folder
 from defectgen.dft.settings import DftSettings
+from defectgen.errors import UsageError
 from defectgen.llm.train.finetune_config import FinetuneConfig
 from defectgen_cli.app import main
 
@@ -68,5 +69,15 @@ def test_a_file_needs_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_name_that_is_none_names_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "smollm3"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: no configuration 'smollm3'. Expected a YAML file or one of: ")
+    assert error.startswith(
+        "error: no configuration 'smollm3'. Did you mean smollm2-gpu? Expected a YAML file or one of: "
+    )
     assert "smollm2-cpu" in error
+
+
+def test_only_what_fits_is_named_where_a_configuration_is_misspelt() -> None:
+    with pytest.raises(UsageError) as caught:
+        find_config("slrm", "executors")
+    assert str(caught.value).endswith("Did you mean slurm? Expected a YAML file or one of: pbs, slurm, two-workers.")
+    with pytest.raises(UsageError, match=r"bulk/smollm2-cpu, gemma-7b, .*dft/lcao"):
+        find_config("none", "defect")

@@ -192,3 +192,16 @@ def test_values_have_their_units_and_zero_no_sign() -> None:
     }  # fmt: skip
     shown = _text(pl.DataFrame([row]), ["surrogate"], {"BN": "hBN"})
     assert shown == "a.cif: v_B in hBN 8x8; HOMO 0.000 ± 0.050, E/atom -8.1234 eV, moment 1.00 μB"
+
+
+def test_a_file_name_of_two_lines_stays_on_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a\nb.cif").write_text("garbage")
+    (tmp_path / "good.cif").write_text(cif_text(Configuration.of(get_host("MoS2"), {64: VACANCY})))
+    assert main(["score", str(tmp_path)]) == 3
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 2
+    assert shown[0].startswith(f"{tmp_path}/a\\nb.cif: not read; no score; cannot be read as CIF")
+    assert main(["score", str(tmp_path / "a\nb.cif")]) == 1
+    assert f"error: {tmp_path}/a\\nb.cif: cannot be read as CIF" in capsys.readouterr().err
+    assert main(["results", str(tmp_path / "no\nfile")]) == 1
+    assert "/no\\nfile is not there" in capsys.readouterr().err

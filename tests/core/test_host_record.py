@@ -67,3 +67,17 @@ def test_like_means_the_same_sites_whatever_the_rules() -> None:
     )
     assert not host.is_like(Host.from_dict(record | {"frac_coords": record["frac_coords"][::-1]}))
     assert not host.is_like(get_host("MoS2", (4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("phosphorene", "P"),
+        ("Black Phosphorus", "P"),
+        ("black-P", "P"),
+        ("hexagonal boron nitride", "BN"),
+        ("MoS\u2082", "MoS2"),
+    ],
+)
+def test_hosts_are_known_by_their_names_in_words(said: str, name: str) -> None:
+    assert get_host(said) is get_host(name)

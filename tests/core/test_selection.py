@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from defectgen.core import get_host
+from defectgen.core.classes import class_from_label
 from defectgen.core.selection import MAX_LISTED, select
+from defectgen.design.limits import Limits, Space
 from defectgen.errors import UsageError
 
 MOS2 = get_host("MoS2", (3, 3))
@@ -54,3 +56,12 @@ def test_millions_need_a_limit() -> None:
     with pytest.raises(UsageError, match=r"more than 5,000,000\. Add --limit N"):
         selection.listed()
     assert next(selection.listed(limit=1)).configuration.label == "4v_S+4Se_S"
+
+
+def test_spaces_about_a_label_do_not_matter_and_vanadium_is_told_from_a_vacancy() -> None:
+    host = get_host("MoS2")
+    assert class_from_label(host, "v_S + Se_S") == class_from_label(host, "v_S+Se_S")
+    with pytest.raises(UsageError, match=r"no rule makes V_S. V is vanadium, a vacancy is v_S. Its rules: "):
+        class_from_label(host, "V_S")
+    with pytest.raises(UsageError, match=r"'V_S' is no defect of MoS2. V is vanadium, a vacancy is v_S. It has: "):
+        Space.of(host, Limits(only=("V_S",)), 2)

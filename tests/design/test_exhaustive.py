@@ -8,6 +8,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,7 @@ from defectgen.design import mix as mixing
 from defectgen.design.engine import Models
 from defectgen.design.exhaustive import MAX_LISTED, ExhaustiveProposer, plan_listing
 from defectgen.design.limits import Limits, Space, nearest_pair_angstrom
+from defectgen.design.mix import _away_text
 from defectgen.design.proposers import Ask, Budget, parse_budget
 from defectgen.design.run import DesignRequest, Ranking, prepare_design
 from defectgen.design.targets import single_target
@@ -294,3 +296,17 @@ def test_labels_of_2dmd_stand_beside_models_of_2dmd_only(tmp_path: Path) -> None
     assert other.facts["trained_on"] == "other values"
     with pytest.raises(UsageError, match="no labelled structures of MoS2 8x8 are known"):
         prepare_design(replace(request, models=Models(surrogate=own), proposer="known"))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "nearest_ev", "text"),
+    [
+        ({"homo_ev": 0.1}, 0.03, "30.0 meV away"),
+        ({"formation_energy_ev": "min"}, 0.03, "30.0 meV away from the lowest value known"),
+        ({"formation_energy_ev": "min"}, -0.195, "195.0 meV beyond the lowest value known"),
+        ({"lumo_ev": "max"}, -0.195, "195.0 meV beyond the highest value known"),
+        ({"homo_ev": "min", "lumo_ev": "max"}, 0.004, "4.0 meV away from the extreme value known"),
+    ],
+)
+def test_distances_from_an_extreme_are_said_to_be_that(wishes: dict[str, Any], nearest_ev: float, text: str) -> None:
+    assert _away_text(single_target(wishes), nearest_ev) == text

@@ -86,6 +86,7 @@ def test_the_terminal_names_both_ends_and_the_nearest() -> None:
     assert "400 / 0 meV" in text
     assert "4 structures" in text
     assert "20 / 200" not in text
+    assert "4 / 0 meV" in front_text(Front("1", (member(0.003, 0.001, 0), member(0.004, -0.0001, 1))))
     assert front_text(Front("1", front.members[:1])) == ""
 
 

@@ -157,6 +157,14 @@ def test_extrapolated_values_have_no_interval_and_are_said(mos2: Host) -> None:
     assert any("3 of 3 candidates are unlike anything" in line for line in run.warnings)
 
 
+def test_labels_are_not_said_to_be_extrapolated(mos2: Host) -> None:
+    labels = {"VAC@A00": {"homo_ev": 0.5, "lumo_ev": 1.0, "band_gap_ev": 0.5}}
+    settings = DesignSettings(n=1, samples=8)
+    run = design(mos2, [TARGET], OneStructure(), ExtrapolatingScorer(), ("VAC@A00",), settings, labels=labels)
+    assert run.candidates[0].dft["homo_ev"] == 0.5
+    assert run.warnings == ()
+
+
 class PlainScorer(CountingScorer):
     """Gives values and nothing else."""
 

@@ -10,7 +10,7 @@ import pytest
 
 import defectgen as dg
 from defectgen.design.candidates import Target
-from defectgen.design.targets import counted_from, read_targets, single_target, wanted_values
+from defectgen.design.targets import counted_from, coverage_warnings, read_targets, single_target, wanted_values
 from defectgen.design.wishes import Wish, parse_wish
 from defectgen.errors import UsageError
 
@@ -26,6 +26,8 @@ GAP = "band_gap_ev"
         ("0.5:", 0.5, math.inf, 1),
         (":0.8*2", -math.inf, 0.8, 2),
         ("0.6 +- 0.02", 0.58, 0.62, 1),
+        ("0.6\u00b10.02", 0.58, 0.62, 1),
+        ("0.6+/-0.02", 0.58, 0.62, 1),
         ("1e-1*0.5", 0.1, 0.1, 0.5),
     ],
 )
@@ -45,6 +47,9 @@ def test_what_options_take(text: str, low: float, high: float, weight: float) ->
         ("0.6+--1", "got a tolerance of -1"),
         ("0.6*0", "expected more than 0"),
         ("nan", "expected a number"),
+        ("50 meV", r"expected a number in eV. 50 meV are 0\.05\. Or a number"),
+        ("0.05eV", r"expected a number in eV. Leave the unit out: 0\.05\. "),
+        ("0,05", r"Did you mean 0\.05\? "),
     ],
 )
 def test_what_is_no_wish_is_one_line(text: str, message: str) -> None:
@@ -121,3 +126,22 @@ def test_a_design_for_a_range_and_the_smallest_energy() -> None:
     energies = [candidate.best_values["formation_energy_ev"] for candidate in run.candidates]
     assert run.candidates[0].configuration.label == "v_S"
     assert energies == sorted(energies)
+
+
+def test_a_column_that_is_misspelt_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    table = tmp_path / "targets.csv"
+    table.write_text("hommo,lumo\n0.1,1.1\n")
+    with pytest.raises(UsageError, match=r"unknown column 'hommo'. Did you mean homo\? Known columns"):
+        read_targets(table)
+
+
+def test_values_in_millielectronvolts_are_told_what_they_are_in_electronvolts() -> None:
+    with pytest.raises(
+        UsageError, match=r"got lumo_ev=1150.000, expected electronvolts. If you mean 1150 meV, write 1.15"
+    ):
+        single_target({"homo_ev": 50.0, "lumo_ev": 1150.0})
+    covered = {"homo_ev": [0.0, 1.4]}
+    (line,) = coverage_warnings("MoS2", (single_target({"homo_ev": 50.0}),), covered)
+    assert line.endswith("expect the nearest that there is. If you mean 50 meV, write 0.05.")
+    (line,) = coverage_warnings("MoS2", (single_target({"homo_ev": 1.6}),), covered)
+    assert "meV" not in line

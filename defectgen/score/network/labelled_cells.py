@@ -25,22 +25,24 @@ def labelled_cells(frame: pl.DataFrame, hosts: tuple[Host, ...] | None = None) -
     Args:
         frame: the columns of the data reader; of `COLUMNS` those that are missing count as unknown, but levels without
             spin channels as those of one.
-        hosts: in the order that numbers them; those of the table by name if None.
+        hosts: in the order that numbers them; those of the table by name and size if None.
 
     Raises:
         UsageError: an element that the network cannot describe.
     """
     if hosts is None:
-        hosts = tuple(sorted(hosts_of(frame).values(), key=lambda host: host.name))
-    names = [host.name for host in hosts]
+        hosts = tuple(sorted(hosts_of(frame).values(), key=lambda host: host.title))
+    place = {host.title: k for k, host in enumerate(hosts)}
     geometries = [HostGeometry.of(host) for host in hosts]
     n, most = len(frame), int(frame["n_defects"].max() or 1)  # type: ignore[arg-type]
     sites, kinds = (np.full((n, most), -1, dtype=np.int64) for _ in range(2))
-    for row, (host, key) in enumerate(frame.select("host", "configuration").iter_rows()):
-        geometry = geometries[names.index(host)]
+    numbers = np.array(
+        [place[f"{name} {size}"] for name, size in frame.select("host", "supercell").iter_rows()], dtype=np.int64
+    )
+    for row, (number, key) in enumerate(zip(numbers, frame["configuration"], strict=True)):
+        geometry = geometries[number]
         found = geometry.numbers(Configuration.from_key(geometry.host, key).edits)
         sites[row, : len(found[0])], kinds[row, : len(found[0])] = found
-    numbers = np.array([names.index(name) for name in frame["host"]], dtype=np.int64)
     sets = frame["set"].unique(maintain_order=True).to_list()
     groups = np.array([sets.index(name) for name in frame["set"]], dtype=np.int64)
     targets = np.stack([_column(frame, name) for name in COLUMNS], axis=1)

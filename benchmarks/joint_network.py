@@ -1,0 +1,155 @@
+"""What a joint network adds to the processes of crowded cells, in five folds of all labelled rows.
+
+    python benchmarks/joint_network.py --data DIR -o FOLDER
+    python benchmarks/joint_network.py --data DIR -o FOLDER --members 6 --alone
+
+The folds are those of `defectgen surrogate evaluate --cross-validate`: symmetry classes stay together, and every row is
+judged by models that have not seen it. For each fold an ensemble is trained on all sets together and, with ``--alone``,
+one on each crowded set (and the low-density set of its host) by itself. ``one`` is the mean error of single members,
+``network`` that of the ensemble, ``processes`` that of the surrogate without a network, ``both`` that of the weighted
+mean, whose shares and intervals for a fold come from the rows of the other four. Finished folds are kept in the folder;
+the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from defectgen.data.sources import read_dataset
+from defectgen.score.network.labelled_cells import labelled_cells
+from defectgen.score.network.network_cells import combine
+from defectgen.score.network.network_training import DEFAULT_SETTINGS, predict, train_ensemble
+from defectgen.score.surrogate.cross_validation import class_folds, cross_validate
+from defectgen.score.surrogate.evaluation import PER_SITE
+from defectgen.score.surrogate.network_share import ENERGY, SHARED, NetworkShare
+
+FOLDS = 5
+COLUMNS = (PER_SITE, "homo_ev", "lumo_ev", "band_gap_ev")
+SOURCES = ("alone", "one", "network", "processes", "both")
+
+Values = dict[str, np.ndarray]
+
+
+def networks(rows: pl.DataFrame, folds: np.ndarray, members: int, seed: int, kept: Path) -> np.ndarray:
+    """What each member of each fold's ensemble gives for its rows, shape (members, n, 7); folds in `kept` are read."""
+    cells, geometries = labelled_cells(rows)
+    found = np.full((members, len(rows), cells.targets.shape[1]), np.nan)
+    kept.mkdir(parents=True, exist_ok=True)
+    for fold in range(FOLDS):
+        file, apart = kept / f"{fold}-{members}-{seed}.npy", np.flatnonzero(folds == fold)
+        if not file.is_file():
+            started = time.process_time()
+            use = np.repeat((folds != fold)[None], members, axis=0)
+            settings = replace(DEFAULT_SETTINGS, seed=seed + fold)
+            model, linear = train_ensemble(cells, geometries, use, settings)
+            with file.with_suffix(".part").open("wb") as stream:
+                np.save(stream, predict(model, geometries, cells.some(apart), linear))
+            file.with_suffix(".part").rename(file)
+            print(f"{kept.name}, fold {fold}: {time.process_time() - started:.0f} s of CPU time", flush=True)
+        found[:, apart] = np.load(file)
+    return found
+
+
+def processes(frame: pl.DataFrame, seed: int, kept: Path) -> pl.DataFrame:
+    """Predictions for every row by a surrogate without networks that has not seen it; kept in a file."""
+    file = kept / f"processes-{seed}.parquet"
+    if not file.is_file():
+        kept.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        cross_validate(frame, FOLDS, seed).write_parquet(part)
+        part.rename(file)
+    return pl.read_parquet(file)
+
+
+def of_set(table: pl.DataFrame, name: str, ids: pl.Series, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values and half-widths of a property for some rows of a set, NaN where there are none."""
+    rows = table.filter(pl.col("set").cast(pl.String) == name, pl.col("property").cast(pl.String) == column)
+    joined = pl.DataFrame({"id": ids}).join(rows, on="id", how="left", maintain_order="left")
+    return tuple(joined[c].cast(pl.Float64).fill_null(np.nan).to_numpy() for c in ("predicted", "half_width"))
+
+
+def both(labels: Values, sizes: np.ndarray, process: dict, network: Values, folds: np.ndarray) -> tuple[Values, Values]:
+    """Weighted means and half-widths, of each fold by what the others say."""
+    values, widths = ({c: np.full(len(sizes), np.nan) for c in SHARED} for _ in range(2))
+    for fold in range(FOLDS):
+        mine, rest = folds == fold, folds != fold
+        some = {c: (v[rest], w[rest]) for c, (v, w) in process.items()}
+        share = NetworkShare.fit(
+            {c: v[rest] for c, v in labels.items()}, sizes[rest], some, {c: v[rest] for c, v in network.items()}
+        )
+        assert share is not None
+        found, half = share.apply(
+            {c: v[mine] for c, (v, _) in process.items()},
+            {c: w[mine] for c, (_, w) in process.items()},
+            {c: network[c][mine] for c in SHARED},
+        )
+        for column in SHARED:
+            values[column][mine], widths[column][mine] = found[column], half[column]
+    return values, widths
+
+
+def mean_error(found: np.ndarray, labels: np.ndarray, unit: np.ndarray | float) -> float:
+    """Mean absolute error in meV over the rows that have a label and a value."""
+    return 1000 * float(np.nanmean(np.abs(found - labels) / unit))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--alone", action="store_true", help="also an ensemble of each crowded set by itself")
+    arguments = parser.parse_args()
+    members, seed, kept = arguments.members, arguments.seed, arguments.output
+    frame = read_dataset(arguments.data).sort("density", "set", "id", descending=[True, False, False])
+    folds = class_folds(frame, FOLDS, seed).to_numpy()
+    together = networks(frame, folds, members, seed, kept / "together")
+    judged = processes(frame, seed, kept)
+    crowded = frame.filter(density="high")["set"].unique(maintain_order=True)
+    lines: dict[str, dict[str, Values]] = {column: {} for column in COLUMNS}
+    inside: dict[str, Values] = {}
+    for name in crowded:
+        mine = (frame["set"] == name).to_numpy()
+        rows = frame.filter(set=name)
+        sizes = rows["n_defects"].to_numpy().astype(float)
+        labels = {c: rows[c].cast(pl.Float64).fill_null(np.nan).to_numpy() for c in SHARED}
+        process = {c: of_set(judged, name, rows["id"], c) for c in SHARED}
+        mean = combine(together[:, mine].mean(axis=0))
+        mixed, widths = both(labels, sizes, process, mean, folds[mine])
+        found: dict[str, list[Values]] = {
+            "one": [combine(member) for member in together[:, mine]],
+            "network": [mean],
+            "processes": [{c: v for c, (v, _) in process.items()}],
+            "both": [mixed],
+        }
+        if arguments.alone:
+            host = (frame["host"] == rows["host"][0]).to_numpy()
+            alone = networks(frame.filter(host), folds[host], members, seed, kept / name)
+            found["alone"] = [combine(alone[:, mine[host]].mean(axis=0))]
+        for column in COLUMNS:
+            source, unit = (ENERGY, sizes) if column == PER_SITE else (column, 1.0)
+            lines[column][name] = {
+                which: np.mean([mean_error(each[source], labels[source], unit) for each in given])
+                for which, given in found.items()
+            }
+        inside[name] = {c: 100 * np.nanmean(np.abs(mixed[c] - labels[c]) <= widths[c]) for c in SHARED}
+    shown = [which for which in SOURCES if which != "alone" or arguments.alone]
+    for column, sets in lines.items():
+        print(f"\n| {column}, meV | {' | '.join(shown)} |\n| --- |{' ---: |' * len(shown)}")
+        means = {which: np.mean([found[which] for found in sets.values()]) for which in shown}
+        for name, found in [*sets.items(), ("mean", means)]:
+            print(f"| {name} | {' | '.join(f'{found[which]:.1f}' for which in shown)} |")
+    print("\ninside the 90 % interval of both:")
+    for name, shares in inside.items():
+        print(f"{name:<14} " + ", ".join(f"{c} {s:.0f} %" for c, s in shares.items()))
+
+
+if __name__ == "__main__":
+    main()
