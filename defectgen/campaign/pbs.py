@@ -11,10 +11,13 @@ from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import PBSProProvider
 from parsl.providers.torque.torque import translate_table
 
-_JOB = re.compile(r"^Job Id: *(\S+)$|^\s*job_state = (\w)", re.MULTILINE)
+_JOB = re.compile(r"^Job Id:[ \t]*(\S+)[ \t]*$|^[ \t]*job_state[ \t]*=[ \t]*(\w)", re.MULTILINE)
 
 _GONE = re.compile(r"Unknown Job Id|has finished", re.IGNORECASE)
-"""What qstat says of a job that it knows no more."""
+"""What qstat says of a job that it knows no more, and..."""
+
+_UNKNOWN = 15001 % 256
+"""...how it ends then (PBSE_UNKJOBID), with or without a word."""
 
 
 class PbsProvider(PBSProProvider):
@@ -25,9 +28,11 @@ class PbsProvider(PBSProProvider):
         if not waiting:
             return
         code, output, problem = self.execute_wait(f"qstat -f {' '.join(waiting)}")
-        if code != 0 and not _GONE.search(problem):  # the server cannot be reached: nothing is known
+        if code not in (0, _UNKNOWN) and not _GONE.search(problem):  # the server cannot be reached: nothing is known
             return
         states = _states(output)
+        if code == 0 and not states:  # a form of the answer that is not read here: nothing is known either
+            return
         for job in waiting:
             letter = next((state for name, state in states.items() if _same(name, job)), "F")
             record = self.resources[job]
