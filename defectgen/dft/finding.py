@@ -86,18 +86,9 @@ def _outputs(path: Path) -> list[tuple[str, Path]]:
         elif is_ase_file(file):
             others.append(("", file))
     found = [(name, file) for best in by_folder.values() for name, (_, file) in best.items()]
-    found = [item for item in found if not (item[0] == "qe" and _older_copy(item[1]))]
+    found = [(name, file) for name, file in found if not CODES[name].outdated(file)]
     others = [item for item in others if item[1].parent not in by_folder]
     return sorted([*found, *others], key=lambda item: item[1])
-
-
-def _older_copy(path: Path) -> bool:
-    """Whether pw.x has left the same beside its save folder and in it, and this one is the older or the inner one."""
-    if path.parent.suffix == ".save":
-        twin = path.parent.with_suffix(".xml")
-        return twin.is_file() and twin.stat().st_mtime_ns >= path.stat().st_mtime_ns
-    inner = path.with_suffix(".save") / "data-file-schema.xml"
-    return inner.is_file() and inner.stat().st_mtime_ns > path.stat().st_mtime_ns
 
 
 def _claimed(path: Path) -> tuple[str, int] | None:

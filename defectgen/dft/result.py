@@ -19,13 +19,25 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
+MARK = "#"
+"""Stands between the name of a pseudopotential and digits of its content's checksum, where that is known."""
+
+
+HALF = 0.02
+"""Occupations as near to one half are half: those of a pair of levels that shares an electron differ by rounding."""
+
+
+PLUS_U, U_MARK = "+U", "/U="
+"""The first ends a functional with Hubbard terms; after the second the term of an element stands with its setup, eV."""
+
+
 @dataclass(frozen=True)
 class SpinLevels:
     """Highest occupied and lowest empty level of one spin channel, eV on the zero of the code; NaN where there is none.
 
     Attributes:
         homo_ev: highest level that is occupied by half or more.
-        lumo_ev: lowest level that is occupied by less.
+        lumo_ev: lowest level that is occupied by half or less; a level that is half full is both.
     """
 
     homo_ev: float
@@ -42,13 +54,15 @@ def spin_levels(levels_ev: NDArray[np.float64], occupations: NDArray[np.float64]
     """Highest occupied and lowest empty level.
 
     Args:
-        levels_ev: Kohn-Sham levels of one channel, any shape.
+        levels_ev: Kohn-Sham levels of one channel, any shape; those that are no numbers do not count.
         occupations: likewise, 1 for a full level.
     """
-    full = occupations > 0.5
+    known = np.isfinite(levels_ev)
+    levels_ev, occupations = levels_ev[known], occupations[known]
+    full, empty = occupations > 0.5 - HALF, occupations < 0.5 + HALF
     return SpinLevels(
         homo_ev=float(levels_ev[full].max()) if full.any() else math.nan,
-        lumo_ev=float(levels_ev[~full].min()) if (~full).any() else math.nan,
+        lumo_ev=float(levels_ev[empty].min()) if empty.any() else math.nan,
     )
 
 
@@ -61,7 +75,7 @@ class Fingerprint:
         functional: e.g. ``PBE``, ``PBE+U``.
         cutoff_ev: of plane waves; None for other bases.
         basis: of a code without plane waves, e.g. ``lcao dzp h=0.25``.
-        setups: (element, PAW setup or pseudopotential) pairs, sorted.
+        setups: (element, PAW setup or pseudopotential) pairs, sorted; after `MARK` a checksum of the latter.
         mesh: k points along a, b, c; empty if not known.
         spin: whether both channels were computed.
     """
@@ -84,13 +98,24 @@ class Fingerprint:
         """What keeps two calculations from being compared, in one clause; empty if nothing does."""
         for name in ("code", "functional", "cutoff_ev", "basis"):
             mine, theirs = getattr(self, name), getattr(other, name)
+            if name == "functional":  # a cell without the elements that have a U is computed without
+                mine, theirs = mine.removesuffix(PLUS_U), theirs.removesuffix(PLUS_U)
             if mine != theirs:
                 return f"{name} {mine or 'unknown'} against {theirs or 'unknown'}"
         known = dict(other.setups)
         for element, setup in self.setups:
-            if known.get(element, setup) != setup:
+            if not _same_setup(known.get(element, setup), setup):
                 return f"setup {setup} against {known[element]} for {element}"
         return ""
+
+
+def _same_setup(mine: str, theirs: str) -> bool:
+    """Whether two setups are one: by their content where it is known of both, else by their names; and of one U."""
+    (mine, _, hubbard), (theirs, _, other_hubbard) = mine.partition(U_MARK), theirs.partition(U_MARK)
+    if hubbard != other_hubbard:
+        return False
+    (name, _, content), (other_name, _, other_content) = mine.partition(MARK), theirs.partition(MARK)
+    return content == other_content if content and other_content else name == other_name
 
 
 @dataclass(frozen=True, repr=False)

@@ -62,12 +62,13 @@ class QeSettings(StageConfig):
         pseudopotentials: element -> file; for the others the only file of the folder that begins with the element.
         pseudo_dir: their folder, as the machine that computes sees it; None for that of ``ESPRESSO_PSEUDO``, else
             ``pseudo`` beside the calculations.
-        density_cutoff_factor: cutoff of the density by that of the wave functions.
+        density_cutoff_factor: cutoff of the density by that of the wave functions; None for 4 where all files of the
+            folder are norm-conserving, else 8.
     """
 
     pseudopotentials: dict[str, str] = Field(default_factory=dict)
     pseudo_dir: str | None = None
-    density_cutoff_factor: float = Field(default=8.0, ge=4.0, le=20.0)
+    density_cutoff_factor: float | None = Field(default=None, ge=4.0, le=20.0)
 
 
 class AseSettings(StageConfig):

@@ -79,6 +79,9 @@ class Fake:
     def claims(self, path: Path) -> int:
         return int(path.name == "fake.out")
 
+    def outdated(self, path: Path) -> bool:
+        return path.with_name("newer").exists()
+
     def read(self, path: Path) -> DftResult:
         from pymatgen.core import Structure
 

@@ -69,7 +69,7 @@ def test_a_folder_of_another_machine_is_taken_as_it_is(
 
 
 @pytest.mark.usefixtures("pseudo")
-def test_moments_are_shares_of_the_open_shells(vacancy: dg.Configuration, tmp_path: Path) -> None:
+def test_moments_are_shares_of_the_electrons(vacancy: dg.Configuration, tmp_path: Path) -> None:
     text = written(vacancy, tmp_path / "in")
     assert "starting_magnetization(1) = 0.1667" in text  # 1 of molybdenum's 6 electrons, in Bohr magnetons
     host = written(vacancy, tmp_path / "on", 'spin="on"', name="host_MoS2_3x3")

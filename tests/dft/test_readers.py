@@ -191,6 +191,9 @@ def test_levels_by_the_potential_at_far_sites() -> None:
 def test_levels_of_metals_and_of_full_bands() -> None:
     assert spin_levels(np.array([0.0, 1.0, 0.5]), np.array([1.0, 0.6, 0.4])) == SpinLevels(1.0, 0.5)
     assert SpinLevels(1.0, 0.5).gap_ev == 0.0
+    pair = np.array([[0.0, 1.0, 1.0, 3.0]])
+    for shares in ((0.499, 0.501), (0.5, 0.5), (0.500001, 0.500001), (0.499999, 0.499999)):  # two levels, one electron
+        assert spin_levels(pair, np.array([[1.0, *shares, 0.0]])) == SpinLevels(1.0, 1.0)
     full = spin_levels(np.array([0.0, 1.0]), np.array([1.0, 1.0]))
     assert math.isnan(full.gap_ev)
 

@@ -63,6 +63,10 @@ class Calculator:
         """The driver's results."""
         return 1 if path.name == RESULTS else 0
 
+    def outdated(self, path: Path) -> bool:  # noqa: ARG002
+        """All of a run lies in one folder."""
+        return False
+
     def read(self, path: Path) -> DftResult:
         """See `DftCode.read`."""
         from pymatgen.core import Structure

@@ -101,6 +101,10 @@ class DftCode(Protocol):
         """Whether a file is a result of this code by its name: 0 for no; of several the highest counts."""
         ...
 
+    def outdated(self, path: Path) -> bool:
+        """Whether a newer file, which this code claims too, in another folder of the same run holds the same."""
+        ...
+
     def read(self, path: Path) -> DftResult:
         """The result in a file that this code claims.
 

@@ -15,8 +15,16 @@ import numpy as np
 from defectgen.dft.calculation import Calculation
 from defectgen.dft.codes import espresso_potential
 from defectgen.dft.codes.dft_code import EngineOptions, Remedy
-from defectgen.dft.codes.pseudopotentials import missing_files, pseudo_files, pseudo_folder
-from defectgen.dft.result import DftResult, Fingerprint, spin_levels
+from defectgen.dft.codes.pseudopotentials import (
+    content_mark,
+    density_factor,
+    header_notes,
+    headers,
+    missing_files,
+    pseudo_files,
+    pseudo_folder,
+)
+from defectgen.dft.result import MARK, PLUS_U, U_MARK, DftResult, Fingerprint, spin_levels
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError
 
@@ -47,7 +55,7 @@ def input_data(calculation: Calculation, settings: DftSettings) -> dict[str, dic
     }
     system: dict[str, Any] = {
         "ecutwfc": round(cutoff, 8),
-        "ecutrho": round(cutoff * settings.qe.density_cutoff_factor, 8),
+        "ecutrho": round(cutoff * density_factor(settings.qe), 8),
         "input_dft": settings.functional.lower(),
         "occupations": "smearing",
         "smearing": "gaussian",
@@ -94,13 +102,16 @@ class Espresso:
         from ase.io.espresso import write_espresso_in
 
         symbols = [site.specie.symbol for site in calculation.structure]
+        files = pseudo_files(dict.fromkeys(symbols), settings.qe)
+        known = headers(files, settings.qe)
+        valence = {symbol: known[symbol].electrons or _valence(symbol) for symbol in files}
         atoms: Any = Atoms(
             symbols,
             positions=calculation.structure.cart_coords,
             cell=calculation.structure.lattice.matrix,
             pbc=True,
             magmoms=[
-                round(moment / _valence(symbol), 4)
+                round(moment / valence[symbol], 4)
                 for moment, symbol in zip(calculation.moments, symbols, strict=bool(calculation.moments))
             ]
             or None,
@@ -110,7 +121,7 @@ class Espresso:
                 file,
                 atoms,
                 input_data=input_data(calculation, settings),
-                pseudopotentials=pseudo_files(dict.fromkeys(symbols), settings.qe),
+                pseudopotentials=files,
                 kpts=None if calculation.mesh == (1, 1, 1) else calculation.mesh,  # None: wave functions are real
                 koffset=(0, 0, 0),
             )
@@ -118,7 +129,7 @@ class Espresso:
             espresso_potential.write_input(folder, PREFIX, OUT)
         if self.missing(folder):
             return (f"pseudopotentials are expected in {pseudo_folder(settings.qe)}: put them there before the run",)
-        return ()
+        return header_notes(files, settings)
 
     def command(self, options: EngineOptions) -> Sequence[str]:
         """pw.x on the input."""
@@ -163,6 +174,14 @@ class Espresso:
             return 1
         return 0
 
+    def outdated(self, path: Path) -> bool:
+        """Of the file in the save folder and that beside it the older one; the inner one if they are of one time."""
+        if path.parent.suffix == ".save":
+            twin = path.parent.with_suffix(".xml")
+            return twin.is_file() and _time(twin) >= _time(path)
+        inner = path.with_suffix(".save") / "data-file-schema.xml"
+        return inner.is_file() and _time(inner) > _time(path)
+
     def read(self, path: Path) -> DftResult:
         """See `DftCode.read`."""
         try:
@@ -179,7 +198,7 @@ class Espresso:
 
 
 def _valence(symbol: str) -> int:
-    """Electrons in the open shells, of which pw.x takes a moment as a share."""
+    """Electrons of an element outside closed shells, for a pseudopotential that does not say how many it treats."""
     from pymatgen.core import Element
 
     group = int(Element(symbol).group)
@@ -223,6 +242,44 @@ def _element(species: str) -> str:
     return "".join(c for c in species if c.isalpha())
 
 
+def _functional(dft: Any) -> str:
+    """The functional with all that changes energies: exact exchange, Hubbard terms, dispersion."""
+    name = (dft.find("functional").text or "").strip()
+    name = NAMES.get(name.upper(), name)
+    share = dft.find("hybrid/exx_fraction")
+    if share is not None and float(share.text):
+        screening = dft.find("hybrid/screening_parameter")
+        name += f" hybrid {float(share.text):g} {0.0 if screening is None else float(screening.text):g}"
+    dispersion = dft.find("vdW/vdw_corr")
+    kind = "none" if dispersion is None else dispersion.text.strip()
+    version = dft.find("vdW/dftd3_version")
+    if kind != "none":
+        name += f"+{kind}" + ("" if version is None else f" {version.text.strip()}")
+    return name + (PLUS_U if _hubbard(dft) else "")
+
+
+def _hubbard(dft: Any) -> dict[str, float]:
+    """U by element in eV; those that are 0 are left out."""
+    found = {_element(node.get("specie")): EV / 2 * float(node.text) for node in dft.findall("dftU/Hubbard_U")}
+    return {element: round(u, 4) for element, u in found.items() if u}  # pw.x 6.7 writes rydberg
+
+
+def _density_cutoff(output: Any) -> str:
+    """The cutoff of the density in words; empty where the file does not give it."""
+    node = output.find("basis_set/ecutrho")
+    return "" if node is None else f"density to {EV * float(node.text):.0f} eV"
+
+
+def _marked(path: Path, species: Any, dft: Any) -> str:
+    """The pseudopotential's name, a mark of its content where pw.x left its copy in the save folder, and its U."""
+    name = str(species.find("pseudo_file").text).strip()
+    copies = (path.with_name(name), path.with_suffix(".save") / name)
+    copy = next((file for file in copies if file.is_file()), None)
+    hubbard = _hubbard(dft).get(_element(species.get("name")))
+    name += "" if copy is None else f"{MARK}{content_mark(copy)}"
+    return name if hubbard is None else f"{name}{U_MARK}{hubbard:g}"
+
+
 def _from_xml(path: Path, root: Any) -> DftResult:
     from pymatgen.core import Structure
 
@@ -247,7 +304,6 @@ def _from_xml(path: Path, root: Any) -> DftResult:
     if moment is not None and moment < 0:
         found = found[::-1]
     species = output.findall("atomic_species/species")
-    functional = (output.find("dft/functional").text or "").strip()
     mesh = bands.find("starting_k_points/monkhorst_pack")
     single = bands.find("starting_k_points/nk")
     gamma = (1, 1, 1) if single is not None and int(single.text) == 1 else ()
@@ -267,9 +323,10 @@ def _from_xml(path: Path, root: Any) -> DftResult:
         structure=structure,
         fingerprint=Fingerprint(
             code="qe",
-            functional=NAMES.get(functional.upper(), functional),
+            functional=_functional(output.find("dft")),
             cutoff_ev=round(EV * float(output.find("basis_set/ecutwfc").text), 3),
-            setups=tuple(sorted({(_element(s.get("name")), s.find("pseudo_file").text.strip()) for s in species})),
+            basis=_density_cutoff(output),
+            setups=tuple(sorted({(_element(s.get("name")), _marked(path, s, output.find("dft"))) for s in species})),
             mesh=gamma if mesh is None else tuple(int(mesh.get(name)) for name in ("nk1", "nk2", "nk3")),
             spin=spin,
         ),

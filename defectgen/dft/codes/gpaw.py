@@ -127,6 +127,10 @@ class Gpaw:
             return 2
         return 1 if path.suffix == ".txt" and _starts_as_gpaw(path) else 0
 
+    def outdated(self, path: Path) -> bool:  # noqa: ARG002
+        """All of a run lies in one folder."""
+        return False
+
     def read(self, path: Path) -> DftResult:
         """See `DftCode.read`."""
         if path.name == RESULTS:

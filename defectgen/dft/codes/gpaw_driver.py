@@ -15,6 +15,9 @@ from typing import Any
 
 NOT_CONVERGED = 3
 
+EMPTY_TOO = {"bands": "CBM+0.2"}
+"""Plane waves: levels up to 0.2 eV above the lowest empty one converge too; GPAW by itself looks at the filled ones."""
+
 
 def calculator(task: dict[str, Any]) -> Any:
     """GPAW as the task asks for it."""
@@ -32,6 +35,7 @@ def calculator(task: dict[str, Any]) -> Any:
         spinpol=bool(task["moments"]),
         charge=task["charge"],
         maxiter=task["max_iterations"],
+        convergence=EMPTY_TOO if task["mode"] == "pw" else {},  # localized orbitals give all levels at once
         symmetry={"point_group": False} if task["role"] == "defect" else {},
         txt="gpaw.txt",
         **grid,

@@ -1,12 +1,14 @@
-"""Pseudopotentials of pw.x: which file is of which element, and whether all that an input names are there."""
+"""Pseudopotentials of pw.x: which file is of which element, what they ask for, and whether all are there."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from defectgen.dft.codes.pseudo_headers import PseudoHeader, all_norm_conserving, read_header
 from defectgen.dft.settings import DftSettings, QeSettings
 from defectgen.errors import UsageError
 
@@ -15,6 +17,11 @@ VARIABLE = "ESPRESSO_PSEUDO"
 
 BESIDE = "../pseudo"
 """Else: one folder beside the calculations."""
+
+NORM_CONSERVING_FACTOR, USUAL_FACTOR = 4.0, 8.0
+"""Cutoff of the density by that of the waves: 4 is exact for norm-conserving ones, others add a harder charge."""
+
+RYDBERG_EV = 27.211386245988 / 2
 
 ENDINGS = {".upf", ".xml", ".gth", ".psml", ".rrkj3", ".vdb", ".van"}
 
@@ -44,8 +51,54 @@ def pseudo_files(symbols: Iterable[str], own: QeSettings) -> dict[str, str]:
         UsageError: the folder holds none for an element, or several.
     """
     folder = Path(pseudo_folder(own))
-    seen = sorted(path.name for path in folder.iterdir()) if folder.is_absolute() and folder.is_dir() else None
+    seen = _seen(folder)
     return {symbol: own.pseudopotentials.get(symbol) or _file_of(symbol, folder, seen) for symbol in symbols}
+
+
+def density_factor(own: QeSettings) -> float:
+    """Cutoff of the density by that of the wave functions: as the settings say, else by the kind of the files.
+
+    The files are all those of the folder, so that cells of other elements are computed alike: `NORM_CONSERVING_FACTOR`
+    where each of them is norm-conserving, else, also where they cannot be seen from here, `USUAL_FACTOR`.
+    """
+    if own.density_cutoff_factor is not None:
+        return own.density_cutoff_factor
+    folder = Path(pseudo_folder(own))
+    names = set(own.pseudopotentials.values()) | set(_seen(folder) or ())
+    files = [folder / name for name in sorted(names) if Path(name).suffix.lower() in ENDINGS]
+    return NORM_CONSERVING_FACTOR if all_norm_conserving(files) else USUAL_FACTOR
+
+
+def headers(files: Mapping[str, str], own: QeSettings) -> dict[str, PseudoHeader]:
+    """What each element's file says of itself; nothing where it cannot be seen from here."""
+    folder = Path(pseudo_folder(own))
+    return {symbol: read_header(folder / name) for symbol, name in files.items()}
+
+
+def header_notes(files: Mapping[str, str], settings: DftSettings) -> list[str]:
+    """What the files ask for and the settings do not give, a clause each."""
+    notes = []
+    wave_ry = settings.cutoff_ev / RYDBERG_EV
+    density_ry = wave_ry * density_factor(settings.qe)
+    for symbol, header in sorted(headers(files, settings.qe).items()):
+        name = files[symbol]
+        if header.functional and header.functional != settings.functional:
+            notes.append(f"{name} was made for {header.functional}, these calculations are of {settings.functional}")
+        if header.wave_cutoff_ry and header.wave_cutoff_ry > 1.02 * wave_ry:
+            wanted = header.wave_cutoff_ry * RYDBERG_EV
+            notes.append(f"{name} asks for a cutoff_ev of {wanted:.0f}, the settings have {settings.cutoff_ev:g}")
+        if header.density_cutoff_ry and header.density_cutoff_ry > 1.02 * density_ry:
+            factor = header.density_cutoff_ry / wave_ry
+            notes.append(
+                f"{name} asks for a density up to {header.density_cutoff_ry:.0f} Ry, these inputs have "
+                f"{density_ry:.0f} (qe.density_cutoff_factor {factor:.1f} reaches it)"
+            )
+    return notes
+
+
+def content_mark(path: Path) -> str:
+    """The first eight digits of the MD5 sum of a file, which pw.x prints as well."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()[:8]
 
 
 def missing_files(text: str, folder: Path) -> str:
@@ -62,6 +115,11 @@ def missing_files(text: str, folder: Path) -> str:
     shown = Path(os.path.normpath(place))
     why = f"has no {', '.join(absent)}" if shown.is_dir() else f"is not there, which should hold {', '.join(absent)}"
     return f"the folder of pseudopotentials {shown} {why} (the inputs have it from {VARIABLE} or qe.pseudo_dir)"
+
+
+def _seen(folder: Path) -> list[str] | None:
+    """The names in a folder; None where it cannot be seen from here."""
+    return sorted(path.name for path in folder.iterdir()) if folder.is_absolute() and folder.is_dir() else None
 
 
 def _file_of(symbol: str, folder: Path, seen: list[str] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,6 +19,12 @@ GGA_TAGS = {"PBE": "PE", "PBEsol": "PS"}
 
 SEMICORE = {"": 0, "_pv": 6, "_sv": 8, "_d": 10}
 """Electrons that a potential with semicore states adds to those of the valence, by the end of its name."""
+
+LAST_STEP = 1000
+"""Ranks the file without a suffix above those of earlier steps."""
+
+NO_STEPS = ("orig", "bak", "error", "old", "broken")
+"""Suffixes of files that were set aside."""
 
 ODD_POTENTIALS = {"H": 1, "He": 2, "Li_sv": 3, "Be_sv": 4}
 
@@ -186,11 +193,17 @@ class Vasp:
         """Nothing: what VASP leaves stays."""
 
     def claims(self, path: Path) -> int:
-        """vasprun.xml or OUTCAR, compressed or not."""
-        stem = path.name.removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")
-        if stem.startswith("vasprun") and stem.endswith(".xml"):
-            return 2
-        return 1 if stem == "OUTCAR" else 0
+        """vasprun.xml before OUTCAR, compressed or not; of a run in steps (vasprun.xml.relax2) the last one."""
+        stem = re.sub(r"\.(gz|bz2|xz|Z)$", "", path.name)
+        step = re.fullmatch(r"(vasprun\S*\.xml|OUTCAR)(?:\.([a-z]+)(\d*))?", stem)
+        if step is None or step[2] in NO_STEPS:
+            return 0
+        order = LAST_STEP if step[2] is None else min(int(step[3] or 1), LAST_STEP - 1)
+        return order + (0 if step[1] == "OUTCAR" else LAST_STEP)
+
+    def outdated(self, path: Path) -> bool:  # noqa: ARG002
+        """All of a run lies in one folder."""
+        return False
 
     def read(self, path: Path) -> DftResult:
         """See `DftCode.read`."""
