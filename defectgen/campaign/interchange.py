@@ -27,6 +27,7 @@ class DrivenInterchange(Interchange):
         if os.getppid() != self._driver:
             self.pending_task_queue.clear()
             if not any(manager["tasks"] for manager in self._ready_managers.values()):
+                self.zmq_context.destroy(linger=0)  # what was meant for the driver is heard by nobody
                 sys.exit(0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Protocol
 
@@ -80,11 +80,13 @@ class SearchResult:
         configurations: canonical and distinct, best first: by the expected distance, which counts the uncertainty.
         distances_ev: predicted distance of each to the target, without it.
         evaluated: structures that were scored.
+        complete: False if Ctrl-C ended the search; the others are what it had by then.
     """
 
     configurations: tuple[Configuration, ...]
     distances_ev: tuple[float, ...]
     evaluated: int
+    complete: bool = True
 
 
 class EditGuide(Protocol):
@@ -126,11 +128,17 @@ class SearchProposer(OneLine):
     clock: Callable[[], float] = time.monotonic
 
     def propose(self, _: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
-        """See `defectgen.design.proposers.Proposer`: the best of each ask for a whole target first."""
+        """See `defectgen.design.proposers.Proposer`: the best of each ask for a whole target first.
+
+        After Ctrl-C, which goes on to the caller, the best by then.
+        """
         for index, ask in enumerate(asks):
             if ask.whole:
-                for configuration in self.find(ask).configurations:
+                result = self._search(ask)
+                for configuration in result.configurations:
                     yield Proposal(index, configuration)
+                if not result.complete:
+                    raise KeyboardInterrupt
 
     def find(self, ask: Ask) -> SearchResult:
         """The best `ask.n` distinct decorations for one ask.
@@ -138,6 +146,13 @@ class SearchProposer(OneLine):
         Raises:
             UsageError: a property that the scorer does not predict, limits that leave nothing, or a start beyond them.
         """
+        result = self._search(ask)
+        if not result.complete:
+            raise KeyboardInterrupt
+        return result
+
+    def _search(self, ask: Ask) -> SearchResult:
+        """As `find`; after Ctrl-C what was scored by then."""
         account = Account(self.budget, clock=self.clock)
         target = ask.objective
         columns = tuple(wish.column for wish in target.wishes)
@@ -159,22 +174,27 @@ class SearchProposer(OneLine):
         starts = [*own, *(kinds for item in (*ask.start, *drawn) if (kinds := edits.kinds_of(item)) is not None)]
         walks, seen = 0, Seen(guides, account, ask.n)
         first = FIRST_LOOK if self.budget.evaluations is None else int(self.budget.evaluations * FIRST_SHARE)
-        with single_blas():
-            seen.look([*starts, *(edits.draw(rng) for _ in range(min(first, FIRST_LOOK)))])
-            while account.spent < 1:
-                landscape, archive = guides[walks % len(guides)]
-                kind_of, warm = _start(landscape, starts, walks, archive, rng)
-                _walk(landscape, kind_of, warm, account, archive, rng)
-                if account.spent < 1:
-                    seen.look(archive.unseen(LOOK))
-                walks += 1
-                if walks % TREE_EVERY == 0:
-                    best = archive.best(PARENTS)
-                    root = best[int(rng.integers(len(best)))][1]
-                    until = min(account.spent + TREE_SHARE, 1.0)
-                    tree_search(landscape, root, until, account, archive, rng, prior)
-            for _, archive in guides:
-                seen.look(archive.unseen(seen.finalists))
+        try:
+            with single_blas():
+                seen.look([*starts, *(edits.draw(rng) for _ in range(min(first, FIRST_LOOK)))])
+                while account.spent < 1:
+                    landscape, archive = guides[walks % len(guides)]
+                    kind_of, warm = _start(landscape, starts, walks, archive, rng)
+                    _walk(landscape, kind_of, warm, account, archive, rng)
+                    if account.spent < 1:
+                        seen.look(archive.unseen(LOOK))
+                    walks += 1
+                    if walks % TREE_EVERY == 0:
+                        best = archive.best(PARENTS)
+                        root = best[int(rng.integers(len(best)))][1]
+                        until = min(account.spent + TREE_SHARE, 1.0)
+                        tree_search(landscape, root, until, account, archive, rng, prior)
+                for _, archive in guides:
+                    seen.look(archive.unseen(seen.finalists))
+        except KeyboardInterrupt:
+            if not len(seen):
+                raise
+            return replace(seen.best(ask.n), complete=False)
         return seen.best(ask.n)
 
     @staticmethod

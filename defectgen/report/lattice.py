@@ -77,8 +77,8 @@ def lattice_svg(configuration: Configuration, size_px: int = 360) -> str:
             'fill-opacity=".035" stroke="currentColor" stroke-opacity=".5"/>',
             _bond_path(view, points),
             _host_sites(configuration, view, points, radius),
-            _defect_columns(configuration, view, points, radius),
             _origin(host, *(float(v) for v in (view.origin - (low[0], high[1])) * (scale, -scale) + (left, MARGIN_PX))),
+            _defect_columns(configuration, view, points, radius),
             legend,
             "</svg>",
         ]

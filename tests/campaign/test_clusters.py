@@ -94,8 +94,8 @@ def scheduler(folder: Path, programs: dict[str, str], monkeypatch: pytest.Monkey
     return log
 
 
-def processes_of(driver: int) -> tuple[list[int], list[int]]:
-    """Parsl's managers in a driver's session, and their workers."""
+def processes_of(driver: int) -> tuple[list[int], list[int], list[int]]:
+    """Parsl's managers in a driver's session, their workers, and what hands tasks to them."""
     found: dict[int, tuple[int, str]] = {}
     for entry in Path("/proc").iterdir():
         try:
@@ -107,7 +107,7 @@ def processes_of(driver: int) -> tuple[list[int], list[int]]:
             found[int(entry.name)] = (int(fields[1]), words)
     managers = sorted(pid for pid, (_, words) in found.items() if "process_worker_pool" in words)
     workers = [pid for pid, (parent, words) in found.items() if parent in managers and "multiprocessing.spawn" in words]
-    return managers, sorted(workers)
+    return managers, sorted(workers), [pid for pid, (_, words) in found.items() if "campaign.interchange" in words]
 
 
 def wait_for(campaign: object, count: int, seconds: float) -> None:

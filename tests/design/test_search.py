@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+import polars as pl
 import pytest
 from counting_scorer import CountingScorer
 
@@ -255,3 +256,32 @@ def test_a_property_without_predictions_is_refused() -> None:
     proposer = SearchProposer(space_of("MoS2"), surrogate(), Budget(evaluations=100))
     with pytest.raises(UsageError, match="no values of total magnetization for cells of MoS2"):
         proposer.find(Ask({"total_magnetization_mu_b": 1.0}, 1, 0))
+
+
+class InterruptedAfter(CountingScorer):
+    """Ctrl-C in the call after so many."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.left = calls
+
+    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().score(configurations)
+
+
+def test_an_interrupted_search_hands_over_what_it_has() -> None:
+    host = get_host("MoS2")
+    space = Space.of(host, Limits(4, 8), 8)
+    ask = Ask({"homo_ev": 0.5}, 4, 1)
+    proposals = SearchProposer(space, InterruptedAfter(3), Budget(evaluations=100_000)).propose(host, [ask])
+    found = []
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(proposals)  # a list that is extended keeps what came before
+    assert len({item.configuration for item in found}) == 4
+    with pytest.raises(KeyboardInterrupt):
+        SearchProposer(space, InterruptedAfter(3), Budget(evaluations=100_000)).find(ask)
+    with pytest.raises(KeyboardInterrupt):
+        next(SearchProposer(space, InterruptedAfter(0), Budget(evaluations=100_000)).propose(host, [ask]))

@@ -155,3 +155,8 @@ def test_the_axes_are_drawn_at_the_origin_along_a_and_b() -> None:
     (circle,) = (e for e in group if e.tag.endswith("circle"))
     assert paths[0].startswith(f"M{circle.attrib['cx']} {circle.attrib['cy']}l26 0")  # a to the right
     assert "l-13 -22.5" in paths[0]  # b at 120 degrees, upwards
+
+
+def test_the_axes_do_not_cover_what_names_a_defect() -> None:
+    svg = lattice_svg(Configuration.of(get_host("MoS2"), {0: "W"}))
+    assert svg.index('class="origin"') < svg.index('class="s d"') < svg.index(">W</text>")

@@ -62,7 +62,6 @@ function draw(scene) {
   view.setStyle({ predicate: (atom) => Boolean(atom.properties.site) }, { sphere: { radius: 0.85, colorfunc: colour }, stick: { radius: 0.09, colorfunc: colour } });
   for (const site of sites) {
     if (site.species === "VAC") view.addSphere({ center: point(site.position), radius: 0.8, color: vacancy, opacity: 0.45 });
-    if (shown("labels")) view.addLabel(site.label, { ...text, position: point(site.position), alignment: "centerLeft", screenOffset: { x: 12, y: 0 } });
   }
   if (shown("distances")) {
     for (const [start, end, length] of scene.distances) {
@@ -73,6 +72,9 @@ function draw(scene) {
     }
   }
   if (shown("cell")) drawCell(view, crystal.axes, text);
+  if (shown("labels")) { // after all else: what is drawn later covers what is drawn before
+    for (const site of sites) view.addLabel(site.label, { ...text, position: point(site.position), alignment: "centerLeft", screenOffset: { x: 12, y: 0 } });
+  }
   view.setHoverable({}, true, (atom) => {
     const f = crystal.atoms[atom.index].frac.map((x) => x.toFixed(4)).join(", ");
     stage.title = `${atom.elem}, atom ${atom.index + 1} of the POSCAR, at (${f})`;
