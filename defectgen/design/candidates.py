@@ -75,8 +75,9 @@ class Target:
         notes: Sequence[tuple[str, str]] = (),
         own: Sequence[tuple[str, str]] = (),
     ) -> Target:
-        """A target from wishes, which are put into the order of the columns."""
-        ordered = sorted(wishes, key=lambda wish: list(COLUMNS).index(wish.column))
+        """A target from wishes, which are put into the order of the columns; see `Wish.beside`."""
+        others = any(not wish.towards for wish in wishes)
+        ordered = sorted((wish.beside(others) for wish in wishes), key=lambda wish: list(COLUMNS).index(wish.column))
         values = tuple((wish.column, wish.point) for wish in ordered)
         return cls(identity, values, tuple(ordered), tuple(notes), tuple(own))
 

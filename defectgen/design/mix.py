@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from defectgen.core.properties import BY_COLUMN
 from defectgen.design.candidates import Target, Verdict
 from defectgen.design.exhaustive import ExhaustiveProposer, Listing, plan_listing
 from defectgen.design.landscape import has_crowded
@@ -134,7 +135,11 @@ def _away_text(target: Target, distance_ev: float) -> str:
     """How far a structure is from a target; wishes for ``min`` and ``max`` count from the extreme value known."""
     towards = {wish.towards for wish in target.wishes}
     if "" in towards:
-        return f"{1e3 * distance_ev:.1f} meV away"
+        goals = [wish for wish in target.wishes if wish.towards and wish.weight != 1]
+        counted = ", ".join(
+            f"{BY_COLUMN[wish.column].name.replace('_', ' ')} counted {wish.weight:g} times" for wish in goals
+        )
+        return f"{1e3 * distance_ev:.1f} meV away" + (f" ({counted})" if counted else "")
     known = f"the {'lowest' if towards == {'min'} else 'highest' if towards == {'max'} else 'extreme'} value known"
     return f"{1e3 * abs(distance_ev):.1f} meV {'away from' if distance_ev >= 0 else 'beyond'} {known}"
 
@@ -153,7 +158,7 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
     if whole and listing is not None:
         left = f", but for {unseen:,} of kinds that the surrogate was not trained on" if not proof else ""
         looked, what = f"(all {number:,} were looked at{left})", f"structure with {listing.words}"
-        if reached:
+        if reached or len({bool(wish.towards) for wish in target.wishes}) > 1:  # with a goal "this" is no place
             text = f"the nearest {what} is {away} {looked}"
         else:
             text = f"no {what} has this: the nearest that exists is {away} {looked}"

@@ -21,6 +21,9 @@ Towards = Literal["", "min", "max"]
 Z_90 = 1.6449
 """Half-width of the interval that holds nine tenths of a normal distribution, in standard deviations."""
 
+GOAL_BESIDE = 0.01
+"""Weight of ``min`` and ``max`` beside values and ranges: they order what meets these, as 1 eV counts 10 meV."""
+
 Array = NDArray[np.float64]
 
 
@@ -35,6 +38,7 @@ class Wish:
         towards: ``min`` or ``max`` where as little or as much as there is is wanted; `low` and `high` are then the
             value that the distance counts from, NaN until it is known.
         weight: factor of the distance.
+        usual: whether the weight is only the usual one, which a target may replace; see `beside`.
     """
 
     column: str
@@ -42,6 +46,7 @@ class Wish:
     high: float
     towards: Towards = ""
     weight: float = 1.0
+    usual: bool = False
 
     def __post_init__(self) -> None:
         if self.column not in BY_COLUMN:
@@ -84,6 +89,16 @@ class Wish:
         ends = number(self.low) if self.low == self.high else f"{number(self.low)}:{number(self.high)}"
         some = self.towards or ends
         return some if self.weight == 1 else f"{some}*{self.weight:g}"
+
+    def beside(self, others: bool) -> Wish:
+        """The wish with its weight settled: ``min`` and ``max`` of the usual one count `GOAL_BESIDE` beside others.
+
+        Args:
+            others: whether a value or a range is wanted too.
+        """
+        if not self.usual:
+            return self
+        return replace(self, weight=GOAL_BESIDE if self.towards and others else self.weight, usual=False)
 
     def counted_from(self, low: float, high: float) -> Wish:
         """A wish for ``min`` or ``max`` with its zero: the least or largest value that is known of the host."""
@@ -185,6 +200,6 @@ def parse_wish(column: str, text: str) -> Wish:
     if low > high:
         raise UsageError(f"{name}: got the range {shown(text)}, which is upside down.", f"Expected {high:g}:{low:g}.")
     try:
-        return Wish(column, low, high, towards, weight)
+        return Wish(column, low, high, towards, weight, usual=match["weight"] is None)
     except ValueError as error:
         raise UsageError(f"{name}: {error}.") from error

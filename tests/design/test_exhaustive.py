@@ -306,6 +306,8 @@ def test_labels_of_2dmd_stand_beside_models_of_2dmd_only(tmp_path: Path) -> None
         ({"formation_energy_ev": "min"}, -0.195, "195.0 meV beyond the lowest value known"),
         ({"lumo_ev": "max"}, -0.195, "195.0 meV beyond the highest value known"),
         ({"homo_ev": "min", "lumo_ev": "max"}, 0.004, "4.0 meV away from the extreme value known"),
+        ({"homo_ev": 0.1, "formation_energy_ev": "min"}, 0.03, "30.0 meV away (formation energy counted 0.01 times)"),
+        ({"homo_ev": 0.1, "formation_energy_ev": "min*1"}, 0.03, "30.0 meV away"),
     ],
 )
 def test_distances_from_an_extreme_are_said_to_be_that(wishes: dict[str, Any], nearest_ev: float, text: str) -> None:

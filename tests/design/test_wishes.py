@@ -11,7 +11,7 @@ import pytest
 import defectgen as dg
 from defectgen.design.candidates import Target
 from defectgen.design.targets import counted_from, coverage_warnings, read_targets, single_target, wanted_values
-from defectgen.design.wishes import Wish, parse_wish
+from defectgen.design.wishes import GOAL_BESIDE, Wish, parse_wish
 from defectgen.errors import UsageError
 
 GAP = "band_gap_ev"
@@ -110,7 +110,7 @@ def test_tables_hold_wishes_and_hand_on_what_else_they_say(tmp_path: Path) -> No
 def test_least_and_most_count_from_what_is_known() -> None:
     target = Target.of("1", [parse_wish(GAP, "min"), Wish.value("homo_ev", 0.1)])
     (known,) = counted_from([target], {GAP: [0.2, 1.8], "homo_ev": [0.0, 1.0]})
-    assert known.distance_ev({GAP: 0.5, "homo_ev": 0.1}) == pytest.approx(0.3)
+    assert known.distance_ev({GAP: 0.5, "homo_ev": 0.1}) == pytest.approx(0.3 * GOAL_BESIDE)
     with pytest.raises(UsageError, match="no value of it is known"):
         counted_from([target], {})
 
@@ -126,6 +126,32 @@ def test_a_design_for_a_range_and_the_smallest_energy() -> None:
     energies = [candidate.best_values["formation_energy_ev"] for candidate in run.candidates]
     assert run.candidates[0].configuration.label == "v_S"
     assert energies == sorted(energies)
+
+
+@pytest.mark.parametrize(
+    ("gap", "energy", "weight"),
+    [
+        ("0.5:0.8", "min", GOAL_BESIDE),
+        ("0.7", "max", GOAL_BESIDE),
+        ("0.5:0.8", "min*1", 1.0),
+        ("0.5:0.8", "min*3", 3.0),
+        ("max", "min", 1.0),
+    ],
+)
+def test_a_goal_orders_what_meets_the_rest(gap: str, energy: str, weight: float) -> None:
+    target = single_target({GAP: gap, "formation_energy_ev": energy})
+    weights = {wish.column: wish.weight for wish in target.wishes}
+    assert weights == {GAP: 1.0, "formation_energy_ev": weight}
+
+
+def test_of_cells_with_a_gap_in_the_range_the_stable_ones_come_first() -> None:
+    run = dg.design("WSe2", band_gap="0.5:0.8", formation_energy="min", n=4, max_defects=3, proposer="known")
+    for candidate in run.candidates:
+        assert 0.5 <= candidate.best_values[GAP] <= 0.8
+    energies = [candidate.best_values["formation_energy_ev"] for candidate in run.candidates]
+    assert energies == sorted(energies)
+    assert run.verdicts[0].text.startswith("the nearest is ")
+    assert "(formation energy counted 0.01 times)" in run.verdicts[0].text
 
 
 def test_a_column_that_is_misspelt_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
