@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 def results(
-    where: Annotated[
-        list[Path], typer.Argument(metavar="DIRS...", help="Folders of calculations, or files of results.")
-    ],
+    where: Annotated[list[Path], typer.Argument(metavar="DIRS", help="Folders of calculations, or files of results.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Table, .parquet or .csv: a row a result.")
     ] = None,
