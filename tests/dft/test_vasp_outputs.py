@@ -153,6 +153,15 @@ def test_of_a_run_in_steps_the_last_counts(tmp_path: Path) -> None:
     assert row["energy_ev"] == pytest.approx(-182.0)
 
 
+def test_folders_of_steps_are_one_calculation(tmp_path: Path) -> None:
+    structure = dg.Configuration.of(dg.host("MoS2", "3x3"), {}).to_structure()
+    for number in (1, 2, 10):
+        write_vasprun(tmp_path / "pristine" / f"relax{number}", structure, -180.0 - number, [[(-1.0, 1.0), (0.5, 0.0)]])
+    write_vasprun(tmp_path / "other" / "relax1", structure, -170.0, [[(-1.0, 1.0), (0.5, 0.0)]])
+    rows = dft_results(tmp_path).frame.to_dicts()
+    assert [(row["name"], row["energy_ev"]) for row in rows] == [("other", -170.0), ("pristine", -190.0)]
+
+
 def test_functionals_with_all_that_changes_energies() -> None:
     titles = ["PAW_PBE Mo_sv 02Feb2006", "PAW_PBE S 06Sep2000"]
     assert functional({"GGA": "--"}, titles, {}) == "PBE"
