@@ -136,8 +136,8 @@ def test_packed_files(ending: str, pack: object, outcar: str, vasprun: str, tmp_
 
 def test_of_a_run_in_steps_the_last_counts(tmp_path: Path) -> None:
     names = [
-        "OUTCAR.relax1.gz", "OUTCAR.relax2.gz", "OUTCAR", "vasprun.xml.relax1", "vasprun.xml.relax2.gz",
-        "vasprun.xml.relax10", "vasprun.xml.gz",
+        "vasprun.xml.bands", "OUTCAR.relax1.gz", "vasprun.xml.relax1", "OUTCAR.relax2.gz", "vasprun.xml.relax2.gz",
+        "vasprun.xml.relax10", "vasprun.xml.static", "OUTCAR", "vasprun.xml.gz",
     ]  # fmt: skip
     ranks = [CODES["vasp"].claims(Path(name)) for name in names]
     assert ranks == sorted(ranks)
