@@ -23,7 +23,7 @@ from defectgen_cli.design_options import (
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import FormatOption, JsonOption, VacuumOption
-from defectgen_cli.output import EXIT_INTERRUPTED, EXIT_PARTIAL, emit, end_partial, progress, say, show
+from defectgen_cli.output import EXIT_INTERRUPTED, EXIT_PARTIAL, counted, emit, end_partial, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.core import Host
@@ -229,13 +229,15 @@ def _carry_out(
 
 def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
     """Print the run: one JSON document, or a table and where the rest is."""
+    from defectgen.one_line import on_one_line
     from defectgen.report import render_table
 
     emit({"output": folder, **run.summary(), "seconds": round(seconds, 2)}, as_json)
     if as_json:
         return
     render_table(run)
-    show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
+    place = Path(on_one_line(str(folder)))
+    show(f"\n{counted(len(run.candidates), 'structures')} in {place} ({seconds:.0f} s)")
     for made in sorted(folder.glob("*-inputs")):
-        show(f"DFT inputs in {made}")
-    show(f"open {folder / 'report.html'}")
+        show(f"DFT inputs in {place / made.name}")
+    show(f"open {place / 'report.html'}")

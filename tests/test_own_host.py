@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -298,6 +299,12 @@ def test_bad_tables_are_refused_in_one_line(
     with pytest.raises(dg.DefectgenError, match=message) as caught:
         own_rows(pl.DataFrame(columns), host, folder=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_may_have_any_file_name(host: dg.Host, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"mi\nne\xe9.csv")
+    path.write_text("configuration,homo_ev\nVAC@B00,0.1\n")
+    assert read_own_table(path, host)["set"].to_list() == [r"mi\nne\xe9"]
 
 
 def test_what_is_missing_is_said(host: dg.Host, table: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from defectgen.data.sources import with_reader_columns
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.host_tables import HOST_RECORD, host_of, with_host
 from defectgen.io.structures import read_configuration
-from defectgen.io.tables import read_csv
+from defectgen.io.tables import read_csv, read_parquet
+from defectgen.one_line import on_one_line
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -53,7 +54,7 @@ def read_own_table(path: Path, host: Host | None = None) -> pl.DataFrame:
         if path.suffix.lower() == ".csv":
             table = read_csv(path, infer_schema_length=None, null_values=["", "NaN", "nan"])
         else:
-            table = pl.read_parquet(path)
+            table = read_parquet(path)
     except FileNotFoundError as error:
         raise DefectgenError(f"{path} is not there.", "Name a table of your values, .parquet or .csv.") from error
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -63,7 +64,7 @@ def read_own_table(path: Path, host: Host | None = None) -> pl.DataFrame:
         raise UsageError(
             f"{path} does not say which host its rows decorate.", "Add --host NAME or FILE.cif (host=), and its size."
         )
-    return own_rows(table, host or host_of(table), path.stem, path.parent)
+    return own_rows(table, host or host_of(table), on_one_line(path.stem), path.parent)
 
 
 def own_rows(table: pl.DataFrame, host: Host, name: str = "own", folder: Path | None = None) -> pl.DataFrame:
