@@ -136,7 +136,7 @@ def propose(
 @app.command("add")
 def add(
     folder: FolderArgument,
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders or files of DFT results.")],
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS", help="Folders or files of DFT results.")],
     as_json: JsonOption = False,
 ) -> None:
     """Take in results that were computed elsewhere.

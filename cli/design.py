@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from defectgen_cli.design_options import (
 )
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import FormatOption, JsonOption, VacuumOption
-from defectgen_cli.output import EXIT_INTERRUPTED, EXIT_PARTIAL, emit, end_partial, progress, say, show
+from defectgen_cli.output import EXIT_INTERRUPTED, EXIT_PARTIAL, counted, emit, end_partial, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.core import Host
@@ -123,10 +124,10 @@ def design(
         run.write(folder, forms, vacuum_angstrom=vacuum, overwrite=over, also=inputs_of(run))
 
     with claimed_run(folder, overwrite):
-        run = _carry_out(
+        run, n_told = _carry_out(
             request, lambda first: write(first, overwrite), lambda relaxed: write(relaxed, True), has_table=not as_json
         )
-        _show(run, folder, time.monotonic() - started, as_json)
+        _show(run, folder, time.monotonic() - started, as_json, n_told)
         if not run.complete:
             say(f"interrupted: {len(run.candidates)} structures from what was generated so far are in {folder}")
             raise typer.Exit(EXIT_INTERRUPTED)
@@ -190,10 +191,11 @@ def _carry_out(
     write_relaxed: Callable[[DesignRun], None],
     *,
     has_table: bool,
-) -> DesignRun:
+) -> tuple[DesignRun, int]:
     """The run, told as it goes and written: before anything is relaxed, so that nothing found is lost, and after.
 
-    Its warnings are told here where no table that shows them follows.
+    Its warnings are told here where no table that shows them follows, the first ones before it begins: how many is
+    the second value.
 
     Raises:
         typer.Exit: no candidates.
@@ -224,18 +226,24 @@ def _carry_out(
         write_relaxed(run)
     for line in () if has_table else run.warnings[len(prepared.warnings) :]:
         say(f"warning: {line}")
-    return run
+    return run, len(prepared.warnings)
 
 
-def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool) -> None:
-    """Print the run: one JSON document, or a table and where the rest is."""
+def _show(run: DesignRun, folder: Path, seconds: float, as_json: bool, told: int) -> None:
+    """Print the run: one JSON document, or a table and where the rest is.
+
+    Warnings of which `told` stand above the table already are not repeated where both go to the terminal.
+    """
+    from defectgen.one_line import on_one_line
     from defectgen.report import render_table
 
     emit({"output": folder, **run.summary(), "seconds": round(seconds, 2)}, as_json)
     if as_json:
         return
-    render_table(run)
-    show(f"\n{len(run.candidates)} structures in {folder} ({seconds:.0f} s)")
+    seen = told if sys.stdout.isatty() and sys.stderr.isatty() else 0
+    render_table(replace(run, warnings=run.warnings[seen:]))
+    place = Path(on_one_line(str(folder)))
+    show(f"\n{counted(len(run.candidates), 'structures')} in {place} ({seconds:.0f} s)")
     for made in sorted(folder.glob("*-inputs")):
-        show(f"DFT inputs in {made}")
-    show(f"open {folder / 'report.html'}")
+        show(f"DFT inputs in {place / made.name}")
+    show(f"open {place / 'report.html'}")

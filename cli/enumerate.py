@@ -71,7 +71,7 @@ ANY_HOST, ANY_CLASS, NO_DRAW = HostOptions(), ClassOptions(), DrawOptions()
 @expand_groups
 def enumerate_(
     labels: Annotated[
-        list[str] | None, typer.Argument(metavar="[LABEL]...", help="Defect classes, e.g. 2v_S v_Mo+Se_S.")
+        list[str] | None, typer.Argument(metavar="LABEL", help="Defect classes, e.g. 2v_S v_Mo+Se_S.")
     ] = None,
     host: HostOptions = ANY_HOST,
     classes: ClassOptions = ANY_CLASS,

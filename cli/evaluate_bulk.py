@@ -23,7 +23,7 @@ def bulk(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILES...",
+            metavar="FILES",
             help="Folders of CIFs or of samples; CIF, POSCAR, extended XYZ, CSV or parquet (column cif).",
         ),
     ],

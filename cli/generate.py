@@ -50,7 +50,7 @@ class CrystalOptions:
     radii: Annotated[
         float | None,
         typer.Option(
-            min=0.0, max=1.0, help="Least distance as a share of the sum of the radii; 0: any [0.75; of --infill 0]."
+            min=0.0, max=1.0, help="Least distance as a share of the sum of the radii; 0: any [0.75; --infill: 0]."
         ),
     ] = None
     orbits: Annotated[

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def hosts(
     host: Annotated[
-        str | None, typer.Argument(metavar="[NAME|FILE]", help="One host, or a CIF or POSCAR of a layer's unit cell.")
+        str | None, typer.Argument(metavar="NAME|FILE", help="One host, or a CIF or POSCAR of a layer's unit cell.")
     ] = None,
     supercell: SupercellOption = None,
     as_json: JsonOption = False,

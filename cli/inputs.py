@@ -21,7 +21,7 @@ AllowOption = Annotated[
 
 def inputs(
     what: Annotated[
-        list[Path], typer.Argument(metavar="RUN|FILES...", help="Folder of a design run, or structure files.")
+        list[Path], typer.Argument(metavar="RUN|FILES", help="Folder of a design run, or structure files.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder for the inputs.")],
     code: Annotated[str, typer.Option("--code", metavar="NAME", help="vasp, gpaw, qe or ase.")] = "vasp",

@@ -170,7 +170,9 @@ def _bar(title: str, total: int | None, unit: str) -> Iterator[Callable[[int], N
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    done_of = TextColumn(f"{{task.completed:,.0f}} {unit}") if total is None else MofNCompleteColumn()
+    left = () if total is None else (TimeRemainingColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), done_of, rate, *left)
     started, done = time.monotonic(), 0
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, rate="")

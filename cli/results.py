@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 def results(
-    where: Annotated[
-        list[Path], typer.Argument(metavar="DIRS...", help="Folders of calculations, or files of results.")
-    ],
+    where: Annotated[list[Path], typer.Argument(metavar="DIRS", help="Folders of calculations, or files of results.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Table, .parquet or .csv: a row a result.")
     ] = None,
@@ -50,7 +48,7 @@ def results(
     from defectgen.errors import UsageError
     from defectgen.io.files import claimed_files, write_whole
     from defectgen.io.host_files import host_of_options
-    from defectgen.io.tables import write_csv
+    from defectgen.io.tables import write_csv, write_parquet
 
     for path, endings in ((output, (".parquet", ".csv")), (comparison, (".csv",))):
         if path is not None and path.suffix.lower() not in endings:
@@ -66,7 +64,7 @@ def results(
         compared = compare(guesses, frame) if guesses is not None else None
         for path, made in ((output, frame), (comparison, compared)):
             if path is not None and made is not None:
-                write_whole(path, partial(write_csv, made) if path.suffix.lower() == ".csv" else made.write_parquet)
+                write_whole(path, partial(write_csv if path.suffix.lower() == ".csv" else write_parquet, made))
     lines = [_text(row) for row in frame.iter_rows(named=True)]
     warnings = list(table.warnings)
     result = {"results": frame.to_dicts(), "warnings": warnings, "output": output}

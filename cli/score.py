@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def score(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILES...", help="CIF, POSCAR or extended XYZ files, or folders of them.")
+        list[Path], typer.Argument(metavar="FILES", help="CIF, POSCAR or extended XYZ files, or folders of them.")
     ],
     scorer: Annotated[
         str,

@@ -18,7 +18,7 @@ def slices(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILES...", help="Structure files or folders of them; with --decode text files, a string a line."
+            metavar="FILES", help="Structure files or folders of them; with --decode text files, a string a line."
         ),
     ],
     decode: Annotated[

@@ -18,7 +18,7 @@ FILES_HELP = "CIF, POSCAR, extended XYZ, CSV or parquet files with a column cif,
 
 
 def stability(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help=FILES_HELP)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILES", help=FILES_HELP)],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder; a stopped run in it goes on.")],
     hull: Annotated[
         str,
@@ -83,7 +83,7 @@ def stability(
 
 
 def template(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help=f"Known crystals: {FILES_HELP}")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILES", help=f"Known crystals: {FILES_HELP}")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the samples.")],
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Crystals to make.")] = 100,
     seed: SeedOption = 0,

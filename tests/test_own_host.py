@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -280,6 +281,16 @@ def test_structures_and_labels_say_what_a_row_is_of(host: dg.Host, tmp_path: Pat
         ({"label": ["2v_S"], "homo_ev": [0.1]}, "'2v_S' stands for several decorations of WS2 4x4"),
         ({"id": ["a", "a"], "label": ["v_S", "v_W"], "homo_ev": [0.1, 0.2]}, "an id twice"),
         ({"structure": ["none.cif"], "homo_ev": [0.1]}, "row own-0: .*none.cif"),
+        (
+            {"configuration": ["VAC@B00"] * 2, "homo_ev": [0.0, 59.2]},
+            "row 2 of the table: homo_ev is 59.2, expected electronvolts. If it is 59.2 meV, divide the column by 1000",
+        ),
+        ({"configuration": ["VAC@B00"], "band_gap_ev": [1800.0]}, "band_gap_ev is 1800, expected electronvolts"),
+        (
+            {"configuration": ["VAC@B00"], "homo_eV": [0.1], "lumo_ev": [1.0]},
+            "a column 'homo_eV', which looks like 'homo_ev'. Rename it to homo_ev if its values are in eV, else to",
+        ),
+        ({"configuration": ["VAC@B00"], "homo_mev": [59.2], "lumo_ev": [1.0]}, "looks like 'homo_ev'"),
     ],
 )
 def test_bad_tables_are_refused_in_one_line(
@@ -290,6 +301,12 @@ def test_bad_tables_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_may_have_any_file_name(host: dg.Host, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"mi\nne\xe9.csv")
+    path.write_text("configuration,homo_ev\nVAC@B00,0.1\n")
+    assert read_own_table(path, host)["set"].to_list() == [r"mi\nne\xe9"]
+
+
 def test_what_is_missing_is_said(host: dg.Host, table: Path, tmp_path: Path) -> None:
     with pytest.raises(dg.UsageError, match="does not say which host its rows decorate"):
         dg.train_surrogate(table, tmp_path / "model")
@@ -298,6 +315,8 @@ def test_what_is_missing_is_said(host: dg.Host, table: Path, tmp_path: Path) -> 
         dg.train_surrogate(few, tmp_path / "model")
     with pytest.raises(dg.UsageError, match=r"expected a table that ends in \.parquet or \.csv"):
         read_own_table(tmp_path / "a.xlsx", host)
+    with pytest.raises(dg.DefectgenError, match=r"none\.csv is not there\. Name a table of your values"):
+        read_own_table(tmp_path / "none.csv", host)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "surrogate.json").write_text('{"format": 2, "parts": [{"host": "MoS2"}]}')
     with pytest.raises(dg.DefectgenError, match="carries no host: an earlier version wrote it, or another program"):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from defectgen.core.host import Host, Rule
+from defectgen.core.hosts import common_name
 from defectgen.core.names import PRISTINE, defect_label, defect_name, parse_label, vacancy_hint
 from defectgen.errors import UsageError
 
@@ -57,7 +58,7 @@ def class_from_label(host: Host, label: str, name: str | None = None) -> DefectC
         if kind not in known:
             rules = ", ".join(defect_name(*one) for one in known)
             raise UsageError(
-                f"{label!r} is no defect class of {host.name}: no rule makes {defect_name(*kind)}.",
+                f"{label!r} is no defect class of {common_name(host)}: no rule makes {defect_name(*kind)}.",
                 f"{vacancy_hint(defect_name(*kind))}Its rules: {rules or 'none'}; more with --allow ELEMENT:SPECIES.",
             )
     return _make(host, {known[kind]: number for kind, number in kinds.items()}, name)

@@ -53,9 +53,16 @@ class Configuration:
         return f"Configuration({self.host.name} {self.host.size}, {short_text(self.label)}: {short_text(self.key)})"
 
     @classmethod
-    def of(cls, host: Host, edits: Mapping[int, str] | Iterable[Edit]) -> Configuration:
-        """A configuration from edits in any order."""
-        pairs = edits.items() if isinstance(edits, Mapping) else edits
+    def of(cls, host: Host, edits: Mapping[int, str] | Mapping[str, str] | Iterable[Edit]) -> Configuration:
+        """A configuration from edits in any order: sites by number, or in a mapping by name, e.g. ``{"A00": "W"}``.
+
+        Raises:
+            UsageError: the host has no site of such a name.
+            ValueError: a number that is no site, a site twice, or no species that differs from the host's.
+        """
+        if not isinstance(edits, Mapping):
+            return cls(host, tuple(sorted(edits)))
+        pairs = [(host.parse_site(site) if isinstance(site, str) else site, new) for site, new in edits.items()]
         return cls(host, tuple(sorted(pairs)))
 
     @classmethod

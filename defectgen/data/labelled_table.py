@@ -12,7 +12,7 @@ from defectgen import __version__
 from defectgen.data.asset_cards import Card
 from defectgen.errors import UsageError
 from defectgen.io.files import refuse_existing, write_text, write_whole
-from defectgen.io.tables import write_csv
+from defectgen.io.tables import write_csv, write_parquet
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -78,7 +78,7 @@ def write_table(frame: pl.DataFrame, path: Path, card: Card, *, overwrite: bool 
     about = provenance(card)
     if path.suffix.lower() == ".parquet":
         keys: dict[str, str] = {f"defectgen.{name}": text for name, text in about.items()}
-        write_whole(path, lambda part: frame.write_parquet(part, metadata=keys))
+        write_whole(path, lambda part: write_parquet(frame, part, metadata=keys))
         return table_files(path)
     write_text(sidecar(path), _csv_metadata(path.name, frame, about))
     write_whole(path, lambda part: write_csv(frame, part))

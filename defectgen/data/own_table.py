@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import polars as pl
@@ -9,12 +10,13 @@ import polars as pl
 from defectgen.core import Configuration, Host, canonicalize, defect_name
 from defectgen.core.classes import class_from_label
 from defectgen.core.enumeration import enumerate_class
-from defectgen.core.properties import COLUMNS, PROPERTIES
+from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
 from defectgen.data.sources import with_reader_columns
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.host_tables import HOST_RECORD, host_of, with_host
 from defectgen.io.structures import read_configuration
-from defectgen.io.tables import read_csv
+from defectgen.io.tables import read_csv, read_parquet
+from defectgen.one_line import on_one_line
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -24,6 +26,12 @@ file, or a label that only one decoration has, such as ``v_S``."""
 
 ENERGY = "energy_ev"
 """Total energy of the cell, which may stand beside the properties."""
+
+LARGEST_LEVEL_EV = 30.0
+"""No level or gap of a layer is larger, whatever its zero; what is, has another unit."""
+
+MISSPELT = 0.9
+"""How alike a column and a property must be for the column to count as misspelt."""
 
 MOST_AT_LOW_DENSITY = 3
 """A cell with more defects counts as one at high density, as in 2DMD."""
@@ -46,7 +54,9 @@ def read_own_table(path: Path, host: Host | None = None) -> pl.DataFrame:
         if path.suffix.lower() == ".csv":
             table = read_csv(path, infer_schema_length=None, null_values=["", "NaN", "nan"])
         else:
-            table = pl.read_parquet(path)
+            table = read_parquet(path)
+    except FileNotFoundError as error:
+        raise DefectgenError(f"{path} is not there.", "Name a table of your values, .parquet or .csv.") from error
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DefectgenError(f"{path} cannot be read as a table ({reason}).") from error
@@ -54,7 +64,7 @@ def read_own_table(path: Path, host: Host | None = None) -> pl.DataFrame:
         raise UsageError(
             f"{path} does not say which host its rows decorate.", "Add --host NAME or FILE.cif (host=), and its size."
         )
-    return own_rows(table, host or host_of(table), path.stem, path.parent)
+    return own_rows(table, host or host_of(table), on_one_line(path.stem), path.parent)
 
 
 def own_rows(table: pl.DataFrame, host: Host, name: str = "own", folder: Path | None = None) -> pl.DataFrame:
@@ -133,6 +143,12 @@ def _values(table: pl.DataFrame) -> dict[str, pl.Series]:
     for column in table.columns:
         if column not in known and column in named:
             raise UsageError(f"the table has a column {column!r}, expected {named[column]!r}, which says the unit.")
+        near = difflib.get_close_matches(column.strip().lower(), COLUMNS, n=1, cutoff=MISSPELT)
+        if column not in known and near:
+            raise UsageError(
+                f"the table has a column {column!r}, which looks like {near[0]!r}.",
+                f"Rename it to {near[0]} if its values are in {BY_COLUMN[near[0]].unit}, else to another name.",
+            )
     if not set(known) - {ENERGY}:
         raise UsageError(
             f"the table has no property; its columns are {', '.join(table.columns)}.",
@@ -147,8 +163,25 @@ def _values(table: pl.DataFrame) -> dict[str, pl.Series]:
             raise DefectgenError(
                 f"row {row + 1} of the table: {column} is {table[column][row]!r}, expected a finite number or nothing."
             )
+        if column != ENERGY and (BY_COLUMN[column].is_level or column == "band_gap_ev"):
+            _require_electronvolts(column, numbers)
         found[column] = numbers.alias(column)
     return {column: found.get(column, _nothing(column, len(table))) for column in (*COLUMNS, ENERGY)}
+
+
+def _require_electronvolts(column: str, numbers: pl.Series) -> None:
+    """Refuse levels and gaps that are in another unit.
+
+    Raises:
+        DefectgenError: one larger than any is.
+    """
+    beyond = (numbers.abs() > LARGEST_LEVEL_EV).fill_null(value=False).arg_true()
+    if len(beyond):
+        row = int(beyond[0])
+        raise DefectgenError(
+            f"row {row + 1} of the table: {column} is {numbers[row]:g}, expected electronvolts.",
+            f"If it is {numbers[row]:g} meV, divide the column by 1000.",
+        )
 
 
 def _nothing(column: str, n: int) -> pl.Series:

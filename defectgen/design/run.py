@@ -176,7 +176,7 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
     covered = _with_labels(coverage(card, host, raw) if known else {}, labels, raw, conditions)
     request = replace(request, targets=counted_from(request.targets, covered))
     if covered and not request.scorer:
-        warnings += coverage_warnings(host.name, request.targets, covered)
+        warnings += coverage_warnings(common_name(host), request.targets, covered)
     facts = _facts(request, card, adapter, mix) | {TRAINED_ON: TWO_DMD if _knows_2dmd(predictor) else "other values"}
     if conditions is not None:
         facts |= {"formation_energy_at": conditions.text, "chemical_potentials_ev": dict(conditions.potentials_ev)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,10 @@ def read_gpw(path: Path) -> DftResult:
             converged = bool(reader.scf.converged) if "scf" in reader and "converged" in reader.scf else True
             energy = float(atoms.get_potential_energy())
     except Exception as error:  # of ASE on a damaged file
+        if _is_tar(path):
+            raise DefectgenError(
+                f"{path}: is a .gpw file of GPAW before version 1.", "Open it with that GPAW and give its text output."
+            ) from error
         raise DefectgenError(
             f"{path}: cannot be read as a .gpw file ({type(error).__name__}: {str(error)[:100]}).", "Run it again."
         ) from error
@@ -109,6 +114,10 @@ def read_gpw(path: Path) -> DftResult:
         magnetization_mu_b=moment,
         charge=float(parameters.get("charge", 0.0)),
     )
+
+
+def _is_tar(path: Path) -> bool:
+    return path.is_file() and tarfile.is_tarfile(path)
 
 
 def read_gpaw_text(path: Path) -> DftResult:

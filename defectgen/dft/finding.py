@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,9 @@ from defectgen.errors import DefectgenError, UsageError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+STEP = re.compile(r"(relax|opt|step)[_-]?(\d+)")
+"""Name of a folder that holds one of several steps of a calculation."""
 
 OTHER = "other"
 """Role of a result that is none of the host's."""
@@ -87,8 +91,23 @@ def _outputs(path: Path) -> list[tuple[str, Path]]:
             others.append(("", file))
     found = [(name, file) for best in by_folder.values() for name, (_, file) in best.items()]
     found = [(name, file) for name, file in found if not CODES[name].outdated(file)]
+    found = _last_steps(found)
     others = [item for item in others if item[1].parent not in by_folder]
     return sorted([*found, *others], key=lambda item: item[1])
+
+
+def _last_steps(found: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """Without the folders of earlier steps: relax1 where there is a relax2 beside it."""
+    last: dict[tuple[Path, str], int] = {}
+    for _, file in found:
+        if step := STEP.fullmatch(file.parent.name):
+            place = (file.parent.parent, step[1])
+            last[place] = max(int(step[2]), last.get(place, 0))
+    return [
+        (name, file)
+        for name, file in found
+        if not (step := STEP.fullmatch(file.parent.name)) or last[file.parent.parent, step[1]] == int(step[2])
+    ]
 
 
 def _claimed(path: Path) -> tuple[str, int] | None:
@@ -121,10 +140,10 @@ def _with_charge(result: DftResult, entry: dict[str, Any]) -> DftResult:
 
 
 def _name(path: Path, known: dict[str, Any]) -> str:
-    """The folder that the inputs know, else the one in which the file lies."""
-    return next(
-        (parent.name for parent in path.absolute().parents if parent.name in known), path.absolute().parent.name
-    )
+    """The folder that the inputs know, else the one in which the file, or the folder of its step, lies."""
+    folder = path.absolute().parent
+    place = folder.parent if STEP.fullmatch(folder.name) and folder.parent.name else folder
+    return next((parent.name for parent in path.absolute().parents if parent.name in known), place.name)
 
 
 def _inputs_of(path: Path) -> tuple[Host | None, dict[str, Any]]:

@@ -59,11 +59,12 @@ def spin_levels(levels_ev: NDArray[np.float64], occupations: NDArray[np.float64]
     """
     known = np.isfinite(levels_ev)
     levels_ev, occupations = levels_ev[known], occupations[known]
-    full, empty = occupations > 0.5 - HALF, occupations < 0.5 + HALF
-    return SpinLevels(
-        homo_ev=float(levels_ev[full].max()) if full.any() else math.nan,
-        lumo_ev=float(levels_ev[empty].min()) if empty.any() else math.nan,
-    )
+    full = occupations > 0.5
+    homo, lumo = levels_ev[full].max(initial=-math.inf), levels_ev[~full].min(initial=math.inf)
+    half = levels_ev[np.abs(occupations - 0.5) < HALF]
+    if half.size:
+        homo, lumo = max(homo, half.min()), min(lumo, half.max())
+    return SpinLevels(*(float(level) if math.isfinite(level) else math.nan for level in (homo, lumo)))
 
 
 @dataclass(frozen=True)

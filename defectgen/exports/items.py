@@ -130,9 +130,11 @@ def _of_run(folder: Path) -> list[ExportItem]:
     """The candidates of a design run by its table, relaxed where there is a relaxed file."""
     import polars as pl
 
+    from defectgen.io.tables import read_csv
+
     (host,) = stored_hosts(folder).values()
     try:
-        rows = pl.read_csv(folder / RUN_TABLE, infer_schema_length=None).rows(named=True)
+        rows = read_csv(folder / RUN_TABLE, infer_schema_length=None).rows(named=True)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DefectgenError(f"{folder / RUN_TABLE} cannot be read ({error!s:.100}).") from error
     items = []

@@ -14,6 +14,7 @@ import polars as pl
 from defectgen import __version__
 from defectgen.errors import UsageError
 from defectgen.io.folders import MANIFEST, claimed, contents, listing, write_folder
+from defectgen.io.tables import write_parquet
 from defectgen.io.writers import OutputStructure, writer_of
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def write_sample_folder(
         for row in rows:
             if row["valid"]:
                 (new / STRUCTURES / f"{row['index']:05d}.cif").write_text(row["cif"], encoding="utf-8")
-        pl.DataFrame(rows, schema=SCHEMA).write_parquet(new / TABLE)
+        write_parquet(pl.DataFrame(rows, schema=SCHEMA), new / TABLE)
         frames = [
             OutputStructure(f"{index:05d}", draw.structure, {"index": index})
             for index, draw in enumerate(draws)

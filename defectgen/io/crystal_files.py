@@ -26,7 +26,7 @@ from defectgen.io.structures import (
     structure_files,
     visible_files,
 )
-from defectgen.io.tables import read_csv
+from defectgen.io.tables import read_csv, read_parquet
 from defectgen.one_line import printable
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def read_table(path: Path) -> pl.DataFrame:
     """
     try:
         if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path)
+            return read_parquet(path)
         return read_csv(path, infer_schema_length=None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DefectgenError(f"{path}: cannot be read as a table ({' '.join(str(error).split()):.100}).") from error

@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 
-from defectgen.one_line import BREAKS, on_one_line
+from defectgen.one_line import BREAKS, encodable, on_one_line
 
 HEADER_BYTES = 1 << 16
 """Of a table's begin, where its header is looked for."""
@@ -40,7 +42,7 @@ def read_csv(path: Path, **options: Any) -> pl.DataFrame:
     header = begin.decode("utf-16" if is_wide else "utf-8-sig", errors="replace").lstrip().partition("\n")[0]
     separator = separator_of(header)
     if separator == "," and not is_wide:
-        return pl.read_csv(path, **options)
+        return pl.read_csv(_source(path), **options)
     try:
         text = path.read_bytes().decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -72,7 +74,42 @@ def write_csv(frame: pl.DataFrame, path: Path, **options: Any) -> None:
         path: of the file.
         options: of `polars.DataFrame.write_csv`.
     """
-    safe_cells(frame).write_csv(path, **options)
+    with _sink(path) as place:
+        safe_cells(frame).write_csv(place, **options)
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """A table in Parquet, whatever bytes the name of its file has.
+
+    Raises:
+        OSError: it cannot be read.
+        polars.exceptions.PolarsError: it is no such table.
+    """
+    return pl.read_parquet(_source(path))
+
+
+def write_parquet(frame: pl.DataFrame, path: Path, **options: Any) -> None:
+    """Write a table in Parquet; `options` are those of `polars.DataFrame.write_parquet`."""
+    with _sink(path) as place:
+        frame.write_parquet(place, **options)
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether polars takes the path: not one with bytes of another encoding, e.g. Latin-1."""
+    return str(path) == encodable(str(path))
+
+
+def _source(path: Path) -> Path | io.BytesIO:
+    return path if _is_utf8(path) else io.BytesIO(path.read_bytes())
+
+
+@contextmanager
+def _sink(path: Path) -> Iterator[Path | BinaryIO]:
+    if _is_utf8(path):
+        yield path
+        return
+    with path.open("wb") as file:
+        yield file
 
 
 def safe_cells(frame: pl.DataFrame) -> pl.DataFrame:

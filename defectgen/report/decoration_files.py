@@ -17,7 +17,7 @@ from defectgen.errors import UsageError
 from defectgen.io.documents import read_json
 from defectgen.io.files import write_text, write_whole
 from defectgen.io.folders import MANIFEST, contents
-from defectgen.io.tables import write_csv
+from defectgen.io.tables import write_csv, write_parquet
 from defectgen.io.writers import OutputStructure, cif_text, poscar_text, write_structures, writer_of
 
 _TEXTS = {"cif": cif_text, "poscar": poscar_text, "vasp": poscar_text}
@@ -62,7 +62,7 @@ def to_frame(rows: list[Decoration]) -> pl.DataFrame:
 def write_table(frame: pl.DataFrame, path: Path) -> None:
     """Write a table by its suffix; see `defectgen.io.files.write_whole`."""
     csv = path.suffix.lower() == ".csv"
-    write_whole(path, lambda part: write_csv(frame, part) if csv else frame.write_parquet(part))
+    write_whole(path, lambda part: write_csv(frame, part) if csv else write_parquet(frame, part))
 
 
 class StructureFolder:

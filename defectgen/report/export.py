@@ -16,7 +16,7 @@ from defectgen.design.candidates import DesignRun
 from defectgen.errors import UsageError
 from defectgen.io.documents import read_object
 from defectgen.io.folders import MANIFEST, claimed, contents, listing, write_folder
-from defectgen.io.tables import write_csv
+from defectgen.io.tables import write_csv, write_parquet
 from defectgen.io.writers import OutputStructure, comment, format_names, write_structures, writer_of
 from defectgen.report.design_page import render_report
 from defectgen.report.rows import STRUCTURE_FORMATS, Row, rows_frame, run_rows
@@ -183,7 +183,7 @@ def _write_tables(rows: tuple[Row, ...], folder: Path, formats: Collection[str])
     if "csv" in formats:
         write_csv(frame, folder / "candidates.csv")
     if "parquet" in formats:
-        frame.write_parquet(folder / "candidates.parquet")
+        write_parquet(frame, folder / "candidates.parquet")
 
 
 def _write(path: Path, text: str) -> None:

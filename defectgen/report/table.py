@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from defectgen.core.hosts import common_name
@@ -40,7 +41,10 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
     verdicts = {verdict.target_id: verdict.text for verdict in run.verdicts}
     fronts = {front.target_id: text for front in run.fronts if (text := front_text(front))}
     for target in run.targets:
-        console.print(candidate_table(run, target, top), width=width)
+        table, left_out = _fitting_table(run, target, top, console, width)
+        console.print(table, width=width)
+        if left_out:
+            console.print(f"[dim]too narrow for {', '.join(left_out)}: see report.html[/]", width=width)
         hidden = len(run.of(target)) - top
         if hidden > 0:
             console.print(f"[dim]and {hidden} more[/]", width=width)
@@ -72,13 +76,34 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
         console.print("[yellow]The run was interrupted: these are the candidates found until then.[/]", width=width)
 
 
-def candidate_table(run: DesignRun, target: Target, top: int = 10) -> Table:
-    """The best candidates of one target: first the target's values, then a row a candidate."""
+def _fitting_table(run: DesignRun, target: Target, top: int, console: Console, width: int) -> tuple[Table, list[str]]:
+    """The table without as many of the properties that were not asked for as it takes to fit, and their titles."""
+    from rich.measure import Measurement
+
+    asked = {column for column, _ in target.values}
+    optional = [item for item in _shown_properties(target) if item.column not in asked]
+    for number in range(len(optional) + 1):
+        left_out = optional[len(optional) - number :]
+        table = candidate_table(run, target, top, without=[item.column for item in left_out])
+        if Measurement.get(console, console.options.update(width=10 * MAX_WIDTH), table).minimum <= width:
+            break
+    return table, [item.title for item in left_out]
+
+
+def candidate_table(run: DesignRun, target: Target, top: int = 10, without: Sequence[str] = ()) -> Table:
+    """The best candidates of one target: first the target's values, then a row a candidate.
+
+    Args:
+        run: the design run.
+        target: one of its targets.
+        top: rows.
+        without: columns of properties that are not shown.
+    """
     from rich import box
     from rich.table import Table
 
     asked = {column for column, _ in target.values}
-    shown = _shown_properties(target)
+    shown = [item for item in _shown_properties(target) if item.column not in without]
     candidates = run.of(target)
     title = f"{_plain(common_name(run.host))} {run.host.size}" + (
         f", target {_plain(target.id)}" if len(run.targets) > 1 else ""

@@ -22,15 +22,15 @@ INPUT = """\
   title='{symbol}', zed={number}, rel=1, config='[He] 2s2 2p{electrons} 3d-2', iswitch=3, dft='PBE'
  /
  &inputp
-  lpaw=.{paw}., pseudotype=3, lloc=2, tm=.true., nlcc=.true., new_core_ps=.true., rcore=0.9,
-  which_augfun='BESSEL', rmatch_augfun=1.2, file_pseudopw='{file}'
+  lpaw=.{paw}., pseudotype=3, lloc=2, tm=.true., nlcc=.true., new_core_ps=.true., rcore=0.8,
+  which_augfun='BESSEL', rmatch_augfun=1.1, file_pseudopw='{file}'
  /
 5
-2S  1  0  2.00  0.00  1.20  1.40
-2S  1  0  0.00  0.05  1.20  1.40
-2P  2  1  {electrons}.00  0.00  1.20  1.45
-2P  2  1  0.00  0.05  1.20  1.45
-3D  3  2 -2.00  0.15  1.20  1.20
+2S  1  0  2.00  0.00  1.00  1.30
+2S  1  0  0.00  0.05  1.00  1.30
+2P  2  1  {electrons}.00  0.00  1.00  1.45
+2P  2  1  0.00  0.05  1.00  1.45
+3D  3  2 -2.00  0.15  1.10  1.10
 """
 
 

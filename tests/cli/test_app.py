@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import re
@@ -274,3 +275,16 @@ def test_times_to_wait_are_for_people(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("n", "text"), [(0, "0 B"), (999, "999 B"), (92871040, "92.9 MB"), (5 * 10**12, "5000.0 GB")])
 def test_sizes_are_for_people(n: int, text: str) -> None:
     assert output.size_text(n) == text
+
+
+def test_a_bar_without_a_total_counts_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for total, shown in ((None, "5,933 structures"), (6000, "5933/6000")):
+        monkeypatch.setattr("sys.stderr", terminal := Terminal())
+        with output.progress("looking", total, "structures") as advance:
+            advance(5933)
+        assert shown in terminal.getvalue()
+        assert "/?" not in terminal.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +269,17 @@ def test_the_published_baseline_ranks_too(tmp_path: Path, capsys: pytest.Capture
         code, line = refused(capsys, *call, *words, "-o", tmp_path / "no")
         assert code == 2
         assert message in line
+
+
+@pytest.mark.parametrize(("terminal", "times"), [(True, 1), (False, 2)])
+def test_a_warning_stands_once_in_a_terminal(
+    terminal: bool, times: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    call = ["design", "--host", "MoS2", "--homo", "50", "--max-defects", "1", "-n", "1"]
+    assert main([*call, "-o", str(tmp_path / "out")]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("HOMO 50.000 eV is outside") == times
+    assert captured.err.count("HOMO 50.000 eV is outside") == 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defectgen.core import Configuration, Host, get_host, host_names, parse_label, site_permutations
+from defectgen.core import VACANCY, Configuration, Host, get_host, host_names, parse_label, site_permutations
 from defectgen.core.configuration import labels_of_keys
 from defectgen.core.host import Rule
 from defectgen.core.hosts import common_name
@@ -192,3 +192,10 @@ def test_people_call_a_host_by_its_common_name() -> None:
     assert common_name(get_host("BN", "4x4")) == "hBN"
     blue = dataclasses.replace(get_host("P"), lattice=((3.3, 0.0, 0.0), (-1.65, 2.858, 0.0), (0.0, 0.0, 18.0)))
     assert common_name(blue) == "P", "another layer of phosphorus"
+
+
+def test_sites_may_be_named() -> None:
+    host = get_host("MoS2")
+    assert Configuration.of(host, {"B14": "Se", "A00": VACANCY}).key == "VAC@A00+Se@B14"
+    with pytest.raises(UsageError, match="site 'Z00' does not exist in MoS2"):
+        Configuration.of(host, {"Z00": VACANCY})

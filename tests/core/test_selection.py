@@ -63,5 +63,7 @@ def test_spaces_about_a_label_do_not_matter_and_vanadium_is_told_from_a_vacancy(
     assert class_from_label(host, "v_S + Se_S") == class_from_label(host, "v_S+Se_S")
     with pytest.raises(UsageError, match=r"no rule makes V_S. V is vanadium, a vacancy is v_S. Its rules: "):
         class_from_label(host, "V_S")
+    with pytest.raises(UsageError, match="'v_C' is no defect class of hBN: no rule makes v_C"):
+        class_from_label(get_host("hBN"), "v_C")
     with pytest.raises(UsageError, match=r"'V_S' is no defect of MoS2. V is vanadium, a vacancy is v_S. It has: "):
         Space.of(host, Limits(only=("V_S",)), 2)

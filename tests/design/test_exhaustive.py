@@ -312,3 +312,8 @@ def test_labels_of_2dmd_stand_beside_models_of_2dmd_only(tmp_path: Path) -> None
 )
 def test_distances_from_an_extreme_are_said_to_be_that(wishes: dict[str, Any], nearest_ev: float, text: str) -> None:
     assert _away_text(single_target(wishes), nearest_ev) == text
+
+
+def test_warnings_call_a_host_as_people_do() -> None:
+    (line,) = (item for item in dg.design("BN", band_gap=2.5, max_defects=1, n=1).warnings if "outside" in item)
+    assert "is outside what the data of hBN covers" in line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,36 @@ def test_an_unfinished_text_of_gpaw_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.gpw").write_bytes(b"- of UlmAffleck")
     with pytest.raises(dg.DefectgenError, match=r"x\.gpw: cannot be read"):
         CODES["gpaw"].read(tmp_path / "x.gpw")
+
+
+def test_gpw_files_of_old_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "info.xml").write_text("<gpaw_io/>")
+    with tarfile.open(tmp_path / "old.gpw", "w") as file:
+        file.add(tmp_path / "info.xml", "info.xml")
+    with pytest.raises(dg.DefectgenError, match="of GPAW before version 1"):
+        CODES["gpaw"].read(tmp_path / "old.gpw")
+
+
+def test_functional_of_espresso_with_dispersion_hubbard_terms_and_exact_exchange(
+    vacancy: dg.Configuration, tmp_path: Path
+) -> None:
+    def fingerprint(inside: str) -> Fingerprint:
+        text = espresso_xml(vacancy.to_structure())
+        path = tmp_path / "pwscf.xml"
+        path.write_text(text.replace("<functional>PBE</functional>", inside))
+        return CODES["qe"].read(path).fingerprint
+
+    # as pw.x 6.7 writes them; U in rydberg
+    van_der_waals = "<vdW><vdw_corr>DFT-D3</vdw_corr><dftd3_version>3</dftd3_version></vdW>"
+    assert fingerprint(f"<functional>PBE</functional>{van_der_waals}").functional == "PBE+dft-d3 3"
+    none = "<vdW><vdw_corr>none</vdw_corr><non_local_term>VDW2</non_local_term></vdW>"
+    assert fingerprint(f"<functional>VDW-DF2</functional>{none}").functional == "VDW-DF2"
+    exact = "<exx_fraction>2.5e-1</exx_fraction><screening_parameter>1.06e-1</screening_parameter>"
+    assert fingerprint(f"<functional>HSE</functional><hybrid>{exact}</hybrid>").functional == "HSE hybrid 0.25 0.106"
+    hubbard = '<dftU><Hubbard_U specie="Mo1" label="4d">1.469972887026198e-1</Hubbard_U></dftU>'
+    found = fingerprint(f"<functional>PBE</functional>{hubbard}")
+    assert found.functional == "PBE+U"
+    assert found.setups == (("Mo", "Mo.UPF/U=2"), ("S", "S.UPF"))
 
 
 def test_levels_by_the_potential_at_far_sites() -> None:

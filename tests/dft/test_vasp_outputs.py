@@ -136,8 +136,8 @@ def test_packed_files(ending: str, pack: object, outcar: str, vasprun: str, tmp_
 
 def test_of_a_run_in_steps_the_last_counts(tmp_path: Path) -> None:
     names = [
-        "OUTCAR.relax1.gz", "OUTCAR.relax2.gz", "OUTCAR", "vasprun.xml.relax1", "vasprun.xml.relax2.gz",
-        "vasprun.xml.relax10", "vasprun.xml.gz",
+        "vasprun.xml.bands", "OUTCAR.relax1.gz", "vasprun.xml.relax1", "OUTCAR.relax2.gz", "vasprun.xml.relax2.gz",
+        "vasprun.xml.relax10", "vasprun.xml.static", "OUTCAR", "vasprun.xml.gz",
     ]  # fmt: skip
     ranks = [CODES["vasp"].claims(Path(name)) for name in names]
     assert ranks == sorted(ranks)
@@ -151,6 +151,15 @@ def test_of_a_run_in_steps_the_last_counts(tmp_path: Path) -> None:
         path.rename(tmp_path / f"vasprun.xml.relax{number}")
     (row,) = dft_results(tmp_path).frame.to_dicts()
     assert row["energy_ev"] == pytest.approx(-182.0)
+
+
+def test_folders_of_steps_are_one_calculation(tmp_path: Path) -> None:
+    structure = dg.Configuration.of(dg.host("MoS2", "3x3"), {}).to_structure()
+    for number in (1, 2, 10):
+        write_vasprun(tmp_path / "pristine" / f"relax{number}", structure, -180.0 - number, [[(-1.0, 1.0), (0.5, 0.0)]])
+    write_vasprun(tmp_path / "other" / "relax1", structure, -170.0, [[(-1.0, 1.0), (0.5, 0.0)]])
+    rows = dft_results(tmp_path).frame.to_dicts()
+    assert [(row["name"], row["energy_ev"]) for row in rows] == [("other", -170.0), ("pristine", -190.0)]
 
 
 def test_functionals_with_all_that_changes_energies() -> None:

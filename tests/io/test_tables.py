@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from defectgen.io.tables import FORMULA_STARTS, read_csv, safe_cell, write_csv
+from defectgen.io.tables import FORMULA_STARTS, read_csv, read_parquet, safe_cell, write_csv, write_parquet
 
 EVIL = ["=cmd|' /C calc'!A0", "+1+2", "-2+3", "@SUM(A1)", "\t=1", "=1,2", "-x"]
 HARMLESS = ["-0.5", "+1e-3", "v_Mo+2Se_S", "8x8", "", "'=1", "a=b", "-inf"]
@@ -94,3 +95,13 @@ def test_only_numbers_get_points(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('id;gap;note\n1,2-a;0,5:0,8;"a, 1,5"\n2;0,1*2;x 1,5\n')
     rows = read_csv(tmp_path / "t.csv", infer_schema=False).rows()
     assert rows == [("1,2-a", "0.5:0.8", "a, 1,5"), ("2", "0.1*2", "x 1,5")]
+
+
+def test_tables_in_folders_whose_names_are_no_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    frame = pl.DataFrame({"name": ["v_S"], "homo_ev": [0.06]})
+    write_csv(frame, folder / "t.csv")
+    write_parquet(frame, folder / "t.parquet")
+    assert read_csv(folder / "t.csv").equals(frame)
+    assert read_parquet(folder / "t.parquet").equals(frame)

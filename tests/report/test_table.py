@@ -1,5 +1,6 @@
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -72,10 +73,25 @@ def test_warnings_and_interruption_are_told(build: Callable[..., DesignRun]) -> 
 
 
 def test_what_comes_from_a_file_cannot_steer_the_terminal(run: DesignRun) -> None:
-    from dataclasses import replace
-
     evil = replace(run.targets[0], id="a\x1b[2J\x07[red]0")
     text = printed(replace(run, targets=(*run.targets, evil), warnings=("\x1b]0;title\x07 beware [bold]",)))
     assert not any(mark in text for mark in "\x1b\x07")
     assert "target a[2J[red]0" in text
     assert "]0;title beware [bold]" in text
+
+
+@pytest.mark.parametrize(("width", "missing"), [(80, ""), (60, "gap, E_form")])
+def test_a_narrow_terminal_loses_properties_that_nobody_asked_for(
+    build: Callable[..., DesignRun], width: int, missing: str
+) -> None:
+    run = build("MoS2", n=4, targets=(Target("1", (("homo_ev", 0.05), ("lumo_ev", 1.15))),))
+    run = replace(run, candidates=tuple(replace(candidate, similar=3) for candidate in run.candidates))
+    stream = io.StringIO()
+    render_table(run, 10, Console(file=stream, width=width, highlight=False))
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert max(map(len, lines)) <= width
+    head = next(line for line in lines if "HOMO*" in line)
+    assert head.endswith(" like  new?")
+    assert ("gap" in head) == (not missing)
+    assert any(line == f"too narrow for {missing}: see report.html" for line in lines) == bool(missing)
+    assert sum(line.endswith(("  yes", "  no", "  DFT")) for line in lines) == 4

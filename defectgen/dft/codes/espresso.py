@@ -251,7 +251,7 @@ def _functional(dft: Any) -> str:
         screening = dft.find("hybrid/screening_parameter")
         name += f" hybrid {float(share.text):g} {0.0 if screening is None else float(screening.text):g}"
     dispersion = dft.find("vdW/vdw_corr")
-    kind = "none" if dispersion is None else dispersion.text.strip()
+    kind = "none" if dispersion is None else dispersion.text.strip().lower()
     version = dft.find("vdW/dftd3_version")
     if kind != "none":
         name += f"+{kind}" + ("" if version is None else f" {version.text.strip()}")

@@ -20,8 +20,8 @@ GGA_TAGS = {"PBE": "PE", "PBEsol": "PS"}
 SEMICORE = {"": 0, "_pv": 6, "_sv": 8, "_d": 10}
 """Electrons that a potential with semicore states adds to those of the valence, by the end of its name."""
 
-LAST_STEP = 1000
-"""Ranks the file without a suffix above those of earlier steps."""
+STEP_RANKS: dict[str | None, int] = {None: 1000, "static": 999, "scf": 999, "bands": 1, "band": 1, "dos": 1, "nscf": 1}
+"""Of several steps of a run the file without a suffix counts, then a static one; fixed densities come last."""
 
 NO_STEPS = ("orig", "bak", "error", "old", "broken")
 """Suffixes of files that were set aside."""
@@ -193,13 +193,14 @@ class Vasp:
         """Nothing: what VASP leaves stays."""
 
     def claims(self, path: Path) -> int:
-        """vasprun.xml before OUTCAR, compressed or not; of a run in steps (vasprun.xml.relax2) the last one."""
+        """vasprun.xml or OUTCAR, compressed or not; of a run in steps (vasprun.xml.relax2) the last, by vasprun.xml."""
         stem = re.sub(r"\.(gz|bz2|xz|Z)$", "", path.name)
         step = re.fullmatch(r"(vasprun\S*\.xml|OUTCAR)(?:\.([a-z]+)(\d*))?", stem)
         if step is None or step[2] in NO_STEPS:
             return 0
-        order = LAST_STEP if step[2] is None else min(int(step[3] or 1), LAST_STEP - 1)
-        return order + (0 if step[1] == "OUTCAR" else LAST_STEP)
+        relaxed = min(1 + int(step[3] or 1), STEP_RANKS["static"] - 1)
+        order = STEP_RANKS.get(step[2], relaxed)
+        return 2 * order + (step[1] != "OUTCAR")
 
     def outdated(self, path: Path) -> bool:  # noqa: ARG002
         """All of a run lies in one folder."""

@@ -62,19 +62,17 @@ function draw(scene) {
   view.setStyle({ predicate: (atom) => Boolean(atom.properties.site) }, { sphere: { radius: 0.85, colorfunc: colour }, stick: { radius: 0.09, colorfunc: colour } });
   for (const site of sites) {
     if (site.species === "VAC") view.addSphere({ center: point(site.position), radius: 0.8, color: vacancy, opacity: 0.45 });
+    if (shown("labels")) view.addLabel(site.label, { ...text, position: point(site.position), alignment: "centerLeft", screenOffset: { x: 12, y: 0 } });
   }
   if (shown("distances")) {
     for (const [start, end, length] of scene.distances) {
       view.addCylinder({ start: point(start), end: point(end), radius: 0.05, color: colourOf("--text"), dashed: true, dashLength: 0.35, gapLength: 0.25 });
       if (!sites.some((s) => distance(s.position, end) < 0.01)) view.addSphere({ center: point(end), radius: 0.5, color: vacancy, opacity: 0.2 });
       const middle = start.map((x, k) => (x + end[k]) / 2);
-      view.addLabel(`${length.toFixed(2)} Å`, { ...text, fontSize: size - 2, fontColor: colourOf("--soft"), position: point(middle), alignment: "center" });
+      view.addLabel(`${length.toFixed(2)} Å`, { ...text, fontSize: size - 2, fontColor: colourOf("--soft"), position: point(middle), alignment: "topCenter", screenOffset: { x: 0, y: -6 } }); // under its line, clear of the names
     }
   }
   if (shown("cell")) drawCell(view, crystal.axes, text);
-  if (shown("labels")) { // after all else: what is drawn later covers what is drawn before
-    for (const site of sites) view.addLabel(site.label, { ...text, position: point(site.position), alignment: "centerLeft", screenOffset: { x: 12, y: 0 } });
-  }
   view.setHoverable({}, true, (atom) => {
     const f = crystal.atoms[atom.index].frac.map((x) => x.toFixed(4)).join(", ");
     stage.title = `${atom.elem}, atom ${atom.index + 1} of the POSCAR, at (${f})`;
