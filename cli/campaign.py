@@ -315,12 +315,14 @@ def _status(found: Status, page: Path) -> str:
             cells = [f"{'-' if error is None else format(error['mae'], '.3f'):>8}" for error in errors]
             lines.append(f"{entry['results']:>7} {' '.join(cells)}")
     if found.wishes:
-        lines += ["", f"{'wish':<26} {'eV away':>8} {'chance':>7}  nearest   (chance: of as many random structures)"]
+        lines += ["", f"{'wish':<26} {'eV away':>8} {'chance':>7}  nearest"]
     for wish in found.wishes:
         best = f"{wish.path[-1][1]:.3f}" if wish.path else "-"
         chance = f"{wish.chance[-1]:.3f}" if wish.chance else "-"
         nearest = f"{wish.best} {wish.found}" if wish.best else "-"
         lines.append(f"{wish_title(wish.text)[:26]:<26} {best:>8} {chance:>7}  {nearest[:35]}")
+    if found.wishes:
+        lines.append("chance: the nearest of as many random structures, eV away")
     if found.unlearnt:
         lines += ["", f"{found.unlearnt} results are not learnt from yet: defectgen campaign learn"]
     return "\n".join([*lines, "", f"open {page}"])
