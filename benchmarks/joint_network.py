@@ -7,7 +7,8 @@ The folds are those of `defectgen surrogate evaluate --cross-validate`: symmetry
 judged by models that have not seen it. For each fold an ensemble is trained on all sets together and, with ``--alone``,
 one on each crowded set (and the low-density set of its host) by itself. ``one`` is the mean error of single members,
 ``network`` that of the ensemble, ``processes`` that of the surrogate without a network, ``both`` that of the weighted
-mean, whose shares and intervals for a fold come from the rows of the other four. Finished folds are kept in the folder;
+mean, whose shares and intervals for a fold come from the rows of the other four, ``with alone`` the same with the
+networks of the set by itself. Finished folds are kept in the folder;
 the same command goes on from there.
 """
 
@@ -31,7 +32,7 @@ from defectgen.score.surrogate.network_share import ENERGY, SHARED, NetworkShare
 
 FOLDS = 5
 COLUMNS = (PER_SITE, "homo_ev", "lumo_ev", "band_gap_ev")
-SOURCES = ("alone", "one", "network", "processes", "both")
+SOURCES = ("one", "network", "alone", "processes", "both", "with alone")
 
 Values = dict[str, np.ndarray]
 
@@ -132,15 +133,17 @@ def main() -> None:
         if arguments.alone:
             host = (frame["host"] == rows["host"][0]).to_numpy()
             alone = networks(frame.filter(host), folds[host], members, seed, kept / name)
-            found["alone"] = [combine(alone[:, mine[host]].mean(axis=0))]
+            own = combine(alone[:, mine[host]].mean(axis=0))
+            found |= {"alone": [own], "with alone": [both(labels, sizes, process, own, folds[mine])[0]]}
         for column in COLUMNS:
             source, unit = (ENERGY, sizes) if column == PER_SITE else (column, 1.0)
             lines[column][name] = {
                 which: np.mean([mean_error(each[source], labels[source], unit) for each in given])
                 for which, given in found.items()
             }
-        inside[name] = {c: 100 * np.nanmean(np.abs(mixed[c] - labels[c]) <= widths[c]) for c in SHARED}
-    shown = [which for which in SOURCES if which != "alone" or arguments.alone]
+        known = {c: ~np.isnan(mixed[c] - labels[c]) for c in SHARED}
+        inside[name] = {c: 100 * (np.abs(mixed[c] - labels[c]) <= widths[c])[known[c]].mean() for c in SHARED}
+    shown = [which for which in SOURCES if "alone" not in which or arguments.alone]
     for column, sets in lines.items():
         print(f"\n| {column}, meV | {' | '.join(shown)} |\n| --- |{' ---: |' * len(shown)}")
         means = {which: np.mean([found[which] for found in sets.values()]) for which in shown}

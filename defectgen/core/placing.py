@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +16,9 @@ from defectgen.core.symmetry import rotations_in_layer
 
 SITE_TOLERANCE_ANGSTROM = 0.8
 """Farthest that an atom may lie from its site: relaxation moves atoms by up to about 0.5 angstrom."""
+
+RIVAL_STARTS = 6
+"""Steps along a and b of the unit cell in which another way to lay a host on itself is looked for."""
 
 EXACT_ANGSTROM = 0.01
 """A match as close as this needs no comparison with others; an unrelaxed structure without a shift has it."""
@@ -128,15 +131,20 @@ def _is_enough(host: Host, placing: Placing, tolerance: float) -> bool:
 
 @lru_cache(maxsize=64)
 def _has_rivals(host: Host) -> bool:
-    """Whether the host can be laid on itself nearly, but not exactly: one that is distorted a little, for example."""
+    """Whether the host can be laid on itself nearly, but not exactly: one that is distorted a little, for example.
+
+    So can h-BN, turned by 180 degrees and moved by half a bond: all atoms are 0.74 angstrom from sites of their
+    element. From an atom on a site it is equally far to six ways there, so starts all over the unit cell are tried.
+    """
     slab = Slab.of(np.array(host.supercell_lattice), np.array(host.site_frac_coords))
     species = np.array(host.site_elements)
     tolerance = 1.25 * SITE_TOLERANCE_ANGSTROM
     few = host.supercell[0] * host.supercell[1]
+    starts = [np.array([i, j]) / RIVAL_STARTS for i in range(RIVAL_STARTS) for j in range(RIVAL_STARTS)]
     return any(
         placing.is_valid(tolerance) and placing.n_changed <= few and placing.distance.max() > EXACT_ANGSTROM
         for matrix, sign in orientations(host, slab.plane)
-        for placing in _placings(host, slab, species, matrix, sign, 0)
+        for placing in _placings(host, slab, species, matrix, sign, 0, starts)
     )
 
 
@@ -162,9 +170,25 @@ def _best_origin(
 
 
 def _placings(
-    host: Host, slab: Slab, species: NDArray[np.str_], matrix: Integers, sign: int, anchor: int
+    host: Host,
+    slab: Slab,
+    species: NDArray[np.str_],
+    matrix: Integers,
+    sign: int,
+    anchor: int,
+    starts: Sequence[NDArray[np.float64]] = (),
 ) -> Iterator[Placing]:
-    """The atoms laid on the host with one orientation: as they are, then one of them on each site of the unit cell."""
+    """The atoms laid on the host with one orientation: as they are, then with one on each site of the unit cell.
+
+    Args:
+        host: see `best_placing`.
+        slab: likewise.
+        species: likewise.
+        matrix: see `Placing`.
+        sign: likewise.
+        anchor: the atom that is laid on sites.
+        starts: other places along a and b of the unit cell that it is laid on after that.
+    """
     position = np.empty((len(species), 3))
     position[:, :2] = slab.frac @ np.array(matrix) * np.array(host.supercell)
     position[:, 2] = sign * slab.height
@@ -188,6 +212,8 @@ def _placings(
     yield place(start, 1)
     for origin in basis:
         yield place(origin - position[anchor], 2)
+    for a, b in starts:
+        yield place(np.array([a, b, basis[0, 2]]) - position[anchor], 2)
 
 
 @lru_cache(maxsize=64)

@@ -92,7 +92,7 @@ def test_broken_crystals_are_named_counted_and_left_out(tmp_path: Path, capsys: 
     assert "skipped row 3 of some.csv (mp-3): not a CIF of one crystal" in err
     assert "skipped 8 of 21 crystals" in err
     assert "warning: row 21 of some.csv (mp-20): repeats row 20 of some.csv; each crystal is taken once." in err
-    assert "skipped 1 files beside others that are read first: one.cif; name them to read them" in err
+    assert "skipped 1 file beside others that are read first: one.cif; name them to read them" in err
     assert "records written: " in out
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["unusable"]["count"] == len(manifest["unusable"]["first"]) == 8

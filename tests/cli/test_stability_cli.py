@@ -60,7 +60,7 @@ def test_a_folder_against_labelled_crystals(
         in captured.err
     )
     assert "warning: 1 of 4 crystals cannot be read." in captured.err
-    assert "skipped 1 files that are no crystals by their names: notes.txt" in captured.err
+    assert "skipped 1 file that is no crystal by its name: notes.txt" in captured.err
     assert json.loads(captured.out)["skipped"] == [str(files / "notes.txt")]
     assert "3 of 4 crystals have no energy above the hull; see the table." in captured.err
     result = json.loads(captured.out)

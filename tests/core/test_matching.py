@@ -15,6 +15,7 @@ from defectgen.core.matching import (
     match_structure,
     recognize,
 )
+from defectgen.core.placing import _has_rivals
 from defectgen.core.slab import NotADecorationError
 
 HOSTS = [get_host(name) for name in host_names()]
@@ -250,3 +251,19 @@ def test_the_answer_tells_origin_and_strain() -> None:
     match = recognize(structure, HOSTS)
     assert match.transformation.startswith("origin moved by 0.50 angstrom in the plane; strained by +1.0 % along a")
     assert match.configuration.label == "v_S"
+
+
+@pytest.mark.parametrize(
+    ("name", "rivals"), [("MoS2", False), ("WSe2", False), ("GaSe", False), ("InSe", False), ("BN", True), ("P", True)]
+)
+def test_hosts_that_lie_on_themselves_in_two_ways_are_known(name: str, rivals: bool) -> None:
+    assert _has_rivals(get_host(name, (6, 4))) is rivals
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_cells_of_hbn_in_other_words_are_the_same_crystal(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    host = get_host("BN", (6, 4))
+    expected = Configuration.of(host, {0: VACANCY, 15: "C"})
+    for structure in (rewritten(expected.to_structure(), rng), relaxed(expected.to_structure(), rng)):
+        assert recognize(structure, HOSTS).configuration.canonical() == expected.canonical()

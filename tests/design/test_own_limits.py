@@ -31,7 +31,7 @@ def read(tmp_path: Path, text: str = TABLE) -> DesignRequest:
 def test_rows_have_their_own_limits_and_the_options_where_a_cell_is_empty(tmp_path: Path) -> None:
     request = read(tmp_path)
     assert request.targets[0].text == "homo_ev=0.080:0.120 lumo_ev=1.000:1.100"
-    assert request.targets[2].text == "homo_ev=min lumo_ev=0.900:1.100"
+    assert request.targets[2].text == "homo_ev=min*0.01 lumo_ev=0.900:1.100"
     assert dict(request.targets[0].notes)["note"] == "first"
     assert dict(request.targets[0].notes)["only"] == "v_S;W_Mo"
     first, second = divided(request)

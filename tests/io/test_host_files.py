@@ -108,7 +108,7 @@ def test_rules_that_are_none_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["8", "8x", "0x8", "8x8x1", "-1x2"])
 def test_supercells_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"expected e\.g\. 8x8"):
+    with pytest.raises(UsageError, match="expected two numbers from 1 to 99 such as 8x8"):
         parse_supercell(text)
 
 

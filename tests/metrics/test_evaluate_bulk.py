@@ -118,8 +118,8 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert "mine.csv row 2: not a CIF of one crystal (" in shown.err
     assert "bare.csv: no column cif, got formula. Expected the text of a CIF in each row; skipped." in shown.err
     assert "2 of 4 crystals cannot be read." in shown.err
-    assert "skipped 1 files that are no crystals by their names: notes.txt" in shown.err
-    assert "skipped 1 files beside others that are read first: cells.zip; name them to read them" in shown.err
+    assert "skipped 1 file that is no crystal by its name: notes.txt" in shown.err
+    assert "skipped 1 file beside others that are read first: cells.zip; name them to read them" in shown.err
     page = (tmp_path / "m.html").read_text(encoding="utf-8")
     assert "CDVAE" in page
     assert "src=" not in page

@@ -41,7 +41,7 @@ def test_folders_and_files_of_several_structures_are_read_as_by_other_commands(
     assert main(["slices", str(folder)]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [row["slices"] for row in found.made]
-    assert "skipped 1 files that are no structures by their names: notes.txt" in captured.err
+    assert "skipped 1 file that is no structure by its name: notes.txt" in captured.err
 
 
 def test_one_problem_of_one_item_is_told_as_it_is() -> None:
