@@ -27,7 +27,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
 from defectgen.io.folders import claimed, contents, listing, write_folder
 from defectgen.io.structures import read_structure, read_structures
-from defectgen.one_line import OneLine, typed
+from defectgen.one_line import OneLine, encodable, typed
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -119,9 +119,11 @@ def dft_inputs(
         def fill(new: Path) -> None:
             nonlocal made
             made = replace(made, notes=_write(calculations, new, implementation, chosen))
-            (new / "README.md").write_text(readme_text(made, implementation.title, chosen), encoding="utf-8")
+            (new / "README.md").write_text(encodable(readme_text(made, implementation.title, chosen)), encoding="utf-8")
             about = _manifest(made, chosen) | {"files": listing(new)}
-            (new / MANIFEST).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            (new / MANIFEST).write_text(
+                encodable(json.dumps(about, indent=2, ensure_ascii=False)) + "\n", encoding="utf-8"
+            )
 
         write_folder(target, fill, MANIFEST)
     return made

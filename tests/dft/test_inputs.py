@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Incar, Kpoints, Poscar
-from pymatgen.io.vasp.sets import MPRelaxSet
+from pymatgen.io.vasp.sets import MPRelaxSet, VaspInputSet
 
 import defectgen as dg
 from defectgen.core.matching import configuration_from_structure
@@ -267,3 +269,25 @@ def test_a_cell_too_small_for_electrons_added_is_told(tmp_path: Path) -> None:
     depth = 1.602177e-19 * 20e-10 / (8 * 8.854188e-12 * area * 1e-20)  # a charged sheet and its background
     assert f"({depth:.1f} eV for charge -1)" in noted["2x2"][0]
     assert noted["6x6"] == []
+
+
+def test_names_of_any_bytes_are_written_about(vacancy: dg.Configuration, tmp_path: Path) -> None:
+    made = tmp_path / os.fsdecode(b"r\xffn")
+    made.mkdir()
+    vacancy.to_structure().to(filename=str(made / "cell.cif"))
+    dft_inputs(made, tmp_path / "out", host=vacancy.host, references=False)
+    (calculation,) = json.loads((tmp_path / "out" / "inputs.json").read_text("utf-8"))["calculations"]
+    assert calculation["about"].startswith("v_S")
+    assert "v_S" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+def test_a_full_disk_is_told_as_that(
+    vacancy: dg.Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(VaspInputSet, "write_input", full)
+    with pytest.raises(dg.DefectgenError, match="out cannot be written: No space left on device") as raised:
+        dft_inputs(vacancy, tmp_path / "out")
+    assert "pymatgen" not in str(raised.value)

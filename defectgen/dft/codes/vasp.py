@@ -14,6 +14,7 @@ from defectgen.dft.codes.dft_code import EngineOptions, Remedy
 from defectgen.dft.result import DftResult
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.files import FULL, write_problem
 
 GGA_TAGS = {"PBE": "PE", "PBEsol": "PS"}
 
@@ -158,6 +159,8 @@ class Vasp:
             if SETTINGS.get("PMG_VASP_PSP_DIR"):
                 found.potcar.write_file(str(folder / "POTCAR"))
         except (OSError, ValueError) as error:
+            if write_problem(error) in FULL:
+                raise
             raise DefectgenError(f"{folder}: pymatgen cannot write VASP's inputs ({error}).") from error
         if calculation.charge and not calculation.turned_over and settings.dipole == "auto":
             return ("charged cells get no dipole correction: correct them as a whole (doped, pydefect-2d)",)
