@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import claimed, contents, write_folder
+from defectgen.one_line import encodable
 from defectgen.score.intervals import LEVEL, MIN_TRAIN_ROWS
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.agreement import COLUMNS as AGREEING
@@ -89,10 +90,14 @@ def train_surrogate(
         The surrogate, as `Surrogate.load` reads it.
 
     Raises:
-        UsageError: no column ``split``, or a folder with other files.
+        UsageError: no column ``split``, a folder with other files, or a name that is not UTF-8.
         DefectgenError: a set without training or validation rows, or another run has the folder.
     """
     out_dir = Path(out_dir)
+    if encodable(str(out_dir)) != str(out_dir):
+        raise UsageError(
+            f"got the folder {encodable(str(out_dir))}, expected a name in UTF-8: CatBoost writes no other."
+        )
     with claimed(out_dir):
         if contents(out_dir) and not (out_dir / METADATA).is_file():
             raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -253,6 +254,8 @@ def test_damaged_and_missing_models_are_refused(folder: Path, frame: pl.DataFram
     (tmp_path / "other" / "thesis.tex").write_text("precious")
     with pytest.raises(UsageError, match="holds other files"):
         train(frame, tmp_path / "other")
+    with pytest.raises(UsageError, match=r"r\\xffn, expected a name in UTF-8"):
+        train(frame, tmp_path / os.fsdecode(b"r\xffn"))
 
 
 def test_training_needs_a_split_with_all_parts(frame: pl.DataFrame, tmp_path: Path) -> None:
