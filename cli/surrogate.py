@@ -10,7 +10,7 @@ import typer
 
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import DataOption, JsonOption, SeedOption, SetsOption
-from defectgen_cli.output import emit, progress, write
+from defectgen_cli.output import emit, progress, say, write
 from defectgen_cli.table_options import NO_TABLE, TableOptions
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def train(
 
 def _show(trained: Surrogate, output: Path, started: float, as_json: bool) -> None:
     """Print what was trained, and its errors on the test part."""
+    if "warning" in trained.metadata:
+        say(f"warning: {trained.metadata['warning']}")
     size = sum(file.stat().st_size for file in output.iterdir())
     result = {
         "output": str(output),

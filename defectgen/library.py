@@ -255,7 +255,7 @@ def train_surrogate(
     """
     import polars as pl
 
-    from defectgen.data.own_table import own_rows, read_own_table
+    from defectgen.data.own_table import contradiction, own_rows, read_own_table
     from defectgen.data.splits import split_by_class
     from defectgen.io.files import file_hash
     from defectgen.io.host_tables import HOST_RECORD, host_of
@@ -288,6 +288,8 @@ def train_surrogate(
         "split": f"80/10/10 by symmetry class, seed {seed}",
         "own_table": True,
     }
+    if differing := contradiction(rows):
+        about["warning"] = differing
     number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(networks)
     with watch("training", number, "models") as advance:
         return train(rows, Path(output), seed, threads=threads, about=about, networks=networks, advance=advance)

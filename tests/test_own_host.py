@@ -17,8 +17,9 @@ from synthetic import distinct_configurations
 
 import defectgen as dg
 from defectgen.core.stored_hosts import host_title, record_hosts
+from defectgen.core.symmetry import site_permutations
 from defectgen.data.known_labels import labels_of
-from defectgen.data.own_table import own_rows, read_own_table
+from defectgen.data.own_table import contradiction, own_rows, read_own_table
 from defectgen.design.engine import Models
 from defectgen.design.growth_conditions import formation_enthalpy_ev
 from defectgen.io.host_files import stored_hosts
@@ -325,3 +326,26 @@ def test_what_is_missing_is_said(host: dg.Host, table: Path, tmp_path: Path) -> 
         dg.read_host(tmp_path)
     with pytest.raises(dg.UsageError, match=r"carries 6 hosts: BN 8x8, GaSe 6x6.*give its name"):
         dg.read_host(shipped(SHIPPED_SURROGATE))
+
+
+def test_one_structure_with_two_values_is_told(host: dg.Host) -> None:
+    one, other = list(dg.enumerate(host, "v_S+Mo_W"))[:2]
+    image = next(key for key in images_of(one) if key != one.key)
+    keys = [one.key, image, other.key, other.key]
+
+    def told(*levels: float | None) -> str:
+        return contradiction(own_rows(pl.DataFrame({"configuration": keys, "homo_ev": levels}), host, "mine"))
+
+    assert told(0.1, 0.11, 0.5, 0.5) == ""
+    assert told(0.1, None, 0.5, None) == ""
+    said = f"rows mine-0, mine-1 are one structure ({one.canonical().key}) and differ by 0.300 eV in homo_ev"
+    assert told(0.1, 0.4, 0.5, 0.51) == said
+    assert told(0.1, 0.4, 0.5, 0.6) == f"{said}; 1 more like that"
+
+
+def images_of(item: dg.Configuration) -> set[str]:
+    """Keys of its images under the symmetry of the supercell."""
+    return {
+        dg.Configuration.of(item.host, {int(p[site]): new for site, new in item.edits}).key
+        for p in site_permutations(item.host)
+    }

@@ -37,6 +37,10 @@ MOST_AT_LOW_DENSITY = 3
 """A cell with more defects counts as one at high density, as in 2DMD."""
 
 
+CONTRADICTION_EV = 0.02
+"""Values of one structure may be so far apart, by other settings or another relaxation."""
+
+
 def read_own_table(path: Path, host: Host | None = None) -> pl.DataFrame:
     """The rows of a Parquet or CSV file, see `own_rows`; its sets are named after the file.
 
@@ -124,6 +128,31 @@ def own_rows(table: pl.DataFrame, host: Host, name: str = "own", folder: Path | 
     rows = with_host(rows, host)
     rows = rows.with_columns(formation_energy_per_site_ev=pl.col("formation_energy_ev") / pl.col("n_defects"))
     return with_reader_columns(rows)
+
+
+def contradiction(rows: pl.DataFrame) -> str:
+    """What to say of structures that come more than once with other values; empty if none does.
+
+    Args:
+        rows: as `own_rows` gives them; images under the symmetry are one structure.
+    """
+    worst, number = (0.0, ""), 0
+    for (key,), same in rows.group_by(["configuration"], maintain_order=True):
+        if len(same) < 2:
+            continue
+        spreads = {}
+        for item in PROPERTIES:
+            values = same[item.column].drop_nulls() if item.column in same.columns else pl.Series([])
+            if len(values) > 1:
+                spreads[item] = float(values.max() - values.min())  # type: ignore[operator]
+        item = max(spreads, key=lambda one: spreads[one] * one.weight_ev, default=None)
+        if item is None or spreads[item] * item.weight_ev <= CONTRADICTION_EV:
+            continue
+        number += 1
+        names = ", ".join(on_one_line(name) for name in same["id"][:3])
+        text = f"rows {names} are one structure ({key}) and differ by {spreads[item]:.3f} {item.unit} in {item.column}"
+        worst = max(worst, (spreads[item] * item.weight_ev, text))
+    return worst[1] + (f"; {number - 1} more like that" if number > 1 else "")
 
 
 def valued_columns(rows: pl.DataFrame) -> tuple[str, ...]:
