@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from defectgen.core import Configuration, Host, canonicalize, defect_name
@@ -142,16 +143,16 @@ def contradiction(rows: pl.DataFrame) -> str:
             continue
         spreads = {}
         for item in PROPERTIES:
-            values = same[item.column].drop_nulls() if item.column in same.columns else pl.Series([])
-            if len(values) > 1:
-                spreads[item] = float(values.max() - values.min())  # type: ignore[operator]
-        item = max(spreads, key=lambda one: spreads[one] * one.weight_ev, default=None)
-        if item is None or spreads[item] * item.weight_ev <= CONTRADICTION_EV:
+            if item.column in same.columns:
+                values = same[item.column].cast(pl.Float64).drop_nulls().to_numpy()
+                spreads[item] = float(np.ptp(values)) if len(values) else 0.0
+        most = max(spreads, key=lambda one: spreads[one] * one.weight_ev, default=None)
+        if most is None or spreads[most] * most.weight_ev <= CONTRADICTION_EV:
             continue
         number += 1
         names = ", ".join(on_one_line(name) for name in same["id"][:3])
-        text = f"rows {names} are one structure ({key}) and differ by {spreads[item]:.3f} {item.unit} in {item.column}"
-        worst = max(worst, (spreads[item] * item.weight_ev, text))
+        text = f"rows {names} are one structure ({key}) and differ by {spreads[most]:.3f} {most.unit} in {most.column}"
+        worst = max(worst, (spreads[most] * most.weight_ev, text))
     return worst[1] + (f"; {number - 1} more like that" if number > 1 else "")
 
 
