@@ -138,9 +138,8 @@ def contradiction(rows: pl.DataFrame) -> str:
         rows: as `own_rows` gives them; images under the symmetry are one structure.
     """
     worst, number = (0.0, ""), 0
-    for (key,), same in rows.group_by(["configuration"], maintain_order=True):
-        if len(same) < 2:
-            continue
+    repeated = rows.filter(pl.col("configuration").is_duplicated())
+    for (key,), same in repeated.group_by(["configuration"], maintain_order=True):
         spreads = {}
         for item in PROPERTIES:
             if item.column in same.columns:
