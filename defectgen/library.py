@@ -90,8 +90,7 @@ def read_structure(path: Path | str, host: Host | None = None) -> Configuration 
 
     Returns:
         The configuration if the structure decorates the host or a known one, relaxed or not, however its axes are
-        named and wherever its origin is; else, if no host was
-        given, the pymatgen structure as it is, lengths in angstrom.
+        named and wherever its origin is; else, if no host was given, the pymatgen structure as it is, in angstrom.
 
     Raises:
         DefectgenError: no such file, or one that cannot be read as a structure.
@@ -339,16 +338,9 @@ def train_surrogate_of_sets(
         "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}{part}",
     }
     number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(networks)
-    with watch("training", number, "models") as advance:
+    with watch("training", number, "models") as told:
         return train(
-            rows,
-            Path(output),
-            seed,
-            level_scales=scales,
-            threads=threads,
-            about=about,
-            networks=networks,
-            advance=advance,
+            rows, Path(output), seed, level_scales=scales, threads=threads, about=about, networks=networks, advance=told
         )
 
 

@@ -94,18 +94,18 @@ def write_parquet(frame: pl.DataFrame, path: Path, **options: Any) -> None:
         frame.write_parquet(place, **options)
 
 
-def _is_utf8(path: Path) -> bool:
-    """Whether polars takes the path: not one with bytes of another encoding, e.g. Latin-1."""
+def is_utf8(path: Path) -> bool:
+    """Whether polars and CatBoost take the path: not one with bytes of another encoding, e.g. Latin-1."""
     return str(path) == encodable(str(path))
 
 
 def _source(path: Path) -> Path | io.BytesIO:
-    return path if _is_utf8(path) else io.BytesIO(path.read_bytes())
+    return path if is_utf8(path) else io.BytesIO(path.read_bytes())
 
 
 @contextmanager
 def _sink(path: Path) -> Iterator[Path | BinaryIO]:
-    if _is_utf8(path):
+    if is_utf8(path):
         yield path
         return
     with path.open("wb") as file:

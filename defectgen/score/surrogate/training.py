@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import claimed, contents, write_folder
+from defectgen.io.tables import is_utf8
 from defectgen.one_line import encodable
 from defectgen.score.intervals import LEVEL, MIN_TRAIN_ROWS
 from defectgen.score.surrogate import Surrogate
