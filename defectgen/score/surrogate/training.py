@@ -95,10 +95,9 @@ def train_surrogate(
         DefectgenError: a set without training or validation rows, or another run has the folder.
     """
     out_dir = Path(out_dir)
-    if encodable(str(out_dir)) != str(out_dir):
-        raise UsageError(
-            f"got the folder {encodable(str(out_dir))}, expected a name in UTF-8: CatBoost writes no other."
-        )
+    if not is_utf8(out_dir):
+        name = encodable(str(out_dir))
+        raise UsageError(f"got the folder {name}, expected a name in UTF-8: CatBoost writes no other.")
     with claimed(out_dir):
         if contents(out_dir) and not (out_dir / METADATA).is_file():
             raise UsageError(f"{out_dir} holds other files.", "Choose a new folder.")
