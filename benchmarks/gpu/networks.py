@@ -18,10 +18,14 @@ from rows import read
 
 from defectgen.score.network.ensemble import Network
 from defectgen.score.network.network_cells import Rows
+from defectgen.score.network.network_model import Shape
 from defectgen.score.network.network_training import TrainSettings, train_ensemble
 
 RESERVED_S = 8.0
 """For the files and the errors."""
+
+SHAPE = Shape(width=64)
+"""Of networks that know all sets; those of one host are smaller."""
 
 
 def errors(network: Network, rows: Rows, truth: np.ndarray, sets: list[str]) -> dict[str, dict[str, float]]:
@@ -65,14 +69,14 @@ def main(
     }
     use = np.concatenate([[seen] * count for seen, count, _ in jobs.values()])
     output.mkdir(parents=True, exist_ok=True)
-    settings = TrainSettings(passes=0.02, crowded=4, sparse=4) if toy else TrainSettings()
+    settings = TrainSettings(passes=0.02, crowded=4, sparse=4) if toy else TrainSettings(dropout=0.1)
 
     def report(step: int, steps: int, loss: float) -> None:
         if step % 500 == 0 or step == steps:
             print(f"{time.monotonic() - start:6.1f} s  step {step} of {steps}, loss {loss:.4f}", flush=True)
 
     model, linear = train_ensemble(
-        rows, geometries, use, settings, deadline=start + seconds - RESERVED_S, report=report
+        rows, geometries, use, settings, SHAPE, deadline=start + seconds - RESERVED_S, report=report
     )
     took = time.monotonic() - start
     summary: dict[str, object] = {
