@@ -17,8 +17,8 @@ from typing import Annotated
 import typer
 
 from defectgen import __version__
-from defectgen.errors import DefectgenError
-from defectgen_cli import campaign, data_commands, evaluate, surrogate
+from defectgen.errors import DefectgenError, UsageError
+from defectgen_cli import calls, campaign, data_commands, evaluate, surrogate
 from defectgen_cli.build_data import build_data
 from defectgen_cli.compute import compute
 from defectgen_cli.design import design
@@ -108,19 +108,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failure, 2 wrong call, 3 less than was asked for, 130 interrupted.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = [word for word in given if word != "--debug"]
+    debug = len(words) < len(given)
     if not debug:  # deprecations inside libraries are no news to a user
         warnings.simplefilter("ignore")
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # kernels that it would like to have
     try:
         with _terminable():
-            _program()(args=[word for word in words if word != "--debug"], prog_name="defectgen")
-    except SystemExit as stop:  # how typer ends a call, good or bad
+            done = _program()(args=words, prog_name="defectgen", standalone_mode=False)
+        code = done if isinstance(done, int) else 0  # typer hands on the code of its Exit
+    except SystemExit as stop:  # how completion ends
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
+    except calls.WrongCall as error:
+        if calls.shows_help(error):
+            error.show()  # type: ignore[attr-defined]
+        else:
+            say(f"error: {calls.one_line(error, _program(), words)}")
+        return UsageError.exit_code
     except Exception as error:
+        if isinstance(error, typer.Abort) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # typer takes the end of a damaged archive for that of the keyboard's input
         if debug:
             traceback.print_exc()
         if isinstance(error, OSError) and error.strerror is not None:
@@ -140,7 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @cache
 def _program() -> Callable[..., object]:
     """All commands with their options: made once, since that takes longer than a short command."""
-    return typer.main.get_command(app)
+    program = typer.main.get_command(app)
+    calls.refuse_repeats(program)
+    return program
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from defectgen.core.placing import (
     orientations,
     symmetries,
 )
-from defectgen.core.slab import NotADecorationError, Slab
+from defectgen.core.slab import NotADecorationError, NotALayerError, Slab
 from defectgen.core.supercells import CELL_TOLERANCE, determinant, inverse, strained_fit, supercells
 from defectgen.errors import UsageError
 from defectgen.one_line import typed
@@ -115,17 +115,21 @@ def recognize(structure: Structure, hosts: Sequence[Host]) -> Match:
 
     Raises:
         NotADecorationError: it decorates none of them, or is another compound; says why, as the end of "it ".
+        NotALayerError: it has no vacuum.
     """
     lattice, species, frac_coords = _atoms(structure)
     symbols = set(species)
     like = [host for host in hosts if symbols.issuperset(host.elements)] if len(hosts) > 1 else list(hosts)
+    try:
+        slab = Slab.of(lattice, frac_coords)
+    except NotALayerError:
+        raise
+    except NotADecorationError as error:
+        first = (like or hosts)[0]
+        raise NotADecorationError(f"is no decoration of {first.name} {first.size}: {error}") from error
     if not like:
         formula, names = structure.composition.reduced_formula, ", ".join(map(common_name, hosts))
         raise NotADecorationError(f"is no decoration of a known host ({names}): {formula} is another compound.")
-    try:
-        slab = Slab.of(lattice, frac_coords)
-    except NotADecorationError as error:
-        raise NotADecorationError(f"is no decoration of {like[0].name} {like[0].size}: {error}") from error
     elements = np.array(species)
     reasons: dict[Host, str] = {}
     compounds: dict[Host, str] = {}
@@ -174,10 +178,14 @@ def known_configuration(structure: Structure, host: Host | None = None) -> Confi
     if host is None:
         try:
             return recognize(structure, list(HOSTS.values())).configuration
+        except NotALayerError as error:
+            raise NotALayerError(f"the structure {error}") from error
         except NotADecorationError as error:
             raise NotADecorationError(f"the structure {error}") from error
     try:
         return match_structure(host, structure).configuration
+    except NotALayerError as error:
+        raise NotALayerError(f"the structure {error}") from error
     except NotADecorationError as error:
         raise NotADecorationError(f"no decoration of {host.title}: {what_it_is(host, structure) or error}") from error
 

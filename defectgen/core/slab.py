@@ -13,8 +13,15 @@ BULK_GAP_ANGSTROM = 4.0
 """A crystal whose widest empty slab is thinner is no layer: in layered bulk crystals it is about 3 angstrom."""
 
 
+ONE_LAYER = "Give a cell with one layer and vacuum."
+
+
 class NotADecorationError(DefectgenError):
     """A structure that cannot be read as a decoration of the host; the message says why."""
+
+
+class NotALayerError(NotADecorationError):
+    """A bulk crystal; the message says so as the end of a sentence that begins with its name."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,8 @@ class Slab:
             frac_coords: shape (n, 3).
 
         Raises:
-            NotADecorationError: no atoms, numbers that are not finite, a cell without volume, or no vacuum.
+            NotADecorationError: no atoms, numbers that are not finite, or a cell without volume.
+            NotALayerError: no vacuum.
         """
         if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
             raise NotADecorationError("cell or coordinates are not finite numbers.")
@@ -58,9 +66,10 @@ class Slab:
         empty = _largest_gaps(frac_coords) * volume / areas
         across = max((2, 0, 1), key=lambda k: round(float(empty[k]), 2))
         if empty[across] < BULK_GAP_ANGSTROM:
-            raise NotADecorationError(
-                f"the widest empty slab of the cell is {empty[across]:.2f} angstrom, "
-                f"expected a layer with at least {BULK_GAP_ANGSTROM:g} of vacuum."
+            raise NotALayerError(
+                f"is a bulk crystal, not a layer: the widest empty slab of the cell is {empty[across]:.2f} angstrom, "
+                f"expected at least {BULK_GAP_ANGSTROM:g} of vacuum across one axis.",
+                ONE_LAYER,
             )
         first, second = (across + 1) % 3, (across + 2) % 3
         normal = faces[across] / areas[across]

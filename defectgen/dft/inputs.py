@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import defectgen
 from defectgen.core import Configuration, Host, NotADecorationError, canonicalize
 from defectgen.core.matching import known_configuration
+from defectgen.core.slab import NotALayerError
 from defectgen.dft.calculation import (
     Calculation,
     calculation_names,
@@ -217,7 +218,8 @@ def _decoration(name: str, structure: Structure | None, note: str, host: Host | 
     try:
         return known_configuration(structure, host)
     except NotADecorationError as error:
-        hint = "" if host is not None else "Name the host with --host, --supercell and --allow."
+        unnamed = host is None and not isinstance(error, NotALayerError)
+        hint = "Name the host with --host, --supercell and --allow." if unnamed else ""
         raise DefectgenError(f"{name}: {error}", hint) from error
 
 

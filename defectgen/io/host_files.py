@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from defectgen.core.host import VACANCY, Host, Rule
 from defectgen.core.hosts import get_host
-from defectgen.core.slab import empty_slabs, empty_stretches, heights
+from defectgen.core.slab import BULK_GAP_ANGSTROM, ONE_LAYER, empty_slabs, empty_stretches, heights
 from defectgen.core.stored_hosts import by_title
 from defectgen.core.symmetry import SYMPREC_ANGSTROM, n_operations
 from defectgen.errors import DefectgenError, UsageError
@@ -166,9 +166,11 @@ def host_from_file(
     vacuum = empty_slabs(structure.lattice.matrix, structure.frac_coords)
     normal = int(np.argmax(vacuum))
     if vacuum[normal] < MIN_VACUUM_ANGSTROM:
+        bulk = "is a bulk crystal, not a layer: it " if vacuum[normal] < BULK_GAP_ANGSTROM else ""
         raise DefectgenError(
-            f"{path} has at most {vacuum[normal]:.1f} angstrom of vacuum along an axis, "
-            f"expected a layer with at least {MIN_VACUUM_ANGSTROM:g}."
+            f"{path} {bulk}has at most {vacuum[normal]:.1f} angstrom of vacuum along an axis, "
+            f"expected a layer with at least {MIN_VACUUM_ANGSTROM:g}.",
+            ONE_LAYER,
         )
     empty = int((vacuum >= MIN_VACUUM_ANGSTROM).sum())
     if empty > 1:

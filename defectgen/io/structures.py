@@ -21,7 +21,7 @@ import numpy as np
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.core.matching import configuration_from_structure, what_it_is
-from defectgen.core.slab import NotADecorationError
+from defectgen.core.slab import NotADecorationError, NotALayerError
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.ase_rows import AseRow, database_rows, extxyz_frames
 from defectgen.io.crystal_cif import CifAtoms, CifError, atoms_from_cif, check_cell, check_positions, collected_remarks
@@ -136,6 +136,8 @@ def read_configuration(host: Host, path: Path) -> Configuration:
     structure = read_structure(path)
     try:
         return configuration_from_structure(host, structure)
+    except NotALayerError as error:
+        raise NotALayerError(f"{path} {error}") from error
     except NotADecorationError as error:
         what = what_it_is(host, structure) or error
         raise NotADecorationError(f"{path} is no decoration of {host.title}: {what}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from defectgen.report.pack import VIEWER_CITATION, packed_json, packed_viewer
 from defectgen.report.page_templates import template
 from defectgen.report.potential_plot import potential_svg
 from defectgen.report.rows import Row, half_width_text, is_on_2dmd, run_rows
+from defectgen.report.settings_list import setting_lines
 from defectgen.report.structure_view import rows_record
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def render_report(run: DesignRun, top: int = 12) -> str:
         cloud=cloud,
         cloud_svg=None if cloud is None else Markup(cloud.svg),
         known=None if cloud is None else packed_json(cloud.data),
-        settings=_settings(run.settings),
+        settings=setting_lines(run.settings),
         citations=(*(CITATIONS if is_on_2dmd(run) else ()), VIEWER_CITATION),
         number=number_text,
         half_width=half_width_text,
@@ -154,29 +154,3 @@ def _formula(text: str) -> Markup:
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"(\d+)", r"<sub>\1</sub>", str(escape(text))))
-
-
-def _settings(settings: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
-    """Settings as sorted lines, nested ones with dotted names, without durations."""
-    lines: list[tuple[str, str]] = []
-    for key in sorted(settings, key=str):
-        value, name = settings[key], f"{prefix}{key}"
-        if str(key).endswith("seconds"):
-            continue
-        if isinstance(value, Mapping):
-            lines += _settings(value, f"{name}.")
-        else:
-            lines.append((name, _setting_text(value)))
-    return lines
-
-
-def _setting_text(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None:
-        return "\u2013"
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=str)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_setting_text(item) for item in value)
-    return str(value)

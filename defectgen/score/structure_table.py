@@ -47,7 +47,8 @@ class StructureTable:
         if self.n_scored:
             return
         name, note = str(self.frame["file"][0]), str(self.frame["note"][0])
-        first = note if note.startswith(name) else f"{name} {note}" if note.startswith("is no") else f"{name}: {note}"
+        mark = "" if note.startswith(("is no", "is a bulk crystal")) else ":"
+        first = note if note.startswith(name) else f"{name}{mark} {note}"
         raise DefectgenError(first + more(self.frame.height - 1, "could not be scored"))
 
 

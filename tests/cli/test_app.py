@@ -103,15 +103,6 @@ def test_version_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"defectgen {__version__}\n"
 
 
-@pytest.mark.parametrize("call", [["bogus"], ["--bogus"], ["fetch", "--bogus"], ["fetch", "2dmd", "more"]])
-def test_a_wrong_call_is_plain_text_with_exit_code_2(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(call) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("Usage: defectgen")
-    assert err.isascii(), "no boxes"
-
-
 @pytest.mark.parametrize(("kind", "code"), [(DefectgenError, 1), (UsageError, 2)])
 def test_an_error_of_the_user_is_one_line(
     kind: type[DefectgenError], code: int, failing: list[BaseException], capsys: pytest.CaptureFixture[str]

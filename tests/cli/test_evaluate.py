@@ -30,7 +30,8 @@ def test_wrong_calls_are_refused_in_one_line(capsys: pytest.CaptureFixture[str],
         (("--sets", ","), "expected all or some of"),
         (("--data", tmp_path / "none"), "is not a folder"),
     ):
-        code, text = refused(capsys, "--data", tmp_path, *words)
+        data = () if "--data" in words else ("--data", tmp_path)
+        code, text = refused(capsys, *data, *words)
         assert code == 2
         assert expected in text
         assert "Traceback" not in text

@@ -44,7 +44,7 @@ def test_wrong_calls_are_refused_in_one_line(capsys: pytest.CaptureFixture[str],
         (records, ("--model", tmp_path / "none"), 1, "is no trained adapter"),
         (records, ("--model", tmp_path / "bulk"), 2, "the model writes bulk"),
         (pairs, (), 2, "holds pairs of proposals"),
-        (records, ("-n", "1"), 2, "-n' / '--n': Input should be greater than or equal to 2"),
+        (records, ("-n", "1"), 2, "got -n '1', expected a number of at least 2."),
         (records, ("--surrogate", tmp_path / "none"), 1, "holds no trained surrogate"),
         (records, ("-o", tmp_path / "file" / "out"), 2, "cannot be written"),
     ):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from defectgen.core import VACANCY, Configuration, Host, get_host
 from defectgen.io.writers import cif_text, poscar_text
@@ -114,6 +115,10 @@ def test_nothing_scored_is_a_failure_that_keeps_the_table(
     assert "copper.cif: " in line
     assert line.endswith("(1 more could not be scored.)")
     assert pl.read_csv(output)["note"].null_count() == 0
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    salt.to(str(tmp_path / "salt.cif"))
+    code, line = refused(capsys, "score", tmp_path / "salt.cif")
+    assert (code, "salt.cif is a bulk crystal, not a layer: the widest empty slab" in line) == (1, True), line
     code, line = refused(capsys, "score", folder / "a.cif", "--host", "WSe2")
     assert code == 1
     assert "is no decoration of WSe2 8x8: Mo64S127 is another compound." in line

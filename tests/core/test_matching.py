@@ -167,6 +167,25 @@ def test_graphene_and_other_layers_are_other_compounds() -> None:
         recognize(thin, HOSTS)
 
 
+def test_bulk_crystals_are_told_as_that_whatever_the_host_and_thin_vacuum_is_enough() -> None:
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    silicon = Structure.from_spacegroup("Fd-3m", Lattice.cubic(5.43), ["Si"], [[0, 0, 0]])
+    layered = Structure.from_spacegroup(
+        194, Lattice.hexagonal(3.16, 12.3), ["Mo", "S"], [[1 / 3, 2 / 3, 0.25], [1 / 3, 2 / 3, 0.621]]
+    )
+    for crystal, gap in ((salt, "2.82"), (silicon, "1.36"), (layered, "2.98")):
+        for host in (None, get_host("MoS2"), get_host("BP")):
+            with pytest.raises(NotADecorationError) as error:
+                known_configuration(crystal, host)
+            assert str(error.value) == (
+                f"the structure is a bulk crystal, not a layer: the widest empty slab of the cell is {gap} angstrom, "
+                "expected at least 4 of vacuum across one axis. Give a cell with one layer and vacuum."
+            )
+    whole = Configuration.of(get_host("BN"), {0: "VAC"}).to_structure()
+    thin = Structure(Lattice(whole.lattice.matrix * [[1], [1], [4.05 / 20]]), whole.species, whole.frac_coords)
+    assert known_configuration(thin).label == "v_B"
+
+
 SHAPES = [
     ("MoS2", ((5, 0, 0), (0, 5, 0), (0, 0, 1)), "5x5"),
     ("WSe2", ((7, 0, 0), (0, 7, 0), (0, 0, 1)), "7x7"),

@@ -80,8 +80,12 @@ def test_supercells_too_large_for_their_group_are_refused() -> None:
 def test_files_that_are_no_layer_say_why(tmp_path: Path) -> None:
     bulk = tmp_path / "bulk.cif"
     Structure(Lattice.cubic(4.2), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]).to(str(bulk))
-    with pytest.raises(DefectgenError, match=r"at most 2\.1 angstrom of vacuum"):
+    with pytest.raises(DefectgenError, match=r"bulk crystal, not a layer: it has at most 2\.1 angstrom of vacuum"):
         find_host(str(bulk), (2, 2))
+    thin = tmp_path / "thin.cif"
+    Structure(Lattice.hexagonal(2.46, 5.0), ["C", "C"], [[0, 0, 0], [1 / 3, 2 / 3, 0]]).to(str(thin))
+    with pytest.raises(DefectgenError, match=r"thin\.cif has at most 5\.0 angstrom of vacuum along an axis, expected"):
+        find_host(str(thin), (2, 2))
     loose = tmp_path / "loose.cif"
     Structure(Lattice.cubic(7.0), ["Cs"], [[0, 0, 0]]).to(str(loose))
     with pytest.raises(DefectgenError, match="vacuum along 3 axes"):
