@@ -234,7 +234,7 @@ class Surrogate:
 
         Values of a property are null where the training data had none, or only one: no magnetic cells, say. All are
         null for a configuration with more changed sites than any training row of its host has, see `why_not`.
-        Networks have their share in crowded cells, which makes them slower by a factor of 1.5 to 2: `quick` goes without.
+        Networks have a share in crowded cells, which take 1.5 to 2 times as long: `quick` goes without.
         """
         rows: dict[tuple[str, str], list[int]] = {}
         parts: dict[tuple[str, str], HostModels] = {}
