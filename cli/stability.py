@@ -134,7 +134,8 @@ def _text(study: Study, output: Path) -> str:
     alone = counts["judged_without_competitor"]
     lines = [
         f"{metastable} of {counts['crystals']} crystals ({percent_text(metastable, counts['crystals'])}) "
-        f"are metastable: less than {counts['threshold_ev_per_atom']} eV/atom above the {'partial ' * bool(hull.partial)}hull"
+        f"are metastable: less than {counts['threshold_ev_per_atom']} eV/atom above the "
+        f"{'partial ' * bool(hull.partial)}hull"
         + (
             f"; of the {of} that the generator did not refuse {percent_text(metastable, of)}."
             if counts["refused"]
