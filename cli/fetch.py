@@ -22,15 +22,34 @@ def fetch(
         Path | None,
         typer.Option("--from", metavar="PATH", help="Take it from this file or folder instead of downloading it."),
     ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(metavar="A-B", help="With materials-project: only the energies of these elements, e.g. Li-Fe-O."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="CSV", help="With --system: file for the energies.")
+    ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch a data set or base model, or list them."""
+    """Fetch a data set or base model, or list them.
+
+    With --system the corrected energies of all compounds of some elements come from the Materials Project, by the
+    key in MP_API_KEY, into a table that `--hull` reads.
+    """
     from defectgen.data.asset_cards import get_card
     from defectgen.data.assets import asset_state, discard_leftovers, read_manifest
     from defectgen.data.download import fetch_asset
     from defectgen.errors import UsageError
 
+    if system is not None or output is not None:
+        if name != "materials-project" or system is None or output is None or origin is not None:
+            raise UsageError(
+                "--system and -o go together, with materials-project and without --from.",
+                "E.g. defectgen fetch materials-project --system Li-Fe-O -o hull.csv",
+            )
+        _fetch_system(system, output, force, as_json)
+        return
     if name is None:
         if origin is not None or force:
             raise UsageError("--from and --force need the NAME of what to fetch.", "Run: defectgen fetch")
@@ -56,6 +75,21 @@ def fetch(
     if manifest is None:
         raise UsageError(f"{name} was removed from the cache just now.", "Run the same command again.")
     emit(_result(card, manifest, state), as_json, _text(card, manifest, state))
+
+
+def _fetch_system(system: str, output: Path, force: bool, as_json: bool) -> None:
+    from defectgen.errors import UsageError
+    from defectgen.stability.hull import save_hull, system_hull
+    from defectgen.web import MaterialsProject
+
+    if output.suffix.lower() != ".csv":
+        raise UsageError(f"got -o {output}, expected a name that ends with .csv.")
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists.", "Choose another name or add --force.")
+    hull = system_hull(MaterialsProject.from_environment(), system)
+    save_hull(hull, output)
+    result = {"system": system, "source": hull.source, "formulas": len(hull.points), "output": output}
+    emit(result, as_json, f"{system}: lowest energies of {len(hull.points)} formulas in {output}")
 
 
 def _convert_gguf(source: Path, target: Path) -> None:

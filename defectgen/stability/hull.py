@@ -167,6 +167,31 @@ def add_lowest(points: dict[str, float], rows: Iterable[tuple[str, float]]) -> N
             points[reduced] = energy
 
 
+def system_hull(project: MaterialsProject, system: str) -> Hull:
+    """What the Materials Project knows of a chemical system and its parts, asked now.
+
+    Args:
+        project: with the user's key.
+        system: symbols with hyphens between, e.g. ``Li-Fe-O``.
+
+    Raises:
+        UsageError: that is no list of different elements.
+        DefectgenError: no connection, a key that is not accepted, or no entry for an element.
+    """
+    from pymatgen.core import Element
+
+    symbols = system.split("-")
+    if len(set(symbols)) < len(symbols) or not all(Element.is_valid_symbol(symbol) for symbol in symbols):
+        raise UsageError(f"got --system {system!r}, expected different elements with hyphens between, e.g. Li-Fe-O.")
+    hull = Hull(f"Materials Project at {project.url}", TOTAL, f"only the system {system}", {})
+    add_lowest(hull.points, competing_energies(project, symbols))
+    if missing := sorted(set(symbols) - hull.elements):
+        raise DefectgenError(
+            f"the Materials Project has no entry of {', '.join(missing)} in {system}.", "Check the elements."
+        )
+    return hull
+
+
 def project_hull(project: MaterialsProject) -> Hull:
     """The hull of the Materials Project, asked system by system as crystals come."""
     return Hull(f"Materials Project at {project.url}", TOTAL, "", {}, project)

@@ -21,6 +21,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.stability.hull import FORMATION, TOTAL, NoReferenceError, project_hull, read_hull, save_hull
 from defectgen.stability.thermo import PAGE, competing_energies
 from defectgen.web import KEY_VARIABLE, URL_VARIABLE, MaterialsProject
+from defectgen_cli.app import main
 
 ENERGIES = {"Na": -1.3, "Cl2": -1.8, "NaCl": -3.4}
 
@@ -203,6 +204,56 @@ def test_the_materials_project_is_asked_once_for_each_system(project: Thermo) ->
     with pytest.raises(NoReferenceError, match="reference: K"):
         hull.above(Composition("KCl"), -3.0)
     assert "right-key" not in repr(hull)
+
+
+def test_the_energies_of_a_system_are_fetched_into_a_hull(
+    project: Thermo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.compounds += [{"formula_pretty": "Na2Cl2", "energy_per_atom": -3.2}]  # higher than NaCl
+    project.compounds += [{"formula_pretty": "KCl", "energy_per_atom": -3.0}]  # of another system
+    call = ["fetch", "materials-project", "--system", "Na-Cl", "-o", str(tmp_path / "hull.csv")]
+    assert main([*call, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["formulas"] == 3
+    hull = read_hull(tmp_path / "hull.csv")
+    assert hull.scale == TOTAL
+    assert set(hull.points) == {"Na", "Cl2", "NaCl"}
+    assert hull.above(Composition("NaCl"), -3.3).energy_ev == pytest.approx(0.1)
+    assert "right-key" not in (tmp_path / "hull.csv").read_text()
+    assert main(call) == 2
+    assert "exists. Choose another name or add --force." in capsys.readouterr().err
+    assert main([*call, "--force"]) == 0
+    assert "Na-Cl: lowest energies of 3 formulas" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["materials-project", "--system", "Na-Xx", "-o", "x.csv"],
+            "got --system 'Na-Xx', expected different elements",
+        ),
+        (
+            ["materials-project", "--system", "Na-Na", "-o", "x.csv"],
+            "got --system 'Na-Na', expected different elements",
+        ),
+        (["materials-project", "--system", "Na-K", "-o", "x.csv"], "has no entry of K in Na-K"),
+        (["materials-project", "--system", "Na-Cl", "-o", "x.json"], "expected a name that ends with .csv"),
+        (["materials-project", "--system", "Na-Cl"], "--system and -o go together"),
+        (["mp20", "--system", "Na-Cl", "-o", "x.csv"], "--system and -o go together"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_systems_that_cannot_be_fetched(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fetch", *words]) in (1, 2)
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_answers_of_several_pages_are_put_together(project: Thermo) -> None:
