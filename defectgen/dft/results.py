@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TEXTS = ("name", "role", "host", "supercell", "label", "configuration")
 FLAGS = ("converged", "electronic_converged", "ionic_converged")
-LAYERS = ("defect", "host")
+LAYERS = ("host", "defect")
 NUMBERS = (
     "charge", "homo_ev", "lumo_ev", "fermi_level_ev", "band_gap_ev", "formation_energy_ev", "energy_per_atom_ev",
     "total_magnetization_mu_b", "energy_ev", "homo_raw_ev", "lumo_raw_ev", "fermi_level_raw_ev",
@@ -78,7 +78,8 @@ def dft_results(
     if all(item.result is None for item in found):
         raise DefectgenError(found[0].note)
     given = dict(chemical_potentials or {})
-    kinds = groups([Conditions.of(item.result) for item in found if item.role in LAYERS and item.result is not None])
+    layers = [item for role in LAYERS for item in found if item.role == role]
+    kinds = groups([Conditions.of(item.result) for item in layers if item.result is not None])
     names = _names(kinds)
     rows = [_row(item, found, given) | _settings_id(item, kinds, names) for item in found]
     return DftTable(_frame(rows), tuple(item.result for item in found), tuple(_warnings(found, kinds)))
