@@ -152,7 +152,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
     else:
         halves, rows = fitted(frame, name, options.seed)
     print(f"{name}: {time.process_time() - started:.0f} s for the surrogates", flush=True)
-    passes = {"": True} if halves["a"].network is None else {"": True, ", quick": False}
+    passes = {"": True, ", quick": False} if halves["a"].networks else {"": True}
     targets = held_out_targets(rows, "test", options.targets, options.seed)
     sizes = rows.filter(pl.col("split") == "train")["n_defects"].to_list()
     host = host_of(rows)

@@ -5,7 +5,7 @@
 
 For each host structures a second of wall time and of CPU time (all threads together); ``OMP_NUM_THREADS`` says how
 many threads there are. ``batch`` and ``one by one`` give all properties with intervals by the processes, as searches
-take them, ``full`` by processes and joint network, as what is handed over. ``levels``, ``energy`` and ``all`` are
+take them, ``full`` by processes and networks, as what is handed over. ``levels``, ``energy`` and ``all`` are
 moves a second of one state with half the largest number of defects: the means of HOMO, LUMO and gap, of the formation
 energy, of all. The ratio is that of ``levels`` to ``one by one``. The largest difference between both ways is shown
 beside it, in eV or mu_B.
@@ -26,7 +26,7 @@ from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.host_models import HostModels
 from defectgen.score.surrogate.incremental import Moves, State
 from defectgen.score.surrogate.mean_values import MeanModel
-from defectgen.score.surrogate.threads import n_workers, single_blas
+from defectgen.score.threads import n_workers, single_blas
 
 ALONE = 64
 """Structures that are scored one by one."""

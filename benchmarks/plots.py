@@ -48,6 +48,13 @@ FIGURES = (
     Figure("decoding", "Decoding, SmolLM2, one CPU thread", "crystals a second"),
     Figure("conditions", "Bulk crystals that meet a condition, by atoms in the cell", "% of the draws", is_log=False),
     Figure("infill", "Mutated crystals", "metastable by a partial hull, %", across="metastable", is_log=False),
+    Figure(
+        "sweep",
+        "Temperature and nucleus, 80 draws each",
+        "COV-R against 254 test crystals",
+        across="COV-R",
+        is_log=False,
+    ),
 )
 
 
@@ -108,6 +115,8 @@ def draw_points(figure: Figure, part: pl.DataFrame) -> Any:
 
 def write(folder: Path, table: pl.DataFrame) -> list[Path]:
     """All plots as SVG, the same bytes for the same table."""
+    import matplotlib.pyplot as plt
+
     mpl.use("svg")
     folder.mkdir(exist_ok=True)
     written = []
@@ -116,6 +125,7 @@ def write(folder: Path, table: pl.DataFrame) -> list[Path]:
             canvas = draw(figure, table)
             written.append(folder / f"{figure.name}.svg")
             canvas.savefig(written[-1], metadata={"Date": None})
+            plt.close(canvas)
     return written
 
 

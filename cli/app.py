@@ -152,6 +152,7 @@ def _program() -> Callable[..., object]:
     """All commands with their options: made once, since that takes longer than a short command."""
     program = typer.main.get_command(app)
     calls.refuse_repeats(program)
+    calls.name_values(program)
     return program
 
 

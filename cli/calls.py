@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import typer
-from typer.core import TyperOption
+from typer.core import TyperArgument, TyperOption
 
 from defectgen.errors import UsageError
 from defectgen.one_line import shown
@@ -28,6 +28,9 @@ _EXPECTED = {
     "less than": "a number below",
 }
 """Words of pydantic, and those of messages here; longer ones first."""
+
+_VALUES: dict[Any, str] = {int: "N", float: "X", str: "NAME"}
+"""Names of values in the help by their type."""
 
 
 class _OneValue(TyperOption):
@@ -69,6 +72,26 @@ def refuse_repeats(command: Any) -> None:
             param.__class__ = _OneValue
     for below in getattr(command, "commands", {}).values():
         refuse_repeats(below)
+
+
+class _Named(TyperArgument):
+    """An argument whose help stands beside its name alone, not beside ``<list[path]>`` too."""
+
+    def display_type_rich(self, ctx: Any) -> str | None:  # noqa: ARG002
+        return None
+
+
+def name_values(command: Any) -> None:
+    """Name the values in the help of a command, and of those below it, as a user would: N, X, not <int range>."""
+    for param in command.params:
+        if not _is_option(param):
+            param.__class__ = _Named
+            param.metavar = _name(param)
+        elif param.metavar is None and not param.is_flag:
+            kind = getattr(getattr(param, "type_descriptor", None), "annotation", None)
+            param.metavar = _VALUES.get(kind)
+    for below in getattr(command, "commands", {}).values():
+        name_values(below)
 
 
 def shows_help(error: Exception) -> bool:

@@ -223,7 +223,9 @@ def run(
     python: Annotated[
         str | None, typer.Option("--python", metavar="FILE", help="Python that has GPAW [looked for].")
     ] = None,
-    hours: Annotated[float | None, typer.Option("--hours", metavar="H", help="Most wall time of one attempt.")] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", metavar="H", help="Most wall time of one attempt, hours.")
+    ] = None,
     memory: Annotated[
         float | None, typer.Option("--memory", metavar="GIB", help="Most memory of one process, GiB.")
     ] = None,

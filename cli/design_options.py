@@ -106,7 +106,8 @@ class LimitOptions:
     ] = None
     only: Annotated[str | None, typer.Option(metavar="NAME,...", help="No other defects than these, e.g. v_S.")] = None
     without: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="None of these defects or species: W_Mo, Se, VAC.")
+        str | None,
+        typer.Option(metavar="NAME,...", help="None of these defects or species: W_Mo, Se, VAC (empty)."),
     ] = None
     concentration: Annotated[
         str | None, typer.Option(metavar="SHARE", help="Share of changed sites, 0 to 1: at most, or a range 0.02:0.05.")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import typer
 
 from defectgen_cli.options import JsonOption
-from defectgen_cli.output import emit
+from defectgen_cli.output import emit, wrapped
 
 if TYPE_CHECKING:
     from defectgen.installation import Finding
 
-WIDTH = 80
 MARKS = {"ok": "ok", "missing": "-", "broken": "BAD"}
 
 
@@ -34,7 +32,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 def _text(findings: list[Finding], summary: str) -> str:
-    """A line a finding, at most 80 columns; what to do stands below it."""
+    """A line a finding; what to do stands below it."""
     lines: list[str] = []
     group = ""
     width = max(len(item.name) for item in findings)
@@ -43,7 +41,7 @@ def _text(findings: list[Finding], summary: str) -> str:
             group = item.group
             lines += ["", group] if lines else [group]
         start = f"  {MARKS[item.state]:<3} {item.name:<{width}}  "
-        lines += wrap(item.text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start)) or [start.rstrip()]
+        lines += wrapped(item.text, start)
         if item.advice:
-            lines += wrap(item.advice, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            lines += wrapped(item.advice, " " * 6)
     return "\n".join([*lines, "", summary])

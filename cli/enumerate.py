@@ -31,7 +31,9 @@ class HostOptions:
     supercell: SupercellOption = None
     allow: Annotated[
         list[str] | None,
-        typer.Option("--allow", metavar="EL:SP[,SP]", help="Defects instead of the host's own, e.g. Mo:W,VAC."),
+        typer.Option(
+            "--allow", metavar="EL:SP[,SP]", help="Defects instead of the host's own, e.g. Mo:W,VAC; several times."
+        ),
     ] = None
     symmetry_tolerance: Annotated[
         float,

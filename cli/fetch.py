@@ -69,13 +69,14 @@ def _list(as_json: bool) -> None:
     from defectgen.data.assets import known_assets
 
     assets = known_assets()
-    rows = [("NAME", "LICENCE", "SIZE", "STATE", "PATH")]
+    rows = [("NAME", "LICENCE", "SIZE", "STATE")]
     for asset in assets:
         size = size_text(asset["size_bytes"]) if asset["size_bytes"] else "-"
-        rows.append((asset["name"], asset["licence"], size, asset["state"], str(asset["path"])))
+        rows.append((asset["name"], asset["licence"], size, asset["state"]))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = ["  ".join([*(cell.ljust(n) for cell, n in zip(row, widths, strict=False)), row[-1]]) for row in rows]
-    emit({"assets": assets}, as_json, "\n".join(lines))
+    lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+    cache = Path(assets[0]["path"]).parent
+    emit({"assets": assets}, as_json, "\n".join([*lines, "", f"each in {cache / 'NAME'}"]))
 
 
 def _result(card: Card, manifest: Manifest, state: str) -> dict[str, Any]:

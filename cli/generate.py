@@ -216,11 +216,16 @@ def generate(
 
 
 def _report(run: CrystalRun, manifest: dict[str, Any], output: Path, untrained: str, as_json: bool) -> None:
+    from defectgen.core.interval import percent_text
+
     counts, rate = manifest["counts"], manifest["crystals_per_second"]
     refused = ", ".join(f"{number} {kind}" for kind, number in counts["rejected"].items()) or "none"
     result = {"output": output, "trained": not untrained, **counts, "seconds": manifest["seconds"]}
+    result["shares_of_draws"] = manifest["shares_of_draws"]
     text = (
-        f"{counts['valid']} valid crystals{untrained} from {counts['draws']} draws ({counts['parsed']} parsed; "
+        f"{counts['valid']} valid crystals{untrained} from {counts['draws']} draws "
+        f"({percent_text(counts['valid'], counts['draws'])}; {counts['parsed']} parsed: "
+        f"{percent_text(counts['parsed'], counts['draws'])}; "
         f"refused: {refused}), {rate:.2f} crystals/s: {output}"
     )
     emit(result | {"complete": run.complete, "crystals_per_second": rate}, as_json, text)

@@ -95,6 +95,8 @@ def search(
     counts = {"draws": found.draws, "refused": found.refused, "repeated": found.repeated, "relaxed": len(found.found)}
     rows = study.table.select("name", "formula", "n_atoms", "e_above_hull_ev_per_atom", "n_competing", "status")
     result = {"output": output, **searched.settings, **counts, "partial_hull": study.hull.partial or None}
+    shares = ("judged", "judged_without_competitor", "share_with_competitors_of_judged")
+    result |= {name: study.counts[name] for name in (*shares, "share_with_competitors_of_judged_95")}
     emit(result | {"crystals": rows.to_dicts()}, as_json, _text(found, study, output))
     if len(found.found) < n:
         end_partial(f"only {len(found.found)} of {n} crystals were found in {found.draws} draws.")
@@ -102,11 +104,17 @@ def search(
 
 def _text(found: CrystalSearch, study: Study, output: Path) -> str:
     """The result for people."""
+    from defectgen.core.interval import percent_text
+
     partial = " (a partial hull: energies above it are too low)" if study.hull.partial else ""
     lines = [
         f"{len(found.found)} crystals relaxed, from {found.draws} draws ({found.refused} refused, {found.repeated} "
         f"repeated); energy above the hull{partial}:"
     ]
+    if judged := study.counts["judged"]:
+        known = judged - study.counts["judged_without_competitor"]
+        rest = "; the others compete with their elements only" if known < judged else ""
+        lines.append(f"competitors known: for {known} of {judged} judged ({percent_text(known, judged)}){rest}")
     for rank, row in enumerate(study.table.head(SHOWN).to_dicts(), 1):
         energy = row["e_above_hull_ev_per_atom"]
         shown = f"{energy:+.3f} eV/atom" if energy is not None else row["note"] or row["status"]

@@ -87,8 +87,16 @@ def _numbers(option: str, text: str) -> list[float]:
 def _text(points: list[SweepPoint], rows: list[dict[str, Any]], output: Path) -> str:
     names = {"raw_structural": "struct", "raw_compositional": "comp", "valid": "valid", "cov_recall": "COV-R"}
     names |= {"cov_precision": "COV-P", "wasserstein_density": "w(rho)", "wasserstein_elements": "w(Nel)"}
-    lines = [f"{'point':<14}{'draws':>6}" + "".join(f"{short:>8}" for short in names.values())]
+    lines = [f"{'point':<14}{'draws':>6}" + "".join(f"{short:>19}" for short in names.values())]
     for point, row in zip(points, rows, strict=True):
-        cells = "".join(f"{'-' if row.get(key) is None else f'{row[key]:.3f}':>8}" for key in names)
+        cells = "".join(f"{_cell(row, key):>19}" for key in names)
         lines.append(f"{point.name:<14}{row['draws']:>6}{cells}")
-    return "\n".join([*lines, f"table and plot in {output}"])
+    return "\n".join([*lines, f"in brackets: 95 % intervals; table and plot in {output}"])
+
+
+def _cell(row: dict[str, Any], key: str) -> str:
+    """A figure, with its 95 % interval where it has one."""
+    if row.get(key) is None:
+        return "-"
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    return f"{row[key]:.3f}" + (f" ({low:.2f}-{high:.2f})" if low is not None and high is not None else "")

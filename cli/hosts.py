@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import JsonOption, SupercellOption
-from defectgen_cli.output import emit
+from defectgen_cli.output import columns, emit, wrapped
 
 if TYPE_CHECKING:
     from defectgen.design.host_records import HostRecord
+
+WIDE = 80
+"""Columns that the whole table of hosts takes."""
 
 
 def hosts(
@@ -42,25 +45,30 @@ def hosts(
 
 
 def _table(records: list[HostRecord], models: list[str]) -> str:
-    """A row a host, at most 80 columns."""
+    """A row a host; in a narrow terminal other names and what the columns of models are stand below."""
     short = [name.removesuffix("-smollm2") for name in models]
-    rows = [("host", "also", "cell", "sites", "point defects", *short)]
+    narrow = columns() < WIDE
+    rows = [("host", "cell", "sites", "point defects", "models") if narrow else
+            ("host", "also", "cell", "sites", "point defects", *short)]  # fmt: skip
+    others = []
     for record in records:
         most = [str(record.max_defects.get(model, "-")) for model in models]
         size, defects = str(record.supercell), " ".join(record.defects)
         name, also = _names(record)
-        rows.append((name, ", ".join(also), size, str(record.n_sites), defects, *most))
+        others += [f"{name} also {', '.join(also)}"] if also else []
+        cells = (size, str(record.n_sites), defects)
+        rows.append((name, *cells, "/".join(most)) if narrow else (name, ", ".join(also), *cells, *most))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "cell: supercell. Columns of models: most defects in a cell of their training;",
-            "defect and crowded are language models, for few and for many defects.",
-            "Any other layer: defectgen hosts FILE.cif, defectgen enumerate --host FILE.cif",
-        ]
-    )
+    what = f"models ({'/'.join(short)})" if narrow else "Columns of models"
+    notes = [
+        f"cell: supercell. {what}: most defects in a cell of their training; "
+        "defect and crowded are language models, for few and for many defects.",
+        "Any other layer: defectgen hosts FILE.cif, defectgen enumerate --host FILE.cif",
+    ]
+    if narrow:
+        notes.insert(0, f"{'; '.join(others)}.")
+    return "\n".join([*lines, "", *(line for note in notes for line in wrapped(note))])
 
 
 def _names(record: HostRecord) -> tuple[str, list[str]]:
@@ -89,4 +97,5 @@ def _text(record: HostRecord) -> str:
     }
     name, aliases = _names(record)
     also = f", also {', '.join(aliases)}" if aliases else ""
-    return "\n".join([f"{name}{also}", *(f"  {title:<10} {text}" for title, text in lines.items())])
+    shown = [line for title, text in lines.items() for line in wrapped(text, f"  {title:<10} ")]
+    return "\n".join([f"{name}{also}", *shown])

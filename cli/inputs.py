@@ -31,7 +31,9 @@ def inputs(
     charge: Annotated[str, typer.Option("--charge", metavar="N,N", help="Charges of each cell, e.g. -1,0,1.")] = "0",
     element: Annotated[
         list[str] | None,
-        typer.Option("--element", metavar="X=FILE", help="Structure of an elemental phase instead of the usual one."),
+        typer.Option(
+            "--element", metavar="X=FILE", help="Structure of an elemental phase instead of the usual; several times."
+        ),
     ] = None,
     references: Annotated[
         bool, typer.Option("--references/--no-references", help="Host and elemental phases too.")

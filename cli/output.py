@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NoReturn
 
 import typer
@@ -23,6 +25,9 @@ EXIT_INTERRUPTED = 130
 
 SHOWN_SKIPPED = 10
 """Names of skipped files that are shown."""
+
+MIN_COLUMNS, MAX_COLUMNS = 40, 80
+"""Narrowest and widest text for people."""
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two progress lines when stderr is not a terminal."""
@@ -130,6 +135,26 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # a numpy scalar or array
         return _plain(value.tolist())
     return encodable(str(value))
+
+
+def columns() -> int:
+    """Columns that text is wrapped at: those of the terminal, 80 at most and where there is none."""
+    return max(MIN_COLUMNS, min(MAX_COLUMNS, shutil.get_terminal_size((MAX_COLUMNS, 24)).columns))
+
+
+def wrapped(text: str, start: str = "", indent: str | None = None) -> list[str]:
+    """A text in lines as wide as `columns`, with names, options and paths whole.
+
+    Args:
+        text: what to show.
+        start: of the first line.
+        indent: of the others; as wide as `start` by default.
+    """
+    indent = " " * len(start) if indent is None else indent
+    lines = wrap(
+        text, columns(), initial_indent=start, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return lines or [start.rstrip()]
 
 
 def size_text(n_bytes: int) -> str:

@@ -29,7 +29,9 @@ def results(
     ] = None,
     mu: Annotated[
         list[str] | None,
-        typer.Option("--mu", metavar="X=EV|2dmd", help="Chemical potential, eV an atom [elemental phases there]."),
+        typer.Option(
+            "--mu", metavar="X=EV|2dmd", help="Chemical potential, eV an atom; several times [elemental phases there]."
+        ),
     ] = None,
     host: HostOption = None,
     supercell: SupercellOption = None,

@@ -126,24 +126,29 @@ def _tell_not_used(crystals: list[NamedCrystal], skipped: list[Path]) -> None:
 
 def _text(study: Study, output: Path) -> str:
     """The result for people."""
+    from defectgen.core.interval import percent_text
     from defectgen.stability.study import unjudged
 
     counts, hull, references = study.counts, study.hull, study.references
-    share = 100 * counts["share_metastable_of_all"]
-    rest, of = 100 * counts["share_metastable_of_not_refused"], counts["crystals"] - counts["refused"]
-    known = counts["share_with_competitors_of_judged"]
+    metastable, of, judged = counts["metastable"], counts["crystals"] - counts["refused"], counts["judged"]
+    alone = counts["judged_without_competitor"]
     lines = [
-        f"{counts['metastable']} of {counts['crystals']} crystals ({share:.1f} %) are metastable: less than "
-        f"{counts['threshold_ev_per_atom']} eV/atom above the {'partial ' * bool(hull.partial)}hull"
-        + (f"; {rest:.1f} % of the {of} that the generator did not refuse." if counts["refused"] else "."),
+        f"{metastable} of {counts['crystals']} crystals ({percent_text(metastable, counts['crystals'])}) "
+        f"are metastable: less than {counts['threshold_ev_per_atom']} eV/atom above the "
+        f"{'partial ' * bool(hull.partial)}hull"
+        + (
+            f"; of the {of} that the generator did not refuse {percent_text(metastable, of)}."
+            if counts["refused"]
+            else "."
+        ),
         f"judged {counts['judged']}; {unjudged(counts) or 'no other'}; not converged but judged as they were "
         f"{counts['not_converged']}.",
         *(
             []
-            if known is None  # none is judged
+            if not judged
             else [
-                f"competitors known: for {100 * known:.1f} % of those judged; {counts['judged_without_competitor']} "
-                "compete with their elements only: the hull knows no compound of them."
+                f"competitors known: for {judged - alone} of {judged} judged ({percent_text(judged - alone, judged)}); "
+                f"{alone} compete with their elements only: the hull knows no compound of them."
             ]
         ),
         f"hull: {hull.source}" + (f"; partial: {hull.partial}" if hull.partial else ""),

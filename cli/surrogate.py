@@ -39,7 +39,7 @@ def train(
     networks: Annotated[
         int,
         typer.Option(
-            "--networks", metavar="N", min=0, help="Members of a joint network beside the models of crowded cells."
+            "--networks", metavar="N", min=0, help="Neural networks of each host, beside the models of crowded cells."
         ),
     ] = 0,
     as_json: JsonOption = False,
@@ -55,8 +55,8 @@ def train(
     With --half the 90 % are divided into two disjoint halves by symmetry class: what is searched for with the
     surrogate of one half is judged independently by that of the other.
 
-    With --networks a neural network over all sets gets a share in crowded cells, as large as cross-validation finds:
-    some two minutes of CPU time a member for 2DMD, and ten members more for the folds.
+    With --networks neural networks get a share in crowded cells, as large as cross-validation finds: some ten
+    seconds of CPU time each for a set of 2DMD, and ten networks more for the folds.
     """
     from defectgen.errors import UsageError
     from defectgen.io.folders import claimed

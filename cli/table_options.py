@@ -29,7 +29,9 @@ class TableOptions:
     supercell: SupercellOption = None
     allow: Annotated[
         list[str] | None,
-        typer.Option("--allow", metavar="EL:SP[,SP]", help="With --table: defects of the host, e.g. W:Mo,VAC."),
+        typer.Option(
+            "--allow", metavar="EL:SP[,SP]", help="With --table: defects of the host, e.g. W:Mo,VAC; several times."
+        ),
     ] = None
 
     def find_host(self) -> Host | None:

@@ -240,7 +240,7 @@ def train_surrogate(
         host: what is decorated, or its name; None if the table carries it.
         seed: of split and trees.
         threads: of the trees; their number changes the last digits.
-        networks: members of a joint network that has a share in crowded cells; 0 for none.
+        networks: neural networks that have a share in crowded cells; 0 for none.
         command: to record, where a command line called this.
         watch: told of each finished model and network.
 
@@ -289,7 +289,7 @@ def train_surrogate(
     }
     if differing := contradiction(rows):
         about["warning"] = differing
-    number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(networks)
+    number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(rows, networks)
     with watch("training", number, "models") as advance:
         return train(rows, Path(output), seed, threads=threads, about=about, networks=networks, advance=advance)
 
@@ -337,7 +337,7 @@ def train_surrogate_of_sets(
         "data": f"2DMD (CC BY 4.0), {len(whole):,} labelled structures of {rows['set'].n_unique()} sets",
         "split": f"80/10/10 by symmetry class, stratified by set, seed {seed}{part}",
     }
-    number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(networks)
+    number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(rows, networks)
     with watch("training", number, "models") as told:
         return train(
             rows, Path(output), seed, level_scales=scales, threads=threads, about=about, networks=networks, advance=told

@@ -13,6 +13,7 @@ import numpy as np
 
 from defectgen.core.crystal import Crystal
 from defectgen.core.elements import swap_candidates
+from defectgen.core.interval import counted_share
 from defectgen.core.space_group import crystal_space_group
 from defectgen.errors import UsageError
 from defectgen.generate.sample_folder import SampleRow, write_sample_folder
@@ -387,6 +388,7 @@ def write_samples(run: CrystalRun, folder: Path) -> dict[str, Any]:
         "stage": "generate",
         "complete": run.complete,
         "counts": counts,
+        "shares_of_draws": {name: counted_share(counts[name], counts["draws"]) for name in ("parsed", "valid")},
         "settings": {"task": run.job.task, "conditions": dict(run.job.conditions), "seed": run.seed}
         | {"max_atoms": run.job.max_atoms, "elements": list(run.job.elements)}
         | dict(run.facts),

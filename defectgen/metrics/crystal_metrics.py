@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from defectgen.core.crystal import Crystal
+from defectgen.core.interval import counted_share
 from defectgen.errors import DefectgenError
 from defectgen.metrics import crystal_matching, fingerprint_distances
 from defectgen.metrics.atom_distances import far_enough, radii_apart
@@ -32,9 +33,6 @@ from defectgen.watch import Watch
 
 Metric = dict[str, Any]
 """``value`` (None if there is none), ``n`` and ``of`` (numerator and denominator of a share), ``why`` if None."""
-
-Z_95 = 1.959964
-"""Standard deviations of a normal distribution that 95 % lie within."""
 
 NO_TRAINING = "needs --training"
 NO_REFERENCE = "needs --reference"
@@ -350,16 +348,10 @@ def share(hits: Sequence[bool], problem: str = "") -> Metric:
 
 
 def rate(n: int, of: int) -> Metric:
-    """A share, with its 95 % interval.
-
-    That of Wilson, J. Am. Stat. Assoc. 22, 209 (1927), doi 10.1080/01621459.1927.10502953.
-    """
+    """A share, with its 95 % interval, see `counted_share`."""
     if not of:
         return {"value": None, "n": 0, "of": 0, "why": "none of them"}
-    value, z2 = n / of, Z_95**2
-    middle = (value + z2 / (2 * of)) / (1 + z2 / of)
-    width = Z_95 / (1 + z2 / of) * float(np.sqrt(value * (1 - value) / of + z2 / (4 * of**2)))
-    return {"value": value, "n": n, "of": of, "interval_95": [max(middle - width, 0.0), min(middle + width, 1.0)]}
+    return counted_share(n, of)
 
 
 def _value(value: float | None, of: int, why: str) -> Metric:

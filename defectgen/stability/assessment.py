@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from defectgen.core.interval import interval_95
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.crystal_files import RELAXATIONS, SAMPLES, NamedCrystal
 from defectgen.io.documents import JSON_BYTES, parse_json, read_text
@@ -245,7 +246,8 @@ def summarize(table: pl.DataFrame) -> dict[str, Any]:
 
     Returns:
         ``crystals`` is the number of all rows and ``refused`` that of draws which the generator itself refused;
-        ``share_metastable_of_all`` is over all rows, ``share_metastable_of_not_refused`` over all but these.
+        ``share_metastable_of_all`` is over all rows, ``share_metastable_of_not_refused`` over all but these;
+        ``..._95`` are the ends of the 95 % interval of a share, None where there is none.
     """
     status = table["status"]
     above = table["e_above_hull_ev_per_atom"].drop_nulls()
@@ -264,13 +266,20 @@ def summarize(table: pl.DataFrame) -> dict[str, Any]:
         "judged": above.len(),
         "judged_without_competitor": int((table["n_competing"] == 0).sum()),
         "share_with_competitors_of_judged": competing / above.len() if above.len() else None,
+        "share_with_competitors_of_judged_95": _ends(competing, above.len()),
         "metastable": metastable,
         "on_or_below_hull": int((above <= 0).sum()),
         "share_metastable_of_all": metastable / table.height if table.height else None,
+        "share_metastable_of_all_95": _ends(metastable, table.height),
         "share_metastable_of_not_refused": metastable / not_refused if not_refused else None,
+        "share_metastable_of_not_refused_95": _ends(metastable, not_refused),
         "threshold_ev_per_atom": METASTABLE_EV_PER_ATOM,
         "median_seconds": table["seconds"].median(),
     }
+
+
+def _ends(n: int, of: int) -> list[float] | None:
+    return list(interval_95(n, of)) if of else None
 
 
 def settings_text(potential: Potential) -> str:

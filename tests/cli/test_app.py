@@ -69,6 +69,7 @@ def test_help_fits_80_columns_and_cuts_no_name(words: tuple[str, ...], capsys: p
     assert main([*words, "--help"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
+    assert not re.search(r"<\w[^>]*>", out), "values have names, not the types of a programming language"
     command = PROGRAM
     for word in words:
         command = listed(command)[word]

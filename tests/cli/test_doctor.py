@@ -61,10 +61,14 @@ def test_a_damaged_model_is_named_and_the_code_is_1(
     assert "BAD surrogate" in capsys.readouterr().out
 
 
-def test_the_page_fits_80_columns(own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_page_fits_the_terminal(
+    columns: int, own_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert own_cache.name
+    monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    paths = [line for line in lines if len(line) > 80]
+    paths = [line for line in lines if len(line) > columns]
     assert all("/" in line for line in paths), "a path is not broken"
     assert lines[-1] == "Everything that is needed is there."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,21 @@ def test_the_table_has_a_row_a_host(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[3].split() == ["hBN", "BN,", "h-BN", "8x8", "128", "C_B", "v_B", "C_N", "v_N", "16", "16", "16"]
     assert [get_host(line.split()[0]).name for line in lines[1:7]] == list(host_names())
     assert [line.split()[0] for line in lines[1:7]] == ["MoS2", "WSe2", "hBN", "GaSe", "InSe", "BP"]
+
+
+def test_a_narrow_terminal_shows_the_same_in_whole_rows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = out(capsys)
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = out(capsys).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[0].split() == ["host", "cell", "sites", "point", "defects", "models"]
+    assert lines[3].split() == ["hBN", "8x8", "128", "C_B", "v_B", "C_N", "v_N", "16/16/16"]
+    assert "hBN also BN, h-BN; BP also P." in lines
+    assert "models (defect/crowded/surrogate): most" in " ".join(lines)
+    assert set(re.findall(r"\w+", wide)) - {"Columns"} <= set(re.findall(r"\w+", " ".join(lines)))
+    assert max(map(len, out(capsys, "MoS2").splitlines())) <= 60
 
 
 def test_json_agrees_with_hosts_and_models(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,8 @@ def test_the_lowest_comes_first(
     assert (result["relaxed"], result["method"]) == (8, method)
     assert result["draws"] == 8 + result["refused"] + result["repeated"]
     assert result["partial_hull"] == "only the crystals of the file"
+    known = result["judged"] - result["judged_without_competitor"]
+    assert result["share_with_competitors_of_judged"] == known / result["judged"] == 1.0
     table = pl.read_csv(output / "stability.csv")
     energies = table["e_above_hull_ev_per_atom"].drop_nulls().to_list()
     assert len(energies) > 3
@@ -70,6 +72,10 @@ def test_the_lowest_comes_first(
     assert "loading" not in captured.err
     assert json.loads(captured.out)["crystals"] == result["crystals"]
     assert (output / "stability.csv").read_bytes() == before
+    assert main(call[:-1]) == 0
+    shown = capsys.readouterr().out
+    assert "(a partial hull: energies above it are too low)" in shown
+    assert f"competitors known: for {known} of {known} judged (100.0 %, 95 % interval " in shown
     assert main([*call[:-1], "--temperature", "0.5"]) == 2
     assert "holds a search with temperature 1.0" in capsys.readouterr().err
 

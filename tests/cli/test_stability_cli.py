@@ -66,6 +66,7 @@ def test_a_folder_against_labelled_crystals(
     result = json.loads(captured.out)
     assert result["counts"]["crystals"] == 4
     assert result["counts"]["share_metastable_of_all"] == 0.25
+    assert result["counts"]["share_metastable_of_all_95"] == pytest.approx([0.0456, 0.6994], abs=1e-4)
     assert result["hull"]["partial"] == "only the crystals of the file"
     assert result["hull"]["scale"] == "formation"
     assert result["corrections"] == "MP2020 corrections added"
@@ -81,7 +82,8 @@ def test_a_folder_against_labelled_crystals(
     assert json.loads((output / "manifest.json").read_text())["counts"] == result["counts"]
     assert main(call) == 3
     shown = capsys.readouterr().out
-    assert "1 of 4 crystals (25.0 %) are metastable" in shown
+    assert "1 of 4 crystals (25.0 %, 95 % interval 4.6 to 69.9) are metastable" in shown
+    assert "competitors known: for 1 of 1 judged (100.0 %, 95 % interval 20.7 to 100.0)" in shown
     assert "partial: only the crystals of the file" in shown
 
 
@@ -175,8 +177,8 @@ def test_refused_draws_of_a_samples_folder_are_counted_apart(
     shown = capsys.readouterr()
     assert "1 of 2 are draws that the generator refused" in shown.err
     assert "warning" not in shown.err
-    assert "1 of 2 crystals (50.0 %) are metastable" in shown.out
-    assert "100.0 % of the 1 that the generator did not refuse" in shown.out
+    assert "1 of 2 crystals (50.0 %, 95 % interval 9.5 to 90.5) are metastable" in shown.out
+    assert "of the 1 that the generator did not refuse 100.0 %, 95 % interval 20.7 to 100.0." in shown.out
     assert pl.read_csv(tmp_path / "out" / "stability.csv")["status"].to_list() == ["converged", "refused"]
     assert main([*call, str(samples)]) == 2
     assert "holds samples" in capsys.readouterr().err

@@ -182,13 +182,14 @@ def test_the_verdict_counts_every_structure_once(mos2: Host) -> None:
     assert int(found[2]) == sum(select(mos2, ["2v_Mo", "2W_Mo", "v_Mo+W_Mo"]).counts.values())
 
 
-def test_the_verdict_says_why_the_nearest_is_not_first(mos2: Host) -> None:
-    target = single_target({"homo_ev": 0.2, "lumo_ev": 1.0})
+@pytest.mark.parametrize(("homo_ev", "by"), [(0.1, "DFT"), (0.3, "a surer prediction")])
+def test_the_verdict_says_why_the_nearest_is_not_first(mos2: Host, homo_ev: float, by: str) -> None:
+    target = single_target({"homo_ev": homo_ev, "lumo_ev": 1.0})
     run = prepare_design(DesignRequest(mos2, (target,), Ranking(n=4), Limits(8, 14))).run()
     first, verdict = run.candidates[0], run.verdicts[0]
     assert verdict.nearest_ev is not None
     assert verdict.nearest_ev < first.best_distance_ev - 1e-3
-    assert f"behind row 1, {1e3 * first.best_distance_ev:.1f} meV away by DFT" in verdict.text
+    assert f"behind row 1, {1e3 * first.best_distance_ev:.1f} meV away by {by}" in verdict.text
     by_distance = prepare_design(DesignRequest(mos2, (target,), Ranking(n=4, rank_by="distance"), LOW)).run()
     assert by_distance.candidates[0].best_distance_ev == pytest.approx(by_distance.verdicts[0].nearest_ev, abs=1e-6)
     assert "behind row 1" not in by_distance.verdicts[0].text

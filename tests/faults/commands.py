@@ -204,7 +204,8 @@ def commands(folder: Path, fits: Path) -> list[Command]:
             if fits.is_file():
                 return pickle.loads(fits.read_bytes())
             found = fit(*arguments, **options | {"low_trees": TreeSettings(10, 2, 0.2)})
-            found = replace(found, network=small_network(found.parts[0].core_host))
+            host = found.parts[0].core_host
+            found = replace(found, networks={host.name: small_network(host)})
             fits.write_bytes(pickle.dumps(found))
             return found
 

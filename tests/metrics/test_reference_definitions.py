@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,10 +50,28 @@ def charge_rule(crystal: Crystal) -> bool:
     return False
 
 
+def structure_and_composition(crystal: Crystal) -> tuple[np.ndarray | None, np.ndarray]:
+    """Fingerprints of CDVAE's ``Crystal``: of the structure, None where it fails, and Magpie."""
+    (structure,) = structure_fingerprints([crystal], None, lambda _: None)
+    (composition,) = scale_composition(np.array([composition_fingerprint(crystal)]))
+    return (None if isinstance(structure, str) else np.asarray(structure)), composition
+
+
+def covered(some: list[Any], others: list[Any]) -> list[bool]:
+    """``compute_cov``: nearest structure within 0.4 and nearest composition within 10, which may be two crystals."""
+    found = []
+    for structure, composition in some:
+        near = [np.linalg.norm(structure - s) for s, _ in others if s is not None] if structure is not None else []
+        like = [np.linalg.norm(composition - c) for s, c in others if s is not None]
+        found.append(bool(near and min(near) <= 0.4 and min(like) <= 10.0))
+    return found
+
+
 def test_all_figures_of_their_evaluation():
     crystals = real_crystals(30)
     own, reference, training = crystals[:14], crystals[14:22], [*crystals[22:], crystals[0].translated((0.1, 0.2, 0.3))]
     own[3], own[7] = crowded(), UNBALANCED
+    reference[2] = UNBALANCED.translated((0.2, 0.1, 0.0))
     sets = [Crystals(tuple(Entry(str(k), c) for k, c in enumerate(some))) for some in (own, reference, training)]
     metrics = measure(*sets, store=None, watch=Silent).metrics
 
@@ -79,11 +98,24 @@ def test_all_figures_of_their_evaluation():
     assert metrics["diversity_composition"]["value"] == pytest.approx(pdist(b).mean())
     assert metrics["diversity_structure_relative"]["value"] == pytest.approx(pdist(a).mean() / pdist(c).mean())
 
+    everything = [structure_and_composition(x) for x in own]
+    known = [structure_and_composition(x) for x in reference]
+    for name, some, others in (("cov_recall", known, everything), ("cov_precision", everything, known)):
+        assert metrics[name]["of"] == len(some), "of all crystals, valid or not"
+        assert metrics[name]["value"] == pytest.approx(np.mean(covered(some, others)))
+    assert covered(known, everything)[2], "an invalid crystal covers another one: CDVAE does not ask for validity"
+
     far, strange = cdist(a, e).min(axis=1) > 0.1, cdist(b, f).min(axis=1) > 2.0
     assert not far[0], "its image is in the training set"
     assert metrics["novel_structure"]["value"] == pytest.approx(far.mean())
     assert metrics["novel_composition"]["value"] == pytest.approx(strange.mean())
     assert metrics["novel"]["value"] == pytest.approx((far | strange).mean())
+
+    usual_far, usual_strange = cdist(c, e).min(axis=1) > 0.1, cdist(d, f).min(axis=1) > 2.0
+    usual = {"novel_structure": usual_far, "novel_composition": usual_strange, "novel": usual_far | usual_strange}
+    for name, hits in usual.items():
+        assert hits.any()
+        assert metrics[f"{name}_relative"]["value"] == pytest.approx(metrics[name]["value"] / hits.mean())
 
     densities = [[x.to_structure().density for x in some] for some in (valid, reference)]
     numbers = [[len(set(x.species)) for x in some] for some in (valid, reference)]

@@ -23,13 +23,16 @@ class FoldedNetwork:
     Attributes:
         network: of all rows.
         left_out: values of every row by column in its unit, each of shape (n,).
+        sets: the set of each row.
     """
 
     network: NetworkFile
     left_out: dict[str, NDArray[np.float64]]
+    sets: tuple[str, ...]
 
-    def left_out_of(self, chosen: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
-        """Those of some rows."""
+    def left_out_of(self, name: str) -> dict[str, NDArray[np.float64]]:
+        """Those of the rows of a set, in the order of the table."""
+        chosen = np.array(self.sets) == name
         return {column: values[chosen] for column, values in self.left_out.items()}
 
 
@@ -71,7 +74,7 @@ def train_folded(
         for column, some in values.items():
             left_out.setdefault(column, np.full(len(rows), np.nan))[apart] = some
     whole = trained(np.ones(len(rows), dtype=bool), members, settings.seed)
-    return FoldedNetwork(whole.arrays({"rows": len(rows)}).as_saved(), left_out)
+    return FoldedNetwork(whole.arrays({"rows": len(rows)}).as_saved(), left_out, tuple(frame["set"]))
 
 
 def _folds(groups: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ class Shape:
         heads: of the weighted means that levels are read from.
     """
 
-    width: int = 64
+    width: int = 48
     rounds: int = 3
     heads: int = 4
 

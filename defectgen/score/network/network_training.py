@@ -84,7 +84,7 @@ class TrainSettings:
     few: int = 3
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
-    dropout: float = 0.1
+    dropout: float = 0.2
     seed: int = 42
 
 

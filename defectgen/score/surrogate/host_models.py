@@ -51,7 +51,7 @@ class HostModels:
         defects_range: fewest and most defects in a training row.
         covered: least and largest training value of each property, in its unit.
         level_scale: of the set, as `LevelScale.to_dict` gives it, or None.
-        network: what a joint network adds to the values of `score`; None for nothing.
+        network: what networks add to the values of `score`; None for nothing.
     """
 
     set_name: str
@@ -89,7 +89,7 @@ class HostModels:
         Args:
             configurations: n of them.
             labels: `Configuration.label` of each, which is slow to find.
-            network: the joint network, if its share is wanted.
+            network: of the host, if its share is wanted.
 
         Raises:
             UsageError: a defect that the host's rules do not know.

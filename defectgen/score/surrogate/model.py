@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +27,11 @@ from defectgen.score.trees import load_trees
 if TYPE_CHECKING:
     from catboost import CatBoostRegressor
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 METADATA = "surrogate.json"
 SEEN = "seen.txt"
-NETWORK = "network.safetensors"
+NETWORK = "network-{}.safetensors"
+"""Name of the file of a host's networks."""
 DENSITIES = ("low", "high")
 ADVICE = "Train one with: defectgen surrogate train --data DIR -o MODEL"
 
@@ -93,7 +94,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.iterdir())
-        if file.suffix == ".cbm" or file.name in (SEEN, NETWORK)
+        if file.suffix in (".cbm", ".safetensors") or file.name == SEEN
     }
 
 
@@ -123,13 +124,13 @@ class Surrogate:
         parts: the models of each host and density.
         metadata: all of ``surrogate.json``.
         seen: digests of the configurations of the training and validation rows.
-        network: the joint network that has a share in crowded cells; None for none.
+        networks: by name of the host those that have a share in its crowded cells.
     """
 
     parts: tuple[HostModels, ...]
     metadata: Mapping[str, Any]
     seen: frozenset[str]
-    network: NetworkFile | None = None
+    networks: Mapping[str, NetworkFile] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Surrogate({len(self.parts)} parts for {', '.join(self.hosts)}, {len(self.seen)} structures seen)"
@@ -149,27 +150,27 @@ class Surrogate:
             parts = tuple(HostModels.from_dict(values, _trees(folder, values)) for values in metadata["parts"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DefectgenError(f"{folder / METADATA} is damaged ({type(error).__name__}: {error}).") from error
-        network = NetworkFile.load(folder / NETWORK) if (folder / NETWORK).is_file() else None
+        networks: dict[str, NetworkFile] = {}
         for part in (part for part in parts if part.network is not None):
-            if network is None:
+            file = folder / NETWORK.format(part.host)
+            if not file.is_file():
+                raise DefectgenError(f"{file} is missing.", "Get the folder again, or train a new surrogate.")
+            networks[part.host] = NetworkFile.load(file)
+            if not networks[part.host].covers(part.core_host):
                 raise DefectgenError(
-                    f"{folder / NETWORK} is missing.", "Get the folder again, or train a new surrogate."
-                )
-            if not network.covers(part.core_host):
-                raise DefectgenError(
-                    f"{folder / NETWORK} does not cover {part.core_host.title} and its defects.",
+                    f"{file} does not cover {part.core_host.title} and its defects.",
                     "Get the folder again, or train a new surrogate.",
                 )
-        return cls(parts, metadata, frozenset(seen), network)
+        return cls(parts, metadata, frozenset(seen), networks)
 
     @cached_property
     def quick(self) -> Surrogate:
-        """The same without its network: for searches, which look at many structures; see `score`."""
-        return self if self.network is None else replace(self, network=None)
+        """The same without its networks: for searches, which look at many structures; see `score`."""
+        return replace(self, networks={}) if self.networks else self
 
     def refines(self, configuration: Configuration) -> bool:
-        """See `defectgen.score.protocol.TwoPassScorer`: whether a network has a share in its values."""
-        return self.network is not None and self.part_for(configuration).network is not None
+        """See `defectgen.score.protocol.TwoPassScorer`: whether networks have a share in its values."""
+        return configuration.host.name in self.networks and self.part_for(configuration).network is not None
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -233,8 +234,7 @@ class Surrogate:
 
         Values of a property are null where the training data had none, or only one: no magnetic cells, say. All are
         null for a configuration with more changed sites than any training row of its host has, see `why_not`.
-        A joint network has its share in crowded cells, which makes them slower by a factor of 2 to 3: `quick` goes
-        without.
+        Networks have a share in crowded cells, which take 1.5 to 2 times as long: `quick` goes without.
         """
         rows: dict[tuple[str, str], list[int]] = {}
         parts: dict[tuple[str, str], HostModels] = {}
@@ -255,7 +255,7 @@ class Surrogate:
         for key, part in parts.items():
             chosen = [_in_host(configurations[row], part.core_host) for row in rows[key]]
             named = [labels[row] for row in rows[key]]
-            predicted, half = part.score(chosen, named, self.network)
+            predicted, half = part.score(chosen, named, self.networks.get(part.host))
             for name in predicted:
                 if name in values:
                     values[name][rows[key]], widths[name][rows[key]] = predicted[name], half[name]

@@ -146,18 +146,18 @@ def _parity(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def _networks(metadata: Mapping[str, Any]) -> list[str]:
-    """What a joint network adds, its shares, and the errors of rows left out without and with it."""
+    """What networks add, their shares, and the errors of rows left out without and with it."""
     parts = [part for part in metadata["parts"] if "network" in part]
     if not parts:
         return []
     return [
         "",
-        "In crowded cells a joint network has a share: message-passing networks between the defects of a cell, trained",
-        "on the rows of all sets together. Nodes are the defects (elements, height); pairs are seen by the distances",
-        "of all images. Shares come from rows that neither has seen (five folds), one for the formation energy and one",
-        "for HOMO, LUMO and gap; where process and network differ, the interval is wider. Searches go by the processes",
-        "alone, which are faster; what they hand over is ranked by both. Mean absolute errors of those rows in meV,",
-        "processes alone / both (the shares were chosen on them; the formation energy is that of the cell):",
+        "In crowded cells neural networks have a share: they pass messages between the defects of a cell, and those of",
+        "a host learn from its rows of all densities. Nodes are the defects (elements, height); pairs are seen by the",
+        "distances of all images. Shares come from rows that neither has seen (five folds), one for the formation",
+        "energy and one for HOMO, LUMO and gap; where process and network differ, the interval is wider. Searches go",
+        "by the processes alone, which are faster; what they hand over is ranked by both. Mean absolute errors of",
+        "those rows in meV, processes alone / both (the shares were chosen on them; energies are of the cell):",
         "",
         f"| set | shares, energy and levels | {' | '.join(BY_COLUMN[column].title for column in SHARED)} |",
         f"|---|---|{'---|' * len(SHARED)}",

@@ -1,4 +1,4 @@
-"""What a joint network adds to the processes of a crowded set: a share in the values, and its disagreement.
+"""What networks add to the processes of a crowded set: a share in the values, and its disagreement.
 
 A process and a network err in different ways. Their mean is nearer to the labels than either, and where they differ it
 is surely off: the half-width of an interval grows with the difference. A search that has found what the process is too

@@ -76,14 +76,14 @@ def train_surrogate(
     Args:
         frame: the columns of the data reader and ``split``; each set becomes a part.
         out_dir: folder to write: ``<host>-<density>-<property>.cbm``, ``surrogate.json`` (last),
-            ``seen.txt``, ``README.md`` and, with networks, ``network.safetensors``.
+            ``seen.txt``, ``README.md`` and, with networks, ``network-<host>.safetensors``.
         seed: of the trees.
         level_scales: of each set, as plain values.
         threads: of CatBoost.
         about: what else to record, e.g. the split, the command and the data.
         low_trees: trees of the low-density parts.
         high_trees: trees of the high-density parts.
-        networks: members of the joint network beside the processes of crowded cells; 0 for none.
+        networks: of each host with crowded cells, beside the processes; 0 for none.
         network_settings: of its training.
         advance: is told of each finished model and network.
 
@@ -147,7 +147,7 @@ def fit_surrogate(
     At low density the kind of model and the width of the intervals are chosen on the validation rows with
     models that have not seen them; then the models are fitted on both. At high density the weights come
     from the marginal likelihood, the share of the trees and the intervals from rows left out in five folds. So does
-    the share of a joint network (`defectgen.score.network.folds`), which learns from all sets together.
+    the share of a host's networks (`defectgen.score.network.folds`), which learn from all its sets.
 
     Args:
         frame: the columns of the data reader and ``split``; each set becomes a part.
@@ -157,7 +157,7 @@ def fit_surrogate(
         refit: False leaves the validation rows out of the final fits.
         low_trees: trees of the low-density parts.
         high_trees: trees of the high-density parts.
-        networks: members of the joint network; 0 for none.
+        networks: of each host with crowded cells; 0 for none.
         network_settings: of its training.
         advance: is told of each finished model and network.
 
@@ -169,7 +169,7 @@ def fit_surrogate(
         raise UsageError("the table has no column 'split'.", "Split it first.")
     frame = frame.sort("density", "set", "id", descending=[True, False, False])
     usable = frame.filter(pl.col("split").is_in(["train", "validation"] if refit else ["train"]))
-    folded = _networks(usable, networks, network_settings, advance) if networks else None
+    folded = _networks(usable, networks, network_settings, advance) if networks else {}
     parts = []
     for name in frame["set"].unique(maintain_order=True):
         members = frame.filter(set=name)
@@ -185,30 +185,30 @@ def fit_surrogate(
             settings = FitSettings(high_trees, seed, threads)
             fit = fit_dense(LabelledRows.of(fitted), low_rows(usable, members, seed), settings, advance)
             models, agreement = fit.models, fit.agreement
-            if folded is not None:
-                labelled, mine = LabelledRows.of(fitted), (usable["set"] == name).to_numpy()
-                share = NetworkShare.fit(
-                    labelled.values, labelled.counts.sum(axis=1), fit.apart, folded.left_out_of(mine)
-                )
+            if folded:
+                labelled, own = LabelledRows.of(fitted), folded[fitted["host"][0]]
+                share = NetworkShare.fit(labelled.values, labelled.counts.sum(axis=1), fit.apart, own.left_out_of(name))
         scale = (level_scales or {}).get(name)
         part = _assemble(members, LabelledRows.of(fitted), models, agreement, scale)
         parts.append(replace(part, network=share))
     used = frame.filter(pl.col("split").is_in(["train", "validation"]))
     seen = frozenset(digest(host, key) for host, key in used.select("host", "configuration").iter_rows())
-    return Surrogate(tuple(parts), {}, seen, None if folded is None else folded.network)
+    return Surrogate(tuple(parts), {}, seen, {host: found.network for host, found in folded.items()})
 
 
-def n_networks(members: int) -> int:
-    """Networks that are trained for an ensemble of so many, those of the folds included."""
-    return members and members + N_FOLDS * MEMBERS_OF_A_FOLD
+def n_networks(frame: pl.DataFrame, members: int) -> int:
+    """Networks that are trained for so many of each host with crowded cells, those of the folds included."""
+    hosts = frame.filter(density="high")["host"].n_unique()
+    return members and hosts * (members + N_FOLDS * MEMBERS_OF_A_FOLD)
 
 
 def _networks(
     usable: pl.DataFrame, members: int, settings: TrainSettings | None, advance: Callable[[int], None]
-) -> FoldedNetwork:
+) -> dict[str, FoldedNetwork]:
     if members < 0:
         raise UsageError(f"got {members} networks, expected 0 or more.")
-    if usable.filter(density="high").is_empty():
+    crowded = usable.filter(density="high")["host"].unique(maintain_order=True)
+    if crowded.is_empty():
         raise UsageError(
             "got networks for a table without a crowded set: they have a share in crowded cells alone.",
             "Leave out --networks (networks=).",
@@ -216,7 +216,11 @@ def _networks(
     from defectgen.score.network.folds import train_folded  # takes torch along
     from defectgen.score.network.network_training import DEFAULT_SETTINGS
 
-    return train_folded(usable, members, MEMBERS_OF_A_FOLD, N_FOLDS, settings or DEFAULT_SETTINGS, advance)
+    settings = settings or DEFAULT_SETTINGS
+    return {
+        host: train_folded(usable.filter(host=host), members, MEMBERS_OF_A_FOLD, N_FOLDS, settings, advance)
+        for host in crowded
+    }
 
 
 def _train_sparse(
@@ -298,8 +302,8 @@ def _write(surrogate: Surrogate, metadata: Mapping[str, Any], out_dir: Path) -> 
             for column, model in part.models.models.items():
                 if model.trees is not None:
                     save_trees(model.trees, new / file_name(part.host, part.density, column))
-        if surrogate.network is not None:
-            surrogate.network.save(new / NETWORK)
+        for host, network in surrogate.networks.items():
+            network.save(new / NETWORK.format(host))
         (new / SEEN).write_text("\n".join(sorted(surrogate.seen)) + "\n", encoding="ascii")
         (new / README).write_text(model_card(metadata), encoding="utf-8")
         text = json.dumps({**metadata, "files": file_hashes(new)}, separators=(",", ":")) + "\n"

@@ -1,4 +1,4 @@
-"""The share of a joint network: found from rows left out, and part of a trained folder."""
+"""The share of networks: found from rows left out, and part of a trained folder."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ import polars as pl
 import pytest
 from synthetic import distinct_configurations, random_configuration, write_set
 
-from defectgen.core import Host
+from defectgen.core import Host, get_host
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.network.network_file import NetworkFile
 from defectgen.score.network.network_training import TrainSettings
 from defectgen.score.surrogate import Surrogate
-from defectgen.score.surrogate.model import METADATA, file_hashes
+from defectgen.score.surrogate.model import METADATA, NETWORK, file_hashes
 from defectgen.score.surrogate.network_share import NetworkShare
-from defectgen.score.surrogate.training import fit_surrogate, train_surrogate
+from defectgen.score.surrogate.training import fit_surrogate, n_networks, train_surrogate
 from defectgen.score.trees import TreeSettings
 
 FEW_TREES = TreeSettings(iterations=20, depth=3, learning_rate=0.2)
 SHORT = TrainSettings(passes=4, crowded=16, sparse=8)
+FILE = NETWORK.format("MoS2")
 
 Sides = tuple[dict[str, np.ndarray], np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]
 
@@ -107,7 +108,7 @@ def folder(frame: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_a_folder_holds_the_network_and_scores_with_it(folder: Path, mos2: Host) -> None:
     surrogate, rng = Surrogate.load(folder), np.random.default_rng(3)
-    assert "network.safetensors" in surrogate.metadata["files"]
+    assert FILE in surrogate.metadata["files"]
     crowded = [random_configuration(mos2, 8, rng) for _ in range(5)]
     sparse = [random_configuration(mos2, 2, rng) for _ in range(5)]
     part = surrogate.part_for(crowded[0])
@@ -118,7 +119,7 @@ def test_a_folder_holds_the_network_and_scores_with_it(folder: Path, mos2: Host)
     assert surrogate.quick.quick is surrogate.quick
     full, quick = surrogate.score(crowded), surrogate.quick.score(crowded)
     share = part.network.shares["formation_energy_ev"]
-    energies = surrogate.network.score(mos2, [item.edits for item in crowded])  # type: ignore[union-attr]
+    energies = surrogate.networks[mos2.name].score(mos2, [item.edits for item in crowded])
     mixed = (1 - share) * quick["formation_energy_ev"] + share * pl.Series(energies["formation_energy_ev"])
     assert full["formation_energy_ev"].to_list() == pytest.approx(mixed.to_list(), abs=1e-5)
     assert (full["lumo_ev"] - full["homo_ev"] - full["band_gap_ev"]).abs().max() < 1e-9  # type: ignore[operator]
@@ -128,11 +129,11 @@ def test_a_folder_holds_the_network_and_scores_with_it(folder: Path, mos2: Host)
 def test_a_folder_without_its_network_is_one_line(folder: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "model"
     shutil.copytree(folder, damaged)
-    (damaged / "network.safetensors").write_bytes(b"other")
-    with pytest.raises(DefectgenError, match=r"network\.safetensors is not the file that was trained"):
+    (damaged / FILE).write_bytes(b"other")
+    with pytest.raises(DefectgenError, match=r"network-MoS2\.safetensors is not the file that was trained"):
         Surrogate.load(damaged)
-    (damaged / "network.safetensors").unlink()
-    with pytest.raises(DefectgenError, match=r"network\.safetensors is missing"):
+    (damaged / FILE).unlink()
+    with pytest.raises(DefectgenError, match=r"network-MoS2\.safetensors is missing"):
         Surrogate.load(damaged)
 
 
@@ -140,7 +141,7 @@ def rewritten(folder: Path, target: Path, change: Callable[[Any], None], network
     """A copy of a folder with another share of its crowded part, or another network, whose checksums are right."""
     shutil.copytree(folder, target)
     if network is not None:
-        (target / "network.safetensors").write_bytes(network)
+        (target / FILE).write_bytes(network)
     metadata = json.loads((target / METADATA).read_text())
     change(next(part["network"] for part in metadata["parts"] if "network" in part))
     (target / METADATA).write_text(json.dumps(metadata | {"files": file_hashes(target)}))
@@ -168,7 +169,7 @@ def test_a_share_that_makes_no_sense_is_one_line(folder: Path, tmp_path: Path, c
 
 
 def test_a_network_of_other_hosts_is_found_at_once(folder: Path, tmp_path: Path) -> None:
-    network = NetworkFile.load(folder / "network.safetensors")
+    network = NetworkFile.load(folder / FILE)
     (geometry,) = network.geometries
     other = replace(geometry, host=replace(geometry.host, name="Other"))
     replace(network, geometries=(other,)).save(tmp_path / "other")
@@ -181,3 +182,22 @@ def test_networks_without_a_crowded_set_are_refused(frame: pl.DataFrame) -> None
         fit_surrogate(frame.filter(density="low"), 1, networks=1, low_trees=FEW_TREES)
     with pytest.raises(UsageError, match="got -1 networks"):
         fit_surrogate(frame, 1, networks=-1)
+
+
+def test_each_host_has_networks_of_its_own(frame: pl.DataFrame, tmp_path: Path) -> None:
+    host, told = get_host("WSe2"), []
+    write_set(tmp_path, "WSe2_500", distinct_configurations(host, 40, 2, (5, 8)))
+    other = split_by_class(read_2dmd(tmp_path, cache=False), (0.7, 0.15, 0.15))
+    found = fit_surrogate(
+        pl.concat([frame.filter(density="high"), other], how="diagonal_relaxed"),
+        1,
+        networks=1,
+        network_settings=SHORT,
+        high_trees=FEW_TREES,
+        advance=told.append,
+    )
+    assert {name: [host.name for host in network.hosts] for name, network in found.networks.items()} == {
+        "MoS2": ["MoS2"],
+        "WSe2": ["WSe2"],
+    }
+    assert sum(told) == 12 + n_networks(pl.concat([frame, other], how="diagonal_relaxed"), 1) == 12 + 2 * 11

@@ -1,15 +1,14 @@
-"""What a joint network adds to the processes of crowded cells, in five folds of all labelled rows.
+"""What networks add to the processes of crowded cells, in five folds of all labelled rows.
 
-    python benchmarks/joint_network.py --data DIR -o FOLDER
-    python benchmarks/joint_network.py --data DIR -o FOLDER --members 6 --alone
+    python benchmarks/crowded_networks.py --data DIR -o FOLDER
+    python benchmarks/crowded_networks.py --data DIR -o FOLDER --members 6 --joint
 
 The folds are those of `defectgen surrogate evaluate --cross-validate`: symmetry classes stay together, and every row is
-judged by models that have not seen it. For each fold an ensemble is trained on all sets together and, with ``--alone``,
-one on each crowded set (and the low-density set of its host) by itself. ``one`` is the mean error of single members,
-``network`` that of the ensemble, ``processes`` that of the surrogate without a network, ``both`` that of the weighted
-mean, whose shares and intervals for a fold come from the rows of the other four, ``with alone`` the same with the
-networks of the set by itself. Finished folds are kept in the folder;
-the same command goes on from there.
+judged by models that have not seen it. For each fold networks are trained on each crowded set with the low-density set
+of its host and, with ``--joint``, on all sets together. ``one`` is the mean error of single networks, ``networks`` that
+of their mean, ``processes`` that of the surrogate without networks, ``both`` that of the weighted mean, whose shares
+and intervals for a fold come from the rows of the other four; ``joint`` and ``with joint`` are the same with networks
+of all sets. Finished folds are kept in the folder; the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -25,19 +24,22 @@ import polars as pl
 from defectgen.data.sources import read_dataset
 from defectgen.score.network.labelled_cells import labelled_cells
 from defectgen.score.network.network_cells import combine
-from defectgen.score.network.network_training import DEFAULT_SETTINGS, predict, train_ensemble
+from defectgen.score.network.network_model import Shape
+from defectgen.score.network.network_training import DEFAULT_SETTINGS, DEFAULT_SHAPE, predict, train_ensemble
 from defectgen.score.surrogate.cross_validation import class_folds, cross_validate
 from defectgen.score.surrogate.evaluation import PER_SITE
 from defectgen.score.surrogate.network_share import ENERGY, SHARED, NetworkShare
 
 FOLDS = 5
 COLUMNS = (PER_SITE, "homo_ev", "lumo_ev", "band_gap_ev")
-SOURCES = ("one", "network", "alone", "processes", "both", "with alone")
+SOURCES = ("one", "networks", "joint", "processes", "both", "with joint")
 
 Values = dict[str, np.ndarray]
 
 
-def networks(rows: pl.DataFrame, folds: np.ndarray, members: int, seed: int, kept: Path) -> np.ndarray:
+def networks(
+    rows: pl.DataFrame, folds: np.ndarray, members: int, seed: int, kept: Path, joint: bool = False
+) -> np.ndarray:
     """What each member of each fold's ensemble gives for its rows, shape (members, n, 7); folds in `kept` are read."""
     cells, geometries = labelled_cells(rows)
     found = np.full((members, len(rows), cells.targets.shape[1]), np.nan)
@@ -47,8 +49,9 @@ def networks(rows: pl.DataFrame, folds: np.ndarray, members: int, seed: int, kep
         if not file.is_file():
             started = time.process_time()
             use = np.repeat((folds != fold)[None], members, axis=0)
-            settings = replace(DEFAULT_SETTINGS, seed=seed + fold)
-            model, linear = train_ensemble(cells, geometries, use, settings)
+            settings = replace(DEFAULT_SETTINGS, seed=seed + fold, **({"dropout": 0.1} if joint else {}))
+            shape = Shape(width=64) if joint else DEFAULT_SHAPE
+            model, linear = train_ensemble(cells, geometries, use, settings, shape)
             with file.with_suffix(".part").open("wb") as stream:
                 np.save(stream, predict(model, geometries, cells.some(apart), linear))
             file.with_suffix(".part").rename(file)
@@ -104,14 +107,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--alone", action="store_true", help="also an ensemble of each crowded set by itself")
+    parser.add_argument("--joint", action="store_true", help="also networks of all sets together")
     arguments = parser.parse_args()
     members, seed, kept = arguments.members, arguments.seed, arguments.output
     frame = read_dataset(arguments.data).sort("density", "set", "id", descending=[True, False, False])
     folds = class_folds(frame, FOLDS, seed).to_numpy()
-    together = networks(frame, folds, members, seed, kept / "together")
     judged = processes(frame, seed, kept)
     crowded = frame.filter(density="high")["set"].unique(maintain_order=True)
     lines: dict[str, dict[str, Values]] = {column: {} for column in COLUMNS}
@@ -122,19 +124,19 @@ def main() -> None:
         sizes = rows["n_defects"].to_numpy().astype(float)
         labels = {c: rows[c].cast(pl.Float64).fill_null(np.nan).to_numpy() for c in SHARED}
         process = {c: of_set(judged, name, rows["id"], c) for c in SHARED}
-        mean = combine(together[:, mine].mean(axis=0))
+        host = (frame["host"] == rows["host"][0]).to_numpy()
+        own = networks(frame.filter(host), folds[host], members, seed, kept / name)[:, mine[host]]
+        mean = combine(own.mean(axis=0))
         mixed, widths = both(labels, sizes, process, mean, folds[mine])
         found: dict[str, list[Values]] = {
-            "one": [combine(member) for member in together[:, mine]],
-            "network": [mean],
+            "one": [combine(member) for member in own],
+            "networks": [mean],
             "processes": [{c: v for c, (v, _) in process.items()}],
             "both": [mixed],
         }
-        if arguments.alone:
-            host = (frame["host"] == rows["host"][0]).to_numpy()
-            alone = networks(frame.filter(host), folds[host], members, seed, kept / name)
-            own = combine(alone[:, mine[host]].mean(axis=0))
-            found |= {"alone": [own], "with alone": [both(labels, sizes, process, own, folds[mine])[0]]}
+        if arguments.joint:
+            joint = combine(networks(frame, folds, members, seed, kept / "joint", joint=True)[:, mine].mean(axis=0))
+            found |= {"joint": [joint], "with joint": [both(labels, sizes, process, joint, folds[mine])[0]]}
         for column in COLUMNS:
             source, unit = (ENERGY, sizes) if column == PER_SITE else (column, 1.0)
             lines[column][name] = {
@@ -143,7 +145,7 @@ def main() -> None:
             }
         known = {c: ~np.isnan(mixed[c] - labels[c]) for c in SHARED}
         inside[name] = {c: 100 * (np.abs(mixed[c] - labels[c]) <= widths[c])[known[c]].mean() for c in SHARED}
-    shown = [which for which in SOURCES if "alone" not in which or arguments.alone]
+    shown = [which for which in SOURCES if "joint" not in which or arguments.joint]
     for column, sets in lines.items():
         print(f"\n| {column}, meV | {' | '.join(shown)} |\n| --- |{' ---: |' * len(shown)}")
         means = {which: np.mean([found[which] for found in sets.values()]) for which in shown}
