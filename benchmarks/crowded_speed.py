@@ -26,7 +26,7 @@ from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.host_models import HostModels
 from defectgen.score.surrogate.incremental import Moves, State
 from defectgen.score.surrogate.mean_values import MeanModel
-from defectgen.score.surrogate.threads import n_workers, single_blas
+from defectgen.score.threads import n_workers, single_blas
 
 ALONE = 64
 """Structures that are scored one by one."""

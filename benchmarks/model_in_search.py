@@ -37,7 +37,7 @@ from defectgen.design.proposers import Ask, Budget
 from defectgen.design.tree_search import tree_search
 from defectgen.io.host_tables import host_of
 from defectgen.score.surrogate.incremental import Moves
-from defectgen.score.surrogate.threads import single_blas
+from defectgen.score.threads import single_blas
 
 CROWDED = tuple(info.name for info in SETS if info.density == "high")
 

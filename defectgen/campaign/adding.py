@@ -17,8 +17,10 @@ from defectgen.core.properties import COLUMNS
 from defectgen.dft.ase_files import is_ase_file
 from defectgen.dft.codes import CODES
 from defectgen.dft.codes.espresso_potential import PLANES
+from defectgen.dft.conditions import Conditions
 from defectgen.dft.finding import find_results
-from defectgen.dft.results import DftTable, dft_results
+from defectgen.dft.result import DftResult
+from defectgen.dft.results import DftTable, dft_results, spin_warning
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.files import write_text, write_whole
 from defectgen.one_line import OneLine
@@ -82,9 +84,8 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
     if all(_is_below(Path(row["path"]), references) for row in table.frame.to_dicts()):
         find_results([Path(path) for path in paths], campaign.host)  # says that there are none
     readings, refused = _readings(campaign, table, lambda row: not _is_below(Path(row["path"]), references))
-    others = [row for row in table.frame.to_dicts() if not _is_below(Path(row["path"]), campaign.folder)]
-    strange = _strange_references(campaign, table, others)
-    kept = _keep_references(campaign, [row for row in others if row not in strange])
+    strange, others = _references(campaign, table)
+    kept = _keep_references(campaign, others)
     new, known = record(campaign, readings, say)
     if refused:
         _store_apart(campaign, [row | {"reason": reason} for row, reason in refused])
@@ -96,11 +97,25 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
         )
     without = [row.configuration.label for row in new if "formation_energy_ev" not in row.computed]
     names_of = ", ".join(without[:3])
-    notes = [f"no formation energy of {names_of}: are host and elements among the results?"] if without else []
+    notes = (
+        [f"no formation energy of {names_of}: are host and elements by its settings among the results?"]
+        if without
+        else []
+    )
     if strange:
         first = ", ".join(str(row["name"]) for row in strange[:3])
         notes.append(f"{len(strange)} references not kept ({first}): of another code or other settings")
+    if new:
+        notes += spin_warning(_spins(campaign))
     return Added(tuple(new), known, tuple(kept), names, tuple(notes))
+
+
+def _spins(campaign: Campaign) -> list[tuple[str, Configuration, bool]]:
+    """Label, defects and spin of what has levels."""
+    rows = [(row, Conditions.from_text(row.settings)) for row in campaign.store.rows() if "band_gap_ev" in row.computed]
+    return [
+        (row.configuration.label, row.configuration, settings.fingerprint.spin) for row, settings in rows if settings
+    ]
 
 
 def record(
@@ -160,12 +175,12 @@ def _readings(
     """Usable results among some rows, and (row, reason) of the others; references are neither."""
     host = campaign.host
     rows = table.frame.to_dicts()
-    wanted = _settings_of(campaign, rows)
+    settings = _settings_of(campaign, table)
     found, refused = [], []
     for row, result in zip(rows, table.results, strict=True):
         if not wanted_row(row) or (row["role"] in ("host", "element") and result is not None):
             continue
-        reason = _refusal(campaign, row, wanted)
+        reason = _refusal(campaign, row, result, settings)
         if reason:
             refused.append((row, reason))
             continue
@@ -174,21 +189,29 @@ def _readings(
         if not values:
             refused.append((row, f"it has no values ({row['note'] or 'neither levels nor energy'})"))
             continue
-        found.append(Reading(configuration, values, row["settings_id"], None if result is None else result.structure))
+        assert result is not None
+        mine = Conditions.of(result)
+        settings = [*settings, *({mine} - set(settings))]
+        found.append(Reading(configuration, values, mine.text(), result.structure))
     return found, refused
 
 
-def _settings_of(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> str:
-    """The fingerprint of the campaign: that of its structures, else of its host's, else of the first result."""
-    host = next((row["settings_id"] for row in rows if row["role"] == "host" and row["settings_id"]), "")
-    first = next((row["settings_id"] for row in rows if row["role"] == "defect" and row["settings_id"]), "")
-    return campaign.store.settings() or host or first
+def _settings_of(campaign: Campaign, table: DftTable) -> list[Conditions]:
+    """The settings of the campaign: those of its structures and of its host; empty before any."""
+    found = [settings for text in campaign.store.settings() if (settings := Conditions.from_text(text))]
+    hosts = (
+        Conditions.of(result)
+        for role, result in zip(table.frame["role"], table.results, strict=True)
+        if role == "host" and result is not None and result.code == campaign.config.engine
+    )
+    host = next(hosts, None)  # the campaign's own come first
+    return found if host is None or host.differs_from_any(found) else [*found, host]
 
 
-def _refusal(campaign: Campaign, row: dict[str, Any], settings: str) -> str:
+def _refusal(campaign: Campaign, row: dict[str, Any], result: DftResult | None, settings: Sequence[Conditions]) -> str:
     """Why a result is not of this campaign, in one clause; empty if it is."""
     host = campaign.host
-    if row["code"] is None:
+    if result is None:
         return str(row["note"]).rstrip(".")
     if row["role"] != "defect":
         return f"of another host than {host.title}: {row['note']}"
@@ -196,8 +219,8 @@ def _refusal(campaign: Campaign, row: dict[str, Any], settings: str) -> str:
         return f"of {row['host']} {row['supercell']}, this campaign is of {host.title}"
     if row["code"] != campaign.config.engine:
         return f"computed by {row['code']}, this campaign is of {campaign.config.engine}"
-    if row["settings_id"] != settings:
-        return f"other settings (id {row['settings_id']}), this campaign has {settings}"
+    if other := Conditions.of(result).differs_from_any(settings):
+        return f"other settings than the campaign's: {other}"
     if row["charge"]:
         return f"charge {row['charge']:+g}, this campaign is of neutral cells"
     if row["electronic_converged"] is False or row["ionic_converged"] is False:
@@ -207,25 +230,27 @@ def _refusal(campaign: Campaign, row: dict[str, Any], settings: str) -> str:
     return ""
 
 
-def _strange_references(campaign: Campaign, table: DftTable, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """References of another code, or of settings of a host that are not the campaign's: nothing counts from them."""
-    wanted = _settings_of(campaign, table.frame.to_dicts())
-    hosts = {row["settings_id"] for row in rows if row["role"] == "host" and row["settings_id"]} - {wanted}
-    return [
-        row
-        for row in rows
-        if row["role"] in ("host", "element")
-        and row["code"] is not None
-        and (row["code"] != campaign.config.engine or row["settings_id"] in hosts)
-    ]
+def _references(campaign: Campaign, table: DftTable) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """References from outside by another code or other settings, from which nothing counts, and the others."""
+    settings = _settings_of(campaign, table)
+    strange: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    for row, result in zip(table.frame.to_dicts(), table.results, strict=True):
+        if row["role"] not in ("host", "element") or result is None or _is_below(Path(row["path"]), campaign.folder):
+            continue
+        mine = Conditions.of(result)
+        if row["role"] == "host":
+            differs = mine.differs_from_any(settings)
+        else:  # k points and smearing of an element are its own
+            differs = next((why for item in settings if (why := mine.fingerprint.differs(item.fingerprint))), "")
+        (strange if differs or row["code"] != campaign.config.engine else others).append(row)
+    return strange, others
 
 
 def _keep_references(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Copy results of the pristine host and the elements into the campaign."""
     kept = []
     for row in rows:
-        if row["role"] not in ("host", "element") or row["code"] is None:
-            continue
         source = Path(row["path"])
         target = campaign.folder / REFERENCES / str(row["name"])
         if target.exists():

@@ -6,7 +6,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ class StructureRow(OneLine):
         predicted: when it was proposed, by column.
         widths: half-widths of the 90 % intervals then.
         computed: by column.
-        settings: fingerprint of the settings of what was computed.
+        settings: of what was computed, as `defectgen.dft.conditions.Conditions.text` gives them.
         place: folder of its calculation below ``calculations``; empty before.
         reason: why it failed.
         cpu_s: CPU time of its calculation; 0 if not known.
@@ -123,11 +123,12 @@ class CampaignStore:
         with _plain_errors(self.path):
             return [self._row(found) for found in self._connect().select(sort="id")]
 
-    def settings(self) -> str:
-        """Fingerprint of the settings of what is computed, by one row alone; empty before any."""
+    def settings(self) -> list[str]:
+        """The settings of what is computed, each once; empty before any."""
         self._require()
-        with _plain_errors(self.path):
-            return next((self._row(found).settings for found in self._connect().select("settings", limit=1)), "")
+        with _plain_errors(self.path), closing(sqlite3.connect(self.path)) as database:
+            found = database.execute("SELECT DISTINCT value FROM text_key_values WHERE key = 'settings' ORDER BY value")
+            return [str(value).removeprefix("id-") for (value,) in found]
 
     def get(self, identity: int) -> StructureRow:
         """One structure by its id."""

@@ -31,7 +31,7 @@ from defectgen.design.widths import WidthModel
 from defectgen.errors import UsageError
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer
-from defectgen.score.surrogate.threads import single_blas
+from defectgen.score.threads import single_blas
 
 Indices = NDArray[np.int64]
 

@@ -12,15 +12,12 @@ import numpy as np
 
 from defectgen.core import Configuration
 from defectgen.core.matching import match_structure
-from defectgen.dft.result import DftResult, Fingerprint
+from defectgen.dft.result import DftResult
 
 VACUUM, FAR_SITES, SAME_CELL = "vacuum level", "potential at far sites", "its own zero"
 
 FAR_SHARE = 0.25
 """Sites of a sublattice, farthest from all defects, whose potential is averaged."""
-
-DENSITY_RATIO = 1.35
-"""Densities of k points that differ by more than this factor are other settings."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +54,6 @@ def align(
         shift = _far_shift(defect, configuration, host, host_configuration)
         return None if shift is None else Alignment(host.homo_ev + shift, FAR_SITES)
     return None
-
-
-def density_differs(mine: DftResult, other: DftResult) -> str:
-    """What keeps the k points of two layers from being compared, in one clause; empty if nothing does."""
-    first, second = (_reach(item.fingerprint, item) for item in (mine, other))
-    if first is None or second is None or max(first, second) / min(first, second) <= DENSITY_RATIO:
-        return ""
-    return f"k points of {first:.0f} angstrom against {second:.0f}"
-
-
-def _reach(fingerprint: Fingerprint, result: DftResult) -> float | None:
-    """Points times length of the cell vector in the plane, the smaller one, in angstrom."""
-    if not fingerprint.mesh:
-        return None
-    lengths = np.linalg.norm(np.asarray(result.structure.lattice.matrix), axis=1)
-    return float(min(n * length for n, length in zip(fingerprint.mesh[:2], lengths[:2], strict=True)))
 
 
 def _far_shift(

@@ -93,6 +93,8 @@ def read_gpw(path: Path) -> DftResult:
     setups = parameters.get("setups", {})
     setups = setups if isinstance(setups, dict) else {}
     symbols = sorted(set(atoms.get_chemical_symbols()))
+    given = parameters.get("occupations", {})
+    occupations = given if isinstance(given, dict) else {}
     return DftResult(
         path=path,
         code="gpaw",
@@ -106,6 +108,8 @@ def read_gpw(path: Path) -> DftResult:
             setups=tuple((symbol, str(setups.get(symbol, "default"))) for symbol in symbols),
             mesh=tuple(int(n) for n in size) if len(size) == 3 and np.ndim(size) == 1 else (),
             spin=spins == 2,
+            smearing=str(occupations.get("name", "")),
+            width_ev=float(occupations["width"]) if "width" in occupations else None,
         ),
         energy_ev=energy,
         electronic_converged=converged,
@@ -215,6 +219,7 @@ def _text_fingerprint(text: str, spins: list[int]) -> Fingerprint:
         return found[1] if found else ""
 
     cutoff = given(r"mode: \{ecut: ([\d.]+)")
+    width = re.search(r"Fermi-Dirac:\s+width: ([\d.]+)", text)
     basis = " ".join(("lcao", given(r"basis: (\S+?),?$"), f"h={given(r'h: ([0-9.]+)')}"))
     return Fingerprint(
         code="gpaw",
@@ -222,6 +227,8 @@ def _text_fingerprint(text: str, spins: list[int]) -> Fingerprint:
         cutoff_ev=float(cutoff) if cutoff else None,
         basis="" if cutoff else basis,
         spin=len(spins) == 2,
+        smearing="fermi-dirac" if width else "",
+        width_ev=float(width[1]) if width else None,
     )
 
 

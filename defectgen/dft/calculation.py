@@ -151,6 +151,11 @@ def _vacancies(configuration: Configuration) -> list[int]:
     return [site for site, new in configuration.edits if new == VACANCY]
 
 
+def may_have_moment(configuration: Configuration) -> bool:
+    """Whether a neutral cell is computed with spin where settings leave it open."""
+    return _needs_spin(configuration.to_structure(), 0, DftSettings(), bool(_vacancies(configuration)))
+
+
 def _needs_spin(structure: Structure, charge: int, settings: DftSettings, vacancy: bool) -> bool:
     if settings.spin != "auto":
         return settings.spin == "on"

@@ -48,7 +48,8 @@ def compare(predicted: pl.DataFrame, computed: pl.DataFrame) -> pl.DataFrame:
         predicted: ``configuration`` (canonical key), columns of properties, and their ``..._uncertainty_...``.
         computed: rows of `defectgen.dft.results.DftTable.frame`; defects, neutral and converged ones count.
 
-    Total energies of other settings than `TRAINED_ON` have another zero and are left out.
+    Results by other settings than the host's (see `left_out`) are left out, and total energies of other settings than
+    `TRAINED_ON`, which have another zero.
 
     Returns:
         ``configuration``, ``label``, ``name``, ``property``, ``predicted``, ``computed``, ``error`` (predicted minus
@@ -56,7 +57,7 @@ def compare(predicted: pl.DataFrame, computed: pl.DataFrame) -> pl.DataFrame:
     """
     import polars as pl
 
-    rows = computed.filter(
+    rows = computed.filter(~left_out(computed)).filter(
         (pl.col("role") == "defect") & pl.col("converged") & (pl.col("charge").fill_null(0.0) == 0.0)
     )
     once = predicted.unique("configuration", keep="first", maintain_order=True)
@@ -87,17 +88,47 @@ def compare(predicted: pl.DataFrame, computed: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(found, schema=schema)
 
 
+def left_out(computed: pl.DataFrame) -> pl.Series:
+    """Which rows are defects by other settings than those of their host's result, or of the first defect without one.
+
+    Args:
+        computed: rows of `defectgen.dft.results.DftTable.frame`.
+
+    Returns:
+        A flag for each row.
+    """
+    import polars as pl
+
+    wanted: dict[str, set[str]] = {}
+    rows = computed.select("role", "host", "settings_id").rows()
+    for role, host, settings in rows:
+        if role == "host":
+            wanted.setdefault(host, set()).add(settings)
+    for role, host, settings in rows:
+        if role == "defect" and host not in wanted:
+            wanted[host] = {settings}
+    return pl.Series(
+        [role == "defect" and settings not in wanted[host] for role, host, settings in rows], dtype=pl.Boolean
+    )
+
+
 def scale_warnings(computed: pl.DataFrame) -> list[str]:
     """What to know where defects were computed by other settings than those that the shipped models were trained on."""
     import polars as pl
 
+    apart = computed.filter(left_out(computed))["name"].to_list()
+    lines = []
+    if apart:
+        more = f" and {len(apart) - 5} more" if len(apart) > 5 else ""
+        lines.append(f"not compared, by other settings than the host's: {', '.join(apart[:5])}{more}.")
     others = [row for row in computed.filter(pl.col("role") == "defect").to_dicts() if not _on_scale(row)]
     if not others:
-        return []
+        return lines
     kinds = sorted({" ".join(filter(None, (row["code"], row["functional"], row["basis"]))) for row in others})
     return [
+        *lines,
         f"predictions of the shipped models are on the scale of VASP, PBE, 500 eV; computed by {', '.join(kinds)}: "
-        "errors hold the difference of the settings too, total energies are not compared."
+        "errors hold the difference of the settings too, total energies are not compared.",
     ]
 
 

@@ -79,6 +79,8 @@ class Fingerprint:
         setups: (element, PAW setup or pseudopotential) pairs, sorted; after `MARK` a checksum of the latter.
         mesh: k points along a, b, c; empty if not known.
         spin: whether both channels were computed.
+        smearing: kind of the occupations, e.g. ``gaussian``; empty if not known.
+        width_ev: of the smearing, 0 without one; None if not known.
     """
 
     code: str
@@ -88,10 +90,17 @@ class Fingerprint:
     setups: tuple[tuple[str, str], ...] = ()
     mesh: tuple[int, ...] = ()
     spin: bool = False
+    smearing: str = ""
+    width_ev: float | None = None
+
+    @property
+    def smearing_text(self) -> str:
+        """Kind and width, e.g. ``gaussian 0.05 eV``."""
+        return f"{self.smearing} {self.width_ev:g} eV" if self.width_ev else self.smearing
 
     @property
     def id(self) -> str:
-        """Eight digits that calculations share whose settings are the same, k points and setups not looked at."""
+        """Eight digits that calculations share whose code, functional, cutoff and basis are the same."""
         text = json.dumps([self.code, self.functional, self.cutoff_ev, self.basis])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 

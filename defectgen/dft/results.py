@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectgen.core import Configuration, Host
-from defectgen.dft.alignment import Alignment, align, density_differs
-from defectgen.dft.calculation import exchanged
+from defectgen.dft.alignment import Alignment, align
+from defectgen.dft.calculation import exchanged, may_have_moment
+from defectgen.dft.conditions import Conditions, groups, several
 from defectgen.dft.finding import OTHER, Found, find_results
 from defectgen.dft.result import DftResult
 from defectgen.errors import DefectgenError, UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 TEXTS = ("name", "role", "host", "supercell", "label", "configuration")
 FLAGS = ("converged", "electronic_converged", "ionic_converged")
+LAYERS = ("host", "defect")
 NUMBERS = (
     "charge", "homo_ev", "lumo_ev", "fermi_level_ev", "band_gap_ev", "formation_energy_ev", "energy_per_atom_ev",
     "total_magnetization_mu_b", "energy_ev", "homo_raw_ev", "lumo_raw_ev", "fermi_level_raw_ev",
@@ -28,6 +30,9 @@ NUMBERS = (
     "homo_minority_raw_ev", "lumo_minority_raw_ev", "band_gap_minority_ev", "vacuum_level_raw_ev", "cutoff_ev",
 )  # fmt: skip
 LAST = ("level_method", "code", "version", "functional", "basis", "k_points", "setups", "settings_id", "note", "path")
+
+USUAL_WIDTH_EV = 0.05
+"""A wider smearing is noted."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,8 +78,11 @@ def dft_results(
     if all(item.result is None for item in found):
         raise DefectgenError(found[0].note)
     given = dict(chemical_potentials or {})
-    rows = [_row(item, found, given) for item in found]
-    return DftTable(_frame(rows), tuple(item.result for item in found), tuple(_warnings(found)))
+    layers = [item for role in LAYERS for item in found if item.role == role]
+    kinds = groups([Conditions.of(item.result) for item in layers if item.result is not None])
+    names = _names(kinds)
+    rows = [_row(item, found, given) | _settings_id(item, kinds, names) for item in found]
+    return DftTable(_frame(rows), tuple(item.result for item in found), tuple(_warnings(found, kinds)))
 
 
 def parse_potentials(texts: Sequence[str]) -> dict[str, float]:
@@ -118,7 +126,7 @@ def _host_of(item: Found, found: Sequence[Found]) -> tuple[Found | None, str]:
             continue
         if other.configuration.host.name != item.configuration.host.name:
             continue
-        reason = item.result.fingerprint.differs(other.result.fingerprint) or density_differs(item.result, other.result)
+        reason = Conditions.of(item.result).differs(Conditions.of(other.result))
         if reason:
             why = f"the pristine host has other settings: {reason}"
         elif best is None or (other.cells == item.cells and best.cells != item.cells):
@@ -133,6 +141,8 @@ def _row(item: Found, found: Sequence[Found], given: Mapping[str, float]) -> dic
         return row | {"note": item.note, "converged": False}
     notes = [item.note, *result.notes]
     row |= _raw(result)
+    if item.role in LAYERS and (result.fingerprint.width_ev or 0.0) > USUAL_WIDTH_EV:
+        notes.append(f"smearing {result.fingerprint.smearing_text}")
     if configuration is not None:
         row |= {
             "host": configuration.host.name,
@@ -181,7 +191,6 @@ def _raw(result: DftResult) -> dict[str, Any]:
         "basis": prints.basis,
         "k_points": "x".join(map(str, prints.mesh)),
         "setups": " ".join(f"{element}:{setup}" for element, setup in prints.setups),
-        "settings_id": prints.id,
     }
     for name, level in channels.items():
         values |= {
@@ -257,17 +266,51 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
 
 
-def _warnings(found: Sequence[Found]) -> list[str]:
+def _names(kinds: Sequence[Sequence[Conditions]]) -> list[str]:
+    """An id for each group of settings: eight digits, counted on where two groups have these in common."""
+    names: list[str] = []
+    for first, *_ in kinds:
+        taken = sum(name.partition("-")[0] == first.fingerprint.id for name in names)
+        names.append(f"{first.fingerprint.id}-{taken + 1}" if taken else first.fingerprint.id)
+    return names
+
+
+def _settings_id(item: Found, kinds: Sequence[Sequence[Conditions]], names: Sequence[str]) -> dict[str, str]:
+    """The id of the group; elements, whose k points and smearing are their own, are of the first that they fit."""
+    if item.result is None:
+        return {}
+    mine = Conditions.of(item.result)
+    for kind, name in zip(kinds, names, strict=True):
+        fits = mine in kind if item.role in LAYERS else not any(mine.fingerprint.differs(k.fingerprint) for k in kind)
+        if fits:
+            return {"settings_id": name}
+    return {"settings_id": mine.fingerprint.id}
+
+
+def spin_warning(cells: Iterable[tuple[str, Configuration, bool]]) -> list[str]:
+    """A line where cells that may have a moment were computed without spin and others with it.
+
+    Args:
+        cells: name, defects, and whether it was computed with spin.
+    """
+    with_moment = [(name, spin) for name, configuration, spin in cells if may_have_moment(configuration)]
+    without = [name for name, spin in with_moment if not spin]
+    if not without or len(without) == len(with_moment):
+        return []
+    more = f" and {len(without) - 5} more" if len(without) > 5 else ""
+    return [f"computed without spin, where others that may have a moment have it: {', '.join(without[:5])}{more}."]
+
+
+def _warnings(found: Sequence[Found], kinds: Sequence[Sequence[Conditions]]) -> list[str]:
     lines = [item.note for item in found if item.result is None]
     lines += [f"{item.path}: {item.note}" for item in found if item.role == OTHER and item.result is not None]
-    layers = [item.result for item in found if item.role in ("defect", "host") and item.result is not None]
-    kinds = {result.fingerprint.id: result.fingerprint for result in layers}
     if len(kinds) > 1:
-        shown = "; ".join(
-            " ".join(str(p) for p in (k.code, k.functional, k.cutoff_ev and f"{k.cutoff_ev:g} eV", k.basis) if p)
-            for k in kinds.values()
-        )
-        lines.append(f"results of {len(kinds)} settings, which are not compared with one another: {shown}.")
+        lines.append(f"results of {len(kinds)} settings, which are not compared with one another: {several(kinds)}.")
+    lines += spin_warning(
+        (item.name, item.configuration, item.result.fingerprint.spin)
+        for item in found
+        if item.role == "defect" and item.configuration is not None and item.result is not None and item.result.levels
+    )
     bad = [item.name for item in found if item.result is not None and not item.result.converged]
     if bad:
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""

@@ -65,7 +65,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         reason = write_problem(error)
         if reason is None:
             raise
-        raise DefectgenError(f"{path} cannot be written: {reason}.", "Name another file.") from error
+        advice = "Free some space, then give the same command again." if reason in FULL else "Name another file."
+        raise DefectgenError(f"{path} cannot be written: {reason}.", advice) from error
 
 
 FULL = ("No space left on device", "No space left", "disk is full", "File too large", "Disk quota exceeded")

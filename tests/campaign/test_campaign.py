@@ -237,12 +237,12 @@ def test_a_potential_has_no_settings_of_electrons(tmp_path: Path) -> None:
 
 def test_many_results_that_nobody_proposed(campaign: Campaign, tmp_path: Path) -> None:
     items = pool_of(campaign.host, 2, 0).configurations[:6]
-    assert campaign.store.settings() == ""
+    assert campaign.store.settings() == []
     found = add_results(campaign, [write_results(tmp_path / "r.extxyz", items)])
     rows = campaign.store.rows()
     assert [row.id for row in found.new] == [row.id for row in rows]
     assert {(row.state, row.origin) for row in rows} == {(DONE, "added")}
-    assert {campaign.store.settings()} == {row.settings for row in rows}
+    assert set(campaign.store.settings()) == {row.settings for row in rows}
 
 
 NEW = ["new", "WS2.cif", "-o", "c"]

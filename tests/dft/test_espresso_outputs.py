@@ -58,7 +58,15 @@ def test_a_relaxed_cell(carbon: dg.Configuration, tmp_path: Path) -> None:
     assert (up.homo_ev, up.lumo_ev) == pytest.approx((-3.1409, 0.5603), abs=5e-5)
     assert (down.homo_ev, down.lumo_ev) == pytest.approx((-2.8845, -2.8842), abs=5e-5)
     assert found.fingerprint == Fingerprint(
-        "qe", "PBE", 200.0, "density to 800 eV", (("B", "B.gth"), ("C", "C.gth"), ("N", "N.gth")), (1, 1, 1), True
+        "qe",
+        "PBE",
+        200.0,
+        "density to 800 eV",
+        (("B", "B.gth"), ("C", "C.gth"), ("N", "N.gth")),
+        (1, 1, 1),
+        True,
+        "gaussian",
+        0.05,
     )
     assert found.vacuum_level_ev == pytest.approx(1.987, abs=5e-3)
     (row,) = dft_results(tmp_path).frame.to_dicts()

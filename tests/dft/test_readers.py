@@ -73,7 +73,7 @@ def test_xml_of_espresso(vacancy: dg.Configuration, tmp_path: Path) -> None:
     assert found.gap_ev == pytest.approx(0.5)
     assert found.magnetization_mu_b == 1.0
     assert found.fingerprint == Fingerprint(
-        "qe", "PBE", 500.0, "", (("Mo", "Mo.UPF"), ("S", "S.UPF")), (3, 3, 1), True
+        "qe", "PBE", 500.0, "", (("Mo", "Mo.UPF"), ("S", "S.UPF")), (3, 3, 1), True, "fixed", 0.0
     )  # fmt: skip
     frame = dft_results(tmp_path, host=vacancy.host).frame
     assert frame["configuration"].to_list() == [vacancy.canonical().key]
@@ -152,7 +152,7 @@ def test_texts_of_gpaw() -> None:
     assert found.levels[0].homo_ev == pytest.approx(-9.56706)
     assert math.isnan(found.levels[0].lumo_ev)  # no empty level in this basis
     assert found.lumo_ev == pytest.approx(-6.52038)
-    assert found.fingerprint == Fingerprint("gpaw", "PBE", None, "lcao dzp h=0.3", spin=True)
+    assert found.fingerprint == Fingerprint("gpaw", "PBE", None, "lcao dzp h=0.3", (), (), True, "fermi-dirac", 0.05)
 
 
 def test_an_unfinished_text_of_gpaw_is_one_line(tmp_path: Path) -> None:

@@ -101,6 +101,53 @@ def test_other_settings_are_never_mixed(runs: Path, vacancy: dg.Configuration) -
     assert "k points of 10 angstrom against 77" in row(dft_results(runs).frame, "001_v_S")["note"]
 
 
+@pytest.mark.parametrize(
+    ("smearing", "note", "warns"),
+    [
+        ((0, 0.1), "", False),  # the last try of a cell that does not converge
+        ((-5, 0.05), "", False),
+        ((0, 0.5), "smearing gaussian 0.5 eV against gaussian 0.05 eV", True),
+        ((1, 0.1), "smearing methfessel-paxton 1 0.1 eV against gaussian 0.05 eV", True),
+    ],
+)
+def test_smearing_is_a_setting(
+    runs: Path, vacancy: dg.Configuration, smearing: tuple[int, float], note: str, warns: bool
+) -> None:
+    write_vasprun(runs / "001_v_S", vacancy.to_structure(), -194.0, [UP, DOWN], smearing=smearing)
+    table = dft_results(runs)
+    found = row(table.frame, "001_v_S")
+    assert ("against" in found["note"]) == warns
+    assert note in found["note"]
+    assert ("smearing gaussian 0.1 eV" in found["note"]) == (smearing == (0, 0.1))
+    assert any("2 settings" in line and note in line for line in table.warnings) == warns
+    assert (found["formation_energy_ev"] is None) == warns
+    ids = dict(table.frame.select("name", "settings_id").rows())
+    assert ids["element_S"] == ids["host_MoS2_3x3"]
+    assert (ids["001_v_S"] == ids["host_MoS2_3x3"]) != warns
+
+
+def test_other_k_points_are_not_compared_with_predictions(runs: Path, vacancy: dg.Configuration) -> None:
+    predicted = pl.DataFrame({"configuration": [vacancy.canonical().key], "label": ["v_S"], "band_gap_ev": [1.0]})
+    other = write_vasprun(runs / "002_v_S", vacancy.to_structure(), -194.0, [UP, DOWN], mesh=(1, 1, 1))
+    table = dft_results(runs)
+    assert compare(predicted, table.frame)["name"].to_list() == ["001_v_S"]
+    assert scale_warnings(table.frame) == ["not compared, by other settings than the host's: 002_v_S."]
+    assert any("k points of 10 angstrom against 77" in line for line in table.warnings)
+    shutil.rmtree(runs / "host_MoS2_3x3")
+    assert compare(predicted, dft_results(runs).frame)["name"].to_list() == ["001_v_S"]
+    shutil.rmtree(other.parent)
+    assert scale_warnings(dft_results(runs).frame) == []
+
+
+def test_a_cell_without_spin_among_others_with_it_is_told(runs: Path, vacancy: dg.Configuration) -> None:
+    write_vasprun(runs / "002_v_S", vacancy.to_structure(), -194.0, HOST_LEVELS)
+    (line,) = dft_results(runs).warnings
+    assert "without spin" in line
+    assert "002_v_S" in line
+    shutil.rmtree(runs / "001_v_S")
+    assert dft_results(runs).warnings == ()
+
+
 def test_chemical_potentials_may_be_given(runs: Path) -> None:
     given = parse_potentials(["S=-4.0"])
     found = row(dft_results(runs, chemical_potentials=given).frame, "001_v_S")

@@ -53,7 +53,7 @@ def test_a_relaxation_by_its_outcar_alone(outcar: str, tmp_path: Path) -> None:
     assert found.charge == 0  # NELECT = 20, five atoms of four electrons
     assert found.site_potentials_ev[0] == pytest.approx(-93.7732, abs=0.05)
     assert len(found.site_potentials_ev) == len(found.structure) == 5
-    assert found.fingerprint == Fingerprint("vasp", "PBE", 245.3, "", (("Si", "Si"),), (), True)
+    assert found.fingerprint == Fingerprint("vasp", "PBE", 245.3, "", (("Si", "Si"),), (), True, "gaussian", 0.0)
 
 
 def test_a_relaxation_that_was_killed_has_its_last_whole_step(outcar: str, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def write_vasprun(
     electronic: bool = True,
     ionic: bool = True,
     mesh: tuple[int, int, int] = (8, 8, 1),
+    smearing: tuple[int, float] = (0, 0.05),
 ) -> Path:
     """Write a file with one k point of weight 1 and two ionic steps at most."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +68,7 @@ def write_vasprun(
  <parameters><separator name="general">
   <i type="int" name="ISPIN">{len(channels)}</i><i type="int" name="NELM">{nelm}</i><i type="int" name="NELMIN">2</i>
   <i type="int" name="NSW">{nsw}</i><i type="int" name="IBRION">2</i><i name="ENMAX">{encut}</i>
+  <i type="int" name="ISMEAR">{smearing[0]}</i><i name="SIGMA">{smearing[1]}</i>
   <i name="NELECT">{electrons}</i><i type="string" name="GGA">PE</i><i name="EDIFF">0.000001</i>
   <i type="logical" name="LHFCALC">F</i><i type="string" name="METAGGA">--</i></separator></parameters>
  <atominfo><atoms>{len(structure)}</atoms><types>{len(counts)}</types>

@@ -308,6 +308,7 @@ def _from_xml(path: Path, root: Any) -> DftResult:
     single = bands.find("starting_k_points/nk")
     gamma = (1, 1, 1) if single is not None and int(single.text) == 1 else ()
     fermi = bands.find("fermi_energy")
+    smearing = bands.find("smearing")
     smeared = output.find("total_energy/demet")
     entropy = 0.0 if smeared is None else float(smeared.text)  # -TS: half of it goes to the energy without smearing
     charge = given.find("bands/tot_charge") if given is not None else None
@@ -329,6 +330,8 @@ def _from_xml(path: Path, root: Any) -> DftResult:
             setups=tuple(sorted({(_element(s.get("name")), _marked(path, s, output.find("dft"))) for s in species})),
             mesh=gamma if mesh is None else tuple(int(mesh.get(name)) for name in ("nk1", "nk2", "nk3")),
             spin=spin,
+            smearing="fixed" if smearing is None else str(smearing.text).strip(),
+            width_ev=0.0 if smearing is None else round(EV * float(smearing.get("degauss")), 4),
         ),
         energy_ev=EV * (float(output.find("total_energy/etot").text) - (entropy / 2)),
         electronic_converged=_flag(output.find("convergence_info/scf_conv/convergence_achieved")),

@@ -16,6 +16,7 @@ import numpy as np
 
 from defectgen.dft.calculation import Calculation
 from defectgen.dft.codes.dft_code import EngineOptions, Remedy
+from defectgen.dft.conditions import NARROW_EV
 from defectgen.dft.result import DftResult, Fingerprint, spin_levels
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError
@@ -26,7 +27,10 @@ TASK, RESULTS, DRIVER = "gpaw.json", "gpaw-results.json", "gpaw_driver.py"
 PYTHONS = ("/usr/bin/python3", "python3", "python")
 """Where GPAW is looked for, after this Python."""
 
-HOW_TO_GET = "Install it with: apt-get install --no-install-recommends gpaw gpaw-data (or name a Python that has it)"
+HOW_TO_GET = (
+    "Install it with: apt-get install --no-install-recommends gpaw gpaw-data; or pip install gpaw, which is compiled "
+    "and needs a C compiler, BLAS and libxc, then gpaw install-data DIR for the setups (or name a Python that has it)"
+)
 
 MAX_ITERATIONS = 120
 
@@ -63,6 +67,12 @@ def task_of(calculation: Calculation, settings: DftSettings) -> dict[str, Any]:
     }
 
 
+def _smeared(folder: Path) -> None:
+    task = read_object(folder / TASK)
+    width = max(NARROW_EV, float(task["smearing_ev"]))
+    _changed(mixer=[0.02, 8, 100.0], smearing_ev=width)(folder)
+
+
 def _changed(**new: object) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         task = read_object(folder / TASK) | new
@@ -86,7 +96,7 @@ class Gpaw:
     title = "GPAW"
     remedies: Sequence[Remedy] = (
         Remedy("slower mixing (0.05, 8 steps)", _changed(mixer=[0.05, 8, 100.0])),
-        Remedy("slower mixing and a smearing of 0.1 eV", _changed(mixer=[0.02, 8, 100.0], smearing_ev=0.1)),
+        Remedy("slower mixing and a smearing of 0.1 eV", _smeared),
     )
 
     def write(self, calculation: Calculation, settings: DftSettings, folder: Path) -> Sequence[str]:
@@ -172,8 +182,9 @@ def _read_results(path: Path) -> DftResult:
             setups=tuple(sorted((e, task["setups"].get(e, "default")) for e in set(values["symbols"]))),
             mesh=tuple(task["mesh"]),
             spin=bool(task["moments"]),
+            smearing="fermi-dirac",
+            width_ev=float(task["smearing_ev"]),
         )
-        smearing = float(task["smearing_ev"])
         return DftResult(
             path=path,
             code="gpaw",
@@ -189,7 +200,6 @@ def _read_results(path: Path) -> DftResult:
             charge=float(task["charge"]),
             vacuum_level_ev=values.get("vacuum_level_ev"),
             site_potentials_ev=tuple(values.get("site_potentials_ev", ())),
-            notes=(f"smearing {smearing:g} eV",) if smearing > 0.05 else (),
         )
     except DocumentError as error:
         raise DefectgenError(f"{path}: cannot be read ({error.reason}).", "Run the calculation again.") from error

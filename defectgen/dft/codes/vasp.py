@@ -11,6 +11,7 @@ from typing import Any
 
 from defectgen.dft.calculation import Calculation
 from defectgen.dft.codes.dft_code import EngineOptions, Remedy
+from defectgen.dft.conditions import NARROW_EV
 from defectgen.dft.result import DftResult
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError, UsageError
@@ -126,6 +127,13 @@ def valence(potential: str) -> int:
     return (group if group <= 12 else group - 10) + SEMICORE[ending]
 
 
+def _smeared(folder: Path) -> None:
+    from pymatgen.io.vasp import Incar
+
+    width = float(Incar.from_file(str(folder / "INCAR")).get("SIGMA", 0.0))
+    _changed(ALGO="All", SIGMA=max(NARROW_EV, width))(folder)
+
+
 def _changed(**tags: Any) -> Callable[[Path], None]:
     """A remedy: other tags in INCAR."""
 
@@ -146,7 +154,7 @@ class Vasp:
     remedies: Sequence[Remedy] = (
         Remedy("ALGO = All", _changed(ALGO="All")),
         Remedy("slower mixing, no wave functions kept", _changed(ALGO="Normal", AMIX=0.1, BMIX=0.01, ISTART=0)),
-        Remedy("SIGMA = 0.1", _changed(ALGO="All", SIGMA=0.1)),
+        Remedy("SIGMA = 0.1", _smeared),
     )
 
     def write(self, calculation: Calculation, settings: DftSettings, folder: Path) -> Sequence[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.dft.codes.vasp_settings import functional, hubbard_terms, setups
+from defectgen.dft.codes.vasp_settings import functional, hubbard_terms, setups, smearing
 from defectgen.dft.result import DftResult, Fingerprint, SpinLevels, spin_levels
 from defectgen.errors import DefectgenError
 
@@ -101,6 +101,7 @@ def _result(path: Path, text: str, step: str, after: str) -> DftResult:
     fermi = re.findall(rf"E-fermi :\s*({NUMBER})", step)
     cutoff = _word(text, "ENCUT")
     static = _word(text, "NSW") == "0" or _word(text, "IBRION") == "-1"
+    broadening = re.search(rf"ISMEAR =\s*(-?\d+);\s*SIGMA\s*=\s*({NUMBER})", text)
     last_cycle = step.rpartition(START)[2]
     return DftResult(
         path=path,
@@ -114,6 +115,7 @@ def _result(path: Path, text: str, step: str, after: str) -> DftResult:
             setups=setups(titles, hubbard),
             mesh=tuple(int(word) for word in mesh[1].split()) if mesh else (),
             spin=spin,
+            **smearing(*(broadening.groups() if broadening else (None, None))),
         ),
         energy_ev=float(energies[-1]) if energies else None,
         electronic_converged="EDIFF is reached" in last_cycle,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from defectgen.dft.codes.vasp_outcar import beyond_dft_refused, is_beyond_dft, read_outcar, site_potentials, text_of
-from defectgen.dft.codes.vasp_settings import functional, hubbard_terms, setups
+from defectgen.dft.codes.vasp_settings import functional, hubbard_terms, setups, smearing
 from defectgen.dft.result import DftResult, Fingerprint, SpinLevels, spin_levels
 from defectgen.errors import DefectgenError
 
@@ -130,6 +130,7 @@ def _fingerprint(run: Any, spin: bool) -> Fingerprint:
         setups=setups(titles, hubbard),
         mesh=tuple(int(n) for n in mesh),
         spin=spin,
+        **smearing(run.parameters.get("ISMEAR", run.incar.get("ISMEAR")), tags.get("SIGMA")),
     )
 
 

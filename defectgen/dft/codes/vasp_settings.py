@@ -23,6 +23,19 @@ DISPERSION = {
 UNSET = ("", "--", "NONE", "NO", "F")
 
 
+def smearing(kind: object, width: object) -> dict[str, Any]:
+    """Fields of `Fingerprint` on smearing by ISMEAR and SIGMA; none if these are not known."""
+    if kind is None:
+        return {}
+    number = int(str(kind))
+    if number <= -4:  # -4, -5, -14, -15
+        return {"smearing": "tetrahedron", "width_ev": 0.0}
+    if number in (-2, -3):
+        return {"smearing": "fixed", "width_ev": 0.0}
+    name = {-1: "fermi-dirac", 0: "gaussian"}.get(number, f"methfessel-paxton {number}")
+    return {"smearing": name, "width_ev": None if width is None else round(float(str(width)), 4)}
+
+
 def functional(tags: Mapping[str, Any], titles: Sequence[str], hubbard: Mapping[str, float]) -> str:
     """The functional with all that changes energies.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from defectgen.io.documents import parse_json, require_object
 from defectgen.io.files import write_whole
 from defectgen.score.network.network_cells import GAP_ROUNDING, OUTPUTS, Rows, combine, counts_of, rows_of
 from defectgen.score.network.pair_geometry import N_NODE_FEATURES, N_PAIR_FEATURES, N_TOLD, HostGeometry
+from defectgen.score.threads import n_workers, single_blas
 
 FORMAT = 4
 """Of the files written and read."""
@@ -83,10 +85,15 @@ class NetworkFile:
         found = np.zeros((self.members, len(rows), len(OUTPUTS)))
         order = np.lexsort((rows.sizes, rows.hosts))
         ends = np.flatnonzero(np.diff(rows.hosts[order])) + 1
-        for same in np.split(order, ends):
-            for start in range(0, len(same), STEP):
-                chosen = same[start : start + STEP]
-                found[:, chosen] = self._outputs(rows.some(chosen))
+        parts = [same[start : start + STEP] for same in np.split(order, ends) for start in range(0, len(same), STEP)]
+
+        def find(chosen: NDArray[np.int64]) -> None:
+            found[:, chosen] = self._outputs(rows.some(chosen))
+
+        with single_blas(), ThreadPoolExecutor(n_workers()) as pool:
+            if parts:
+                find(parts[0])  # what is found once is found here
+            list(pool.map(find, parts[1:]))
         at = OUTPUTS.index("energy")
         most = self.linear.shape[1] // len(self.geometries)
         found[..., at] = found[..., at] * rows.sizes + self.linear @ counts_of(rows, len(self.geometries), most).T

@@ -30,7 +30,7 @@ from defectgen.score.surrogate.kernels import (
     own_energy_kernels,
     own_level_kernels,
 )
-from defectgen.score.surrogate.threads import n_workers, single_blas
+from defectgen.score.threads import n_workers, single_blas
 from defectgen.score.trees import predict_trees
 
 if TYPE_CHECKING:

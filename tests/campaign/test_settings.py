@@ -1,0 +1,116 @@
+"""Results whose settings are not the campaign's, from files as GPAW's driver writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import defectgen as dg
+from defectgen.campaign.adding import add_results
+from defectgen.campaign.folder import Campaign, new_campaign
+from defectgen.campaign.store import DONE
+from defectgen.dft.codes import CODES
+from defectgen.dft.inputs import dft_inputs
+from defectgen.errors import DefectgenError
+
+
+@pytest.fixture(scope="module")
+def host() -> dg.Host:
+    return dg.host("BN", "2x2")
+
+
+@pytest.fixture
+def runs(host: dg.Host, tmp_path: Path) -> Path:
+    """Calculations of C_N, v_B and v_N with host and elements, as `inputs` writes them, with results."""
+    cells = [dg.Configuration.from_key(host, key) for key in ("C@B00", "VAC@A00", "VAC@B00")]
+    dft_inputs(cells, tmp_path / "runs", "gpaw")
+    for task in (tmp_path / "runs").glob("*/gpaw.json"):
+        _result(task.parent)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def campaign(host: dg.Host, tmp_path: Path) -> Campaign:
+    return new_campaign(tmp_path / "c", host, engine="gpaw", settings="2dmd", start=False)
+
+
+def _result(folder: Path, **changed: object) -> None:
+    """A result by the task of the folder, of which some settings are changed."""
+    task: dict[str, Any] = json.loads((folder / "gpaw.json").read_text()) | changed
+    levels = [[[-6.0, -5.0, -4.2]], [[-6.0, -5.5, -4.4]]][: 2 if task["moments"] else 1]
+    values = {
+        "task": task, "gpaw": "22.8.0", "electronic_converged": True, "ionic_converged": True,
+        "symbols": task["symbols"], "positions": task["positions"], "cell": task["cell"], "energy_ev": -100.0,
+        "levels_ev": levels, "occupations": [[[1.0, 1.0, 0.0]]] * len(levels), "vacuum_level_ev": 0.0,
+        "magnetization_mu_b": 0.0 if task["moments"] else None,
+    }  # fmt: skip
+    (folder / "gpaw-results.json").write_text(json.dumps(values))
+
+
+def _apart(campaign: Campaign) -> dict[str, str]:
+    rows = [json.loads(line) for line in (campaign.folder / "apart.jsonl").read_text().splitlines()]
+    return {row["name"]: row["reason"] for row in rows}
+
+
+def test_what_inputs_and_retries_write_is_accepted(campaign: Campaign, runs: Path) -> None:
+    assert json.loads((runs / "host_BN_2x2" / "gpaw.json").read_text())["moments"] == []
+    assert json.loads((runs / "002_v_B" / "gpaw.json").read_text())["moments"]
+    for remedy in CODES["gpaw"].remedies:
+        remedy.apply(runs / "002_v_B")
+    _result(runs / "002_v_B")
+    found = add_results(campaign, [runs])
+    assert (len(found.new), found.refused, found.notes) == (3, (), ())
+    assert sorted(found.references) == ["element_B", "element_C", "element_N", "host_BN_2x2"]
+    assert all("formation_energy_ev" in row.computed for row in found.new)
+
+
+CHANGES = [
+    ({"mesh": [1, 1, 1]}, "k points of 5 angstrom against"),
+    ({"setups": {"B": "hard"}}, "setup hard against default for B"),
+    ({"smearing_ev": 0.5}, "smearing fermi-dirac 0.5 eV against fermi-dirac 0.05 eV"),
+]
+
+
+@pytest.mark.parametrize(("changed", "reason"), CHANGES)
+def test_other_settings_than_the_hosts_are_refused(
+    campaign: Campaign, runs: Path, changed: dict[str, object], reason: str
+) -> None:
+    _result(runs / "003_v_N", **changed)
+    found = add_results(campaign, [runs])
+    assert [row.configuration.label for row in found.new] == ["C_N", "v_B"]
+    assert reason in _apart(campaign)["003_v_N"]
+    assert {row.configuration.label for row in campaign.store.rows() if row.state == DONE} == {"C_N", "v_B"}
+
+
+@pytest.mark.parametrize(("changed", "reason"), CHANGES)
+def test_without_a_host_the_first_result_counts(
+    campaign: Campaign, runs: Path, changed: dict[str, object], reason: str
+) -> None:
+    assert len(add_results(campaign, [runs / "001_C_N"]).new) == 1
+    _result(runs / "003_v_N", **changed)
+    with pytest.raises(DefectgenError, match="other settings than the campaign's"):
+        add_results(campaign, [runs / "003_v_N"])
+    assert reason in _apart(campaign)["003_v_N"]
+    _result(runs / "host_BN_2x2", **changed)
+    found = add_results(campaign, [runs / "host_BN_2x2", runs / "002_v_B"])
+    assert (found.references, len(found.new)) == ((), 1)
+    assert "1 references not kept (host_BN_2x2)" in found.notes[-1]
+
+
+def test_setups_of_an_element_that_the_host_lacks_are_compared(campaign: Campaign, runs: Path, host: dg.Host) -> None:
+    add_results(campaign, [runs])
+    other = dg.Configuration.from_key(host, "C@A00")
+    dft_inputs(other, runs.parent / "more", "gpaw")
+    _result(runs.parent / "more" / "001_C_B", setups={"C": "hard"})
+    with pytest.raises(DefectgenError, match="setup hard against default for C"):
+        add_results(campaign, [runs.parent / "more" / "001_C_B"])
+
+
+def test_a_cell_without_spin_is_accepted_and_told(campaign: Campaign, runs: Path) -> None:
+    _result(runs / "002_v_B", moments=[])
+    found = add_results(campaign, [runs])
+    assert (len(found.new), found.refused) == (3, ())
+    assert found.notes == ("computed without spin, where others that may have a moment have it: v_B.",)
