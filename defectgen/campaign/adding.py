@@ -17,8 +17,8 @@ from defectgen.core.properties import COLUMNS
 from defectgen.dft.ase_files import is_ase_file
 from defectgen.dft.codes import CODES
 from defectgen.dft.codes.espresso_potential import PLANES
-from defectgen.dft.conditions import Conditions
 from defectgen.dft.finding import find_results
+from defectgen.dft.layer_settings import LayerSettings
 from defectgen.dft.result import DftResult
 from defectgen.dft.results import DftTable, dft_results, spin_warning
 from defectgen.errors import DefectgenError, UsageError
@@ -112,7 +112,9 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
 
 def _spins(campaign: Campaign) -> list[tuple[str, Configuration, bool]]:
     """Label, defects and spin of what has levels."""
-    rows = [(row, Conditions.from_text(row.settings)) for row in campaign.store.rows() if "band_gap_ev" in row.computed]
+    rows = [
+        (row, LayerSettings.from_text(row.settings)) for row in campaign.store.rows() if "band_gap_ev" in row.computed
+    ]
     return [
         (row.configuration.label, row.configuration, settings.fingerprint.spin) for row, settings in rows if settings
     ]
@@ -190,17 +192,17 @@ def _readings(
             refused.append((row, f"it has no values ({row['note'] or 'neither levels nor energy'})"))
             continue
         assert result is not None
-        mine = Conditions.of(result)
+        mine = LayerSettings.of(result)
         settings = [*settings, *({mine} - set(settings))]
         found.append(Reading(configuration, values, mine.text(), result.structure))
     return found, refused
 
 
-def _settings_of(campaign: Campaign, table: DftTable) -> list[Conditions]:
+def _settings_of(campaign: Campaign, table: DftTable) -> list[LayerSettings]:
     """The settings of the campaign: those of its structures and of its host; empty before any."""
-    found = [settings for text in campaign.store.settings() if (settings := Conditions.from_text(text))]
+    found = [settings for text in campaign.store.settings() if (settings := LayerSettings.from_text(text))]
     hosts = (
-        Conditions.of(result)
+        LayerSettings.of(result)
         for role, result in zip(table.frame["role"], table.results, strict=True)
         if role == "host" and result is not None and result.code == campaign.config.engine
     )
@@ -208,7 +210,9 @@ def _settings_of(campaign: Campaign, table: DftTable) -> list[Conditions]:
     return found if host is None or host.differs_from_any(found) else [*found, host]
 
 
-def _refusal(campaign: Campaign, row: dict[str, Any], result: DftResult | None, settings: Sequence[Conditions]) -> str:
+def _refusal(
+    campaign: Campaign, row: dict[str, Any], result: DftResult | None, settings: Sequence[LayerSettings]
+) -> str:
     """Why a result is not of this campaign, in one clause; empty if it is."""
     host = campaign.host
     if result is None:
@@ -219,7 +223,7 @@ def _refusal(campaign: Campaign, row: dict[str, Any], result: DftResult | None, 
         return f"of {row['host']} {row['supercell']}, this campaign is of {host.title}"
     if row["code"] != campaign.config.engine:
         return f"computed by {row['code']}, this campaign is of {campaign.config.engine}"
-    if other := Conditions.of(result).differs_from_any(settings):
+    if other := LayerSettings.of(result).differs_from_any(settings):
         return f"other settings than the campaign's: {other}"
     if row["charge"]:
         return f"charge {row['charge']:+g}, this campaign is of neutral cells"
@@ -238,7 +242,7 @@ def _references(campaign: Campaign, table: DftTable) -> tuple[list[dict[str, Any
     for row, result in zip(table.frame.to_dicts(), table.results, strict=True):
         if row["role"] not in ("host", "element") or result is None or _is_below(Path(row["path"]), campaign.folder):
             continue
-        mine = Conditions.of(result)
+        mine = LayerSettings.of(result)
         if row["role"] == "host":
             differs = mine.differs_from_any(settings)
         else:  # k points and smearing of an element are its own

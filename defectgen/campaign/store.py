@@ -56,7 +56,7 @@ class StructureRow(OneLine):
         predicted: when it was proposed, by column.
         widths: half-widths of the 90 % intervals then.
         computed: by column.
-        settings: of what was computed, as `defectgen.dft.conditions.Conditions.text` gives them.
+        settings: of what was computed, as `defectgen.dft.layer_settings.LayerSettings.text` gives them.
         place: folder of its calculation below ``calculations``; empty before.
         reason: why it failed.
         cpu_s: CPU time of its calculation; 0 if not known.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from defectgen.core import Configuration, Host
 from defectgen.dft.alignment import Alignment, align
 from defectgen.dft.calculation import exchanged, may_have_moment
-from defectgen.dft.conditions import Conditions, groups, several
 from defectgen.dft.finding import OTHER, Found, find_results
+from defectgen.dft.layer_settings import LayerSettings, groups, several
 from defectgen.dft.result import DftResult
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.one_line import OneLine
@@ -79,7 +79,7 @@ def dft_results(
         raise DefectgenError(found[0].note)
     given = dict(chemical_potentials or {})
     layers = [item for role in LAYERS for item in found if item.role == role]
-    kinds = groups([Conditions.of(item.result) for item in layers if item.result is not None])
+    kinds = groups([LayerSettings.of(item.result) for item in layers if item.result is not None])
     names = _names(kinds)
     rows = [_row(item, found, given) | _settings_id(item, kinds, names) for item in found]
     return DftTable(_frame(rows), tuple(item.result for item in found), tuple(_warnings(found, kinds)))
@@ -126,7 +126,7 @@ def _host_of(item: Found, found: Sequence[Found]) -> tuple[Found | None, str]:
             continue
         if other.configuration.host.name != item.configuration.host.name:
             continue
-        reason = Conditions.of(item.result).differs(Conditions.of(other.result))
+        reason = LayerSettings.of(item.result).differs(LayerSettings.of(other.result))
         if reason:
             why = f"the pristine host has other settings: {reason}"
         elif best is None or (other.cells == item.cells and best.cells != item.cells):
@@ -266,7 +266,7 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
 
 
-def _names(kinds: Sequence[Sequence[Conditions]]) -> list[str]:
+def _names(kinds: Sequence[Sequence[LayerSettings]]) -> list[str]:
     """An id for each group of settings: eight digits, counted on where two groups have these in common."""
     names: list[str] = []
     for first, *_ in kinds:
@@ -275,11 +275,11 @@ def _names(kinds: Sequence[Sequence[Conditions]]) -> list[str]:
     return names
 
 
-def _settings_id(item: Found, kinds: Sequence[Sequence[Conditions]], names: Sequence[str]) -> dict[str, str]:
+def _settings_id(item: Found, kinds: Sequence[Sequence[LayerSettings]], names: Sequence[str]) -> dict[str, str]:
     """The id of the group; elements, whose k points and smearing are their own, are of the first that they fit."""
     if item.result is None:
         return {}
-    mine = Conditions.of(item.result)
+    mine = LayerSettings.of(item.result)
     for kind, name in zip(kinds, names, strict=True):
         fits = mine in kind if item.role in LAYERS else not any(mine.fingerprint.differs(k.fingerprint) for k in kind)
         if fits:
@@ -301,7 +301,7 @@ def spin_warning(cells: Iterable[tuple[str, Configuration, bool]]) -> list[str]:
     return [f"computed without spin, where others that may have a moment have it: {', '.join(without[:5])}{more}."]
 
 
-def _warnings(found: Sequence[Found], kinds: Sequence[Sequence[Conditions]]) -> list[str]:
+def _warnings(found: Sequence[Found], kinds: Sequence[Sequence[LayerSettings]]) -> list[str]:
     lines = [item.note for item in found if item.result is None]
     lines += [f"{item.path}: {item.note}" for item in found if item.role == OTHER and item.result is not None]
     if len(kinds) > 1:

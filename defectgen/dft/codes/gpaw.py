@@ -16,7 +16,7 @@ import numpy as np
 
 from defectgen.dft.calculation import Calculation
 from defectgen.dft.codes.dft_code import EngineOptions, Remedy
-from defectgen.dft.conditions import NARROW_EV
+from defectgen.dft.layer_settings import NARROW_EV
 from defectgen.dft.result import DftResult, Fingerprint, spin_levels
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError

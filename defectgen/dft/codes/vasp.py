@@ -11,7 +11,7 @@ from typing import Any
 
 from defectgen.dft.calculation import Calculation
 from defectgen.dft.codes.dft_code import EngineOptions, Remedy
-from defectgen.dft.conditions import NARROW_EV
+from defectgen.dft.layer_settings import NARROW_EV
 from defectgen.dft.result import DftResult
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError, UsageError

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from defectgen.dft.result import DftResult, Fingerprint
+from defectgen.io.documents import parse_json
 
 DENSITY_RATIO = 1.35
 """Densities of k points that differ by more than this factor are other settings."""
@@ -21,7 +22,7 @@ SHARP = ("tetrahedron", "fixed")
 
 
 @dataclass(frozen=True)
-class Conditions:
+class LayerSettings:
     """What the values of a layer depend on besides its structure.
 
     Attributes:
@@ -33,7 +34,7 @@ class Conditions:
     reach_angstrom: float | None = None
 
     @classmethod
-    def of(cls, result: DftResult) -> Conditions:
+    def of(cls, result: DftResult) -> LayerSettings:
         """Those of a result."""
         mesh = result.fingerprint.mesh
         if not mesh:
@@ -42,11 +43,11 @@ class Conditions:
         reach = min(n * length for n, length in zip(mesh[:2], lengths[:2], strict=True))
         return cls(result.fingerprint, round(float(reach), 2))
 
-    def differs(self, other: Conditions) -> str:
+    def differs(self, other: LayerSettings) -> str:
         """What keeps two layers from being compared, in one clause; empty if nothing does."""
         return self.fingerprint.differs(other.fingerprint) or self._density(other) or self._smearing(other)
 
-    def differs_from_any(self, others: Iterable[Conditions]) -> str:
+    def differs_from_any(self, others: Iterable[LayerSettings]) -> str:
         """What keeps a layer from being compared with one of several, in one clause; empty if nothing does."""
         return next((reason for other in others if (reason := self.differs(other))), "")
 
@@ -55,7 +56,7 @@ class Conditions:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_text(cls, text: str) -> Conditions | None:
+    def from_text(cls, text: str) -> LayerSettings | None:
         """From `text`; None if it is of an earlier version, which kept a checksum.
 
         Raises:
@@ -64,20 +65,20 @@ class Conditions:
         if not text.startswith("{"):
             return None
         try:
-            values = json.loads(text)
+            values = parse_json(text, "settings")
             given = values["fingerprint"]
             lists = {"setups": tuple((str(a), str(b)) for a, b in given["setups"]), "mesh": tuple(given["mesh"])}
             return cls(Fingerprint(**(given | lists)), values["reach_angstrom"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"settings are damaged ({error})") from error
 
-    def _density(self, other: Conditions) -> str:
+    def _density(self, other: LayerSettings) -> str:
         mine, theirs = self.reach_angstrom, other.reach_angstrom
         if mine is None or theirs is None or max(mine, theirs) / min(mine, theirs) <= DENSITY_RATIO:
             return ""
         return f"k points of {mine:.0f} angstrom against {theirs:.0f}"
 
-    def _smearing(self, other: Conditions) -> str:
+    def _smearing(self, other: LayerSettings) -> str:
         first, second = self.fingerprint, other.fingerprint
         mine, theirs = first.width_ev, second.width_ev
         if mine is None or theirs is None:
@@ -88,9 +89,9 @@ class Conditions:
         return f"smearing {first.smearing_text} against {second.smearing_text}"
 
 
-def groups(conditions: Sequence[Conditions]) -> list[list[Conditions]]:
+def groups(conditions: Sequence[LayerSettings]) -> list[list[LayerSettings]]:
     """Different conditions put together as far as nothing keeps them apart, in the order in which they came."""
-    found: list[list[Conditions]] = []
+    found: list[list[LayerSettings]] = []
     for item in dict.fromkeys(conditions):
         home = next((group for group in found if not item.differs_from_any(group)), None)
         if home is None:
@@ -100,7 +101,7 @@ def groups(conditions: Sequence[Conditions]) -> list[list[Conditions]]:
     return found
 
 
-def several(kinds: Sequence[Sequence[Conditions]]) -> str:
+def several(kinds: Sequence[Sequence[LayerSettings]]) -> str:
     """One clause on the groups of `groups`, with what tells them apart."""
     firsts = [kind[0] for kind in kinds]
     shown = [
