@@ -29,7 +29,6 @@ WISH = ("--host", "MoS2", "--homo", "0.05", "--lumo", "1.15", "-n", "16", "--see
 """The run of README.md, whose report is checked and shown."""
 
 PICTURES = {"report.png": ("1280", "1500"), "report-3d.png": ("1180", "900", "5")}
-COLOURS = 128
 
 
 def missing_tools() -> str:
@@ -76,7 +75,7 @@ def _picture(page: Path, path: Path, *size: str) -> Path:
     if done.returncode:
         raise SystemExit(done.stderr)
     with Image.open(path) as image:
-        image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").save(path, optimize=True)
     return path
 
 
