@@ -1,8 +1,8 @@
-"""Pages as a reader meets them: checks in a browser, and the pictures of the docs.
+"""Pages as a reader meets them: checks in a browser, and the picture of README.md.
 
     npm install --prefix benchmarks/pages                   # once: a driver of the system's Chromium, and axe
     python benchmarks/page_checks.py check [PAGE.html ...]  # of a new report by default; exit code 1 with findings
-    python benchmarks/page_checks.py pictures               # docs/report*.png, and data.png where 2DMD is named
+    python benchmarks/page_checks.py picture                # docs/report.png
 
 `check` runs axe (https://github.com/dequelabs/axe-core) on each page in light, dark and on a phone, and looks whether
 it asks for anything, writes errors or scrolls sideways. In a report of `design` it opens the 3D view, saves a POSCAR,
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -28,7 +27,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WISH = ("--host", "MoS2", "--homo", "0.05", "--lumo", "1.15", "-n", "16", "--seed", "0")
 """The run of README.md, whose report is checked and shown."""
 
-PICTURES = {"report.png": ("1280", "1500"), "report-3d.png": ("1180", "900", "5")}
+PICTURE, SIZE = "report.png", (1280, 880)
+"""The head of the report, as README.md shows it; width and height in pixels."""
 
 
 def missing_tools() -> str:
@@ -54,24 +54,12 @@ def report(folder: Path) -> Path:
     return folder / "report.html"
 
 
-def pictures(docs: Path, work: Path) -> list[Path]:
-    """Make the pictures of the docs anew."""
-    page, made = report(work / "run"), []
-    for name, size in PICTURES.items():
-        made.append(_picture(page, docs / name, *size))
-    if os.environ.get("DEFECTGEN_2DMD"):
-        subprocess.run(
-            [*_defectgen(), "data", "summary", "-o", str(work / "data.html")], check=True, stdout=subprocess.DEVNULL
-        )
-        made.append(_picture(work / "data.html", docs / "data.png", "1280", "1500"))
-    return made
-
-
-def _picture(page: Path, path: Path, *size: str) -> Path:
+def picture(docs: Path, work: Path) -> Path:
+    """Make the picture of README.md anew."""
     from PIL import Image
 
-    page_size, rest = size[:2], size[2:]
-    done = _node("picture.mjs", page, path, *page_size, *rest)
+    path = docs / PICTURE
+    done = _node("picture.mjs", report(work / "run"), path, *SIZE)
     if done.returncode:
         raise SystemExit(done.stderr)
     with Image.open(path) as image:
@@ -92,7 +80,7 @@ def _defectgen() -> list[str]:
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("check", "pictures"))
+    parser.add_argument("what", choices=("check", "picture"))
     parser.add_argument("pages", nargs="*", type=Path, help="pages to check")
     options = parser.parse_args()
     if lacking := missing_tools():
@@ -100,9 +88,9 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        if options.what == "pictures":
-            for path in pictures(DOCS, work):
-                print(f"{path} {path.stat().st_size / 1000:.0f} kB")
+        if options.what == "picture":
+            path = picture(DOCS, work)
+            print(f"{path} {path.stat().st_size / 1000:.0f} kB")
             return 0
         found, is_well = check(options.pages or [report(work / "run")])
     print(json.dumps(found, indent=1))

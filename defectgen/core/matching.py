@@ -178,10 +178,8 @@ def known_configuration(structure: Structure, host: Host | None = None) -> Confi
     if host is None:
         try:
             return recognize(structure, list(HOSTS.values())).configuration
-        except NotALayerError as error:
-            raise NotALayerError(f"the structure {error}") from error
         except NotADecorationError as error:
-            raise NotADecorationError(f"the structure {error}") from error
+            raise type(error)(f"the structure {error}") from error
     try:
         return match_structure(host, structure).configuration
     except NotALayerError as error:

@@ -83,16 +83,16 @@ class LayerSettings:
         mine, theirs = first.width_ev, second.width_ev
         if mine is None or theirs is None:
             return ""
-        alike = first.smearing == second.smearing or first.smearing in SHARP or second.smearing in SHARP
-        if alike and (max(mine, theirs) <= NARROW_EV or abs(mine - theirs) < 1e-3):
+        one_kind = first.smearing == second.smearing or first.smearing in SHARP or second.smearing in SHARP
+        if one_kind and (max(mine, theirs) <= NARROW_EV or abs(mine - theirs) < 1e-3):
             return ""
         return f"smearing {first.smearing_text} against {second.smearing_text}"
 
 
-def groups(conditions: Sequence[LayerSettings]) -> list[list[LayerSettings]]:
-    """Different conditions put together as far as nothing keeps them apart, in the order in which they came."""
+def alike(settings: Sequence[LayerSettings]) -> list[list[LayerSettings]]:
+    """Different settings in groups, as far as nothing keeps them apart, in the order in which they came."""
     found: list[list[LayerSettings]] = []
-    for item in dict.fromkeys(conditions):
+    for item in dict.fromkeys(settings):
         home = next((group for group in found if not item.differs_from_any(group)), None)
         if home is None:
             found.append([item])
@@ -101,8 +101,8 @@ def groups(conditions: Sequence[LayerSettings]) -> list[list[LayerSettings]]:
     return found
 
 
-def several(kinds: Sequence[Sequence[LayerSettings]]) -> str:
-    """One clause on the groups of `groups`, with what tells them apart."""
+def differences(kinds: Sequence[Sequence[LayerSettings]]) -> str:
+    """What tells the groups of `alike` apart, in one clause."""
     firsts = [kind[0] for kind in kinds]
     shown = [
         " ".join(str(p) for p in (k.code, k.functional, k.cutoff_ev and f"{k.cutoff_ev:g} eV", k.basis) if p)

@@ -12,7 +12,7 @@ from defectgen.core import Configuration, Host
 from defectgen.dft.alignment import Alignment, align
 from defectgen.dft.calculation import exchanged, may_have_moment
 from defectgen.dft.finding import OTHER, Found, find_results
-from defectgen.dft.layer_settings import LayerSettings, groups, several
+from defectgen.dft.layer_settings import LayerSettings, alike, differences
 from defectgen.dft.result import DftResult
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.one_line import OneLine
@@ -79,8 +79,8 @@ def dft_results(
         raise DefectgenError(found[0].note)
     given = dict(chemical_potentials or {})
     layers = [item for role in LAYERS for item in found if item.role == role]
-    kinds = groups([LayerSettings.of(item.result) for item in layers if item.result is not None])
-    names = _names(kinds)
+    kinds = alike([LayerSettings.of(item.result) for item in layers if item.result is not None])
+    names = _settings_ids(kinds)
     rows = [_row(item, found, given) | _settings_id(item, kinds, names) for item in found]
     return DftTable(_frame(rows), tuple(item.result for item in found), tuple(_warnings(found, kinds)))
 
@@ -266,7 +266,7 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
 
 
-def _names(kinds: Sequence[Sequence[LayerSettings]]) -> list[str]:
+def _settings_ids(kinds: Sequence[Sequence[LayerSettings]]) -> list[str]:
     """An id for each group of settings: eight digits, counted on where two groups have these in common."""
     names: list[str] = []
     for first, *_ in kinds:
@@ -305,7 +305,9 @@ def _warnings(found: Sequence[Found], kinds: Sequence[Sequence[LayerSettings]]) 
     lines = [item.note for item in found if item.result is None]
     lines += [f"{item.path}: {item.note}" for item in found if item.role == OTHER and item.result is not None]
     if len(kinds) > 1:
-        lines.append(f"results of {len(kinds)} settings, which are not compared with one another: {several(kinds)}.")
+        lines.append(
+            f"results of {len(kinds)} settings, which are not compared with one another: {differences(kinds)}."
+        )
     lines += spin_warning(
         (item.name, item.configuration, item.result.fingerprint.spin)
         for item in found
