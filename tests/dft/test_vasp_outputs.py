@@ -2,8 +2,8 @@
 
 The silicon files in data are from the tests of NOMAD's parsers (nomad-parser-plugins-electronic 1.1.0, Apache-2.0): a
 relaxation of five atoms with spin (VASP 5.4.1), and a mesh (VASP 5.2.2). Runs whose cycles or steps did not converge, a
-static and a killed one are from those of AiiDA-VASP 5.1.0 (VASP 5.4.4), the one with stars from those of parsevasp 3.4.0
-(VASP 5.4.1), both MIT. Numbers stand beside them as VASP printed them.
+static and a killed one are from those of AiiDA-VASP 5.1.0 (VASP 5.4.4, MIT), the one with stars from those of parsevasp
+3.4.0 (VASP 5.4.1, MIT). Numbers stand beside them as VASP printed them.
 """
 
 from __future__ import annotations
