@@ -1,4 +1,4 @@
-"""Plots of the site from the table docs/benchmarks.csv, whose figures are those of docs/results.md.
+"""Plots of the site from the table docs/benchmarks.csv, whose figures are those of docs/results.md and docs/results/.
 
 python benchmarks/plots.py                 # docs/plots/*.svg
 """

@@ -21,6 +21,7 @@ COPIES = {
     "defectgen/models/crowded-smollm2/README.md": "models/crowded.md",
     "defectgen/models/bulk-smollm2/README.md": "models/bulk-adapter.md",
     "defectgen/models/surrogate/README.md": "models/surrogate.md",
+    "defectgen/models/slices-catboost/README.md": "models/slices-catboost.md",
 }
 """Files of the repository that are pages, too."""
 PAGES = {

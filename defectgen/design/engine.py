@@ -78,7 +78,7 @@ SHIPPED = Models()
 """The models that come with the package."""
 
 USUAL = Drawing()
-"""Draws as they are evaluated in docs/results.md."""
+"""Draws as they are evaluated in docs/results/targets.md."""
 
 
 @dataclass(frozen=True, repr=False)

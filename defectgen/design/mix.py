@@ -72,7 +72,8 @@ def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) 
     Random structures follow where the listing does not hold all that the limits leave, and a search for targets that
     are out of reach by then, or for all of them where a structure to begin with is given. The language model follows
     where nothing could be listed that the scorer was made for and no search came near enough: what is listed it cannot
-    add to, and beyond it a search comes nearer by the surrogate that ranks (docs/results.md), and sooner by far.
+    add to, and beyond it a search comes nearer by the surrogate that ranks (docs/results/crowded-cells.md), and
+    sooner by far.
 
     Args:
         options: host, limits, scorer and the like.

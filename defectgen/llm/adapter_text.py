@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from defectgen.core.hosts import common_name
 from defectgen.core.properties import COLUMNS
 from defectgen.io.hub_card import TAGS, base_fields, hub_header
 
@@ -28,9 +29,11 @@ def adapter_markdown(card: AdapterCard) -> str:
         f"{' --cartesian' * settings.get('cartesian', False)} --split {split} --seed {settings['seed']} -o RECORDS"
     )
     shown = "random symmetry images" if settings["rotations"] else "canonical form"
+    titles = {host: common_name(host) for host in card.hosts}
+    titles |= {host.name: common_name(host) for host in card.core_hosts}
     lines = [
         *_header(card),
-        f"# LoRA adapter for defects in {', '.join(card.hosts)}",
+        f"# LoRA adapter for defects in {', '.join(map(titles.__getitem__, card.hosts))}",
         "",
         f"Proposes point defects for wanted properties; works on {card.base_model} and under its grammar only.",
         "",
@@ -59,7 +62,7 @@ def adapter_markdown(card: AdapterCard) -> str:
     for host in card.hosts:
         ranges = [card.covered_ev[host].get(column) for column in COLUMNS]
         cells = [f"{r[0]:.3f} to {r[1]:.3f}" if r else "none" for r in ranges]
-        lines.append(f"| {host} | {card.max_defects[host]} | {' | '.join(cells)} |")
+        lines.append(f"| {titles[host]} | {card.max_defects[host]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

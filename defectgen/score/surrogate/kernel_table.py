@@ -130,7 +130,7 @@ OTHER_PARITY = 30.0
 """Distance that is added between cells of which one has an odd number of electrons and the other an even one, in the
 kernels of pooled features, of pairs that are present, and of their numbers. An odd number leaves a level half filled:
 cells with and without it have little to say of each other's band edges. Far beyond every length, so that such cells are
-not alike at all; measured in docs/results.md."""
+not alike at all; measured in docs/results/surrogate.md."""
 
 NEAR = Surroundings(3.0, 0.0, 4.5, 0.5)
 WIDE = Surroundings(4.0, 0.7, 9.0, 0.1)

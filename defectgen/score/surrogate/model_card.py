@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from defectgen.core.host import Host
+from defectgen.core.hosts import common_title
 from defectgen.core.properties import BY_COLUMN, MAGNETIZATION, unit_suffix
 from defectgen.io.hub_card import TAGS, hub_header, model_index
 from defectgen.score.surrogate.evaluation import PER_SITE
@@ -185,5 +187,5 @@ def _share(value: float | None) -> str:
 
 
 def _cell(record: Mapping[str, Any]) -> str:
-    """Name and supercell of a host's record, e.g. ``MoS2 8x8``."""
-    return f"{record['name']} {'x'.join(str(n) for n in record['supercell'])}"
+    """Common name and supercell of a host's record, e.g. ``hBN 8x8``."""
+    return common_title(Host.from_dict(record))
