@@ -26,7 +26,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -282,11 +282,8 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> dict
             watch = Watch(Ask(dict(target.values), 16, options.seed + k), options.budget)
             task = Task(watch, edits, scorer, space, options.seed + k)
             started = time.process_time()
-            with single_blas():
-                try:
-                    WAYS[title](task)
-                except EndedError:
-                    pass
+            with single_blas(), suppress(EndedError):
+                WAYS[title](task)
             number = options.budget + 1 if watch.reached is None else watch.reached
             found.setdefault(title, []).append((number, time.process_time() - started))
     return found

@@ -49,7 +49,7 @@ class Edits:
     def options(self) -> tuple[Indices, Indices]:
         """All (site, kind) pairs that may be made, as two arrays; with a side one image of it is enough."""
         sites, kinds = [], []
-        for site in np.flatnonzero(self._on_side):
+        for site in map(int, np.flatnonzero(self._on_side)):
             for kind, rule in enumerate(self.host.rules):
                 if self.highs[kind] > 0 and rule.element == self.host.site_element(site):
                     sites.append(site)
@@ -58,7 +58,7 @@ class Edits:
 
     @cached_property
     def _on_side(self) -> NDArray[np.bool_]:
-        """Sites of the wanted side, in the one image of it that the edits stay in, shape (n_sites,); all without one."""
+        """Sites of the wanted side, of its images the one that the edits stay in, shape (n_sites,); else all."""
         if self.space.side is None:
             return np.ones(self.host.n_sites, dtype=bool)
         side = self.space.sides[0]
