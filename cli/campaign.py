@@ -237,10 +237,10 @@ def run(
     The pristine host and the elements come first. Each structure is moved by the potential, if the campaign says so,
     computed, and recorded as it ends. Two runs share the work, and nothing is computed twice.
     """
-    from defectgen.campaign.executors import load_executor
     from defectgen.campaign.folder import Campaign
     from defectgen.campaign.running import RunOptions, run_campaign
     from defectgen.campaign.store import DONE, FAILED
+    from defectgen.execution.executors import load_executor
 
     campaign = Campaign.open(folder)
     does = load_executor(executor, folder / "parsl")

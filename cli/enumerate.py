@@ -160,7 +160,7 @@ def enumerate_(
         frame = pl.concat(frames)
         by_class = dict(frame.group_by("defect_class", maintain_order=True).len().iter_rows())
         if output is not None:
-            write_table(frame, output)
+            write_table(frame, output, crystal)
     places = [str(place) for place in (output, cif_dir) if place is not None]
     result: dict[str, Any] = {"n": len(frame), "classes": by_class, "output": output, "cif_dir": cif_dir}
     if not places:

@@ -37,10 +37,10 @@ def init(
     and meaning. `finetune` takes it for training, `inputs --settings` for DFT, `campaign run --executor` for
     a cluster.
     """
-    from defectgen.campaign.clusters import ClusterConfig
     from defectgen.config import StageConfig, find_config, package_folder, starting_text
     from defectgen.dft.settings import DftSettings
     from defectgen.errors import UsageError
+    from defectgen.execution.clusters import ClusterConfig
     from defectgen.io.files import refuse_existing, write_text
     from defectgen.llm.train.finetune_config import FinetuneConfig
 

@@ -101,9 +101,9 @@ def command_page() -> str:
 
 def configuration_page() -> str:
     """Keys of the configurations with types, defaults and meaning, and the shipped files."""
-    from defectgen.campaign.clusters import ClusterConfig
     from defectgen.config import config_keys
     from defectgen.dft.settings import DftSettings
+    from defectgen.execution.clusters import ClusterConfig
     from defectgen.llm.train.finetune_config import FinetuneConfig
 
     parts = [

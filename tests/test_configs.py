@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from defectgen.campaign.clusters import ClusterConfig
 from defectgen.config import config_name, find_config, load_config, package_folder
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import UsageError
+from defectgen.execution.clusters import ClusterConfig
 from defectgen.llm.train.finetune_config import FinetuneConfig
 
 FILES = sorted(package_folder("defectgen_configs").glob("*/*.yaml"))

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from defectgen.campaign.adding import read_calculation
-from defectgen.campaign.executors import Executor, LocalExecutor
 from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, StructureRow
-from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare
+from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare, run_task
 from defectgen.core import Configuration
 from defectgen.dft.codes import EngineOptions
 from defectgen.dft.codes.pseudopotentials import with_folder
 from defectgen.dft.compute import HELD, JobLimits, read_names
 from defectgen.dft.finding import find_results
 from defectgen.errors import DefectgenError
+from defectgen.execution.executors import Executor, LocalExecutor, Lost
 from defectgen.one_line import OneLine
 
 HELD_POLL_S = 2.0
@@ -196,7 +196,7 @@ def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Ca
     left = list(range(len(tasks)))
     while left:
         held = []
-        for number, outcome in executor.outcomes([tasks[k] for k in left]):
+        for number, outcome in _outcomes(executor, [tasks[k] for k in left]):
             name = names[left[number]]
             if outcome.status == HELD:
                 held.append(left[number])
@@ -226,7 +226,7 @@ def _pass(
 ) -> list[StructureRow]:
     """Compute rows once; those that another run has come back."""
     held = []
-    for number, outcome in executor.outcomes([task_of(campaign, row, how) for row in rows]):
+    for number, outcome in _outcomes(executor, [task_of(campaign, row, how) for row in rows]):
         row = rows[number]
         if outcome.status == HELD:
             held.append(row)
@@ -236,6 +236,11 @@ def _pass(
         _record(campaign, row, outcome, tally, say)
         advance(1)
     return held
+
+
+def _outcomes(executor: Executor, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskOutcome]]:
+    for number, found in executor.outcomes(run_task, tasks):
+        yield number, TaskOutcome(LOST, found.reason) if isinstance(found, Lost) else found
 
 
 def _full(campaign: Campaign) -> DefectgenError:

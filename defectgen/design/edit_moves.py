@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
 from defectgen.core.hosts import common_title
+from defectgen.core.symmetry import site_permutations
 from defectgen.design.limits import Space
 from defectgen.errors import UsageError
 from defectgen.score.surrogate.features import pair_orbits
@@ -48,15 +49,20 @@ class Edits:
     def options(self) -> tuple[Indices, Indices]:
         """All (site, kind) pairs that may be made, as two arrays; with a side one image of it is enough."""
         sites, kinds = [], []
-        side = self.space.sides[0] if self.space.side is not None else None
-        for site in range(self.host.n_sites):
-            if side is not None and self.host.site_cell(site)[0] not in side:
-                continue
+        for site in map(int, np.flatnonzero(self._on_side)):
             for kind, rule in enumerate(self.host.rules):
                 if self.highs[kind] > 0 and rule.element == self.host.site_element(site):
                     sites.append(site)
                     kinds.append(kind)
         return np.array(sites, dtype=np.int64), np.array(kinds, dtype=np.int64)
+
+    @cached_property
+    def _on_side(self) -> NDArray[np.bool_]:
+        """Sites of the wanted side, of its images the one that the edits stay in, shape (n_sites,); else all."""
+        if self.space.side is None:
+            return np.ones(self.host.n_sites, dtype=bool)
+        side = self.space.sides[0]
+        return np.array([self.host.site_cell(site)[0] in side for site in range(self.host.n_sites)])
 
     @cached_property
     def _too_near(self) -> NDArray[np.bool_] | None:
@@ -80,13 +86,13 @@ class Edits:
             return False
         if self._too_near is not None and self._too_near[np.ix_(sites, sites)].any():
             return False
-        if self.space.side is None:
-            return True
-        used = {self.host.site_cell(int(site))[0] for site in sites}
-        return any(used <= basis for basis in self.space.sides)
+        return bool(self._on_side[sites].all())
 
     def kinds_of(self, configuration: Configuration) -> Indices | None:
-        """Kind on each site, -1 without a defect; None for a configuration beyond the limits or rules."""
+        """Kind on each site, -1 without a defect; None for a configuration beyond the limits or rules.
+
+        With a side it is the image on which the edits are.
+        """
         kinds = {(rule.element, rule.replacement): k for k, rule in enumerate(self.host.rules)}
         found = np.full(self.host.n_sites, -1, dtype=np.int64)
         for site, species in configuration.edits:
@@ -94,6 +100,14 @@ class Edits:
             if kind is None:
                 return None
             found[site] = kind
+        if not self._on_side[found >= 0].all():
+            images = site_permutations(self.host)
+            fits = np.flatnonzero(self._on_side[images[:, found >= 0]].all(axis=1))
+            if not len(fits):
+                return None
+            image = np.full_like(found, -1)
+            image[images[fits[0]]] = found
+            found = image
         return found if self.within(found) else None
 
     def configuration(self, kind_of: Indices) -> Configuration:

@@ -53,6 +53,9 @@ WARM_EV = 0.02
 TREE_EVERY, TREE_SHARE = 4, 0.08
 """After so many walks a tree takes so large a share of the budget."""
 
+FIRST_TREE_SHARE = 0.04
+"""Of the budget, for a tree below the best of the first look, for either distance."""
+
 DRAWN_SHARE = 0.2
 """Of a budget in seconds, for what a guide draws to begin with."""
 
@@ -177,6 +180,11 @@ class SearchProposer(OneLine):
         try:
             with single_blas():
                 seen.look([*starts, *(edits.draw(rng) for _ in range(min(first, FIRST_LOOK)))])
+                for landscape, archive in reversed(guides):
+                    for _, root in archive.best(1) if account.spent < 1 else ():
+                        until = min(account.spent + FIRST_TREE_SHARE, 1.0)
+                        tree_search(landscape, root, until, account, archive, rng, prior)
+                        seen.look(archive.unseen(LOOK))
                 while account.spent < 1:
                     landscape, archive = guides[walks % len(guides)]
                     kind_of, warm = _start(landscape, starts, walks, archive, rng)

@@ -24,7 +24,7 @@ Prior = Callable[[Sequence[Indices]], Sequence[Array | None]]
 """From decorations (kind on each site) to the log-probability of each defect as the next one behind those on earlier
 sites, shape (n_sites, n_kinds) each; what stands on a changed site included. None where it does not say."""
 
-WIDTH = 96
+WIDTH = 24
 """Edits that are scored when a node is opened."""
 
 BRANCHES = 12

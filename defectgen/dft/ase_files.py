@@ -16,6 +16,9 @@ from defectgen.errors import DefectgenError
 from defectgen.io.ase_rows import AseRow, database_rows, extxyz_frames
 from defectgen.io.structures import DB_SUFFIXES, EXTXYZ_SUFFIXES, decoded, structure_from_ase
 
+USUAL_OCCUPATIONS: Mapping[str, Any] = {"name": "fermi-dirac", "width": 0.1}
+"""Those of GPAW for periodic cells where none are given, eV."""
+
 
 def is_ase_file(path: Path) -> bool:
     """Whether a file may hold energies in one of ASE's formats."""
@@ -52,7 +55,7 @@ def read_ase_results(path: Path) -> Iterator[tuple[str, DftResult | str]]:
 
 
 def read_gpw(path: Path) -> DftResult:
-    """The result in a .gpw file of GPAW.
+    """The result in a .gpw file of GPAW; one of a cycle that did not converge has levels and no energy.
 
     Raises:
         DefectgenError: it cannot be read.
@@ -67,10 +70,12 @@ def read_gpw(path: Path) -> DftResult:
             parameters = dict(reader.parameters.asdict()) if "parameters" in reader else {}
             waves = reader.wave_functions
             levels = np.asarray(waves.eigenvalues)  # eV, (spins, k points, bands)
-            occupied = np.asarray(waves.occupations)
+            occupied = np.asarray(waves.occupations)  # 0 to 1 at each k point
+            weights = np.asarray(waves.kpts.weights)
             fermi = np.asarray(waves.fermi_levels).ravel()[0] if "fermi_levels" in waves else None
             converged = bool(reader.scf.converged) if "scf" in reader and "converged" in reader.scf else True
-            energy = float(atoms.get_potential_energy())
+            results = reader.results.asdict() if "results" in reader else {}
+            version = str(getattr(reader, "gpaw_version", ""))
     except Exception as error:  # of ASE on a damaged file
         if _is_tar(path):
             raise DefectgenError(
@@ -79,44 +84,54 @@ def read_gpw(path: Path) -> DftResult:
         raise DefectgenError(
             f"{path}: cannot be read as a .gpw file ({type(error).__name__}: {str(error)[:100]}).", "Run it again."
         ) from error
+    if levels.ndim == 2:  # spinors: one set of levels
+        levels, occupied = levels[None], occupied[None]
     spins = levels.shape[0]
-    weights = occupied.max(axis=2, keepdims=True)
-    found = tuple(spin_levels(levels[s], occupied[s] / np.maximum(weights[s], 1e-12)) for s in range(spins))
-    moment = abs(float(occupied[0].sum() - occupied[1].sum())) if spins == 2 else None
-    if spins == 2 and occupied[0].sum() < occupied[1].sum():
-        found = found[::-1]
+    found = tuple(spin_levels(levels[s], occupied[s]) for s in range(spins))
+    moment: float | None = None
+    if spins == 2:
+        counts = (weights[:, None] * occupied).sum(axis=(1, 2))
+        moment = abs(float(counts[0] - counts[1]))
+        found = found if counts[0] >= counts[1] else found[::-1]
+    energy = results.get("energy")
+    return DftResult(
+        path=path,
+        code="gpaw",
+        version=version,
+        structure=structure_from_ase(atoms),
+        fingerprint=_gpw_fingerprint(parameters, atoms, spins == 2),
+        energy_ev=None if energy is None else float(energy),
+        electronic_converged=converged and energy is not None,
+        levels=found,
+        fermi_level_ev=None if fermi is None else float(fermi),
+        magnetization_mu_b=moment,
+        charge=float(parameters.get("charge", 0.0)),
+    )
+
+
+def _gpw_fingerprint(parameters: Mapping[str, Any], atoms: Any, spin: bool) -> Fingerprint:
+    """Settings out of the parameters that a file of GPAW keeps: what was given, and nothing else."""
     mode = parameters.get("mode", "fd")
     mode = mode if isinstance(mode, dict) else {"name": mode}
     cutoff = mode.get("ecut") if mode.get("name") == "pw" else None
     mesh = parameters.get("kpts", ())
     size = mesh.get("size", ()) if isinstance(mesh, dict) else mesh
     setups = parameters.get("setups", {})
-    setups = setups if isinstance(setups, dict) else {}
-    symbols = sorted(set(atoms.get_chemical_symbols()))
-    given = parameters.get("occupations", {})
-    occupations = given if isinstance(given, dict) else {}
-    return DftResult(
-        path=path,
+    setups = setups if isinstance(setups, dict) else {"default": setups}
+    usual = str(setups.get("default", "default"))
+    given = parameters.get("occupations")
+    occupations = given if isinstance(given, dict) else USUAL_OCCUPATIONS if any(atoms.pbc) else {"width": 0.0}
+    width = occupations.get("width")
+    return Fingerprint(
         code="gpaw",
-        version="",
-        structure=structure_from_ase(atoms),
-        fingerprint=Fingerprint(
-            code="gpaw",
-            functional=str(parameters.get("xc", "LDA")),
-            cutoff_ev=None if cutoff is None else float(cutoff),
-            basis="" if cutoff else f"{mode.get('name')} {parameters.get('basis', '')} h={parameters.get('h', '?')}",
-            setups=tuple((symbol, str(setups.get(symbol, "default"))) for symbol in symbols),
-            mesh=tuple(int(n) for n in size) if len(size) == 3 and np.ndim(size) == 1 else (),
-            spin=spins == 2,
-            smearing=str(occupations.get("name", "")),
-            width_ev=float(occupations["width"]) if "width" in occupations else None,
-        ),
-        energy_ev=energy,
-        electronic_converged=converged,
-        levels=found,
-        fermi_level_ev=None if fermi is None else float(fermi),
-        magnetization_mu_b=moment,
-        charge=float(parameters.get("charge", 0.0)),
+        functional=str(parameters.get("xc", "LDA")),
+        cutoff_ev=None if cutoff is None else float(cutoff),
+        basis="" if cutoff else f"{mode.get('name')} {parameters.get('basis', '')} h={parameters.get('h', '?')}",
+        setups=tuple((symbol, str(setups.get(symbol, usual))) for symbol in sorted(set(atoms.get_chemical_symbols()))),
+        mesh=tuple(int(n) for n in size) if len(size) == 3 and np.ndim(size) == 1 else (),
+        spin=spin,
+        smearing=str(occupations.get("name", "fixed" if width == 0.0 else "")),
+        width_ev=None if width is None else float(width),
     )
 
 
@@ -219,7 +234,8 @@ def _text_fingerprint(text: str, spins: list[int]) -> Fingerprint:
         return found[1] if found else ""
 
     cutoff = given(r"mode: \{ecut: ([\d.]+)")
-    width = re.search(r"Fermi-Dirac:\s+width: ([\d.]+)", text)
+    width = re.search(r"(?m)^\s*(?:Occupation numbers: )?([A-Z][A-Za-z-]+):\s+width: ([\d.]+)", text)
+    none = re.search(r"(?m)^Occupation numbers: # Zero width", text)
     basis = " ".join(("lcao", given(r"basis: (\S+?),?$"), f"h={given(r'h: ([0-9.]+)')}"))
     return Fingerprint(
         code="gpaw",
@@ -227,8 +243,8 @@ def _text_fingerprint(text: str, spins: list[int]) -> Fingerprint:
         cutoff_ev=float(cutoff) if cutoff else None,
         basis="" if cutoff else basis,
         spin=len(spins) == 2,
-        smearing="fermi-dirac" if width else "",
-        width_ev=float(width[1]) if width else None,
+        smearing=width[1].lower() if width else "fixed" if none else "",
+        width_ev=float(width[2]) if width else 0.0 if none else None,
     )
 
 

@@ -134,7 +134,7 @@ def calculation_names(configurations: Sequence[Configuration], charges: Sequence
     """A folder name for each configuration in each charge, configuration by configuration, each once."""
     labels = [re.sub(r"[^A-Za-z0-9_]+", "-", item.label or "pristine") for item in configurations]
     stems = [f"{number:03d}_{label[:40]}" for number, label in enumerate(labels, 1)]
-    return [f"{stem}_q{charge:+d}" if charge or len(charges) > 1 else stem for stem in stems for charge in charges]
+    return [f"{stem}_{charge:+d}" if charge or len(charges) > 1 else stem for stem in stems for charge in charges]
 
 
 def exchanged(configuration: Configuration) -> dict[str, int]:

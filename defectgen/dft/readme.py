@@ -90,9 +90,9 @@ def _about(code: str, settings: DftSettings) -> str:
 
 _CHARGED = """\
 3. Charged cells: their energies need a correction for the charge's images in a layer, which is not made here. Hand the
-   folders with their OUTCAR and LOCPOT to doped (https://doped.readthedocs.io) or pydefect-2d, with the host's folder
-   as the bulk and the layer's dielectric profile. Until then formation energies of charged cells are left out of the
-   table.
+   folders with their OUTCAR and LOCPOT to pydefect-2d, or to doped (https://doped.readthedocs.io), whose parser reads
+   single defects in them; with the host's folder as the bulk and the layer's dielectric profile. Until then formation
+   energies of charged cells are left out of the table.
 """
 
 

@@ -88,6 +88,31 @@ def read_parquet(path: Path) -> pl.DataFrame:
     return pl.read_parquet(_source(path))
 
 
+def count_rows(path: Path) -> int:
+    """How many rows a table in Parquet has; see `read_rows`."""
+    return int(pl.scan_parquet(_source(path)).select(pl.len()).collect().item())
+
+
+def column_names(path: Path) -> list[str]:
+    """Names of the columns of a table in Parquet; see `read_rows`."""
+    return pl.scan_parquet(_source(path)).collect_schema().names()
+
+
+def read_rows(path: Path, start: int, count: int) -> pl.DataFrame:
+    """Some rows of a table in Parquet; the others are not kept in memory.
+
+    Args:
+        path: of the file.
+        start: the first row, from 0.
+        count: how many.
+
+    Raises:
+        OSError: it cannot be read.
+        polars.exceptions.PolarsError: it is no such table.
+    """
+    return pl.scan_parquet(_source(path)).slice(start, count).collect()
+
+
 def write_parquet(frame: pl.DataFrame, path: Path, **options: Any) -> None:
     """Write a table in Parquet; `options` are those of `polars.DataFrame.write_parquet`."""
     with _sink(path) as place:

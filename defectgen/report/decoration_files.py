@@ -17,6 +17,7 @@ from defectgen.errors import UsageError
 from defectgen.io.documents import read_json
 from defectgen.io.files import write_text, write_whole
 from defectgen.io.folders import MANIFEST, contents
+from defectgen.io.host_tables import with_host
 from defectgen.io.tables import write_csv, write_parquet
 from defectgen.io.writers import OutputStructure, cif_text, poscar_text, write_structures, writer_of
 
@@ -59,10 +60,15 @@ def to_frame(rows: list[Decoration]) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=SCHEMA)
 
 
-def write_table(frame: pl.DataFrame, path: Path) -> None:
-    """Write a table by its suffix; see `defectgen.io.files.write_whole`."""
-    csv = path.suffix.lower() == ".csv"
-    write_whole(path, lambda part: write_csv(frame, part) if csv else write_parquet(frame, part))
+def write_table(frame: pl.DataFrame, path: Path, host: Host) -> None:
+    """Write a table of one host by its suffix; see `defectgen.io.files.write_whole`.
+
+    Parquet, where a value that repeats costs nothing, carries the record of the host in the column ``host_record``.
+    """
+    if path.suffix.lower() == ".csv":
+        write_whole(path, lambda part: write_csv(frame, part))
+    else:
+        write_whole(path, lambda part: write_parquet(with_host(frame, host), part))
 
 
 class StructureFolder:

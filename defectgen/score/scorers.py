@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from defectgen.core import Configuration
 from defectgen.core.registry import Registry, breaks, require_members, require_type
 from defectgen.errors import UsageError
 from defectgen.score.potentials.potential import PotentialScorer
@@ -165,24 +166,37 @@ def score_samples(scorer: Scorer, samples: Sequence[Sample]) -> tuple[pl.DataFra
         One row a sample in their order, all null where there is no score; and a note a sample, empty
         where there is one.
     """
-    notes = [""] * len(samples)
-    usable = list(range(len(samples)))
-    if not isinstance(scorer, StructureScorer):
-        usable = [index for index in usable if samples[index].configuration is not None]
-        for index in set(range(len(samples))) - set(usable):
+    atoms = samples if isinstance(scorer, StructureScorer) else None
+    return _score(scorer, [sample.configuration for sample in samples], atoms)
+
+
+def score_configurations(scorer: Scorer, configurations: Sequence[Configuration]) -> tuple[pl.DataFrame, list[str]]:
+    """As `score_samples`, for configurations with their atoms on the sites."""
+    of_atoms = isinstance(scorer, StructureScorer)
+    return _score(scorer, configurations, [Sample(c.to_structure(), c) for c in configurations] if of_atoms else None)
+
+
+def _score(
+    scorer: Scorer, configurations: Sequence[Configuration | None], samples: Sequence[Sample] | None
+) -> tuple[pl.DataFrame, list[str]]:
+    """See `score_samples`; `samples` are given to a scorer that looks at the atoms."""
+    notes = [""] * len(configurations)
+    usable = list(range(len(configurations)))
+    if samples is None:
+        usable = [index for index in usable if configurations[index] is not None]
+        for index in set(range(len(configurations))) - set(usable):
             notes[index] = NO_CONFIGURATION
     if isinstance(scorer, BoundedScorer):
-        usable = [index for index in usable if not _beyond(scorer, samples, index, notes)]
-    parts = _score_parts(scorer, samples, usable, notes)
-    rows = pl.DataFrame({"_row": range(len(samples))}, schema={"_row": pl.Int64})
+        usable = [index for index in usable if not _beyond(scorer, configurations[index], index, notes)]
+    parts = _score_parts(scorer, configurations, samples, usable, notes)
+    rows = pl.DataFrame({"_row": range(len(configurations))}, schema={"_row": pl.Int64})
     if not parts:
         return rows.drop("_row"), notes
     return rows.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row").drop("_row"), notes
 
 
-def _beyond(scorer: BoundedScorer, samples: Sequence[Sample], index: int, notes: list[str]) -> bool:
-    """Whether a sample has no value; notes why."""
-    configuration = samples[index].configuration
+def _beyond(scorer: BoundedScorer, configuration: Configuration | None, index: int, notes: list[str]) -> bool:
+    """Whether a configuration has no value; notes why."""
     try:
         notes[index] = scorer.why_not(configuration) if configuration is not None else ""
     except UsageError as error:
@@ -190,22 +204,27 @@ def _beyond(scorer: BoundedScorer, samples: Sequence[Sample], index: int, notes:
     return bool(notes[index])
 
 
-def _score_parts(scorer: Scorer, samples: Sequence[Sample], chosen: list[int], notes: list[str]) -> list[pl.DataFrame]:
-    """Scores of the chosen samples; where some are refused, of each half by itself."""
+def _score_parts(
+    scorer: Scorer,
+    configurations: Sequence[Configuration | None],
+    samples: Sequence[Sample] | None,
+    chosen: list[int],
+    notes: list[str],
+) -> list[pl.DataFrame]:
+    """Scores of the chosen ones; where some are refused, of each half by itself."""
     if not chosen:
         return []
-    picked = [samples[index] for index in chosen]
     try:
-        if isinstance(scorer, StructureScorer):
-            frame = scorer.score_samples(picked)
+        if isinstance(scorer, StructureScorer) and samples is not None:
+            frame = scorer.score_samples([samples[index] for index in chosen])
         else:
-            frame = scorer.score([sample.configuration for sample in picked if sample.configuration is not None])
+            frame = scorer.score([item for index in chosen if (item := configurations[index]) is not None])
     except UsageError as error:
         if len(chosen) == 1:
             notes[chosen[0]] = str(error)
             return []
     except Exception as error:  # what a potential's library makes of odd atoms must not end the run
-        if not isinstance(scorer, StructureScorer):
+        if samples is None:
             raise
         if len(chosen) == 1:
             notes[chosen[0]] = f"the computation failed ({type(error).__name__}: {error!s:.100})."
@@ -216,4 +235,8 @@ def _score_parts(scorer: Scorer, samples: Sequence[Sample], chosen: list[int], n
             raise breaks("scorer", type(scorer).__name__, f"it gave {what} for {len(chosen)} samples")
         return [frame.with_columns(pl.Series("_row", chosen, dtype=pl.Int64))]
     middle = len(chosen) // 2
-    return [part for half in (chosen[:middle], chosen[middle:]) for part in _score_parts(scorer, samples, half, notes)]
+    return [
+        part
+        for half in (chosen[:middle], chosen[middle:])
+        for part in _score_parts(scorer, configurations, samples, half, notes)
+    ]

@@ -36,17 +36,29 @@ class StructureTable:
     Attributes:
         frame: a row a structure: `FACTS`, the columns of the scorers (with the name of the scorer before them if
             there are several), ``note``.
-        n_scored: structures with a value of any scorer.
+        scored: whether each has a value of any scorer.
     """
 
     frame: pl.DataFrame
-    n_scored: int
+    scored: pl.Series
+
+    @property
+    def n_scored(self) -> int:
+        """Structures with a value of any scorer."""
+        return int(self.scored.sum())
 
     def require_scored(self) -> None:
         """Raise a `DefectgenError` that tells of the first structure if none has a value."""
         if self.n_scored:
             return
-        name, note = str(self.frame["file"][0]), str(self.frame["note"][0])
+        if not self.frame.height:
+            raise DefectgenError("the table has no rows.", "Expected at least one structure.")
+        note = str(self.frame["note"][0])
+        if "file" not in self.frame.columns:
+            raise DefectgenError(f"row 1: {note}" + more(self.frame.height - 1, "could not be scored"))
+        name = str(self.frame["file"][0])
+        if self.frame["formula"].is_null().all():
+            raise DefectgenError(note + more(self.frame.height - 1, "cannot be read"))
         mark = "" if note.startswith(("is no", "is a bulk crystal")) else ":"
         first = note if note.startswith(name) else f"{name}{mark} {note}"
         raise DefectgenError(first + more(self.frame.height - 1, "could not be scored"))
@@ -73,12 +85,7 @@ def structure_table(
         known: canonical keys that a model was trained on, by host and supercell, e.g. ``MoS2 8x8``.
         watch: told how far each scorer is.
         hosts: that these keys are of.
-
-    Raises:
-        DefectgenError: none of the samples could be read.
     """
-    if not any(named.sample for named in samples):
-        raise DefectgenError(samples[0].note + more(len(samples) - 1, "cannot be read"))
     notes = [[named.note] if named.note and not named.sample else [] for named in samples]
     scored: set[int] = set()
     columns = [structure_facts(samples, known, hosts)]
@@ -102,7 +109,15 @@ def structure_table(
     for named, lines in zip(samples, notes, strict=True):
         lines += [f"the reader says: {remark}" for remark in named.warnings if named.sample]
     columns.append(pl.DataFrame({"note": ["; ".join(lines) or None for lines in notes]}, schema={"note": pl.String}))
-    return StructureTable(pl.concat(columns, how="horizontal"), len(scored))
+    has = pl.Series("scored", [index in scored for index in range(len(samples))], dtype=pl.Boolean)
+    return StructureTable(pl.concat(columns, how="horizontal"), has)
+
+
+def merged(tables: Sequence[StructureTable]) -> StructureTable:
+    """Tables of one request, one below the other; ``note`` stays the last column."""
+    frame = pl.concat([table.frame for table in tables], how="diagonal_relaxed")
+    ordered = [name for name in frame.columns if name != "note"]
+    return StructureTable(frame.select(*ordered, "note"), pl.concat([table.scored for table in tables]))
 
 
 def structure_facts(
@@ -166,5 +181,7 @@ def _scores(
             parts.append(frame.with_columns(row) if frame.width else row.to_frame())
             advance(len(rows))
     everything = pl.DataFrame({"_row": range(len(samples))}, schema={"_row": pl.Int64})
+    if not parts:
+        return everything.drop("_row"), problems
     found = everything.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row")
     return found.drop("_row"), problems

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("parsl")
+from parsl_processes import processes_of
 from test_run import computed, driver, make, states
 
-from defectgen.campaign.clusters import ClusterConfig, ParslExecutor, read_cluster
-from defectgen.campaign.pbs import PbsProvider, for_whole_nodes
 from defectgen.campaign.running import run_campaign
 from defectgen.campaign.store import DONE, PROPOSED
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.execution.clusters import ClusterConfig, ParslExecutor, read_cluster
+from defectgen.execution.pbs import PbsProvider, for_whole_nodes
 
 TASKS = 100
 
@@ -92,22 +93,6 @@ def scheduler(folder: Path, programs: dict[str, str], monkeypatch: pytest.Monkey
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     return log
-
-
-def processes_of(driver: int) -> tuple[list[int], list[int], list[int]]:
-    """Parsl's managers in a driver's session, their workers, and what hands tasks to them."""
-    found: dict[int, tuple[int, str]] = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except (OSError, ValueError):
-            continue
-        if int(fields[3]) == driver:
-            found[int(entry.name)] = (int(fields[1]), words)
-    managers = sorted(pid for pid, (_, words) in found.items() if "process_worker_pool" in words)
-    workers = [pid for pid, (parent, words) in found.items() if parent in managers and "multiprocessing.spawn" in words]
-    return managers, sorted(workers), [pid for pid, (_, words) in found.items() if "campaign.interchange" in words]
 
 
 def wait_for(campaign: object, count: int, seconds: float) -> None:

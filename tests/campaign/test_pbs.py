@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("parsl")
 from parsl.jobs.states import JobState, JobStatus
 
-from defectgen.campaign.pbs import PbsProvider
+from defectgen.execution.pbs import PbsProvider
 
 PBS_PRO = "Job Id: 7.head.example.org\n    Job_Name = parsl\n    job_state = R\n    queue = workq\n\n"
 SLURM = "Job Id:\t7\n\tJob_Name = parsl\n\tJob_Owner = root@localhost\n\tjob_state = R\n\tqueue = workq\n\n"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from defectgen.campaign.clusters import ClusterConfig
 from defectgen.config import config_keys, find_config, load_config, package_folder
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import UsageError
+from defectgen.execution.clusters import ClusterConfig
 from defectgen.llm.train.finetune_config import FinetuneConfig
 from defectgen_cli.app import main
 

@@ -108,8 +108,8 @@ def test_nothing_scored_is_a_failure_that_keeps_the_table(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "scores.csv"
-    code, line = refused(capsys, "score", folder / "a.cif", "-o", tmp_path / "scores.parquet")
-    assert (code, line.endswith("expected a file that ends in .csv.")) == (2, True)
+    code, line = refused(capsys, "score", folder / "a.cif", "-o", tmp_path / "scores.xlsx")
+    assert (code, line.endswith("expected a file that ends in .csv or .parquet.")) == (2, True)
     code, line = refused(capsys, "score", folder / "copper.cif", folder / "shifted.cif", "-o", output)
     assert code == 1
     assert "copper.cif: " in line

@@ -142,6 +142,22 @@ def test_limits_are_kept(limits: Limits) -> None:
     assert all(space.admits(item) for item in found.configurations)
 
 
+def test_a_start_on_the_other_side_is_taken_as_its_image_and_stays_on_one_side() -> None:
+    space, rng = space_of("MoS2", Limits(4, 8, side="top")), np.random.default_rng(3)
+    edits = edits_of(space, None)
+    sides = {}
+    for key in ("VAC@B00+VAC@B01+VAC@B20+Se@B70", "VAC@C00+VAC@C01+VAC@C20+Se@C70"):
+        kind_of = edits.kinds_of(Configuration.from_key(space.host, key))
+        assert kind_of is not None
+        sides[key] = {space.host.site_cell(int(site))[0] for site in np.flatnonzero(kind_of >= 0)}
+        assert edits.configuration(kind_of).canonical() == Configuration.from_key(space.host, key).canonical()
+        for _ in range(20):
+            moves = edits.block(kind_of, rng, 30)
+            assert all(space.admits(edits.configuration(moves.applied(kind_of, row))) for row in range(len(moves)))
+    assert len(set(map(frozenset, sides.values()))) == 1
+    assert edits.kinds_of(Configuration.from_key(space.host, "VAC@B00+VAC@C01+VAC@B20+Se@B70")) is None
+
+
 @pytest.mark.parametrize("limits", LIMITS, ids=str)
 def test_every_edit_is_of_its_sort_and_within_the_limits(limits: Limits) -> None:
     space, rng = space_of("MoS2", limits), np.random.default_rng(2)

@@ -43,7 +43,7 @@ def test_a_folder_holds_defect_host_and_elements(vasp_folder: Path, mos2_3x3: dg
     host, calculations = read_manifest(vasp_folder)
     assert host == mos2_3x3
     assert [(name, item["role"], item["charge"]) for name, item in calculations.items()] == [
-        ("001_v_S_q-1", "defect", -1), ("001_v_S_q+0", "defect", 0), ("001_v_S_q+1", "defect", 1),
+        ("001_v_S_-1", "defect", -1), ("001_v_S_+0", "defect", 0), ("001_v_S_+1", "defect", 1),
         ("host_MoS2_3x3", "host", 0), ("element_S", "element", 0),
     ]  # fmt: skip
     for name in calculations:
@@ -51,7 +51,7 @@ def test_a_folder_holds_defect_host_and_elements(vasp_folder: Path, mos2_3x3: dg
 
 
 def test_the_settings_are_those_of_2dmd(vasp_folder: Path) -> None:
-    incar = Incar.from_file(str(vasp_folder / "001_v_S_q+0" / "INCAR"))
+    incar = Incar.from_file(str(vasp_folder / "001_v_S_+0" / "INCAR"))
     assert (incar["ENCUT"], incar["GGA"].upper(), incar["ISIF"], incar["ISPIN"]) == (500, "PE", 2, 2)
     assert sum(incar["MAGMOM"]) == 3  # the three Mo around the vacancy
     assert incar["LDIPOL"]
@@ -65,7 +65,7 @@ def test_the_settings_are_those_of_2dmd(vasp_folder: Path) -> None:
         from defectgen.dft.calculation import host_calculation
 
         assert host_calculation(dg.host("MoS2", supercell), settings).mesh == mesh
-    assert Kpoints.from_file(str(vasp_folder / "001_v_S_q+0" / "KPOINTS")).kpts[0] == (8, 8, 1)
+    assert Kpoints.from_file(str(vasp_folder / "001_v_S_+0" / "KPOINTS")).kpts[0] == (8, 8, 1)
 
 
 def test_crystals_relax_with_their_cell_and_molecules_in_their_box(mos2_3x3: dg.Host, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_crystals_relax_with_their_cell_and_molecules_in_their_box(mos2_3x3: dg.
 def test_charges_change_the_number_of_electrons(vasp_folder: Path) -> None:
     neutral = 9 * 14 + 17 * 6  # Mo_sv, S
     for charge in (-1, 1):
-        incar = Incar.from_file(str(vasp_folder / f"001_v_S_q{charge:+d}" / "INCAR"))
+        incar = Incar.from_file(str(vasp_folder / f"001_v_S_{charge:+d}" / "INCAR"))
         assert incar["NELECT"] == neutral - charge
         assert "LDIPOL" not in incar
     text = (vasp_folder / "README.md").read_text()
@@ -89,13 +89,13 @@ def test_charges_change_the_number_of_electrons(vasp_folder: Path) -> None:
 
 
 def test_cells_are_centred_ordered_and_matched_back(vasp_folder: Path, vacancy: dg.Configuration) -> None:
-    poscar = Poscar.from_file(str(vasp_folder / "001_v_S_q+0" / "POSCAR"))
+    poscar = Poscar.from_file(str(vasp_folder / "001_v_S_+0" / "POSCAR"))
     assert poscar.site_symbols == ["Mo", "S"]
     z = np.asarray(poscar.structure.frac_coords)[:, 2]
     assert (z.max() + z.min()) / 2 == pytest.approx(0.5, abs=1e-6)
     found = configuration_from_structure(vacancy.host, poscar.structure)
     assert found.canonical() == vacancy.canonical()
-    spec = (vasp_folder / "001_v_S_q+0" / "POTCAR.spec").read_text().split()
+    spec = (vasp_folder / "001_v_S_+0" / "POTCAR.spec").read_text().split()
     assert spec == ["Mo_sv", "S"]
 
 
@@ -261,7 +261,7 @@ def test_a_cell_too_small_for_electrons_added_is_told(tmp_path: Path) -> None:
         vacancy = next(dg.enumerate(dg.host("BN", size), "C_N"))
         made = dft_inputs(vacancy, tmp_path / size, "qe", charges=(-1, 1), references=False)
         noted[size] = [note for note in made.notes if "uniform background" in note]
-        for name, charge in (("001_C_N_q-1", -1.0), ("001_C_N_q+1", 1.0)):
+        for name, charge in (("001_C_N_-1", -1.0), ("001_C_N_+1", 1.0)):
             text = (tmp_path / size / name / "pw.in").read_text()
             assert f"tot_charge       = {charge}" in text
             assert "assume_isolated" not in text

@@ -1,8 +1,9 @@
 """Outputs of VASP as it wrote them, whole and in the ways in which they come from a cluster.
 
-The two files in data are from the tests of NOMAD's parsers (nomad-parser-plugins-electronic 1.1.0, Apache-2.0): a
-relaxation of five silicon atoms with spin (VASP 5.4.1), and silicon on a mesh (VASP 5.2.2). Numbers stand beside them
-as VASP printed them.
+The silicon files in data are from the tests of NOMAD's parsers (nomad-parser-plugins-electronic 1.1.0, Apache-2.0): a
+relaxation of five atoms with spin (VASP 5.4.1), and a mesh (VASP 5.2.2). Runs whose cycles or steps did not converge, a
+static and a killed one are from those of AiiDA-VASP 5.1.0 (VASP 5.4.4, MIT), the one with stars from those of parsevasp
+3.4.0 (VASP 5.4.1, MIT). Numbers stand beside them as VASP printed them.
 """
 
 from __future__ import annotations
@@ -183,3 +184,58 @@ def test_cells_with_a_hubbard_term_compare_with_elements_that_have_none() -> Non
     assert host.differs(Fingerprint("vasp", "PBE", 500.0, setups=(("S", "S"),))) == ""
     assert "Mo_sv/U=3.0" in host.differs(Fingerprint("vasp", "PBE", 500.0, setups=(("Mo", "Mo_sv"),)))
     assert host.differs(Fingerprint("vasp", "PBE+D3", 500.0, setups=(("S", "S"),)))
+
+
+def kept(name: str, folder: Path, write: str) -> Path:
+    """A file of the data under the name that VASP gives it."""
+    path = folder / write
+    path.write_bytes(gzip.decompress((DATA / f"{name}.gz").read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("stem", "energy", "electronic", "ionic"),
+    [("cycles", -6.50149309, False, True), ("steps", -10.53701997, True, False)],
+)
+def test_runs_that_did_not_converge(stem: str, energy: float, electronic: bool, ionic: bool, tmp_path: Path) -> None:
+    whole = read_vasp(kept(f"vasprun-{stem}.xml", tmp_path, "vasprun.xml"))
+    assert (whole.electronic_converged, whole.ionic_converged) == (electronic, ionic)
+    assert whole.energy_ev == pytest.approx(energy)
+    alone = read_vasp(kept(f"OUTCAR-{stem}", tmp_path, "OUTCAR"))
+    assert alone.energy_ev == pytest.approx(energy)
+    assert alone.levels[0].homo_ev == pytest.approx(whole.levels[0].homo_ev, abs=1e-4)
+    assert alone.ionic_converged == (stem == "cycles"), "NSW is -1 where atoms are not moved"
+    assert alone.electronic_converged == electronic, "VASP 5 writes that EDIFF is reached after its last cycle too"
+    row = dft_results([tmp_path / "vasprun.xml"]).frame.row(0, named=True)
+    assert not row["converged"]
+    assert ("electronic" if stem == "cycles" else "ionic") in row["note"]
+    packed = tmp_path / "vasprun.xml.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "vasprun.xml").read_bytes()))
+    assert read_vasp(packed).electronic_converged == electronic
+    packed.write_bytes(packed.read_bytes()[:4000])
+    with pytest.raises(dg.DefectgenError, match=r"vasprun\.xml\.gz: ends in the middle or is no XML"):
+        read_vasp(packed)
+
+
+def test_a_static_run_converges_by_its_cycles_alone(tmp_path: Path) -> None:
+    found = read_vasp(kept("OUTCAR-static", tmp_path, "OUTCAR"))
+    assert found.converged
+    assert found.energy_ev == pytest.approx(-6.50161629)
+
+
+def test_a_run_that_was_killed_in_its_first_step_is_one_line(tmp_path: Path) -> None:
+    path = kept("vasprun-killed.xml", tmp_path, "vasprun.xml")
+    with pytest.raises(dg.DefectgenError, match="ends in the middle or is no XML") as error:
+        read_vasp(path)
+    assert "\n" not in str(error.value)
+    assert "start it again" in str(error.value)
+
+
+def test_settings_that_are_stars_do_not_hide_the_result(tmp_path: Path) -> None:
+    path = kept("vasprun-stars.xml", tmp_path, "vasprun.xml")
+    assert '<i type="int" name="KINTER">******</i>' in path.read_text()
+    found = read_vasp(path)
+    assert found.converged
+    assert found.energy_ev == pytest.approx(-43.39087657)
+    assert found.path == path
+    assert "settings that are no numbers: KINTER" in found.notes

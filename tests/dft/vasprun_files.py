@@ -60,8 +60,12 @@ def write_vasprun(
   <dos><i name="efermi">0.25</i></dos></calculation>"""
     text = f"""<?xml version="1.0" encoding="ISO-8859-1"?>
 <modeling>
- <generator><i name="program" type="string">vasp </i><i name="version" type="string">6.3.0  </i></generator>
- <incar><i name="ENCUT">{encut}</i><i type="string" name="GGA">PE</i></incar>
+ <generator><i name="program" type="string">vasp </i><i name="version" type="string">6.3.0  </i>
+  <i name="subversion" type="string">(build Apr 01 2026 12:00:00) complex parallel </i>
+  <i name="platform" type="string">LinuxIFC </i><i name="date" type="string">2026 04 02 </i>
+  <i name="time" type="string">08:00:00 </i></generator>
+ <incar><i name="ENCUT">{encut}</i><i type="string" name="GGA">PE</i>
+  {f'<i name="NELECT">{electrons}</i>' if charge else ""}</incar>
  <kpoints><generation param="Gamma"><v type="int" name="divisions">{mesh[0]} {mesh[1]} {mesh[2]}</v>
   <v name="usershift">0 0 0</v></generation>
   <varray name="kpointlist"><v>0 0 0</v></varray><varray name="weights"><v>1.0</v></varray></kpoints>

@@ -88,4 +88,4 @@ def test_nothing_scored_is_an_error_that_names_the_first() -> None:
     with pytest.raises(DefectgenError, match=r"^c is no decoration of MoS2 2x2: by this test\.$"):
         structure_table(SAMPLES[2:3], {"counter": Counter()}, {}).require_scored()
     with pytest.raises(DefectgenError, match=r"^b: cannot be read\. \(1 more cannot be read\.\)$"):
-        structure_table([SAMPLES[1]] * 2, {"counter": Counter()}, {})
+        structure_table([SAMPLES[1]] * 2, {"counter": Counter()}, {}).require_scored()

@@ -100,7 +100,7 @@ def _result(path: Path, text: str, step: str, after: str) -> DftResult:
     hubbard = _hubbard(text, elements)
     fermi = re.findall(rf"E-fermi :\s*({NUMBER})", step)
     cutoff = _word(text, "ENCUT")
-    static = _word(text, "NSW") == "0" or _word(text, "IBRION") == "-1"
+    static = _word(text, "NSW") in ("0", "-1") or _word(text, "IBRION") == "-1"
     broadening = re.search(rf"ISMEAR =\s*(-?\d+);\s*SIGMA\s*=\s*({NUMBER})", text)
     last_cycle = step.rpartition(START)[2]
     return DftResult(
@@ -118,7 +118,7 @@ def _result(path: Path, text: str, step: str, after: str) -> DftResult:
             **smearing(*(broadening.groups() if broadening else (None, None))),
         ),
         energy_ev=float(energies[-1]) if energies else None,
-        electronic_converged="EDIFF is reached" in last_cycle,
+        electronic_converged="EDIFF is reached" in last_cycle and not _used_all_cycles(text, step),
         ionic_converged=static or "reached required accuracy - stopping" in text,
         levels=levels,
         fermi_level_ev=float(fermi[-1]) if fermi else None,
@@ -138,6 +138,12 @@ def site_potentials(text: str, atoms: int) -> tuple[float, ...]:
     pairs = re.findall(r"(\d+)\s*(-?\d+\.\d{4})", block)
     values = tuple(float(value) for _, value in pairs)
     return values if len(values) == atoms else ()
+
+
+def _used_all_cycles(text: str, step: str) -> bool:
+    """Whether the last ionic step took as many cycles as it may: VASP 5 says then too that EDIFF is reached."""
+    cycles, most = re.findall(r"Iteration\s+\d+\(\s*(\d+)\)", step), _word(text, "NELM")
+    return bool(cycles) and most.isdigit() and int(cycles[-1]) >= int(most)
 
 
 def _word(text: str, name: str) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import tempfile
 import warnings
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,9 @@ VACUUM_SHARE = 0.05
 """Planes of LOCPOT, farthest from the layer, over which the vacuum level is averaged."""
 
 PACKED = ("", ".gz", ".bz2", ".xz", ".Z")
+
+_STARRED = re.compile(r'<(i|v)\b[^>]*name="(?P<name>[^"]*)"[^>]*>[^<]*\*\*\*[^<]*</\1>')
+"""A setting that did not fit into its column."""
 
 FIXED_DENSITY = 10
 """ICHARG from which the density is not moved: a band structure."""
@@ -41,7 +47,8 @@ def _vasprun(path: Path) -> DftResult:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            run = Vasprun(str(path), parse_dos=False, parse_potcar_file=False)
+            with _readable(path) as (place, starred):
+                run = Vasprun(str(place), parse_dos=False, parse_potcar_file=False)
             structure = run.final_structure
             algorithm = str(run.incar.get("ALGO", ""))
             energy = float(run.final_energy)  # VASP 5 and 6 write another number into the last step's own block
@@ -50,7 +57,7 @@ def _vasprun(path: Path) -> DftResult:
         raise _unreadable(path, error, "vasprun.xml") from error
     if is_beyond_dft(algorithm):
         raise DefectgenError(*beyond_dft_refused(path, algorithm))
-    notes: list[str] = []
+    notes: list[str] = [f"settings that are no numbers: {', '.join(starred)}"] if starred else []
     levels: tuple[SpinLevels, ...] = ()
     moment: float | None = None
     spin = bool(run.parameters.get("ISPIN", 1) == 2)
@@ -89,6 +96,20 @@ def _vasprun(path: Path) -> DftResult:
         site_potentials_ev=_beside_outcar(path, structure, notes),
         notes=tuple(notes),
     )
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The file, or one without the settings that VASP printed as stars, which pymatgen does not read; their names."""
+    head, mark, rest = text_of(path).partition("<calculation>")
+    starred = [found["name"] for found in _STARRED.finditer(head)]
+    if not starred:
+        yield path, []
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "vasprun.xml"
+        place.write_text(_STARRED.sub("", head) + mark + rest, encoding="latin-1")
+        yield place, sorted(set(starred))
 
 
 def _unreadable(path: Path, error: Exception, kind: str) -> DefectgenError:

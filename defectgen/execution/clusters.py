@@ -6,7 +6,7 @@ Babuji et al., Parsl: Pervasive Parallel Programming in Python, HPDC 2019, doi 1
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from defectgen.campaign.task import LOST, Task, TaskOutcome, run_task
 from defectgen.config import StageConfig, find_config, load_config
 from defectgen.errors import DefectgenError
+from defectgen.execution.executors import Lost, R, T
 from defectgen.extras import import_extra
 
 GROUP = "executors"
@@ -87,7 +87,7 @@ def read_cluster(name: str) -> ClusterConfig:
 
 @dataclass
 class ParslExecutor:
-    """See `defectgen.campaign.executors.Executor`; workers stay until it is closed.
+    """See `defectgen.execution.executors.Executor`; workers stay until it is closed.
 
     Attributes:
         cluster: where workers run.
@@ -108,7 +108,7 @@ class ParslExecutor:
             self._kernel.cleanup()
             self._kernel = None
 
-    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskOutcome]]:
+    def outcomes(self, work: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R | Lost]]:
         """See `Executor`; a task whose worker was lost is given to another one.
 
         Raises:
@@ -119,8 +119,8 @@ class ParslExecutor:
 
         if self._kernel is None:
             self._kernel = DataFlowKernel(self._config())
-        app: Any = parsl.python_app(run_task, data_flow_kernel=self._kernel)
-        running: dict[Future[TaskOutcome], int] = {app(task): number for number, task in enumerate(tasks)}
+        app: Any = parsl.python_app(work, data_flow_kernel=self._kernel)
+        running: dict[Future[R], int] = {app(task): number for number, task in enumerate(tasks)}
         while running:
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             if self._problem:
@@ -128,7 +128,8 @@ class ParslExecutor:
                     self._problem, f"Mend the executor's file; job scripts and logs: {self.run_folder}."
                 )
             for future in ended:
-                yield running.pop(future), _outcome(future)
+                problem = future.exception()
+                yield running.pop(future), future.result() if problem is None else _lost(problem)
 
     def _config(self) -> Any:
         from parsl.config import Config
@@ -139,7 +140,7 @@ class ParslExecutor:
         where: dict[str, Any] = {"address": "127.0.0.1", "loopback_address": "127.0.0.1"} if local else {}
         executor = HighThroughputExecutor(
             launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", _script("process_worker_pool.py"), 1),
-            interchange_launch_cmd=[sys.executable, "-m", "defectgen.campaign.interchange"],
+            interchange_launch_cmd=[sys.executable, "-m", "defectgen.execution.interchange"],
             label=self.cluster.provider,
             provider=self._provider(),
             max_workers_per_node=self.cluster.workers_per_node,
@@ -176,7 +177,7 @@ class ParslExecutor:
         from parsl.launchers import SingleNodeLauncher, SrunLauncher
         from parsl.providers import LocalProvider, SlurmProvider
 
-        from defectgen.campaign.pbs import PbsProvider, for_whole_nodes
+        from defectgen.execution.pbs import PbsProvider, for_whole_nodes
 
         cluster = self.cluster
         shared: dict[str, Any] = {
@@ -231,8 +232,5 @@ def _script(name: str) -> str:
     return str(path) if path.is_file() else name
 
 
-def _outcome(future: Future[TaskOutcome]) -> TaskOutcome:
-    problem = future.exception()
-    if problem is None:
-        return future.result()
-    return TaskOutcome(LOST, f"its worker was lost: {' '.join(str(problem).split())[:200]}")
+def _lost(problem: BaseException) -> Lost:
+    return Lost(f"its worker was lost: {' '.join(str(problem).split())[:200]}")

@@ -1,23 +1,44 @@
-"""Where the tasks of a run are done: here one by one, or by Parsl on this machine or a cluster."""
+"""Where tasks are done: here one by one, or by Parsl on this machine or a cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from defectgen.campaign.task import Task, TaskOutcome, run_task
 from defectgen.errors import UsageError
 
 LOCAL = "local"
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What became of a task that no worker brought to its end.
+
+    Attributes:
+        reason: what is known of it.
+    """
+
+    reason: str
 
 
 class Executor(Protocol):
     """Does tasks."""
 
-    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskOutcome]]:
-        """Do tasks, and say what became of each as it ends: its number among them, and the outcome."""
+    def outcomes(self, work: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R | Lost]]:
+        """Do tasks, and say what became of each as it ends.
+
+        Args:
+            work: a function of a module, which does one task; any process may be told to do it again.
+            tasks: values that can be sent to another process.
+
+        Yields:
+            The number of a task among them, and what `work` returned.
+        """
         ...
 
     def close(self) -> None:
@@ -27,12 +48,12 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """One after another in this process; each calculation in a process of its own."""
+    """One after another in this process."""
 
-    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskOutcome]]:
+    def outcomes(self, work: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R | Lost]]:
         """See `Executor`."""
         for number, task in enumerate(tasks):
-            yield number, run_task(task)
+            yield number, work(task)
 
     def close(self) -> None:
         """See `Executor`; there is nothing to let go of."""
@@ -53,6 +74,6 @@ def load_executor(name: str, run_folder: Path) -> Executor:
         return LocalExecutor()
     if not name:
         raise UsageError("got an empty executor, expected local or a YAML file.")
-    from defectgen.campaign.clusters import ParslExecutor, read_cluster
+    from defectgen.execution.clusters import ParslExecutor, read_cluster
 
     return ParslExecutor(read_cluster(name), run_folder)
