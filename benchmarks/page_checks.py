@@ -3,10 +3,13 @@
     npm install --prefix benchmarks/pages                   # once: a driver of the system's Chromium, and axe
     python benchmarks/page_checks.py check [PAGE.html ...]  # of a new report by default; exit code 1 with findings
     python benchmarks/page_checks.py picture                # docs/report.png
+    python benchmarks/page_checks.py site [PART ...]        # of site/, all pages or those with PART in their path
 
 `check` runs axe (https://github.com/dequelabs/axe-core) on each page in light, dark and on a phone, and looks whether
 it asks for anything, writes errors or scrolls sideways. In a report of `design` it opens the 3D view, saves a POSCAR,
-sorts and filters the table, and reads the names of marks by keyboard and pointer. Needs node and Chromium.
+sorts and filters the table, and reads the names of marks by keyboard and pointer. `site` runs axe on the pages of the
+built site (.ci/run-docs) in light, dark and on a phone, and looks for tables that are wider than the text at 1,000 and
+390 pixels. Needs node and Chromium.
 """
 
 from __future__ import annotations
@@ -48,6 +51,14 @@ def check(pages: list[Path]) -> tuple[list[dict[str, Any]], bool]:
     return json.loads(done.stdout), done.returncode == 0
 
 
+def check_site(folder: Path, parts: list[str]) -> tuple[dict[str, Any], bool]:
+    """What was found in the pages of a built site, and whether all is well."""
+    done = _node("site.mjs", folder, *parts)
+    if not done.stdout:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout), done.returncode == 0
+
+
 def report(folder: Path) -> Path:
     """The report of a new run."""
     subprocess.run([*_defectgen(), "design", *WISH, "-o", str(folder)], check=True, stdout=subprocess.DEVNULL)
@@ -80,19 +91,23 @@ def _defectgen() -> list[str]:
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("check", "picture"))
-    parser.add_argument("pages", nargs="*", type=Path, help="pages to check")
+    parser.add_argument("what", choices=("check", "picture", "site"))
+    parser.add_argument("pages", nargs="*", help="pages to check; of a site, parts of their paths")
     options = parser.parse_args()
     if lacking := missing_tools():
         print(f"missing: {lacking}", file=sys.stderr)
         return 2
+    if options.what == "site":
+        seen, is_well = check_site(HERE.parent / "site", options.pages)
+        print(json.dumps(seen, indent=1))
+        return 0 if is_well else 1
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         if options.what == "picture":
             path = picture(DOCS, work)
             print(f"{path} {path.stat().st_size / 1000:.0f} kB")
             return 0
-        found, is_well = check(options.pages or [report(work / "run")])
+        found, is_well = check([Path(page) for page in options.pages] or [report(work / "run")])
     print(json.dumps(found, indent=1))
     return 0 if is_well else 1
 

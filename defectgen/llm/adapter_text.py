@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from defectgen.core.hosts import common_name
-from defectgen.core.properties import COLUMNS
+from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.io.hub_card import TAGS, base_fields, hub_header
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def adapter_markdown(card: AdapterCard) -> str:
         "",
         "Ranges of the training structures (eV; levels relative to the valence band maximum of the pristine host):",
         "",
-        "| host | most defects | " + " | ".join(COLUMNS) + " |",
+        "| host | most defects | " + " | ".join(map(_title, COLUMNS)) + " |",
         "|---|---|" + "---|" * len(COLUMNS),
     ]
     for host in card.hosts:
@@ -64,6 +64,12 @@ def adapter_markdown(card: AdapterCard) -> str:
         cells = [f"{r[0]:.3f} to {r[1]:.3f}" if r else "none" for r in ranges]
         lines.append(f"| {titles[host]} | {card.max_defects[host]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _title(column: str) -> str:
+    """Title of a property, with its unit where that is not eV."""
+    item = BY_COLUMN[column]
+    return item.title if item.unit == "eV" else f"{item.title}, {item.unit}"
 
 
 def _header(card: AdapterCard, *tags: str) -> list[str]:
