@@ -31,6 +31,7 @@ figcaption { font-size: .9rem; font-weight: 600; }
 .dot1 { fill: var(--c1); } .dot2 { fill: var(--card); stroke: var(--c2); stroke-width: 2; }
 .plot .yt { text-anchor: end; } .plot .xt { text-anchor: middle; }
 td:first-child, th:first-child { text-align: left; }
+th, td { padding: 4px 6px; } th { white-space: normal; vertical-align: bottom; }
 """
 
 Series = Sequence[tuple[float, float]]
@@ -127,7 +128,7 @@ def _rounds(status: Status) -> str:
     shown = [c for c in ("band_gap_ev", "formation_energy_ev") if any(c in item.foretold for item in status.rounds)]
     for item in status.rounds:
         named = {wish_title(name) if "=" in name else name: count for name, count in item.origins.items()}
-        why = ", ".join(f"{name} ({count})" if len(named) > 1 else name for name, count in named.items())
+        why = [f"{name} ({count})" if len(named) > 1 else name for name, count in named.items()]
         states = item.states
         cells = [str(sum(states.values())), str(states[DONE]), str(states[FAILED])]
         for column in shown:
@@ -136,11 +137,11 @@ def _rounds(status: Status) -> str:
             cells += ["" if found is None else f"{found.mae:.3f}", inside]
         cells.append(f"{item.cpu_s / 3600:.2f}" if item.cpu_s else "")
         rows.append(
-            f'<tr><td>{item.number}</td><td class="text">{escape(why)}</td>'
+            f'<tr><td>{item.number}</td><td class="left">{"<br>".join(map(escape, why))}</td>'
             + "".join(f"<td>{cell}</td>" for cell in cells)
             + "</tr>"
         )
-    errors = [text for c in shown for text in (f"error of {BY_COLUMN[c].title} foretold (eV)", "in 90 % interval")]
+    errors = [text for c in shown for text in (f"{BY_COLUMN[c].title}: error foretold (eV)", "in 90 % interval")]
     return (
         f"<h2>Rounds</h2>{_table('rounds', ('round', 'why', 'structures', 'done', 'failed', *errors, 'CPU h'), rows)}"
     )
