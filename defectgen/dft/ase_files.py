@@ -16,6 +16,9 @@ from defectgen.errors import DefectgenError
 from defectgen.io.ase_rows import AseRow, database_rows, extxyz_frames
 from defectgen.io.structures import DB_SUFFIXES, EXTXYZ_SUFFIXES, decoded, structure_from_ase
 
+NEW_HEAD = "  __  _  _\n | _ |_)|_||  |"
+"""How the text of GPAW begins since its new form."""
+
 USUAL_OCCUPATIONS: Mapping[str, Any] = {"name": "fermi-dirac", "width": 0.1}
 """Those of GPAW for periodic cells where none are given, eV."""
 
@@ -121,18 +124,23 @@ def _gpw_fingerprint(parameters: Mapping[str, Any], atoms: Any, spin: bool) -> F
     usual = str(setups.get("default", "default"))
     given = parameters.get("occupations")
     occupations = given if isinstance(given, dict) else USUAL_OCCUPATIONS if any(atoms.pbc) else {"width": 0.0}
-    width = occupations.get("width")
+    width, spacing = occupations.get("width"), parameters.get("h", "?")
     return Fingerprint(
         code="gpaw",
-        functional=str(parameters.get("xc", "LDA")),
+        functional=_one(parameters.get("xc", "LDA"), "name"),
         cutoff_ev=None if cutoff is None else float(cutoff),
-        basis="" if cutoff else f"{mode.get('name')} {parameters.get('basis', '')} h={parameters.get('h', '?')}",
+        basis="" if cutoff else f"{mode.get('name')} {_one(parameters.get('basis', ''), 'default')} h={spacing}",
         setups=tuple((symbol, str(setups.get(symbol, usual))) for symbol in sorted(set(atoms.get_chemical_symbols()))),
         mesh=tuple(int(n) for n in size) if len(size) == 3 and np.ndim(size) == 1 else (),
         spin=spin,
         smearing=str(occupations.get("name", "fixed" if width == 0.0 else "")),
         width_ev=None if width is None else float(width),
     )
+
+
+def _one(value: Any, key: str) -> str:
+    """A parameter that newer versions of GPAW wrap: ``{'name': 'PBE'}``, ``{'default': 'dzp'}``."""
+    return str(value[key]) if isinstance(value, dict) and set(value) == {key} else str(value)
 
 
 def _is_tar(path: Path) -> bool:
@@ -147,8 +155,10 @@ def read_gpaw_text(path: Path) -> DftResult:
     """
     from ase.io import read
 
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if text.startswith(NEW_HEAD):
+        raise DefectgenError(f"{path}: is the text of a newer GPAW, which ASE does not read.", "Give its .gpw file.")
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
         atoms: Any = read(str(path), format="gpaw-out", index=-1)
         energy = float(atoms.get_potential_energy())
     except Exception as error:  # of ASE on a damaged or unfinished file

@@ -102,10 +102,20 @@ def test_files_that_gpaw_writes_now(tmp_path: Path) -> None:
             assert found.magnetization_mu_b is None
             edges = [found.levels[0].homo_ev, found.levels[0].lumo_ev]
             assert edges == pytest.approx(np.array(said["edges"][0]).tolist())
-        if name != "unconverged":
+        assert found.fingerprint.basis == "lcao dzp h=0.35"
+        assert found.fingerprint.functional == "PBE"
+        if name != "unconverged" and found.version < "24":
             text = CODES["gpaw"].read(tmp_path / f"{name}.txt")
             assert text.energy_ev == pytest.approx(found.energy_ev, abs=1e-5)
             assert (text.fingerprint.smearing, text.fingerprint.width_ev) == SMEARINGS[name]
     row = dft_results([tmp_path / "unconverged.gpw"]).frame.row(0, named=True)
     assert not row["converged"]
     assert row["energy_ev"] is None
+
+
+def test_the_text_of_a_newer_gpaw_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("  __  _  _\n | _ |_)|_||  |\n |__||  | ||/\\| - 26.7.0\n\nUser:   me@here\n")
+    assert CODES["gpaw"].claims(path) == 1
+    with pytest.raises(dg.DefectgenError, match=r"out\.txt: is the text of a newer GPAW.* Give its \.gpw file"):
+        CODES["gpaw"].read(path)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from defectgen.dft.ase_files import NEW_HEAD, read_gpaw_text, read_gpw
 from defectgen.dft.calculation import Calculation
 from defectgen.dft.codes.dft_code import EngineOptions, Remedy
 from defectgen.dft.layer_settings import NARROW_EV
@@ -29,7 +30,7 @@ PYTHONS = ("/usr/bin/python3", "python3", "python")
 
 HOW_TO_GET = (
     "Install it with: apt-get install --no-install-recommends gpaw gpaw-data; or pip install gpaw, which is compiled "
-    "and needs a C compiler, BLAS and libxc, then gpaw install-data DIR for the setups (or name a Python that has it)"
+    "and needs a C++ compiler and OpenBLAS (or name a Python that has it)"
 )
 
 MAX_ITERATIONS = 120
@@ -145,8 +146,6 @@ class Gpaw:
         """See `DftCode.read`."""
         if path.name == RESULTS:
             return _read_results(path)
-        from defectgen.dft.ase_files import read_gpaw_text, read_gpw
-
         return read_gpw(path) if path.suffix == ".gpw" else read_gpaw_text(path)
 
 
@@ -156,7 +155,7 @@ def _starts_as_gpaw(path: Path) -> bool:
             head = file.read(400)
     except OSError:
         return False
-    return b"___ ___ ___ _ _ _" in head
+    return b"___ ___ ___ _ _ _" in head or head.startswith(NEW_HEAD.encode())
 
 
 def _read_results(path: Path) -> DftResult:
