@@ -26,6 +26,9 @@ EXTRA = "scale"
 LOST_TRIES = 5
 """How often a task whose worker was lost is given to another one."""
 
+LISTEN_S = 0.5
+"""Seconds of one wait for results: polars has the system go on with a longer one whatever Ctrl-C says."""
+
 START_TRIES = 3
 """After so many jobs one after another from which no worker came the run ends."""
 
@@ -122,7 +125,7 @@ class ParslExecutor:
         app: Any = parsl.python_app(work, data_flow_kernel=self._kernel)
         running: dict[Future[R], int] = {app(task): number for number, task in enumerate(tasks)}
         while running:
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            ended, _ = wait(running, LISTEN_S, FIRST_COMPLETED)
             if self._problem:
                 raise DefectgenError(
                     self._problem, f"Mend the executor's file; job scripts and logs: {self.run_folder}."

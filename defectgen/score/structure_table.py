@@ -47,12 +47,16 @@ class StructureTable:
         """Structures with a value of any scorer."""
         return int(self.scored.sum())
 
+    @property
+    def is_void(self) -> bool:
+        """Whether it says no more of any structure than why there is nothing to say."""
+        facts = self.frame["formula"] if "file" in self.frame.columns else None
+        return not self.n_scored and (facts is None or bool(facts.is_null().all()))
+
     def require_scored(self) -> None:
         """Raise a `DefectgenError` that tells of the first structure if none has a value."""
         if self.n_scored:
             return
-        if not self.frame.height:
-            raise DefectgenError("the table has no rows.", "Expected at least one structure.")
         note = str(self.frame["note"][0])
         if "file" not in self.frame.columns:
             raise DefectgenError(f"row 1: {note}" + more(self.frame.height - 1, "could not be scored"))
