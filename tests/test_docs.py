@@ -91,19 +91,46 @@ def test_a_wrong_option_would_be_found(tmp_path: Path) -> None:
     assert unknown_options(page) == ["hosts --jason", "surrogate train --hosts"]
 
 
-def test_every_column_is_explained(tmp_path: Path) -> None:
+def columns_of(text: str) -> dict[str, set[str]]:
+    """Names in the first column of the tables of a page, by the heading above."""
+    found: dict[str, set[str]] = {}
+    for part in text.split("\n## ")[1:]:
+        title, _, rest = part.partition("\n")
+        firsts = [line.split("|")[1] for line in rest.splitlines() if line.startswith("| `")]
+        found[title.replace("`", "")] = {name for cell in firsts for name in re.findall(r"`([a-z0-9_*]+)`", cell)}
+    return found
+
+
+def test_every_column_is_explained_and_every_explained_column_is_written(tmp_path: Path) -> None:
     import polars as pl
 
+    from defectgen.core.properties import BY_COLUMN, COLUMNS
     from defectgen.dft.results import FLAGS, LAST, NUMBERS, TEXTS
     from defectgen_cli.app import main
 
-    text = (ROOT / "docs" / "reference" / "columns.md").read_text()
-    explained = set(re.findall(r"`([a-z0-9_*]+)`", text))
+    explained = columns_of((ROOT / "docs" / "reference" / "columns.md").read_text())
     run, scores, table = tmp_path / "run", tmp_path / "scores.csv", tmp_path / "table.csv"
     assert main(["design", "--host", "MoS2", "--homo", "0.1", "--max-defects", "1", "-n", "2", "-o", str(run)]) == 0
     assert main(["score", str(run / "structures"), "-o", str(scores)]) == 0
     assert main(["enumerate", "--host", "MoS2", "v_S", "-o", str(table)]) == 0
-    found = {name for path in (run / "candidates.csv", scores, table) for name in pl.read_csv(path).columns}
-    found |= {*TEXTS, *FLAGS, *NUMBERS, *LAST}
-    assert "multiplicity" in found
-    assert sorted(name for name in found if name not in explained and "_uncertainty_" not in name) == []
+    properties = {*COLUMNS, *(item.uncertainty_column for item in BY_COLUMN.values())}
+    assert {name for name in explained["Properties"] if "*" not in name} == set(COLUMNS)
+    written = {
+        "candidates.csv": set(pl.read_csv(run / "candidates.csv").columns),
+        "scores.csv": set(pl.read_csv(scores).columns),
+        "Tables of enumerate": set(pl.read_csv(table).columns),
+        "Tables of results": {*TEXTS, *FLAGS, *NUMBERS, *LAST},
+    }
+    missing = {title: sorted(names - properties - explained[title]) for title, names in written.items()}
+    assert missing == {title: [] for title in written}
+    code = "\n".join(path.read_text() for path in (ROOT / "defectgen").rglob("*.py"))
+    quoted = set(re.findall(r"[\"']([a-z0-9_]+)[\"']|^    ([a-z0-9_]+):", code, re.M))
+    known = {name for pair in quoted for name in pair} | {f"dft_{name}" for name in COLUMNS}
+    stale = {title: sorted(explained[title] - names - known) for title, names in written.items()}
+    assert stale == {title: [] for title in written}
+    assert len(explained["candidates.csv"]) > 20
+
+
+def test_columns_of_a_page_are_those_of_its_tables() -> None:
+    text = "# P\n\n`no`\n\n## A `b`\n\n| column | what |\n| --- | --- |\n| `x_ev`, `y` | as `z` |\n\n## C\n\n`d`\n"
+    assert columns_of(text) == {"A b": {"x_ev", "y"}, "C": set()}
