@@ -131,14 +131,15 @@ class SearchProposer(OneLine):
     clock: Callable[[], float] = time.monotonic
 
     def propose(self, _: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
-        """See `defectgen.design.proposers.Proposer`: the best of each ask for a whole target first.
+        """See `defectgen.design.proposers.Proposer`: the best of each ask for a whole target first, then `start`.
 
         After Ctrl-C, which goes on to the caller, the best by then.
         """
         for index, ask in enumerate(asks):
             if ask.whole:
                 result = self._search(ask)
-                for configuration in result.configurations:
+                own = canonicalize(self.start) if self.start else []
+                for configuration in {item.key: item for item in (*result.configurations, *own)}.values():
                     yield Proposal(index, configuration)
                 if not result.complete:
                     raise KeyboardInterrupt
