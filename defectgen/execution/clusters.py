@@ -5,6 +5,7 @@ Babuji et al., Parsl: Pervasive Parallel Programming in Python, HPDC 2019, doi 1
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -15,13 +16,16 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from defectgen.config import StageConfig, find_config, load_config
-from defectgen.errors import DefectgenError
+from defectgen.errors import DefectgenError, UsageError
 from defectgen.execution.executors import Lost, R, T
 from defectgen.extras import import_extra
 
 GROUP = "executors"
 
 EXTRA = "scale"
+
+SUBMITS = {"slurm": "sbatch", "pbs": "qsub"}
+"""The program that hands in jobs, by provider."""
 
 LOST_TRIES = 5
 """How often a task whose worker was lost is given to another one."""
@@ -86,6 +90,20 @@ def read_cluster(name: str) -> ClusterConfig:
         UsageError: no such file, an unknown provider or key, or a senseless value.
     """
     return load_config(ClusterConfig, find_config(name, GROUP))
+
+
+def require_scheduler(cluster: ClusterConfig) -> None:
+    """Refuse a cluster whose jobs cannot be handed in from here.
+
+    Raises:
+        UsageError: the provider's program is not on the path.
+    """
+    program = SUBMITS.get(cluster.provider)
+    if program is not None and shutil.which(program) is None:
+        raise UsageError(
+            f"the executor is of provider {cluster.provider}, whose {program} is not on the path.",
+            "Run this on a login node of the cluster, or with --executor two-workers.",
+        )
 
 
 @dataclass
