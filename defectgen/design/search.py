@@ -182,9 +182,9 @@ class SearchProposer(OneLine):
             with single_blas():
                 seen.look([*starts, *(edits.draw(rng) for _ in range(min(first, FIRST_LOOK)))])
                 for landscape, archive in reversed(guides):
-                    for _, root in archive.best(1) if account.spent < 1 else ():
+                    if account.spent < 1 and (best := archive.best(1)):
                         until = min(account.spent + FIRST_TREE_SHARE, 1.0)
-                        tree_search(landscape, root, until, account, archive, rng, prior)
+                        tree_search(landscape, best[0][1], until, account, archive, rng, prior)
                         seen.look(archive.unseen(LOOK))
                 while account.spent < 1:
                     landscape, archive = guides[walks % len(guides)]

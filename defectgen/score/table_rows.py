@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.host_files import parse_supercell
 from defectgen.io.host_tables import HOST_RECORD
 from defectgen.io.tables import column_names, count_rows, read_csv
-from defectgen.score.protocol import MISSING, Scorer, StructureScorer
+from defectgen.score.protocol import Scorer, StructureScorer
 from defectgen.score.scorers import score_configurations
-from defectgen.score.structure_table import EXTRAPOLATED, StructureTable, without_false_intervals
+from defectgen.score.structure_table import StructureTable, scored_rows
 from defectgen.watch import Watch, unwatched
 
 KEY = "configuration"
@@ -96,10 +97,12 @@ def row_table(
     """
     configurations, notes = _configurations(frame, hosts, host)
     scored = [False] * frame.height
+    usable = [row for row, item in enumerate(configurations) if item is not None]
     columns = [frame.drop(HOST_RECORD, strict=False)]
     for name, scorer in scorers.items():
         title = f"{name}: " if len(scorers) > 1 else ""
-        found = _scores(name, scorer, configurations, notes, scored, title, watch)
+        size = FEW if isinstance(scorer, StructureScorer) else BATCH
+        found = scored_rows(name, partial(_of_rows, scorer, configurations), usable, size, notes, scored, title, watch)
         if title:
             found = found.rename({column: f"{name}_{column}" for column in found.columns})
         if clash := sorted(set(found.columns) & set(frame.columns)):
@@ -169,35 +172,8 @@ def _is_called(host: Host, name: str) -> bool:
         return False
 
 
-def _scores(
-    name: str,
-    scorer: Scorer,
-    configurations: Sequence[Configuration | None],
-    notes: Sequence[list[str]],
-    scored: list[bool],
-    title: str,
-    watch: Watch,
-) -> pl.DataFrame:
-    """A row a configuration, null where there is no score; adds to notes and marks what is scored."""
-    usable = [row for row, item in enumerate(configurations) if item is not None]
-    size = FEW if isinstance(scorer, StructureScorer) else BATCH
-    parts = []
-    with watch(f"scoring with {name}", len(usable), "structures") as advance:
-        for start in range(0, len(usable), size):
-            rows = usable[start : start + size]
-            picked = [item for row in rows if (item := configurations[row]) is not None]
-            found, problems = score_configurations(scorer, picked)
-            reasons = found[MISSING].to_list() if MISSING in found.columns else [None] * len(rows)
-            found, beyond = without_false_intervals(found.drop(MISSING, strict=False))
-            for place, (row, problem, reason) in enumerate(zip(rows, problems, reasons, strict=True)):
-                scored[row] |= not problem
-                said = [problem, reason or "", EXTRAPOLATED if place in set(beyond) else ""]
-                notes[row].extend(title + text for text in said if text)
-            row_numbers = pl.Series("_row", rows, dtype=pl.Int64)
-            parts.append(found.with_columns(row_numbers) if found.width else row_numbers.to_frame())
-            advance(len(rows))
-    everything = pl.DataFrame({"_row": range(len(configurations))}, schema={"_row": pl.Int64})
-    if not parts:
-        return everything.drop("_row")
-    table = everything.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row")
-    return table.drop("_row")
+def _of_rows(
+    scorer: Scorer, configurations: Sequence[Configuration | None], rows: Sequence[int]
+) -> tuple[pl.DataFrame, list[str]]:
+    """Scores of some rows that are configurations."""
+    return score_configurations(scorer, [item for row in rows if (item := configurations[row]) is not None])
