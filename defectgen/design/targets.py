@@ -111,7 +111,7 @@ def wanted_values(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
 
 
 def read_targets(path: Path) -> tuple[Target, ...]:
-    """Targets from a CSV file, one a line, or a YAML file, a list of mappings.
+    """Targets from a CSV file, one a line (empty ones are none), or a YAML file, a list of mappings.
 
     A column is a property (``homo`` or ``homo_ev``), each cell a wish as `parse_wish` takes it or empty. A column
     ``id`` names the targets; without it they are numbered from 1. ``tolerance`` makes ranges of the plain numbers of
@@ -196,7 +196,8 @@ def _csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise UsageError(
             f"{path}: cannot be read as CSV ({reason:.200}).", "Expected commas, semicolons or tabs between columns."
         ) from error
-    return table.columns, [{name: text or "" for name, text in row.items()} for row in table.iter_rows(named=True)]
+    rows = [{name: text or "" for name, text in row.items()} for row in table.iter_rows(named=True)]
+    return table.columns, [row for row in rows if any(text.strip() for text in row.values())]
 
 
 def _yaml_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
