@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +19,10 @@ from defectgen.core.host import Host
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import parse_json, require_object
 from defectgen.io.files import write_whole
-from defectgen.score.network.network_cells import OUTPUTS, Rows, combine, counts_of, rows_of
+from defectgen.score.network.network_cells import OUTPUTS, Rows, combine, counts_of, rows_of, rows_of_sites
 from defectgen.score.network.network_forward import HostForward
 from defectgen.score.network.pair_geometry import N_NODE_FEATURES, N_PAIR_FEATURES, N_TOLD, HostGeometry
-from defectgen.score.threads import n_workers, single_blas
+from defectgen.score.threads import in_parts
 
 FORMAT = 4
 """Of the files written and read."""
@@ -81,6 +80,19 @@ class NetworkFile:
         rows = rows_of(self.geometries, host, decorations)
         return combine(self.outputs(rows).mean(axis=0))
 
+    def score_sites(
+        self, host: Host, sites: NDArray[np.int64], kinds: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """The same from numbers.
+
+        Args:
+            host: one that it covers.
+            sites: of the defects of each configuration, -1 where there are fewer than the most, shape (n, most).
+            kinds: number of each defect's kind in the host's rules, likewise.
+        """
+        rows = rows_of_sites(self.geometries, host, sites, kinds)
+        return combine(self.outputs(rows).mean(axis=0))
+
     def outputs(self, rows: Rows) -> NDArray[np.float64]:
         """What each member gives, `OUTPUTS` with the whole formation energy, shape (members, n, 7)."""
         found = np.zeros((self.members, len(rows), len(OUTPUTS)))
@@ -93,10 +105,7 @@ class NetworkFile:
             forward = self._forward[int(rows.hosts[chosen[0]])]
             found[:, chosen] = forward(rows.sites[chosen, :most], rows.kinds[chosen, :most])
 
-        with single_blas(), ThreadPoolExecutor(n_workers()) as pool:
-            if parts:
-                find(parts[0])  # what is found once is found here
-            list(pool.map(find, parts[1:]))
+        in_parts(find, parts)
         at = OUTPUTS.index("energy")
         most = self.linear.shape[1] // len(self.geometries)
         found[..., at] = found[..., at] * rows.sizes + self.linear @ counts_of(rows, len(self.geometries), most).T

@@ -9,13 +9,12 @@ Both take what `EnergySide` and `LevelSide` have prepared of each side: the trai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.score.surrogate.environments import Decorations, Environments, Points
+from defectgen.score.surrogate.environments import Decorations
 from defectgen.score.surrogate.kernel_table import (
     AROUND,
     ENERGY_LENGTHS,
@@ -38,60 +37,17 @@ from defectgen.score.surrogate.kernel_table import (
     EnergyKernel,
     LevelKernel,
 )
+from defectgen.score.surrogate.surroundings import Environments, Points, environment_kernels
 
 Array = NDArray[np.float64]
 
 BLOCK = 32
-"""Configurations that are compared with the others in one step, and..."""
-
-BLOCK_NUMBERS = 2**17
-"""...pairs of surroundings: so many numbers stay in a core's cache."""
+"""Configurations that are compared with the others in one step."""
 
 
 def gaussian(distances: Array, length: float, out: Array) -> None:
     """``exp(-d^2 / 2 length^2)`` from the negative squared distances, written to `out`."""
     np.exp(np.multiply(distances, 0.5 / length**2, out=out), out=out)
-
-
-def environment_kernels(a: Environments, b: Environments, powers: Sequence[int], out: Array) -> None:
-    """Sums of ``exp(-power |x - y|^2)`` over the surroundings x, y of all defects of one kind.
-
-    Args:
-        a: some configurations.
-        b: the others, whose `distinct` surroundings are kept.
-        powers: of each kernel, small numbers.
-        out: where each kernel is written to, shape (len(powers), a.n, b.n).
-    """
-    out[...] = 0.0
-    for (_, points_a), groups, (counts, points_b) in zip(a.by_kind, a.by_number, b.distinct, strict=True):
-        if not len(points_a) or not len(points_b):
-            continue
-        sums = np.zeros((len(powers), a.n, len(points_b)))
-        for rows, places in groups:
-            number = places.shape[1]
-            step = max(1, BLOCK_NUMBERS // (number * len(points_b)))
-            for start in range(0, len(rows), step):
-                part = slice(start, start + step)
-                each = points_a.minus_squared_distances(points_b, places[part].ravel())
-                np.exp(each, out=each)
-                for power, total in zip(powers, sums, strict=True):
-                    raised = each if power == 1 else small_power(each, power)
-                    total[rows[part]] = raised.reshape(-1, number, len(points_b)).sum(axis=1)
-        for total, kernel in zip(sums, out, strict=True):
-            kernel += (counts @ total.T).T
-
-
-def small_power(values: Array, power: int) -> Array:
-    """A small power by multiplications, which are faster than another exponential."""
-    result, square = None, values
-    while power:
-        if power & 1:
-            result = square if result is None else result * square
-        power >>= 1
-        if power:
-            square = square * square
-    assert result is not None
-    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,22 +274,36 @@ def level_kernels(a: LevelSide, b: LevelSide) -> Array:
     environment_kernels(a.around, b.around, LEVEL_POWERS, out[AROUND])
     for start in range(0, a.n, BLOCK):
         rows = slice(start, start + BLOCK)
-        block = out[:, rows]
-        compared = (
-            ((LevelKernel.HAS,), a.has.minus_squared_distances(b.has, rows)),
-            ((LevelKernel.COUNTS, LevelKernel.COUNTS_COARSE), a.counts.minus_squared_distances(b.counts, rows)),
-            ((LevelKernel.LOG_COUNTS,), a.logs.minus_squared_distances(b.logs, rows)),
-            ((LevelKernel.SHARES,), a.shares.minus_squared_distances(b.shares, rows)),
-            (POOLED, a.pooled.minus_squared_distances(b.pooled, rows)),
-            (PRESENT, a.present.minus_squared_distances(b.present, rows)),
-            (NUMBER, a.number.minus_squared_distances(b.number, rows)),
-        )
-        for kernels, distances in compared:
-            for kernel in kernels:
-                gaussian(distances, LEVEL_LENGTHS[kernel], block[kernel])
-        for kernel, product in TIMES_HAS.items():
-            np.multiply(block[kernel], block[LevelKernel.HAS], out=block[product])
+        fill_level_kernels(a, b, rows, out[:, rows])
     return out
+
+
+def fill_level_kernels(a: LevelSide, b: LevelSide, rows: slice, out: Array) -> None:
+    """All but the kernels of surroundings.
+
+    Args:
+        a: some configurations.
+        b: the others.
+        rows: some of `a`.
+        out: where they are written to, shape (16, number of rows, b.n).
+    """
+    compared = (
+        ((LevelKernel.HAS,), a.has, b.has),
+        ((LevelKernel.COUNTS, LevelKernel.COUNTS_COARSE), a.counts, b.counts),
+        ((LevelKernel.LOG_COUNTS,), a.logs, b.logs),
+        ((LevelKernel.SHARES,), a.shares, b.shares),
+        (POOLED, a.pooled, b.pooled),
+        (PRESENT, a.present, b.present),
+        (NUMBER, a.number, b.number),
+    )
+    for kernels, ours, theirs in compared:
+        distances = ours.minus_squared_distances(theirs, rows)
+        for kernel in kernels:
+            np.multiply(distances, 0.5 / LEVEL_LENGTHS[kernel] ** 2, out=out[kernel])
+    smooth = out[: LevelKernel.AROUND]
+    np.exp(smooth, out=smooth)
+    for kernel, product in TIMES_HAS.items():
+        np.multiply(out[kernel], out[LevelKernel.HAS], out=out[product])
 
 
 def own_level_kernels(a: LevelSide) -> Array:

@@ -1,0 +1,210 @@
+"""Surroundings of defects as points, and the kernels that sum over those of two cells.
+
+A defect has few neighbours, so what the product of its point with those of the training rows is follows from a few
+rows of a table, which takes less time than a dense product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, hstack  # type: ignore[import-untyped]
+
+Array = NDArray[np.float64]
+
+BLOCK_POINTS = 192
+"""Points of training rows that are compared in one step: the numbers of a batch stay in a core's cache."""
+
+LARGEST_EXPONENT = 600.0
+"""Exponentials of more are not taken apart into factors, which might overflow."""
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Rows of a matrix whose squared distances to others are wanted.
+
+    Attributes:
+        values: shape (n, m).
+    """
+
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def _squares(self) -> NDArray[np.float64]:
+        return np.asarray(np.einsum("ij,ij->i", self.values, self.values)[:, None])
+
+    @cached_property
+    def _left(self) -> NDArray[np.float64]:
+        return np.hstack([2 * self.values, -self._squares, np.ones((len(self.values), 1))])
+
+    @cached_property
+    def _right(self) -> NDArray[np.float64]:
+        return np.ascontiguousarray(np.hstack([self.values, np.ones((len(self.values), 1)), -self._squares]).T)
+
+    def minus_squared_distances(self, other: Points, rows: NDArray[np.int64] | slice) -> NDArray[np.float64]:
+        """Of some rows to all rows of another matrix, to rounding, by one product, shape (rows, len(other))."""
+        return np.asarray(self._left[rows] @ other._right)
+
+
+@dataclass(frozen=True, eq=False)
+class KindSurroundings:
+    """Surroundings of N defects of one kind.
+
+    Attributes:
+        rows: configuration of each, ascending, shape (N,).
+        counts: numbers of neighbours by kind and orbit, sparse, shape (N, n_kinds * n_orbits).
+        points: their product with the basis, shape (N, n_dimensions).
+    """
+
+    rows: NDArray[np.int64]
+    counts: csr_array
+    points: Array
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def squares(self) -> Array:
+        """Squared lengths of the points, shape (N,)."""
+        return np.asarray(np.einsum("ij,ij->i", self.points, self.points))
+
+    def summed(self, power: int, n: int) -> csr_array:
+        """What sums over the defects x of each of n configurations, each times ``exp(-power |x|^2)``, shape (n, N)."""
+        ends = np.searchsorted(self.rows, np.arange(n + 1))
+        return csr_array((np.exp(-power * self.squares), np.arange(len(self)), ends), shape=(n, len(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What defects of one kind are compared with.
+
+    Attributes:
+        counts: how often each of the P different points is in each of n configurations, sparse, shape (n, P).
+        points: these points.
+        table: twice the product of the basis with them, shape (n_kinds * n_orbits, P).
+    """
+
+    counts: csr_array
+    points: Points
+    table: Array
+
+    @cached_property
+    def squares(self) -> Array:
+        """Squared lengths of the points, shape (P,)."""
+        return np.asarray(np.einsum("ij,ij->i", self.points.values, self.points.values))
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[Array, Array], ...]:
+        """The table in blocks of columns, each with the squared lengths of its points."""
+        parts = [slice(start, start + BLOCK_POINTS) for start in range(0, len(self.points), BLOCK_POINTS)]
+        return tuple((np.ascontiguousarray(self.table[:, part]), self.squares[part]) for part in parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Environments:
+    """Surroundings of the defects of n configurations.
+
+    Attributes:
+        n: number of configurations.
+        basis: takes numbers of neighbours to points, shape (n_kinds * n_orbits, n_dimensions).
+        by_kind: of the defects of each kind.
+    """
+
+    n: int
+    basis: Array
+    by_kind: tuple[KindSurroundings, ...]
+
+    @cached_property
+    def distinct(self) -> tuple[Compared, ...]:
+        """For each kind the different points, and how often each is in each configuration."""
+        found = []
+        for kind in self.by_kind:
+            _, first, number = np.unique(np.round(kind.points, 9), axis=0, return_index=True, return_inverse=True)
+            counts = csr_array((np.ones(len(kind)), (kind.rows, number.ravel())), shape=(self.n, len(first)))
+            counts.sum_duplicates()
+            points = kind.points[first]
+            found.append(Compared(counts, Points(points), np.ascontiguousarray(2 * self.basis @ points.T)))
+        return tuple(found)
+
+    def counted(self, power: int) -> csr_array:
+        """How often each of the `distinct` points y of all kinds is there, times ``exp(-power |y|^2)``, sparse, (n, P)."""
+        if power not in self._counted:
+            factors = np.exp(-power * np.concatenate([kind.squares for kind in self.distinct]))
+            counts = csr_array(hstack([kind.counts for kind in self.distinct]))
+            self._counted[power] = csr_array((counts.data * factors[counts.indices], counts.indices, counts.indptr))
+        return self._counted[power]
+
+    @cached_property
+    def _counted(self) -> dict[int, csr_array]:
+        return {}
+
+    def own(self, powers: Sequence[int]) -> Array:
+        """Sums of ``exp(-power |x - y|^2)`` over the surroundings x, y of all defects of one kind of each row.
+
+        Returns:
+            Shape (len(powers), n).
+        """
+        total = np.zeros((len(powers), self.n))
+        for kind in self.by_kind:
+            number = np.bincount(kind.rows, minlength=self.n)
+            most = int(number.max(initial=0))
+            if not most:
+                continue
+            there = np.arange(most) < number[:, None]
+            some = np.zeros((self.n, most, kind.points.shape[1]))
+            some[there] = kind.points
+            inner = some @ some.transpose(0, 2, 1)
+            squares = np.diagonal(inner, axis1=1, axis2=2)
+            exponents = 2 * inner - squares[:, :, None] - squares[:, None, :]
+            each = np.where(there[:, :, None] & there[:, None, :], np.exp(exponents), 0.0)
+            total += [small_power(each, power).sum(axis=(1, 2)) for power in powers]
+        return total
+
+
+def environment_kernels(a: Environments, b: Environments, powers: Sequence[int], out: Array) -> None:
+    """Sums of ``exp(-power |x - y|^2)`` over the surroundings x, y of all defects of one kind.
+
+    Args:
+        a: some configurations.
+        b: the others, whose `distinct` surroundings are kept.
+        powers: of each kernel, small numbers.
+        out: where each kernel is written to, shape (len(powers), a.n, b.n).
+    """
+    longest = max((float(x.squares.max(initial=0.0)) for x in (*a.by_kind, *b.distinct)), default=0.0)
+    factored = 2 * longest * max(powers) < LARGEST_EXPONENT
+    sums = np.empty((len(powers), sum(len(theirs.points) for theirs in b.distinct), a.n))
+    start = 0
+    for ours, theirs in zip(a.by_kind, b.distinct, strict=True):
+        rows = [ours.summed(power if factored else 0, a.n) for power in powers]
+        for block, squares in theirs.blocks:
+            part = slice(start, start + block.shape[1])
+            start = part.stop
+            each = ours.counts @ block
+            if not factored:
+                each -= ours.squares[:, None]
+                each -= squares
+            np.exp(each, out=each)
+            for power, row, kept in zip(powers, rows, sums, strict=True):
+                kept[part] = (row @ small_power(each, power)).T
+    for power, kept, kernel in zip(powers, sums, out, strict=True):
+        kernel[...] = (b.counted(power if factored else 0) @ kept).T
+
+
+def small_power(values: Array, power: int) -> Array:
+    """A small power by multiplications, which are faster than another exponential."""
+    result, square = None, values
+    while power:
+        if power & 1:
+            result = square if result is None else result * square
+        power >>= 1
+        if power:
+            square = square * square
+    assert result is not None
+    return result
