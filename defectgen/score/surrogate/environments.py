@@ -19,8 +19,8 @@ from scipy.sparse import csr_array  # type: ignore[import-untyped]
 from defectgen.core import Configuration, Host
 from defectgen.core.elements import isovalent
 from defectgen.core.symmetry import site_group
-from defectgen.score.surrogate.features import encode, pair_orbits, two_kinds_table
-from defectgen.score.surrogate.surroundings import Environments, KindSurroundings
+from defectgen.score.surrogate.features import encode_flat, pair_orbits, two_kinds_table
+from defectgen.score.surrogate.surroundings import Environments, pairs_within
 
 LONGEST_ANGSTROM = 12.0
 """Neighbours further away are not looked at."""
@@ -85,15 +85,13 @@ class Decorations:
         Raises:
             UsageError: a configuration of another host or supercell, or a defect that the rules do not know.
         """
-        by_size: dict[int, tuple[list[int], list[list[tuple[int, int]]]]] = {}
-        for row, defects in enumerate(encode(host, configurations)):
-            rows, members = by_size.setdefault(len(defects), ([], []))
-            rows.append(row)
-            members.append(defects)
+        sizes, sites, kinds = encode_flat(host, configurations)
+        first = np.cumsum(sizes) - sizes
         parts = [np.zeros((3, 0), dtype=np.int64)]
-        for size, (rows, members) in by_size.items():
-            block = np.array(members, dtype=np.int64).reshape(len(rows), size, 2)
-            images = site_group(host).smallest_images(block[:, :, 1], block[:, :, 0])
+        for size in np.unique(sizes[sizes > 0]):
+            rows = np.flatnonzero(sizes == size)
+            places = first[rows][:, None] + np.arange(size)
+            images = site_group(host).smallest_images(sites[places], kinds[places])
             parts.append(np.stack([np.repeat(rows, size), images.codes.ravel(), images.sites.ravel()]))
         flat = np.concatenate(parts, axis=1)
         rows, kinds, sites = flat[:, np.lexsort(flat[::-1])]
@@ -166,7 +164,7 @@ class Decorations:
     @cached_property
     def _pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All ordered pairs of defects of one configuration, each with itself too."""
-        return _pairs_within(self.rows, self.n)
+        return pairs_within(self.rows, self.n)
 
     @cached_property
     def neighbours(self) -> NDArray[np.float32]:
@@ -197,30 +195,24 @@ class Decorations:
         Args:
             chosen: see `environment_basis`.
         """
-        basis = environment_basis(self.host, tuple(self.weights.tolist()), *chosen)
-        n_orbits, (order, ends, first, code, orbit) = len(basis) // self.n_kinds, self._neighbours_by_kind
+        chosen = self.host, tuple(self.weights.tolist()), *chosen
+        basis, codes = environment_basis(*chosen), environment_codes(*chosen)
+        n_orbits, (order, first, code, orbit) = len(basis) // self.n_kinds, self._neighbours_by_kind
         near = orbit < n_orbits
         before = np.concatenate([[0], np.cumsum(np.bincount(first[near], minlength=len(order)))])
         columns = code[near] * n_orbits + orbit[near]
-        found = []
-        for start, end in itertools.pairwise(ends):
-            part = slice(before[start], before[end])
-            ones = np.ones(before[end] - before[start])
-            shape = end - start, len(basis)
-            counts = csr_array((ones, columns[part], before[start : end + 1] - before[start]), shape=shape)
-            found.append(KindSurroundings(self.rows[order[start:end]], counts, counts @ basis))
-        return Environments(self.n, basis, tuple(found))
+        counts = csr_array((np.ones(len(columns), dtype=np.int64), columns, before), shape=(len(order), len(basis)))
+        return Environments.of(self.n, self.n_kinds, self.kinds[order], self.rows[order], counts, basis, codes)
 
     @cached_property
     def _neighbours_by_kind(self) -> tuple[NDArray[np.int64], ...]:
-        """Defects sorted by kind, where each kind ends, and `near_pairs` in this order: defect, other's kind, orbit."""
+        """Defects sorted by kind, and `near_pairs` in this order: the defect, the other's kind, the orbit."""
         first, second, orbit = self.near_pairs
         order = np.argsort(self.kinds, kind="stable")
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        sorted_pairs = np.argsort(place[first], kind="stable")
-        ends = np.searchsorted(self.kinds[order], np.arange(self.n_kinds + 1))
-        return order, ends, place[first[sorted_pairs]], self.kinds[second[sorted_pairs]], orbit[sorted_pairs]
+        pairs = np.argsort(place[first], kind="stable")
+        return order, place[first[pairs]], self.kinds[second[pairs]], orbit[pairs]
 
     @cached_property
     def pooled(self) -> NDArray[np.float64]:
@@ -300,10 +292,15 @@ def environment_basis(
     return np.asarray(np.kron(np.diag(weights), basis) * np.sqrt(sharpness))
 
 
-def _pairs_within(rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All ordered pairs of things with the same row, each with itself too; `rows` ascend, below n."""
-    first = np.searchsorted(rows, np.arange(n + 1))
-    sizes = np.diff(first)[rows]
-    centre = np.repeat(np.arange(len(rows)), sizes)
-    start = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return centre, np.arange(len(centre)) - start + first[rows[centre]]
+@lru_cache(maxsize=64)
+def environment_codes(host: Host, weights: tuple[float, ...], *chosen: float) -> NDArray[np.int64]:
+    """Random numbers whose sums over a defect's neighbours tell its points apart, shape (n_kinds * n_orbits,).
+
+    Args:
+        host: as in `environment_basis`, like all others; rows of the basis that are equal have one number.
+        weights: likewise.
+        chosen: likewise.
+    """
+    _, which = np.unique(environment_basis(host, weights, *chosen), axis=0, return_inverse=True)
+    rng = np.random.default_rng(21)
+    return rng.integers(-(2**62), 2**62, size=which.max(initial=0) + 1, dtype=np.int64)[which.ravel()]

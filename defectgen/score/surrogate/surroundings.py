@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,30 +56,30 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class KindSurroundings:
-    """Surroundings of N defects of one kind.
+    """Surroundings of N defects of one kind, U of them different.
 
     Attributes:
-        rows: configuration of each, ascending, shape (N,).
-        counts: numbers of neighbours by kind and orbit, sparse, shape (N, n_kinds * n_orbits).
-        points: their product with the basis, shape (N, n_dimensions).
+        rows: configuration of each defect, ascending, shape (N,).
+        number: which surroundings it has, shape (N,).
+        counts: numbers of neighbours by kind and orbit, sparse, shape (U, n_kinds * n_orbits).
+        points: their product with the basis, shape (U, n_dimensions).
     """
 
     rows: NDArray[np.int64]
+    number: NDArray[np.int64]
     counts: csr_array
     points: Array
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
     @cached_property
     def squares(self) -> Array:
-        """Squared lengths of the points, shape (N,)."""
+        """Squared lengths of the points, shape (U,)."""
         return np.asarray(np.einsum("ij,ij->i", self.points, self.points))
 
-    def summed(self, power: int, n: int) -> csr_array:
-        """What sums over the defects x of each of n configurations, each times ``exp(-power |x|^2)``, shape (n, N)."""
+    def summed(self, powers: Sequence[int], n: int) -> list[csr_array]:
+        """What sums over the defects x of each of n configurations, each times ``exp(-power |x|^2)``, shape (n, U)."""
         ends = np.searchsorted(self.rows, np.arange(n + 1))
-        return csr_array((np.exp(-power * self.squares), np.arange(len(self)), ends), shape=(n, len(self)))
+        factors = [np.exp(-power * self.squares)[self.number] for power in powers]
+        return [csr_array((each, self.number, ends), shape=(n, len(self.points))) for each in factors]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +122,56 @@ class Environments:
     basis: Array
     by_kind: tuple[KindSurroundings, ...]
 
+    @classmethod
+    def of(
+        cls,
+        n: int,
+        n_kinds: int,
+        kinds: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        counts: csr_array,
+        basis: Array,
+        codes: NDArray[np.int64],
+    ) -> Environments:
+        """Find which surroundings are the same.
+
+        Args:
+            n: number of configurations.
+            n_kinds: number of kinds of defects.
+            kinds: of each defect, ascending, shape (N,).
+            rows: configuration of each, ascending within a kind, shape (N,).
+            counts: whole numbers of neighbours, sparse, shape (N, n_kinds * n_orbits).
+            basis: see above.
+            codes: whole numbers whose sums over the neighbours tell surroundings apart, shape (n_kinds * n_orbits,).
+        """
+        code = counts @ codes
+        order = np.lexsort((code, kinds))
+        new = (np.diff(code[order], prepend=0) != 0) | (np.diff(kinds[order], prepend=-1) != 0)
+        new[:1] = True
+        number = np.empty(len(order), dtype=np.int64)
+        number[order] = np.cumsum(new) - 1
+        first = order[new]
+        different = counts[first].astype(np.float64)
+        points = different @ basis
+        ends = np.searchsorted(kinds, np.arange(n_kinds + 1))
+        point_ends = np.searchsorted(kinds[first], np.arange(n_kinds + 1))
+        found = []
+        for defects, surroundings in zip(pairwise(ends), pairwise(point_ends), strict=True):
+            part, (start, end) = slice(*defects), surroundings
+            data = slice(different.indptr[start], different.indptr[end])
+            indptr = different.indptr[start : end + 1] - data.start
+            some = csr_array((different.data[data], different.indices[data], indptr), shape=(end - start, len(basis)))
+            found.append(KindSurroundings(rows[part], number[part] - start, some, points[start:end]))
+        return cls(n, basis, tuple(found))
+
     @cached_property
     def distinct(self) -> tuple[Compared, ...]:
         """For each kind the different points, and how often each is in each configuration."""
         found = []
         for kind in self.by_kind:
-            _, first, number = np.unique(np.round(kind.points, 9), axis=0, return_index=True, return_inverse=True)
-            counts = csr_array((np.ones(len(kind)), (kind.rows, number.ravel())), shape=(self.n, len(first)))
+            _, first, which = np.unique(np.round(kind.points, 9), axis=0, return_index=True, return_inverse=True)
+            places = kind.rows, which.ravel()[kind.number]
+            counts = csr_array((np.ones(len(kind.rows)), places), shape=(self.n, len(first)))
             counts.sum_duplicates()
             points = kind.points[first]
             found.append(Compared(counts, Points(points), np.ascontiguousarray(2 * self.basis @ points.T)))
@@ -153,18 +197,14 @@ class Environments:
         """
         total = np.zeros((len(powers), self.n))
         for kind in self.by_kind:
-            number = np.bincount(kind.rows, minlength=self.n)
-            most = int(number.max(initial=0))
-            if not most:
-                continue
-            there = np.arange(most) < number[:, None]
-            some = np.zeros((self.n, most, kind.points.shape[1]))
-            some[there] = kind.points
-            inner = some @ some.transpose(0, 2, 1)
-            squares = np.diagonal(inner, axis1=1, axis2=2)
-            exponents = 2 * inner - squares[:, :, None] - squares[:, None, :]
-            each = np.where(there[:, :, None] & there[:, None, :], np.exp(exponents), 0.0)
-            total += [small_power(each, power).sum(axis=(1, 2)) for power in powers]
+            first, second = pairs_within(kind.rows, self.n)
+            twice = first < second
+            a, b = (kind.points[kind.number[some[twice]]] for some in (first, second))
+            apart = a - b
+            each = np.exp(-np.einsum("ij,ij->i", apart, apart))
+            rows = kind.rows[first[twice]]
+            total += np.bincount(kind.rows, minlength=self.n)
+            total += [2 * np.bincount(rows, small_power(each, power), minlength=self.n) for power in powers]
         return total
 
 
@@ -182,7 +222,7 @@ def environment_kernels(a: Environments, b: Environments, powers: Sequence[int],
     sums = np.empty((len(powers), sum(len(theirs.points) for theirs in b.distinct), a.n))
     start = 0
     for ours, theirs in zip(a.by_kind, b.distinct, strict=True):
-        rows = [ours.summed(power if factored else 0, a.n) for power in powers]
+        rows = ours.summed(powers if factored else (0,) * len(powers), a.n)
         for block, squares in theirs.blocks:
             part = slice(start, start + block.shape[1])
             start = part.stop
@@ -208,3 +248,12 @@ def small_power(values: Array, power: int) -> Array:
             square = square * square
     assert result is not None
     return result
+
+
+def pairs_within(rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All ordered pairs of things with the same row, each with itself too; `rows` ascend, below n."""
+    first = np.searchsorted(rows, np.arange(n + 1))
+    sizes = np.diff(first)[rows]
+    centre = np.repeat(np.arange(len(rows)), sizes)
+    start = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return centre, np.arange(len(centre)) - start + first[rows[centre]]
