@@ -114,13 +114,14 @@ class HostForward:
         energy = ((energy + pair_energy) / count[:, 0])[..., None]
         attention = np.matmul(self._apart(kept.reshape(n * most, m * w)), weights["attention.weight"])
         attention += weights["attention.bias"]
-        attention = attention.reshape(m, n, most, self._heads)
+        attention = np.ascontiguousarray(attention.reshape(m, n, most, self._heads).transpose(0, 1, 3, 2))
         if mask is not None:
-            attention = np.where(mask == 0, np.float32(-1e4), attention)
-        attention = np.exp(attention - attention.max(axis=2, keepdims=True))
-        attention /= attention.sum(axis=2, keepdims=True)
+            attention += np.where(mask[None, :, None, :, 0] == 0, np.float32(-1e4), np.float32(0))
+        attention -= attention.max(axis=3, keepdims=True)
+        np.exp(attention, out=attention)
+        attention /= attention.sum(axis=3, keepdims=True)
         stood = kept.reshape(n, most, m, w).transpose(2, 0, 1, 3)
-        pooled = np.matmul(attention.transpose(0, 1, 3, 2), stood).reshape(m, n, -1)
+        pooled = np.matmul(attention, stood).reshape(m, n, -1)
         mean = self._apart(kept.sum(axis=1) / count)
         told = np.broadcast_to(told, (m, *told.shape))
         read = np.concatenate([pooled, mean, summary, told], axis=-1)

@@ -10,6 +10,7 @@ Both take what `EnergySide` and `LevelSide` have prepared of each side: the trai
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,12 +84,7 @@ class EnergySide:
     @classmethod
     def of(cls, rows: Decorations) -> EnergySide:
         """Of some configurations."""
-        distances = rows.distances_angstrom
-        short, long = (np.exp((distances[0] - distances) / decay) for decay in (SHORT_ANGSTROM, LONG_ANGSTROM))
-        alike = np.exp(-0.5 * ((distances[:, None] - distances) / SMOOTHING_ANGSTROM) ** 2)
-        values, vectors = np.linalg.eigh(alike)
-        kept = values > 1e-14 * values.max()
-        root = vectors[:, kept] * np.sqrt(values[kept])
+        short, long, root = _pair_lengths(tuple(rows.distances_angstrom.tolist()))
         flat = len(rows), -1
         pairs = rows.pair_counts * short
         return cls(
@@ -123,6 +119,17 @@ class EnergySide:
         n_two = self.pairs.shape[1] // len(short)
         plain, smooth, far = ((shares @ x).reshape(n_two, -1) for x in (self.pairs, self.smooth, self.long))
         return plain * short, smooth @ root.T * short, far @ root.T * long
+
+
+@lru_cache(maxsize=64)
+def _pair_lengths(distances_angstrom: tuple[float, ...]) -> tuple[Array, Array, Array]:
+    """`EnergySide.lengths` of orbits."""
+    distances = np.array(distances_angstrom)
+    short, long = (np.exp((distances[0] - distances) / decay) for decay in (SHORT_ANGSTROM, LONG_ANGSTROM))
+    alike = np.exp(-0.5 * ((distances[:, None] - distances) / SMOOTHING_ANGSTROM) ** 2)
+    values, vectors = np.linalg.eigh(alike)
+    kept = values > 1e-14 * values.max()
+    return short, long, vectors[:, kept] * np.sqrt(values[kept])
 
 
 def energy_kernels(a: EnergySide, b: EnergySide) -> Array:
