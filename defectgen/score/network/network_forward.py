@@ -71,7 +71,7 @@ class HostForward:
             sites: of the defects of n cells, -1 for none, which come last, shape (n, most).
             kinds: number of each defect's kind, likewise.
         """
-        n, most = sites.shape
+        n = len(sites)
         there = sites >= 0
         mask = None if there.all() else there[..., None].astype(np.float32)
         count = np.maximum(there.sum(axis=1), 1).astype(np.float32)[:, None]
@@ -185,7 +185,7 @@ class HostForward:
         found = x - (np.einsum("nw->n", x) * each)[:, None]
         squares = np.einsum("nw,nw->n", found, found) * each
         found *= (1 / np.sqrt(squares + np.float32(1e-5)))[:, None]
-        return found.reshape(h.shape)
+        return np.asarray(found.reshape(h.shape))
 
 
 def _masked(x: Array, mask: Array | None) -> Array:

@@ -20,7 +20,14 @@ from defectgen.score.surrogate.kernel_table import (
     EnergyKernel,
     LevelKernel,
 )
-from defectgen.score.surrogate.kernels import BLOCK, EnergySide, LevelSide, fill_level_kernels, gaussian
+from defectgen.score.surrogate.kernels import (
+    BLOCK,
+    EnergySide,
+    LevelSide,
+    fill_level_kernels,
+    gaussian,
+    level_distances,
+)
 from defectgen.score.surrogate.surroundings import environment_kernels
 
 Array = NDArray[np.float64]
@@ -56,13 +63,14 @@ class EnergyCovariance:
         environment_kernels(a.near, b.near, (1,), near)
         environment_kernels(a.wide, b.wide, (1,), wide)
         found = np.hstack([a.counts, a.pairs]) / a.sizes[:, None] @ self._linear
+        smooth = a.smooth @ self._smooth
         for start in range(0, a.n, BLOCK):
             rows = slice(start, start + BLOCK)
             close, both = near[0, rows], np.outer(1 / a.sizes[rows], 1 / b.sizes)
             shares = a.shares.minus_squared_distances(b.shares, rows)
             alike = np.empty_like(shares)
             gaussian(shares, LIKE_SHARES, alike)
-            some = a.smooth[rows] @ self._smooth
+            some = smooth[rows]
             some += weights[kernel.NEAR_IN_LIKE_SHARES] * close
             some *= alike
             close *= weights[kernel.NEAR]
@@ -94,13 +102,13 @@ def level_covariances(a: LevelSide, b: LevelSide, weights: Array) -> Array:
     """
     around = np.empty((len(LEVEL_POWERS), a.n, b.n))
     environment_kernels(a.around, b.around, LEVEL_POWERS, around)
-    found = np.empty((len(weights), a.n, b.n))
+    compared, found = level_distances(a, b), np.empty((len(weights), a.n, b.n))
     kernels = np.empty((len(LevelKernel), min(BLOCK, a.n), b.n))
     for start in range(0, a.n, BLOCK):
         rows = slice(start, start + BLOCK)
         part = around[:, rows]
         block = kernels[:, : part.shape[1]]
         block[AROUND] = part
-        fill_level_kernels(a, b, rows, block)
+        fill_level_kernels(compared, rows, block)
         found[:, rows] = (weights @ block.reshape(len(block), -1)).reshape(-1, *part.shape[1:])
     return found

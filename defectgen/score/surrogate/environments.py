@@ -110,7 +110,7 @@ class Decorations:
         return Decorations(self.host, len(chosen), rows, self.kinds[places], self.sites[places], self.known)
 
     def padded(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Sites and kinds of the defects of each configuration, -1 where there are fewer than the most, shape (n, most)."""
+        """Sites and kinds of the defects of each configuration, -1 beyond its number of them, shape (n, most) each."""
         number = np.bincount(self.rows, minlength=self.n)
         there = np.arange(number.max(initial=1)) < number[:, None]
         sites, kinds = (np.full(there.shape, -1, dtype=np.int64) for _ in range(2))
@@ -195,8 +195,9 @@ class Decorations:
         Args:
             chosen: see `environment_basis`.
         """
-        chosen = self.host, tuple(self.weights.tolist()), *chosen
-        basis, codes = environment_basis(*chosen), environment_codes(*chosen)
+        weights = tuple(self.weights.tolist())
+        basis = environment_basis(self.host, weights, *chosen)
+        codes = environment_codes(self.host, weights, *chosen)
         n_orbits, (order, first, code, orbit) = len(basis) // self.n_kinds, self._neighbours_by_kind
         near = orbit < n_orbits
         before = np.concatenate([[0], np.cumsum(np.bincount(first[near], minlength=len(order)))])
@@ -303,4 +304,4 @@ def environment_codes(host: Host, weights: tuple[float, ...], *chosen: float) ->
     """
     _, which = np.unique(environment_basis(host, weights, *chosen), axis=0, return_inverse=True)
     rng = np.random.default_rng(21)
-    return rng.integers(-(2**62), 2**62, size=which.max(initial=0) + 1, dtype=np.int64)[which.ravel()]
+    return np.asarray(rng.integers(-(2**62), 2**62, size=which.max(initial=0) + 1, dtype=np.int64)[which.ravel()])

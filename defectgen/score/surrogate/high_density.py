@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 ENERGY = "formation_energy_ev"
 """The property that is modelled per defect, with `energy_kernels`."""
 
-BATCH = 128
+BATCH = 256
 """Configurations whose values are found in one step, to bound the memory."""
 
 PRIOR = 10.0

@@ -9,6 +9,7 @@ Both take what `EnergySide` and `LevelSide` have prepared of each side: the trai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -279,34 +280,36 @@ def level_kernels(a: LevelSide, b: LevelSide) -> Array:
     """For levels, gaps and moments, those of `LevelKernel`, shape (16, a.n, b.n)."""
     out = np.empty((len(LevelKernel), a.n, b.n))
     environment_kernels(a.around, b.around, LEVEL_POWERS, out[AROUND])
+    compared = level_distances(a, b)
     for start in range(0, a.n, BLOCK):
         rows = slice(start, start + BLOCK)
-        fill_level_kernels(a, b, rows, out[:, rows])
+        fill_level_kernels(compared, rows, out[:, rows])
     return out
 
 
-def fill_level_kernels(a: LevelSide, b: LevelSide, rows: slice, out: Array) -> None:
-    """All but the kernels of surroundings.
+Compared = Sequence[tuple[tuple[LevelKernel, ...], Array]]
+"""Kernels, and the negative squared distances that they follow from, of shape (a.n, b.n)."""
 
-    Args:
-        a: some configurations.
-        b: the others.
-        rows: some of `a`.
-        out: where they are written to, shape (16, number of rows, b.n).
-    """
-    compared = (
-        ((LevelKernel.HAS,), a.has, b.has),
-        ((LevelKernel.COUNTS, LevelKernel.COUNTS_COARSE), a.counts, b.counts),
-        ((LevelKernel.LOG_COUNTS,), a.logs, b.logs),
-        ((LevelKernel.SHARES,), a.shares, b.shares),
-        (POOLED, a.pooled, b.pooled),
-        (PRESENT, a.present, b.present),
-        (NUMBER, a.number, b.number),
+
+def level_distances(a: LevelSide, b: LevelSide) -> Compared:
+    """For all but the kernels of surroundings."""
+    everything = slice(None)
+    return (
+        ((LevelKernel.HAS,), a.has.minus_squared_distances(b.has, everything)),
+        ((LevelKernel.COUNTS, LevelKernel.COUNTS_COARSE), a.counts.minus_squared_distances(b.counts, everything)),
+        ((LevelKernel.LOG_COUNTS,), a.logs.minus_squared_distances(b.logs, everything)),
+        ((LevelKernel.SHARES,), a.shares.minus_squared_distances(b.shares, everything)),
+        (POOLED, a.pooled.minus_squared_distances(b.pooled, everything)),
+        (PRESENT, a.present.minus_squared_distances(b.present, everything)),
+        (NUMBER, a.number.minus_squared_distances(b.number, everything)),
     )
-    for kernels, ours, theirs in compared:
-        distances = ours.minus_squared_distances(theirs, rows)
+
+
+def fill_level_kernels(compared: Compared, rows: slice, out: Array) -> None:
+    """All but the kernels of surroundings, of some rows, written to `out`, shape (16, number of rows, b.n)."""
+    for kernels, distances in compared:
         for kernel in kernels:
-            np.multiply(distances, 0.5 / LEVEL_LENGTHS[kernel] ** 2, out=out[kernel])
+            np.multiply(distances[rows], 0.5 / LEVEL_LENGTHS[kernel] ** 2, out=out[kernel])
     smooth = out[: LevelKernel.AROUND]
     np.exp(smooth, out=smooth)
     for kernel, product in TIMES_HAS.items():

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array, hstack  # type: ignore[import-untyped]
 
 Array = NDArray[np.float64]
 
-BLOCK_POINTS = 192
+BLOCK_POINTS = 120
 """Points of training rows that are compared in one step: the numbers of a batch stay in a core's cache."""
 
 LARGEST_EXPONENT = 600.0
@@ -178,11 +178,12 @@ class Environments:
         return tuple(found)
 
     def counted(self, power: int) -> csr_array:
-        """How often each of the `distinct` points y of all kinds is there, times ``exp(-power |y|^2)``, sparse, (n, P)."""
+        """How often each of all kinds' `distinct` points y is there, times ``exp(-power |y|^2)``, shape (n, P)."""
         if power not in self._counted:
             factors = np.exp(-power * np.concatenate([kind.squares for kind in self.distinct]))
             counts = csr_array(hstack([kind.counts for kind in self.distinct]))
-            self._counted[power] = csr_array((counts.data * factors[counts.indices], counts.indices, counts.indptr))
+            data = counts.data * factors[counts.indices]
+            self._counted[power] = csr_array((data, counts.indices, counts.indptr), shape=counts.shape)
         return self._counted[power]
 
     @cached_property
@@ -217,19 +218,20 @@ def environment_kernels(a: Environments, b: Environments, powers: Sequence[int],
         powers: of each kernel, small numbers.
         out: where each kernel is written to, shape (len(powers), a.n, b.n).
     """
-    longest = max((float(x.squares.max(initial=0.0)) for x in (*a.by_kind, *b.distinct)), default=0.0)
+    squares = [kind.squares for kind in a.by_kind] + [kind.squares for kind in b.distinct]
+    longest = max((float(some.max(initial=0.0)) for some in squares), default=0.0)
     factored = 2 * longest * max(powers) < LARGEST_EXPONENT
     sums = np.empty((len(powers), sum(len(theirs.points) for theirs in b.distinct), a.n))
     start = 0
     for ours, theirs in zip(a.by_kind, b.distinct, strict=True):
         rows = ours.summed(powers if factored else (0,) * len(powers), a.n)
-        for block, squares in theirs.blocks:
+        for block, their_squares in theirs.blocks:
             part = slice(start, start + block.shape[1])
             start = part.stop
             each = ours.counts @ block
             if not factored:
                 each -= ours.squares[:, None]
-                each -= squares
+                each -= their_squares
             np.exp(each, out=each)
             for power, row, kept in zip(powers, rows, sums, strict=True):
                 kept[part] = (row @ small_power(each, power)).T
