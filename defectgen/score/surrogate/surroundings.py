@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 BLOCK_POINTS = 120
 """Points of training rows that are compared in one step: the numbers of a batch stay in a core's cache."""
 
+FEW_NUMBERS = 2**15
+"""So few are found in one step."""
+
 LARGEST_EXPONENT = 600.0
 """Exponentials of more are not taken apart into factors, which might overflow."""
 
@@ -101,11 +104,14 @@ class Compared:
         """Squared lengths of the points, shape (P,)."""
         return np.asarray(np.einsum("ij,ij->i", self.points.values, self.points.values))
 
+    def blocks(self, n: int) -> Sequence[tuple[Array, Array]]:
+        """The table in blocks of columns for n points, each with the squared lengths of its points."""
+        return [(self.table, self.squares)] if n * len(self.points) <= FEW_NUMBERS else self._blocks
+
     @cached_property
-    def blocks(self) -> tuple[tuple[Array, Array], ...]:
-        """The table in blocks of columns, each with the squared lengths of its points."""
+    def _blocks(self) -> Sequence[tuple[Array, Array]]:
         parts = [slice(start, start + BLOCK_POINTS) for start in range(0, len(self.points), BLOCK_POINTS)]
-        return tuple((np.ascontiguousarray(self.table[:, part]), self.squares[part]) for part in parts)
+        return [(np.ascontiguousarray(self.table[:, part]), self.squares[part]) for part in parts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +231,7 @@ def environment_kernels(a: Environments, b: Environments, powers: Sequence[int],
     start = 0
     for ours, theirs in zip(a.by_kind, b.distinct, strict=True):
         rows = ours.summed(powers if factored else (0,) * len(powers), a.n)
-        for block, their_squares in theirs.blocks:
+        for block, their_squares in theirs.blocks(len(ours.points)):
             part = slice(start, start + block.shape[1])
             start = part.stop
             each = ours.counts @ block

@@ -52,6 +52,7 @@ def test_kernels_of_surroundings_are_sums_over_all_pairs(
 ) -> None:
     monkeypatch.setattr(surroundings, "LARGEST_EXPONENT", largest)
     monkeypatch.setattr(surroundings, "BLOCK_POINTS", 7)
+    monkeypatch.setattr(surroundings, "FEW_NUMBERS", 150)  # some kinds at once, some in blocks
     host = get_host("GaSe")
     items = some(host, 12, 4)
     rows = Decorations.of(host, [*items, *items[:3]])
