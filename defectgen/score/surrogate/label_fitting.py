@@ -60,7 +60,7 @@ def fit_labels(
 
     Args:
         train: the processes are fitted on these.
-        validation: these choose the shares.
+        validation: these choose the shares, by the mean root of the errors, so that a few cells far off do not decide.
         predicted: values of the trees for the validation rows, by column, in eV; all of `AGREEING`, or there are none.
     """
     if not all(column in predicted for column in AGREEING):
@@ -76,7 +76,8 @@ def fit_labels(
         for share in SHARES:
             both = replace(one, shares=dict.fromkeys(AGREEING, share))
             values = both.mixed(trees, train.host, sites, validation.features.symmetry[rows])
-            errors[share] = {c: float(np.nanmean(np.abs(v - validation.values[c][rows]))) for c, v in values.items()}
+            off = {column: np.abs(v - validation.values[column][rows]) for column, v in values.items()}
+            errors[share] = {column: float(np.nanmean(np.sqrt(error))) for column, error in off.items()}
         shares = {column: min(SHARES, key=lambda share: errors[share][column]) for column in AGREEING}
         if any(shares.values()):
             found.append(replace(one, shares=shares))
