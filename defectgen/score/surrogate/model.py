@@ -233,7 +233,7 @@ class Surrogate:
 
         Values of a property are null where the training data had none, or only one: no magnetic cells, say. All are
         null for a configuration with more changed sites than any training row of its host has, see `why_not`.
-        Networks have a share in crowded cells, which take 1.5 to 2 times as long: `quick` goes without.
+        Networks have a share in crowded cells, which take some 1.4 times as long: `quick` goes without.
         """
         rows: dict[tuple[str, str], list[int]] = {}
         parts: dict[tuple[str, str], HostModels] = {}
