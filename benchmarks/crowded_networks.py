@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from defectgen.data.sources import read_dataset
+from defectgen.score.network.folds import first_weights
 from defectgen.score.network.labelled_cells import labelled_cells
 from defectgen.score.network.network_cells import combine
 from defectgen.score.network.network_model import Shape
@@ -44,6 +45,7 @@ def networks(
     cells, geometries = labelled_cells(rows)
     found = np.full((members, len(rows), cells.targets.shape[1]), np.nan)
     kept.mkdir(parents=True, exist_ok=True)
+    start = None
     for fold in range(FOLDS):
         file, apart = kept / f"{fold}-{members}-{seed}.npy", np.flatnonzero(folds == fold)
         if not file.is_file():
@@ -51,7 +53,8 @@ def networks(
             use = np.repeat((folds != fold)[None], members, axis=0)
             settings = replace(DEFAULT_SETTINGS, seed=seed + fold, **({"dropout": 0.1} if joint else {}))
             shape = Shape(width=64) if joint else DEFAULT_SHAPE
-            model, linear = train_ensemble(cells, geometries, use, settings, shape)
+            start = start or first_weights(cells, geometries, members, replace(settings, seed=seed))
+            model, linear = train_ensemble(cells, geometries, use, settings, shape, start=start)
             with file.with_suffix(".part").open("wb") as stream:
                 np.save(stream, predict(model, geometries, cells.some(apart), linear))
             file.with_suffix(".part").rename(file)

@@ -185,15 +185,20 @@ def _site_features(host: Host) -> NDArray[np.float64]:
     return np.column_stack([layer / 2, bonds / 6, nearest / 2.5, (layer < SAME_HEIGHT_ANGSTROM).astype(float)])
 
 
-def _image_distances(host: Host) -> NDArray[np.float64]:
-    """Distances between all sites for the images around the cell, shape (n_images, n_sites, n_sites)."""
+def image_displacements(host: Host) -> NDArray[np.float64]:
+    """From each site to each, for the images around the cell, in angstrom, shape (n_images, n_sites, n_sites, 3)."""
     places, lattice = host.site_cart_coords, host.supercell_lattice
     lengths = np.linalg.norm(lattice[:2], axis=1) * abs(np.sin(np.arccos(_cosine(lattice[0], lattice[1]))))
     reach = np.ceil(CUTOFF_ANGSTROM / lengths).astype(int) + 1
     images = [
         a * lattice[0] + b * lattice[1] for a in range(-reach[0], reach[0] + 1) for b in range(-reach[1], reach[1] + 1)
     ]
-    return np.stack([np.linalg.norm(places[None, :, :] + image - places[:, None, :], axis=2) for image in images])
+    return np.stack([places[None, :, :] + image - places[:, None, :] for image in images])
+
+
+def _image_distances(host: Host) -> NDArray[np.float64]:
+    """Their lengths, shape (n_images, n_sites, n_sites)."""
+    return np.asarray(np.linalg.norm(image_displacements(host), axis=3))
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
