@@ -14,7 +14,13 @@ from defectgen.score.network.ensemble import Network
 from defectgen.score.network.labelled_cells import labelled_cells
 from defectgen.score.network.network_cells import Rows, combine
 from defectgen.score.network.network_file import NetworkFile
-from defectgen.score.network.network_training import DEFAULT_SETTINGS, Geometries, TrainSettings, predict, train_ensemble
+from defectgen.score.network.network_training import (
+    DEFAULT_SETTINGS,
+    Geometries,
+    TrainSettings,
+    predict,
+    train_ensemble,
+)
 from defectgen.score.network.tight_binding import LEARNT, is_modelled, model_cells
 
 

@@ -1,6 +1,6 @@
 """Levels of cells by a universal tight-binding model, which networks learn before the labels.
 
-Harrison's model (Electronic Structure and the Properties of Solids, Freeman 1980) has one s and three p orbitals on each
+The model of Harrison (Electronic Structure and the Properties of Solids, 1980) has one s and three p orbitals on each
 atom, on-site terms of the elements and hopping that falls with the square of the distance; nothing is fitted. Its
 levels are not those of a calculation, but they depend on the same things: which atoms are gone, what is next to what,
 and how many electrons are left.
