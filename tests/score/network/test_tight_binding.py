@@ -1,4 +1,4 @@
-"""The tight-binding model that networks learn first: the bands of h-BN, symmetry, electrons, and what is learnt of it."""
+"""The tight-binding model that networks learn first: bands of h-BN, symmetry, electrons, and what is learnt of it."""
 
 from __future__ import annotations
 
