@@ -25,7 +25,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +46,7 @@ from defectgen.design.evaluate import held_out_targets
 from defectgen.design.landscape import Account, Archive, Landscape, crowded_model, edits_of
 from defectgen.design.limits import Limits, Space
 from defectgen.design.proposers import Ask, Budget
-from defectgen.design.tree_search import SCALE_EV, tree_search
+from defectgen.design.tree_search import SCALE_EV, Prior, tree_search
 from defectgen.io.host_tables import host_of
 from defectgen.models import shipped
 from defectgen.score.surrogate import Surrogate
@@ -164,17 +164,17 @@ class Task:
                 for node in path:
                     node.total += SCALE_EV / (SCALE_EV + distance)
 
-    def tree(self) -> None:
-        """Edits below the nearest of some random cells."""
+    def tree(self, drawn: Sequence[np.ndarray] = (), prior: Prior | None = None) -> None:
+        """Edits below the nearest of some cells, random ones where none are given; a prior says which are likely."""
         rng = np.random.default_rng(self.seed)
-        starts = [self.edits.draw(rng) for _ in range(STARTS)]
+        starts = list(drawn) or [self.edits.draw(rng) for _ in range(STARTS)]
         found = self.values(starts)
         model = crowded_model(self.scorer, self.edits.host, COLUMNS)
         assert model is not None
         landscape = Landscape(self.watch.ask.objective, self.edits, self.scorer, model[0])
         account = Account(Budget(evaluations=10 * self.watch.budget))
         with self.watched():
-            tree_search(landscape, starts[int(np.nanargmin(found))], 1.0, account, Archive(2048), rng)
+            tree_search(landscape, starts[int(np.nanargmin(found))], 1.0, account, Archive(2048), rng, prior)
 
     def search(self) -> None:
         """The proposer of `design`."""
@@ -268,24 +268,35 @@ WAYS: dict[str, Callable[[Task], None]] = {
 }
 
 
+def space_of(rows: pl.DataFrame) -> tuple[Space, Surrogate, Edits]:
+    """What a set of labelled rows leaves to search, and the processes of the shipped surrogate."""
+    host, sizes = host_of(rows), rows.filter(split="train")["n_defects"].to_list()
+    space, scorer = (
+        Space.of(host, Limits(min(sizes), max(sizes)), max(sizes)),
+        load_surrogate(shipped("surrogate")).quick,
+    )
+    return space, scorer, edits_of(space, crowded_model(scorer, host, COLUMNS))
+
+
+def measured(way: Callable[[Task], None], task: Task) -> tuple[int, float]:
+    """Structures that a way looks at, one more than the budget if none is near, and CPU seconds."""
+    started = time.process_time()
+    with single_blas(), suppress(EndedError):
+        way(task)
+    reached = task.watch.reached
+    return task.watch.budget + 1 if reached is None else reached, time.process_time() - started
+
+
 def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> dict[str, list[tuple[int, float]]]:
     """For each way the structures looked at and the CPU seconds of each target."""
     rows = frame.filter(set=name)
-    host, sizes = host_of(rows), rows.filter(split="train")["n_defects"].to_list()
-    limits = Limits(min(sizes), max(sizes))
-    scorer = load_surrogate(shipped("surrogate")).quick
-    space = Space.of(host, limits, max(sizes))
-    edits = edits_of(space, crowded_model(scorer, host, COLUMNS))
+    space, scorer, edits = space_of(rows)
     found: dict[str, list[tuple[int, float]]] = {}
     for k, target in enumerate(held_out_targets(rows, options.split, options.targets, options.seed)):
         for title in options.ways:
             watch = Watch(Ask(dict(target.values), 16, options.seed + k), options.budget)
             task = Task(watch, edits, scorer, space, options.seed + k)
-            started = time.process_time()
-            with single_blas(), suppress(EndedError):
-                WAYS[title](task)
-            number = options.budget + 1 if watch.reached is None else watch.reached
-            found.setdefault(title, []).append((number, time.process_time() - started))
+            found.setdefault(title, []).append(measured(WAYS[title], task))
     return found
 
 

@@ -86,7 +86,7 @@ def score(
         raise UsageError(f"got -o {output}, expected a file that ends in .csv or .parquet.")
     if executor is not None and output is None:
         raise UsageError("--executor needs -o FILE: the parts are put together there.", "Add -o scores.parquet.")
-    table = next((path for path in files if path.suffix.lower() in (".csv", ".parquet")), None)
+    table = next((path for path in files if path.suffix.lower() in (".csv", ".parquet") and not path.is_dir()), None)
     if table is not None and len(files) > 1:
         raise UsageError(f"got the table {table.name} and other files, expected one table or structure files.")
     with claimed_files(output):
@@ -141,7 +141,7 @@ def _scored(
         say(f"{counted(summary.parts, 'parts')}, {summary.found} of an earlier run; {summary.cpu_s:.0f} s of CPU time")
     else:
         found = score_at_once(request, items, size, progress)
-    if output is not None:
+    if output is not None and not found.is_void:
         frame, csv = found.frame, output.suffix == ".csv"
         write_whole(
             output, lambda part: write_csv(frame, part, float_precision=6) if csv else write_parquet(frame, part)

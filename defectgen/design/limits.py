@@ -163,6 +163,11 @@ class Space:
         counts = tuple((rule, *wanted[name]) for name, rule in usable.items())
         least, most = max(least, needed), min(most, possible)
         space = cls(host, least, most, counts, limits.side, limits.least_distance_angstrom)
+        if limits.side is not None and all(len(basis) == host.n_basis for basis in space.sides):
+            raise UsageError(
+                f"got sublattice {limits.side!r}, but {common_name(host)} is flat: all its atoms are on both sides.",
+                "Leave --sublattice out (side=).",
+            )
         changeable = len(space._free)
         if least > changeable:
             raise UsageError(

@@ -131,14 +131,15 @@ class SearchProposer(OneLine):
     clock: Callable[[], float] = time.monotonic
 
     def propose(self, _: Host, asks: Sequence[Ask]) -> Iterator[Proposal]:
-        """See `defectgen.design.proposers.Proposer`: the best of each ask for a whole target first.
+        """See `defectgen.design.proposers.Proposer`: the best of each ask for a whole target first, then `start`.
 
         After Ctrl-C, which goes on to the caller, the best by then.
         """
         for index, ask in enumerate(asks):
             if ask.whole:
                 result = self._search(ask)
-                for configuration in result.configurations:
+                own = canonicalize(self.start) if self.start else []
+                for configuration in {item.key: item for item in (*result.configurations, *own)}.values():
                     yield Proposal(index, configuration)
                 if not result.complete:
                     raise KeyboardInterrupt
@@ -181,9 +182,9 @@ class SearchProposer(OneLine):
             with single_blas():
                 seen.look([*starts, *(edits.draw(rng) for _ in range(min(first, FIRST_LOOK)))])
                 for landscape, archive in reversed(guides):
-                    for _, root in archive.best(1) if account.spent < 1 else ():
+                    if account.spent < 1 and (best := archive.best(1)):
                         until = min(account.spent + FIRST_TREE_SHARE, 1.0)
-                        tree_search(landscape, root, until, account, archive, rng, prior)
+                        tree_search(landscape, best[0][1], until, account, archive, rng, prior)
                         seen.look(archive.unseen(LOOK))
                 while account.spent < 1:
                     landscape, archive = guides[walks % len(guides)]

@@ -5,6 +5,7 @@ Babuji et al., Parsl: Pervasive Parallel Programming in Python, HPDC 2019, doi 1
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from defectgen.config import StageConfig, find_config, load_config
-from defectgen.errors import DefectgenError
+from defectgen.errors import DefectgenError, UsageError
 from defectgen.execution.executors import Lost, R, T
 from defectgen.extras import import_extra
 
@@ -23,8 +24,14 @@ GROUP = "executors"
 
 EXTRA = "scale"
 
+SUBMITS = {"slurm": "sbatch", "pbs": "qsub"}
+"""The program that hands in jobs, by provider."""
+
 LOST_TRIES = 5
 """How often a task whose worker was lost is given to another one."""
+
+LISTEN_S = 0.5
+"""Seconds of one wait for results: polars has the system go on with a longer one whatever Ctrl-C says."""
 
 START_TRIES = 3
 """After so many jobs one after another from which no worker came the run ends."""
@@ -85,6 +92,20 @@ def read_cluster(name: str) -> ClusterConfig:
     return load_config(ClusterConfig, find_config(name, GROUP))
 
 
+def require_scheduler(cluster: ClusterConfig) -> None:
+    """Refuse a cluster whose jobs cannot be handed in from here.
+
+    Raises:
+        UsageError: the provider's program is not on the path.
+    """
+    program = SUBMITS.get(cluster.provider)
+    if program is not None and shutil.which(program) is None:
+        raise UsageError(
+            f"the executor is of provider {cluster.provider}, whose {program} is not on the path.",
+            "Run this on a login node of the cluster, or with --executor two-workers.",
+        )
+
+
 @dataclass
 class ParslExecutor:
     """See `defectgen.execution.executors.Executor`; workers stay until it is closed.
@@ -122,7 +143,7 @@ class ParslExecutor:
         app: Any = parsl.python_app(work, data_flow_kernel=self._kernel)
         running: dict[Future[R], int] = {app(task): number for number, task in enumerate(tasks)}
         while running:
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            ended, _ = wait(running, LISTEN_S, FIRST_COMPLETED)
             if self._problem:
                 raise DefectgenError(
                     self._problem, f"Mend the executor's file; job scripts and logs: {self.run_folder}."

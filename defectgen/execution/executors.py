@@ -67,13 +67,15 @@ def load_executor(name: str, run_folder: Path) -> Executor:
         run_folder: where Parsl keeps its logs.
 
     Raises:
-        UsageError: no such file, or one that does not fit.
+        UsageError: no such file, one that does not fit, or a scheduler that is not here.
         DefectgenError: Parsl is not installed.
     """
     if name == LOCAL:
         return LocalExecutor()
     if not name:
         raise UsageError("got an empty executor, expected local or a YAML file.")
-    from defectgen.execution.clusters import ParslExecutor, read_cluster
+    from defectgen.execution.clusters import ParslExecutor, read_cluster, require_scheduler
 
-    return ParslExecutor(read_cluster(name), run_folder)
+    cluster = read_cluster(name)
+    require_scheduler(cluster)
+    return ParslExecutor(cluster, run_folder)

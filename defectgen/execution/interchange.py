@@ -2,6 +2,7 @@
 
 Parsl's own waits forever when the driver is killed, and the jobs of a cluster wait with it until their time is over.
 This one lets what computes come to its end, begins nothing more, and goes; the workers hear from nobody and follow.
+Ctrl-C and SIGTERM to all of the driver's group are left to the driver, which asks it things until it ends it itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import os
 import pickle
 import sys
 from typing import Any
+
+if __name__ == "__main__":
+    os.setpgrp()  # before Parsl is there, which takes its time
 
 from parsl.executors.high_throughput.interchange import Interchange
 

@@ -25,7 +25,7 @@ TEXTS = ("why", "model", "defects", "configuration", "state")
 
 STYLE = """
 .plots { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 10px; }
-.plots figure { width: 392px; max-width: 100%; }
+.plots figure { width: 392px; max-width: 100%; } .key { justify-content: flex-start; }
 figcaption { font-size: .9rem; font-weight: 600; }
 .line { fill: none; stroke-width: 2; } .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); stroke-dasharray: 5 4; }
 .dot1 { fill: var(--c1); } .dot2 { fill: var(--card); stroke: var(--c2); stroke-width: 2; }

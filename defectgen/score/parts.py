@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -196,6 +197,8 @@ def make_part(task: PartTask) -> PartOutcome:
         try:
             if task.path.is_file():
                 return PartOutcome(DONE)
+            if file_hash(folder / PLAN) != task.plan:
+                return PartOutcome(FAILED, f"{PLAN} has changed since")
             scorer = _chunk_scorer(task.folder, task.plan)
             table = scorer.table(read_rows(folder / ITEMS, task.start, task.count))
             frame = table.frame.with_columns(table.scored.alias(SCORED))
@@ -235,22 +238,30 @@ def _prepare(folder: Path, request: ScoreRequest, items: pl.DataFrame | Path, ch
     }
     text = json.dumps(about, indent=1) + "\n"
     plan = folder / PLAN
-    if not plan.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(path.name != ITEMS and not path.name.startswith(".") for path in folder.iterdir()):
-            raise UsageError(f"{folder} holds other files.", "Move it away, or name another output.")
-        write_whole(folder / ITEMS, lambda part: _put(items, part))
-        write_text(plan, text)
-    elif plan.read_text(encoding="utf-8") != text:
+    before = plan.read_text(encoding="utf-8") if plan.is_file() else None
+    if before not in (None, text) and not _is_unused(folder):
         raise UsageError(
             f"{folder} holds parts of another request, or of files that have changed since.",
             "Give the same command as before, or remove it and begin anew.",
         )
+    if before != text:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(path.name not in (ITEMS, PLAN) and not path.name.startswith(".") for path in folder.iterdir()):
+            raise UsageError(f"{folder} holds other files.", "Move it away, or name another output.")
+        plan.unlink(missing_ok=True)
+        write_whole(folder / ITEMS, lambda part: _put(items, part))
+        write_text(plan, text)
     mark = file_hash(plan)
     return [
         PartTask(str(folder.absolute()), number, start, min(chunk, height - start), mark)
         for number, start in enumerate(range(0, height, chunk))
     ]
+
+
+def _is_unused(folder: Path) -> bool:
+    """Whether an earlier run has left its plan and items there and nobody has made, or is making, a part of them."""
+    parts = itertools.chain(folder.glob("part-*"), folder.glob(".part-*"))
+    return (folder / ITEMS).is_file() and next(parts, None) is None
 
 
 def _rows(items: pl.DataFrame | Path, start: int, count: int) -> pl.DataFrame:

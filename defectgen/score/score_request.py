@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
@@ -127,7 +126,7 @@ def file_paths(items: pl.DataFrame) -> list[Path]:
 
 
 def _hosts(records: Sequence[Mapping[str, Any]]) -> tuple[Host, ...]:
-    return tuple(Host.from_json(json.dumps(record)) for record in records)
+    return tuple(map(Host.from_dict, records))
 
 
 def _place(m3gnet: str | Path | None) -> str | None:

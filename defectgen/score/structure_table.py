@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -47,12 +48,16 @@ class StructureTable:
         """Structures with a value of any scorer."""
         return int(self.scored.sum())
 
+    @property
+    def is_void(self) -> bool:
+        """Whether it says no more of any structure than why there is nothing to say."""
+        facts = self.frame["formula"] if "file" in self.frame.columns else None
+        return not self.n_scored and (facts is None or bool(facts.is_null().all()))
+
     def require_scored(self) -> None:
         """Raise a `DefectgenError` that tells of the first structure if none has a value."""
         if self.n_scored:
             return
-        if not self.frame.height:
-            raise DefectgenError("the table has no rows.", "Expected at least one structure.")
         note = str(self.frame["note"][0])
         if "file" not in self.frame.columns:
             raise DefectgenError(f"row 1: {note}" + more(self.frame.height - 1, "could not be scored"))
@@ -87,30 +92,17 @@ def structure_table(
         hosts: that these keys are of.
     """
     notes = [[named.note] if named.note and not named.sample else [] for named in samples]
-    scored: set[int] = set()
+    scored = [False] * len(samples)
+    usable = [index for index, named in enumerate(samples) if named.sample]
     columns = [structure_facts(samples, known, hosts)]
     for name, scorer in scorers.items():
         title = f"{name}: " if len(scorers) > 1 else ""
-        found, problems = _scores(name, scorer, samples, watch)
-        for index, problem in problems.items():
-            if problem:
-                notes[index].append(title + (samples[index].note if problem == NO_CONFIGURATION else problem))
-            else:
-                scored.add(index)
-        if MISSING in found.columns:
-            for index, reason in enumerate(found[MISSING]):
-                if reason:
-                    notes[index].append(title + reason)
-            found = found.drop(MISSING)
-        found, beyond = without_false_intervals(found)
-        for index in beyond:
-            notes[index].append(title + EXTRAPOLATED)
+        found = scored_rows(name, partial(_of_samples, scorer, samples), usable, BATCH, notes, scored, title, watch)
         columns.append(found.rename({column: f"{name}_{column}" for column in found.columns}) if title else found)
     for named, lines in zip(samples, notes, strict=True):
         lines += [f"the reader says: {remark}" for remark in named.warnings if named.sample]
     columns.append(pl.DataFrame({"note": ["; ".join(lines) or None for lines in notes]}, schema={"note": pl.String}))
-    has = pl.Series("scored", [index in scored for index in range(len(samples))], dtype=pl.Boolean)
-    return StructureTable(pl.concat(columns, how="horizontal"), has)
+    return StructureTable(pl.concat(columns, how="horizontal"), pl.Series("scored", scored, dtype=pl.Boolean))
 
 
 def merged(tables: Sequence[StructureTable]) -> StructureTable:
@@ -164,24 +156,55 @@ def without_false_intervals(scores: pl.DataFrame) -> tuple[pl.DataFrame, list[in
     return scores.with_columns(pl.when(beyond).then(None).otherwise(pl.col(c)).alias(c) for c in widths), rows
 
 
-def _scores(
-    name: str, scorer: Scorer, samples: Sequence[NamedSample], watch: Watch
-) -> tuple[pl.DataFrame, dict[int, str]]:
-    """A row a sample, null where there is no score; for each sample that was read why not, empty if there is one."""
-    usable = [index for index, named in enumerate(samples) if named.sample]
-    picked = [named.sample for named in samples if named.sample]
-    problems: dict[int, str] = {}
+def scored_rows(
+    name: str,
+    score: Callable[[Sequence[int]], tuple[pl.DataFrame, list[str]]],
+    usable: Sequence[int],
+    size: int,
+    notes: Sequence[list[str]],
+    scored: list[bool],
+    title: str = "",
+    watch: Watch = unwatched,
+) -> pl.DataFrame:
+    """The columns of one scorer, a row for each of `notes`, null where there is no score.
+
+    Args:
+        name: of the scorer.
+        score: gives scores of some rows, and for each of them why there is none, empty if there is one.
+        usable: rows that can be scored.
+        size: rows that are scored together.
+        notes: what is said of each row, to which this adds.
+        scored: whether each row has a score of any scorer, which this sets.
+        title: what stands before each addition.
+        watch: told how far it is.
+    """
+    table = pl.DataFrame({"_row": range(len(notes))}, schema={"_row": pl.Int64})
     parts = []
-    with watch(f"scoring with {name}", len(picked), "structures") as advance:
-        for start in range(0, len(picked), BATCH):
-            rows = usable[start : start + BATCH]
-            frame, notes = score_samples(scorer, picked[start : start + BATCH])
-            problems |= dict(zip(rows, notes, strict=True))
-            row = pl.Series("_row", rows, dtype=pl.Int64)
-            parts.append(frame.with_columns(row) if frame.width else row.to_frame())
+    with watch(f"scoring with {name}", len(usable), "structures") as advance:
+        for start in range(0, len(usable), size):
+            rows = usable[start : start + size]
+            frame, problems = score(rows)
+            for row, problem in zip(rows, problems, strict=True):
+                scored[row] |= not problem
+                notes[row].extend([title + problem] if problem else [])
+            numbers = pl.Series("_row", rows, dtype=pl.Int64)
+            parts.append(frame.with_columns(numbers) if frame.width else numbers.to_frame())
             advance(len(rows))
-    everything = pl.DataFrame({"_row": range(len(samples))}, schema={"_row": pl.Int64})
-    if not parts:
-        return everything.drop("_row"), problems
-    found = everything.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row")
-    return found.drop("_row"), problems
+    if parts:
+        table = table.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row")
+    table = table.drop("_row")
+    if MISSING in table.columns:
+        for lines, reason in zip(notes, table[MISSING], strict=True):
+            lines.extend([title + reason] if reason else [])
+        table = table.drop(MISSING)
+    table, beyond = without_false_intervals(table)
+    for row in beyond:
+        notes[row].append(title + EXTRAPOLATED)
+    return table
+
+
+def _of_samples(scorer: Scorer, samples: Sequence[NamedSample], rows: Sequence[int]) -> tuple[pl.DataFrame, list[str]]:
+    """Scores of some samples that were read."""
+    frame, problems = score_samples(scorer, [sample for row in rows if (sample := samples[row].sample)])
+    reasons = zip(rows, problems, strict=True)
+    return frame, [(problem == NO_CONFIGURATION and samples[row].note) or problem for row, problem in reasons]

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from defectgen.core import Configuration, Host, get_host
+from defectgen.core.hosts import common_name
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.host_files import parse_supercell
 from defectgen.io.host_tables import HOST_RECORD
-from defectgen.io.tables import column_names, read_csv
-from defectgen.score.protocol import MISSING, Scorer, StructureScorer
+from defectgen.io.tables import column_names, count_rows, read_csv
+from defectgen.score.protocol import Scorer, StructureScorer
 from defectgen.score.scorers import score_configurations
-from defectgen.score.structure_table import EXTRAPOLATED, StructureTable, without_false_intervals
+from defectgen.score.structure_table import StructureTable, scored_rows
 from defectgen.watch import Watch, unwatched
 
 KEY = "configuration"
 """The column of the keys, such as ``VAC@A00+Se@B14``."""
+
+OURS = ("note", "_row", "_scored")
+"""Columns that scoring adds, some of them for a time."""
 
 BATCH = 1_000
 """Rows that a scorer is given at once; of a potential, which keeps all cells of a batch, `FEW`."""
@@ -37,7 +43,7 @@ def open_table(path: Path, host: Host | None = None) -> pl.DataFrame | Path:
         host: of all rows; None for their own.
 
     Raises:
-        UsageError: it has no column `KEY`, or does not say its hosts.
+        UsageError: it has no column `KEY`, no rows, or one of `OURS`, or does not say its hosts.
         DefectgenError: it is not there, or is no table.
     """
     try:
@@ -45,21 +51,26 @@ def open_table(path: Path, host: Host | None = None) -> pl.DataFrame | Path:
             table: pl.DataFrame | Path = read_csv(path, infer_schema_length=None)
         else:
             table = path
-        columns = table.columns if isinstance(table, pl.DataFrame) else column_names(path)
+        if isinstance(table, pl.DataFrame):
+            columns, height = table.columns, table.height
+        else:
+            columns, height = column_names(table), count_rows(table)
     except FileNotFoundError as error:
-        raise DefectgenError(
-            f"{path} is not there.", "Expected a table that `defectgen enumerate -o` wrote."
-        ) from error
+        raise DefectgenError(f"{path} is not there.", WRITTEN) from error
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DefectgenError(f"{path} cannot be read as a table ({reason}).") from error
     if KEY not in columns:
-        raise UsageError(
-            f"{path} has no column {KEY}; its columns are {', '.join(columns)}.",
-            WRITTEN,
-        )
+        raise UsageError(f"{path} has no column {KEY}; its columns are {', '.join(columns)}.", WRITTEN)
     if host is None and HOST_RECORD not in columns and not {"host", "supercell"} <= set(columns):
-        raise UsageError(f"{path} does not say which host its rows decorate.", "Add --host NAME or a folder with it.")
+        lacking = f"it has no column {'supercell' if 'host' in columns else 'host'}"
+        raise UsageError(
+            f"{path} does not say which host its rows decorate: {lacking}.", "Add --host NAME or a folder with it."
+        )
+    if taken := [name for name in OURS if name in columns]:
+        raise UsageError(f"{path} has a column {taken[0]}, which the scores get.", "Give it another name, or drop it.")
+    if not height:
+        raise UsageError(f"{path} has no rows.", "Expected at least one structure.")
     return table
 
 
@@ -77,7 +88,7 @@ def row_table(
             ``supercell``.
         scorers: by name.
         hosts: the first of a row's name and size is its host; where there is none, the known one of the name.
-        host: of all rows, whatever they say.
+        host: of all rows; those that name another one have no score.
         watch: told how far each scorer is.
 
     Returns:
@@ -86,14 +97,17 @@ def row_table(
     """
     configurations, notes = _configurations(frame, hosts, host)
     scored = [False] * frame.height
+    usable = [row for row, item in enumerate(configurations) if item is not None]
     columns = [frame.drop(HOST_RECORD, strict=False)]
     for name, scorer in scorers.items():
         title = f"{name}: " if len(scorers) > 1 else ""
-        found = _scores(name, scorer, configurations, notes, scored, title, watch)
-        clash = sorted(set(found.columns) & set(frame.columns)) if not title else []
-        if clash:
+        size = FEW if isinstance(scorer, StructureScorer) else BATCH
+        found = scored_rows(name, partial(_of_rows, scorer, configurations), usable, size, notes, scored, title, watch)
+        if title:
+            found = found.rename({column: f"{name}_{column}" for column in found.columns})
+        if clash := sorted(set(found.columns) & set(frame.columns)):
             raise UsageError(f"the table has the columns {', '.join(clash)} already.", "Leave them out of it.")
-        columns.append(found.rename({column: f"{name}_{column}" for column in found.columns}) if title else found)
+        columns.append(found)
     texts = ["; ".join(lines) or None for lines in notes]
     columns.append(pl.DataFrame({"note": texts}, schema={"note": pl.String}))
     return StructureTable(pl.concat(columns, how="horizontal"), pl.Series("scored", scored, dtype=pl.Boolean))
@@ -126,10 +140,15 @@ def _configurations(
     return found, notes
 
 
-def _host(says: Mapping[str, str | None], named: Mapping[tuple[str, str], Host], given: Host | None) -> Host | str:
+def _host(says: Mapping[str, Any], named: Mapping[tuple[str, str], Host], given: Host | None) -> Host | str:
     """The host of rows that say this, or why there is none."""
+    for column, value in says.items():
+        if value is not None and not isinstance(value, str):
+            return f"{column} is {value!r:.40}, expected a text."
     record, name, size = (says.get(key) for key in (HOST_RECORD, "host", "supercell"))
     try:
+        if given is not None and name is not None and not _is_called(given, name):
+            return f"the row is of {common_name(name)}, and --host is {common_name(given)}: leave --host out."
         if given is not None:
             if size is None or size == given.size:
                 return given
@@ -145,35 +164,16 @@ def _host(says: Mapping[str, str | None], named: Mapping[tuple[str, str], Host],
         return str(error)
 
 
-def _scores(
-    name: str,
-    scorer: Scorer,
-    configurations: Sequence[Configuration | None],
-    notes: Sequence[list[str]],
-    scored: list[bool],
-    title: str,
-    watch: Watch,
-) -> pl.DataFrame:
-    """A row a configuration, null where there is no score; adds to notes and marks what is scored."""
-    usable = [row for row, item in enumerate(configurations) if item is not None]
-    size = FEW if isinstance(scorer, StructureScorer) else BATCH
-    parts = []
-    with watch(f"scoring with {name}", len(usable), "structures") as advance:
-        for start in range(0, len(usable), size):
-            rows = usable[start : start + size]
-            picked = [item for row in rows if (item := configurations[row]) is not None]
-            found, problems = score_configurations(scorer, picked)
-            reasons = found[MISSING].to_list() if MISSING in found.columns else [None] * len(rows)
-            found, beyond = without_false_intervals(found.drop(MISSING, strict=False))
-            for place, (row, problem, reason) in enumerate(zip(rows, problems, reasons, strict=True)):
-                scored[row] |= not problem
-                said = [problem, reason or "", EXTRAPOLATED if place in set(beyond) else ""]
-                notes[row].extend(title + text for text in said if text)
-            row_numbers = pl.Series("_row", rows, dtype=pl.Int64)
-            parts.append(found.with_columns(row_numbers) if found.width else row_numbers.to_frame())
-            advance(len(rows))
-    everything = pl.DataFrame({"_row": range(len(configurations))}, schema={"_row": pl.Int64})
-    if not parts:
-        return everything.drop("_row")
-    table = everything.join(pl.concat(parts, how="diagonal_relaxed"), on="_row", how="left").sort("_row")
-    return table.drop("_row")
+def _is_called(host: Host, name: str) -> bool:
+    """Whether a name is the host's, or another one of it."""
+    try:
+        return name == host.name or get_host(name).name == host.name
+    except UsageError:
+        return False
+
+
+def _of_rows(
+    scorer: Scorer, configurations: Sequence[Configuration | None], rows: Sequence[int]
+) -> tuple[pl.DataFrame, list[str]]:
+    """Scores of some rows that are configurations."""
+    return score_configurations(scorer, [item for row in rows if (item := configurations[row]) is not None])

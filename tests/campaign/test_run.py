@@ -216,6 +216,16 @@ def test_a_wrong_executor_file_is_refused(
     assert states(campaign) == {PROPOSED: N}
 
 
+@pytest.mark.parametrize(("name", "program"), [("slurm", "sbatch"), ("pbs", "qsub")])
+def test_a_cluster_that_is_not_here_is_refused(
+    name: str, program: str, campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(campaign.folder))
+    assert main(["campaign", "run", str(campaign.folder), "--executor", name]) == 2
+    assert f"of provider {name}, whose {program} is not on the path" in " ".join(capsys.readouterr().err.split())
+    assert states(campaign) == {PROPOSED: N}
+
+
 def test_a_run_without_its_code_says_how_to_get_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = new_campaign(tmp_path / "gp", host(tmp_path))
     propose(made, 2)

@@ -26,7 +26,10 @@ WRONG = (
     ("design --least-distance near", "got --least-distance 'near', expected a number. See"),
     ("enumerate --concentration 2", "got --concentration '2', expected a number of at most 1. See"),
     ("results", "defectgen results got no DIRS, expected: folders of calculations, or files of results. See "),
-    ("score", "defectgen score got no FILES, expected: CIF, POSCAR or extended XYZ files, or folders of them. See "),
+    (
+        "score",
+        "defectgen score got no FILES, expected: CIF, POSCAR or extended XYZ files, folders of them, or a table of ",
+    ),
     ("inputs cells", "defectgen inputs got no -o DIR, expected: new folder for the inputs. See defectgen inputs "),
     ("fetch 2dmd more", "got 'more', which defectgen fetch does not take. See defectgen fetch --help."),
     ("design --homo 0.2 --homo 0.3", "got --homo twice (0.2 and 0.3), expected one value. Leave out all but one."),

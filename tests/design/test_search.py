@@ -142,6 +142,11 @@ def test_limits_are_kept(limits: Limits) -> None:
     assert all(space.admits(item) for item in found.configurations)
 
 
+def test_a_flat_host_has_no_sides() -> None:
+    with pytest.raises(UsageError, match="got sublattice 'top', but hBN is flat: all its atoms are on both sides"):
+        space_of("BN", Limits(1, 3, side="top"))
+
+
 def test_a_start_on_the_other_side_is_taken_as_its_image_and_stays_on_one_side() -> None:
     space, rng = space_of("MoS2", Limits(4, 8, side="top")), np.random.default_rng(3)
     edits = edits_of(space, None)

@@ -215,7 +215,14 @@ def test_a_part_that_another_process_makes_is_waited_for(
         (["t.parquet", "a.cif"], 2, "got the table t.parquet and other files"),
         (["none.parquet"], 1, "none.parquet is not there. Expected a table that `defectgen enumerate -o` wrote."),
         (["no-keys.csv"], 2, "no-keys.csv has no column configuration; its columns are a."),
-        (["no-host.csv"], 2, "no-host.csv does not say which host its rows decorate. Add --host NAME"),
+        (["no-host.csv"], 2, "no-host.csv does not say which host its rows decorate: it has no column host."),
+        (["no-size.csv"], 2, "its rows decorate: it has no column supercell. Add --host NAME"),
+        (["no-rows.csv"], 2, "no-rows.csv has no rows. Expected at least one structure."),
+        (["no-rows.csv", "--executor", "local", "-o", "o.csv"], 2, "no-rows.csv has no rows."),
+        (["noted.csv"], 2, "noted.csv has a column note, which the scores get."),
+        (["numbers.csv"], 1, "row 1: host is 5, expected a text."),
+        (["t.parquet", "--host", "hBN", "-o", "o.csv"], 1, "row 1: the row is of MoS2, and --host is hBN"),
+        (["folder.csv"], 2, "the folders hold no structures."),
         (["broken.parquet"], 1, "broken.parquet cannot be read as a table"),
         (["t.parquet", "--executor", "nowhere", "-o", "o.csv"], 2, "no configuration 'nowhere'"),
     ],
@@ -228,11 +235,54 @@ def test_bad_calls(
     pl.DataFrame({"configuration": ["VAC@A00"], "host": ["MoS2"], "supercell": ["8x8"]}).write_parquet("t.parquet")
     Path("no-keys.csv").write_text("a\n1\n")
     Path("no-host.csv").write_text("configuration\nVAC@A00\n")
+    Path("no-size.csv").write_text("configuration,host\nVAC@A00,MoS2\n")
+    Path("no-rows.csv").write_text("configuration,host,supercell\n")
+    Path("noted.csv").write_text("configuration,host,supercell,note\nVAC@A00,MoS2,8x8,mine\n")
+    Path("numbers.csv").write_text("configuration,host,supercell\nVAC@A00,5,8\n")
+    Path("folder.csv").mkdir()
     Path("broken.parquet").write_text("PAR1")
     assert main(["score", *words]) == code
     captured = capsys.readouterr()
     assert captured.out == ""
     assert said in captured.err
+    assert "cannot be read as a table" not in captured.err or words == ["broken.parquet"]
+    assert not Path("o.csv").exists(), "nothing is written where no row has a score"
+
+
+def test_a_mended_table_is_scored_where_the_broken_one_was_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    score = ["score", "t.csv", "-o", "o.csv", "--executor", "local"]
+    Path("t.csv").write_text("configuration,host,supercell,homo_ev\nVAC@B00,MoS2,8x8,1.0\n")
+    assert main(score) == 1
+    assert "the table has the columns homo_ev already. Leave them out of it." in capsys.readouterr().err
+    Path("t.csv").write_text("configuration,host,supercell\nVAC@B00,MoS2,8x8\n")
+    assert main(score) == 0
+    assert pl.read_csv("o.csv")["homo_ev"].is_not_null().all()
+    Path("o.csv").unlink()
+    Path("o.csv.parts").mkdir()
+    Path("o.csv.parts/plan.json").write_text("{}")
+    assert main(score) == 2, "a file of somebody else"
+    assert Path("o.csv.parts/plan.json").read_text() == "{}"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("notes")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_ends_a_run_through_parsl(stop: signal.Signals, table: Path, tmp_path: Path) -> None:
+    pytest.importorskip("parsl")
+    output = tmp_path / "parts.parquet"
+    run = command("score", table, "--scorer", "slow", "--chunk", CHUNK, "-o", output, "--executor", "two-workers")
+    wait_for(output, 2)
+    os.killpg(run.pid, stop)  # as a terminal's Ctrl-C
+    said = run.communicate(timeout=60)[0]
+    assert run.returncode == 130
+    assert "Traceback" not in said
+    assert said.endswith("interrupted\n")
+    assert made(output) >= 2
+    assert processes_of(run.pid) == ([], [], [])
+    assert not output.exists()
 
 
 def test_rows_say_why_they_have_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
