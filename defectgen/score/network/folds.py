@@ -89,18 +89,17 @@ def train_folded(
 def first_weights(
     rows: Rows, geometries: Geometries, members: int, settings: TrainSettings = DEFAULT_SETTINGS
 ) -> dict[str, Tensor] | None:
-    """Weights that know a tight-binding model of the host, of no label; None where it is not modelled.
+    """Weights that know a tight-binding model of the hosts, of no label; None where one of them is not modelled.
 
     Args:
         rows: labelled cells; only their numbers of defects are used.
-        geometries: of one host; there is no model of several.
+        geometries: of the hosts.
         members: number of networks.
         settings: of the training.
     """
-    known = len(geometries.hosts) == 1 and is_modelled(geometries.hosts[0].host)
-    if not known or not settings.model_cells:
+    if not settings.model_cells or not all(is_modelled(geometry.host) for geometry in geometries.hosts):
         return None
-    cells = model_cells(rows, geometries.hosts[0], settings.model_cells, settings.seed)
+    cells = model_cells(rows, geometries.hosts, settings.model_cells // len(geometries.hosts), settings.seed)
     use = np.ones((members, len(cells)), dtype=bool)
     schedule = replace(settings, passes=settings.model_passes, dropout=settings.model_dropout, few=0)
     model, _ = train_ensemble(cells, geometries, use, schedule, weights=LEARNT)

@@ -75,7 +75,7 @@ class TrainSettings:
         learning_rate: at the start; it falls along a cosine to 0.
         weight_decay: of AdamW.
         dropout: in messages and readout.
-        model_cells: cells of a tight-binding model that are learnt before the labels; 0 for none.
+        model_cells: cells of a tight-binding model that are learnt before the labels, of all hosts; 0 for none.
         model_passes: over them.
         model_dropout: the same, while these are learnt.
         seed: of weights and order.

@@ -143,6 +143,12 @@ class HostGeometry:
         return cls(host, tuple(sorted(host.rules)), arrays["nodes"], arrays["pairs"], arrays["classes"])
 
 
+def structure_of(host: Host) -> tuple[tuple[int, int], ...]:
+    """The same for hosts of one structure: of each basis atom how many there are of its element, and its bonds."""
+    bonds = np.rint(6 * _site_features(host)[:: host.n_sites // host.n_basis, 1]).astype(int)
+    return tuple(sorted((host.species.count(e), int(n)) for e, n in zip(host.species, bonds, strict=True)))
+
+
 def _symbols(host: Host) -> set[str]:
     return set(host.species) | {rule.replacement for rule in host.rules if not rule.is_vacancy}
 

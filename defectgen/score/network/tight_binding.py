@@ -1,12 +1,15 @@
 """Levels of cells by a universal tight-binding model, which networks learn before the labels.
 
-The model of Harrison (Electronic Structure and the Properties of Solids, 1980) has one s and three p orbitals on each
-atom, on-site terms of the elements and hopping that falls with the square of the distance; nothing is fitted. Its
-levels are not those of a calculation, but they depend on the same things: which atoms are gone, what is next to what,
-and how many electrons are left.
+The model of Harrison (Elementary Electronic Structure, 1999) has one s and three p orbitals on each atom, on-site terms
+of the elements and hopping that falls with the square of the distance; nothing is fitted. Its levels are not those of a
+calculation, but they depend on the same things: which atoms are gone, what is next to what, and how many electrons are
+left.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,17 +95,33 @@ class TightBinding:
         return np.array([*homo, *(lumo - homo), 0.0, (homo[1] + lumo[1]) / 2, 0.0])
 
 
-def model_cells(rows: Rows, geometry: HostGeometry, n: int, seed: int) -> Rows:
-    """Random cells of a host with the levels of the model as targets.
+def model_cells(rows: Rows, geometries: Sequence[HostGeometry], n: int, seed: int) -> Rows:
+    """Random cells of hosts with the levels of the model as targets.
 
     Args:
-        rows: labelled cells of the host; of these only the numbers of each kind of defect are used.
-        geometry: of the host.
-        n: number of cells.
+        rows: labelled cells; of these only the numbers of each kind of defect are used, of each host those of its set
+            with the most defects in a cell.
+        geometries: of the hosts that the rows number.
+        n: number of cells of each host.
         seed: of the cells.
     """
+    parts = []
+    for number, geometry in enumerate(geometries):
+        own = rows.some(rows.hosts == number)
+        mean = {group: own.sizes[own.groups == group].mean() for group in np.unique(own.groups)}
+        crowded = own.some(own.groups == max(mean, key=lambda group: mean[group]))
+        sites, kinds, targets = _random_cells(crowded, geometry, n, seed + number)
+        numbers = np.full(n, number, dtype=np.int64)
+        parts.append(Rows(numbers, sites, kinds, targets, numbers))
+    return Rows(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Rows)))
+
+
+def _random_cells(
+    rows: Rows, geometry: HostGeometry, n: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Sites, kinds and levels of random cells of one host with the compositions of rows."""
     rng, model = np.random.default_rng(seed), TightBinding(geometry)
-    places = {element: np.flatnonzero(np.array(model.elements) == element) for element in set(model.elements)}
+    places = {element: np.flatnonzero(np.array(model.elements) == element) for element in sorted(set(model.elements))}
     sites, kinds = (np.full((n, rows.sites.shape[1]), -1, dtype=np.int64) for _ in range(2))
     targets = np.zeros((n, len(OUTPUTS)))
     for row in range(n):
@@ -114,8 +133,7 @@ def model_cells(rows: Rows, geometry: HostGeometry, n: int, seed: int) -> Rows:
         found = np.array([free[geometry.kinds[kind].element].pop() for kind in mine], dtype=np.int64)
         sites[row, : len(mine)], kinds[row, : len(mine)] = found, mine
         targets[row] = model.levels(found, mine)
-    nothing = np.zeros(n, dtype=np.int64)
-    return Rows(nothing, sites, kinds, targets, nothing)
+    return sites, kinds, targets
 
 
 def _bond(direction: Array) -> Array:

@@ -11,7 +11,14 @@ from defectgen.score.network.folds import first_weights
 from defectgen.score.network.network_cells import Rows
 from defectgen.score.network.network_training import Geometries, TrainSettings, train_ensemble
 from defectgen.score.network.pair_geometry import HostGeometry
-from defectgen.score.network.tight_binding import PP_PI, TERMS, UNIT_EV_ANGSTROM2, TightBinding, is_modelled
+from defectgen.score.network.tight_binding import (
+    PP_PI,
+    TERMS,
+    UNIT_EV_ANGSTROM2,
+    TightBinding,
+    is_modelled,
+    model_cells,
+)
 
 NONE = np.zeros(0, dtype=np.int64)
 
@@ -69,6 +76,22 @@ def test_hosts_of_transition_metals_are_not_modelled() -> None:
     ]  # fmt: skip
 
 
+def test_cells_of_several_hosts_are_like_those_of_their_crowded_sets() -> None:
+    geometries = [HostGeometry.of(get_host(name)) for name in ("GaSe", "InSe")]
+    sites, kinds = np.full((3, 6), -1), np.full((3, 6), -1)
+    for row, size in enumerate((2, 6, 5)):
+        sites[row, :size], kinds[row, :size] = np.arange(size), 0
+    hosts, groups = np.array([0, 0, 1]), np.array([0, 1, 2])  # the first host has a set of few defects too
+    cells = model_cells(Rows(hosts, sites, kinds, np.full((3, 7), np.nan), groups), geometries, 4, 7)
+    np.testing.assert_array_equal(cells.hosts, [0] * 4 + [1] * 4)
+    np.testing.assert_array_equal(cells.sizes, [6] * 4 + [5] * 4)
+    for number, geometry in enumerate(geometries):
+        row = 4 * number
+        there = cells.sites[row] >= 0
+        wanted = TightBinding(geometry).levels(cells.sites[row][there], cells.kinds[row][there])
+        np.testing.assert_allclose(cells.targets[row], wanted, atol=1e-6)
+
+
 def test_networks_learn_the_model_and_no_label() -> None:
     geometry = HostGeometry.of(get_host("P"))
     sites, kinds = np.array([[0, 5, -1], [3, -1, -1]]), np.array([[0, 1, -1], [1, -1, -1]])
@@ -85,6 +108,9 @@ def test_networks_learn_the_model_and_no_label() -> None:
     still = TrainSettings(crowded=2, passes=0.1, learning_rate=0.0, few=0, seed=9)
     model, _ = train_ensemble(labelled, geometries, np.ones((1, 2), dtype=bool), still, start=found)
     assert all(bool((weight == found[name][:1]).all()) for name, weight in model.named_parameters())
+    both = Geometries([geometry, HostGeometry.of(get_host("GaSe"))], [True, True])
+    two = Rows(np.array([0, 1]), sites, kinds, np.full((2, 7), np.nan), np.array([0, 1]))
+    assert first_weights(two, both, 1, settings) is not None
     metal = Geometries([HostGeometry.of(get_host("MoS2"))], [False])
     assert first_weights(rows, metal, 2, settings) is None
     assert first_weights(rows, geometries, 2, TrainSettings(model_cells=0)) is None

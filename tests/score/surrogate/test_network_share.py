@@ -23,11 +23,11 @@ from defectgen.score.network.network_training import TrainSettings
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.model import METADATA, NETWORK, file_hashes
 from defectgen.score.surrogate.network_share import NetworkShare
-from defectgen.score.surrogate.training import fit_surrogate, n_networks, train_surrogate
+from defectgen.score.surrogate.training import fit_surrogate, n_networks, same_structure, train_surrogate
 from defectgen.score.trees import TreeSettings
 
 FEW_TREES = TreeSettings(iterations=20, depth=3, learning_rate=0.2)
-SHORT = TrainSettings(passes=4, crowded=16, sparse=8)
+SHORT = TrainSettings(passes=4, crowded=16, sparse=8, model_cells=16)
 FILE = NETWORK.format("MoS2")
 
 Sides = tuple[dict[str, np.ndarray], np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]
@@ -184,12 +184,16 @@ def test_networks_without_a_crowded_set_are_refused(frame: pl.DataFrame) -> None
         fit_surrogate(frame, 1, networks=-1)
 
 
-def test_each_host_has_networks_of_its_own(frame: pl.DataFrame, tmp_path: Path) -> None:
-    host, told = get_host("WSe2"), []
-    write_set(tmp_path, "WSe2_500", distinct_configurations(host, 40, 2, (5, 8)))
-    other = split_by_class(read_2dmd(tmp_path, cache=False), (0.7, 0.15, 0.15))
+def test_hosts_of_one_structure_share_networks(frame: pl.DataFrame, tmp_path: Path) -> None:
+    told: list[int] = []
+    for name in ("WSe2", "BN"):
+        folder = "hBN_spin_500" if name == "BN" else f"{name}_500"
+        write_set(tmp_path, folder, distinct_configurations(get_host(name), 40, 2, (5, 8)))
+    others = split_by_class(read_2dmd(tmp_path, cache=False), (0.7, 0.15, 0.15))
+    frame = pl.concat([frame.filter(density="high"), others], how="diagonal_relaxed")
+    assert [sorted(hosts) for hosts in same_structure(frame)] == [["MoS2", "WSe2"], ["BN"]]
     found = fit_surrogate(
-        pl.concat([frame.filter(density="high"), other], how="diagonal_relaxed"),
+        frame,
         1,
         networks=1,
         network_settings=SHORT,
@@ -199,5 +203,9 @@ def test_each_host_has_networks_of_its_own(frame: pl.DataFrame, tmp_path: Path) 
     assert {name: [host.name for host in network.hosts] for name, network in found.networks.items()} == {
         "MoS2": ["MoS2"],
         "WSe2": ["WSe2"],
+        "BN": ["BN"],
     }
-    assert sum(told) == 12 + n_networks(pl.concat([frame, other], how="diagonal_relaxed"), 1) == 12 + 2 * 11
+    assert sum(told) == 3 * 7 + n_networks(frame, 1) == 3 * 7 + 2 * 11
+    weights = {name: network.weights["second.weight"] for name, network in found.networks.items()}
+    assert (weights["MoS2"] == weights["WSe2"]).all()
+    assert (weights["MoS2"] != weights["BN"]).any()
