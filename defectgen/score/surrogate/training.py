@@ -36,6 +36,7 @@ from defectgen.score.surrogate.fitting import (
 )
 from defectgen.score.surrogate.high_density import DenseModels
 from defectgen.score.surrogate.host_models import PER_ATOM, HostModels, file_name, learnt_columns
+from defectgen.score.surrogate.label_fitting import fit_labels, refit_labels
 from defectgen.score.surrogate.labelled_rows import LabelledRows
 from defectgen.score.surrogate.low_density import SparseModels
 from defectgen.score.surrogate.model import FORMAT_VERSION, METADATA, NETWORK, SEEN, digest, file_hashes
@@ -146,10 +147,11 @@ def fit_surrogate(
 ) -> Surrogate:
     """Models of all sets in a table, fitted on its ``train`` and ``validation`` rows.
 
-    At low density the kind of model and the width of the intervals are chosen on the validation rows with
-    models that have not seen them; then the models are fitted on both. At high density the weights come
-    from the marginal likelihood, the share of the trees and the intervals from rows left out in five folds. So does
-    the share of the networks (`defectgen.score.network.folds`), which learn from all sets of hosts of one structure.
+    At low density the kind of model, the share of processes in the levels of each label and the width of the intervals
+    are chosen on the validation rows with models that have not seen them; then the models are fitted on both. At high
+    density the weights come from the marginal likelihood, the share of the trees and the intervals from rows left out
+    in five folds. So does the share of the networks (`defectgen.score.network.folds`), which learn from all sets of the
+    hosts of one structure.
 
     Args:
         frame: the columns of the data reader and ``split``; each set becomes a part.
@@ -245,7 +247,13 @@ def _train_sparse(
             choices[column], models[column] = choose_sparse(column, train, validation, settings)
         advance(1)
     found = SparseModels(train.host, models, {}, frozenset(item.label for item in train.configurations))
-    predicted = found.predict(validation.configurations)
+    processes = fit_labels(train, validation, found.predict(validation.configurations))
+    predicted = replace(found, processes=processes).predict(validation.configurations)
+    for column in AGREEING if processes else ():
+        error = float(np.nanmean(np.abs(predicted[column] - validation.values[column])))
+        choices[column] = replace(choices[column], error=error)
+        models[column] = replace(models[column], error=error)
+    found = replace(found, models=models, processes=processes)
     agreement = None
     if all(name in predicted for name in AGREEING):
         errors = found.errors()
@@ -257,7 +265,7 @@ def _train_sparse(
     both = LabelledRows.of(fitted)
     refitted = {column: fit_sparse(column, both, choice, settings) for column, choice in choices.items()}
     labels = frozenset(item.label for item in both.configurations)
-    return replace(found, models=refitted, labels=labels), agreement
+    return replace(found, models=refitted, labels=labels, processes=refit_labels(processes, both)), agreement
 
 
 def low_rows(usable: pl.DataFrame, members: pl.DataFrame, seed: int) -> LabelledRows | None:
