@@ -71,6 +71,18 @@ class NetworkFile:
         rules = set(host.rules)
         return any((host == g.host or host.is_like(g.host)) and rules <= set(g.kinds) for g in self.geometries)
 
+    def alone(self, name: str) -> NetworkFile:
+        """The same for one of its hosts, in all its sizes."""
+        numbers = [k for k, host in enumerate(self.hosts) if host.name == name]
+        geometries = tuple(self.geometries[k] for k in numbers)
+        spin = tuple(self.spin[k] for k in numbers)
+        weights = {
+            key: array[:, numbers] if key in ("offset", "scale") else array for key, array in self.weights.items()
+        }
+        linear = self.linear.reshape(self.members, len(self.geometries), -1)[:, numbers]
+        linear = linear[..., : max(len(geometry.kinds) for geometry in geometries)].reshape(self.members, -1)
+        return replace(self, geometries=geometries, spin=spin, weights=weights, linear=linear)
+
     def score(self, host: Host, decorations: Sequence[Sequence[Edit]]) -> dict[str, NDArray[np.float64]]:
         """Properties by column of configurations of a host: the mean of the members, each of shape (n,).
 

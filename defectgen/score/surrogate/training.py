@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import claimed, contents, write_folder
+from defectgen.io.host_tables import hosts_of
 from defectgen.io.tables import is_utf8
 from defectgen.one_line import encodable
 from defectgen.score.intervals import LEVEL, MIN_TRAIN_ROWS
+from defectgen.score.network.pair_geometry import structure_of
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.agreement import COLUMNS as AGREEING
 from defectgen.score.surrogate.agreement import Agreement
@@ -84,7 +86,7 @@ def train_surrogate(
         about: what else to record, e.g. the split, the command and the data.
         low_trees: trees of the low-density parts.
         high_trees: trees of the high-density parts.
-        networks: of each host with crowded cells, beside the processes; 0 for none.
+        networks: of each structure with crowded cells, beside the processes; 0 for none.
         network_settings: of its training.
         advance: is told of each finished model and network.
 
@@ -148,8 +150,8 @@ def fit_surrogate(
     At low density the kind of model, the share of processes in the levels of each label and the width of the intervals
     are chosen on the validation rows with models that have not seen them; then the models are fitted on both. At high
     density the weights come from the marginal likelihood, the share of the trees and the intervals from rows left out
-    in five folds. So does the share of a host's networks (`defectgen.score.network.folds`), which learn from all its
-    sets.
+    in five folds. So does the share of the networks (`defectgen.score.network.folds`), which learn from all sets of the
+    hosts of one structure.
 
     Args:
         frame: the columns of the data reader and ``split``; each set becomes a part.
@@ -159,7 +161,7 @@ def fit_surrogate(
         refit: False leaves the validation rows out of the final fits.
         low_trees: trees of the low-density parts.
         high_trees: trees of the high-density parts.
-        networks: of each host with crowded cells; 0 for none.
+        networks: of each structure with crowded cells; 0 for none.
         network_settings: of its training.
         advance: is told of each finished model and network.
 
@@ -199,9 +201,16 @@ def fit_surrogate(
 
 
 def n_networks(frame: pl.DataFrame, members: int) -> int:
-    """Networks that are trained for so many of each host with crowded cells, those of the folds included."""
-    hosts = frame.filter(density="high")["host"].n_unique()
-    return members and hosts * (members + N_FOLDS * MEMBERS_OF_A_FOLD)
+    """Networks that are trained for so many of each structure with crowded cells, those of the folds included."""
+    return members and len(same_structure(frame)) * (members + N_FOLDS * MEMBERS_OF_A_FOLD)
+
+
+def same_structure(frame: pl.DataFrame) -> list[list[str]]:
+    """Names of the hosts with crowded cells, those of one structure together: they share networks."""
+    structures: dict[str, tuple[tuple[int, int], ...]] = {}
+    for host in hosts_of(frame.filter(density="high")).values():
+        structures.setdefault(host.name, structure_of(host))
+    return [[name for name in structures if structures[name] == one] for one in dict.fromkeys(structures.values())]
 
 
 def _networks(
@@ -209,8 +218,8 @@ def _networks(
 ) -> dict[str, FoldedNetwork]:
     if members < 0:
         raise UsageError(f"got {members} networks, expected 0 or more.")
-    crowded = usable.filter(density="high")["host"].unique(maintain_order=True)
-    if crowded.is_empty():
+    structures = same_structure(usable)
+    if not structures:
         raise UsageError(
             "got networks for a table without a crowded set: they have a share in crowded cells alone.",
             "Leave out --networks (networks=).",
@@ -219,10 +228,12 @@ def _networks(
     from defectgen.score.network.network_training import DEFAULT_SETTINGS
 
     settings = settings or DEFAULT_SETTINGS
-    return {
-        host: train_folded(usable.filter(host=host), members, MEMBERS_OF_A_FOLD, N_FOLDS, settings, advance)
-        for host in crowded
-    }
+    folded: dict[str, FoldedNetwork] = {}
+    for hosts in structures:
+        rows = usable.filter(pl.col("host").cast(pl.String).is_in(hosts))
+        found = train_folded(rows, members, MEMBERS_OF_A_FOLD, N_FOLDS, settings, advance)
+        folded |= {host: replace(found, network=found.network.alone(host)) for host in hosts}
+    return folded
 
 
 def _train_sparse(

@@ -70,6 +70,20 @@ def test_cells_as_numbers_have_the_same_values(network: Network) -> None:
     np.testing.assert_allclose(again["homo_ev"], found["homo_ev"], atol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["BN", "WSe2"])
+def test_one_host_alone_has_the_same_values(network: Network, name: str, tmp_path: Path) -> None:
+    host = get_host(name)
+    edits = [item.edits for item in distinct_configurations(host, 6, 5, (1, 8))]
+    plain = network.arrays().as_saved()
+    alone = plain.alone(name)
+    alone.save(tmp_path / "alone.safetensors")
+    loaded = NetworkFile.load(tmp_path / "alone.safetensors")
+    assert loaded.hosts == (host,)
+    assert loaded.spin == (plain.spin[plain.hosts.index(host)],)
+    for column, values in plain.score(host, edits).items():
+        np.testing.assert_allclose(loaded.score(host, edits)[column], values, atol=1e-5)
+
+
 def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Path:
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["network"])
