@@ -4,11 +4,11 @@
     python benchmarks/crowded_networks.py --data DIR -o FOLDER --members 6 --joint
 
 The folds are those of `defectgen surrogate evaluate --cross-validate`: symmetry classes stay together, and every row is
-judged by models that have not seen it. For each fold networks are trained on each crowded set with the low-density set
-of its host and, with ``--joint``, on all sets together. ``one`` is the mean error of single networks, ``networks`` that
-of their mean, ``processes`` that of the surrogate without networks, ``both`` that of the weighted mean, whose shares
-and intervals for a fold come from the rows of the other four; ``joint`` and ``with joint`` are the same with networks
-of all sets. Finished folds are kept in the folder; the same command goes on from there.
+judged by models that have not seen it. For each fold networks are trained on the sets of each structure (MoS2 and
+WSe2, GaSe and InSe, h-BN, P) and, with ``--joint``, on all sets together. ``one`` is the mean error of single
+networks, ``networks`` that of their mean, ``processes`` that of the surrogate without networks, ``both`` that of the
+weighted mean, whose shares and intervals for a fold come from the rows of the other four; ``joint`` and ``with joint``
+are the same with networks of all sets. Finished folds are kept in the folder; the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from defectgen.data.sources import read_dataset
+from defectgen.score.network.folds import first_weights
 from defectgen.score.network.labelled_cells import labelled_cells
 from defectgen.score.network.network_cells import combine
 from defectgen.score.network.network_model import Shape
@@ -29,6 +30,7 @@ from defectgen.score.network.network_training import DEFAULT_SETTINGS, DEFAULT_S
 from defectgen.score.surrogate.cross_validation import class_folds, cross_validate
 from defectgen.score.surrogate.evaluation import PER_SITE
 from defectgen.score.surrogate.network_share import ENERGY, SHARED, NetworkShare
+from defectgen.score.surrogate.training import same_structure
 
 FOLDS = 5
 COLUMNS = (PER_SITE, "homo_ev", "lumo_ev", "band_gap_ev")
@@ -44,6 +46,7 @@ def networks(
     cells, geometries = labelled_cells(rows)
     found = np.full((members, len(rows), cells.targets.shape[1]), np.nan)
     kept.mkdir(parents=True, exist_ok=True)
+    start = None
     for fold in range(FOLDS):
         file, apart = kept / f"{fold}-{members}-{seed}.npy", np.flatnonzero(folds == fold)
         if not file.is_file():
@@ -51,7 +54,8 @@ def networks(
             use = np.repeat((folds != fold)[None], members, axis=0)
             settings = replace(DEFAULT_SETTINGS, seed=seed + fold, **({"dropout": 0.1} if joint else {}))
             shape = Shape(width=64) if joint else DEFAULT_SHAPE
-            model, linear = train_ensemble(cells, geometries, use, settings, shape)
+            start = start or first_weights(cells, geometries, members, replace(settings, seed=seed))
+            model, linear = train_ensemble(cells, geometries, use, settings, shape, start=start)
             with file.with_suffix(".part").open("wb") as stream:
                 np.save(stream, predict(model, geometries, cells.some(apart), linear))
             file.with_suffix(".part").rename(file)
@@ -118,14 +122,16 @@ def main() -> None:
     crowded = frame.filter(density="high")["set"].unique(maintain_order=True)
     lines: dict[str, dict[str, Values]] = {column: {} for column in COLUMNS}
     inside: dict[str, Values] = {}
+    structures = {host: hosts for hosts in same_structure(frame) for host in hosts}
     for name in crowded:
         mine = (frame["set"] == name).to_numpy()
         rows = frame.filter(set=name)
         sizes = rows["n_defects"].to_numpy().astype(float)
         labels = {c: rows[c].cast(pl.Float64).fill_null(np.nan).to_numpy() for c in SHARED}
         process = {c: of_set(judged, name, rows["id"], c) for c in SHARED}
-        host = (frame["host"] == rows["host"][0]).to_numpy()
-        own = networks(frame.filter(host), folds[host], members, seed, kept / name)[:, mine[host]]
+        hosts = structures[rows["host"][0]]
+        like = frame["host"].is_in(hosts).to_numpy()
+        own = networks(frame.filter(like), folds[like], members, seed, kept / "-".join(hosts))[:, mine[like]]
         mean = combine(own.mean(axis=0))
         mixed, widths = both(labels, sizes, process, mean, folds[mine])
         found: dict[str, list[Values]] = {

@@ -39,7 +39,10 @@ def train(
     networks: Annotated[
         int,
         typer.Option(
-            "--networks", metavar="N", min=0, help="Neural networks of each host, beside the models of crowded cells."
+            "--networks",
+            metavar="N",
+            min=0,
+            help="Neural networks of each structure beside the models of crowded cells.",
         ),
     ] = 0,
     as_json: JsonOption = False,
@@ -56,7 +59,8 @@ def train(
     surrogate of one half is judged independently by that of the other.
 
     With --networks neural networks get a share in crowded cells, as large as cross-validation finds: some ten
-    seconds of CPU time each for a set of 2DMD, and ten networks more for the folds.
+    seconds of CPU time each for a set of 2DMD, and ten networks more for the folds. Hosts of one structure, as
+    MoS2 and WSe2, share them.
     """
     from defectgen.errors import UsageError
     from defectgen.io.folders import claimed

@@ -151,7 +151,8 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
     if not math.isfinite(nearest.distance_ev):
         text = f"none of {number:,} structures has a prediction with an interval; not a proof"
         return Verdict(target.id, text, None, False, number, False)
-    away = _away_text(target, nearest.distance_ev)
+    half = f", predicted to within {1e3 * nearest.half_width_ev:.0f} meV" if nearest.half_width_ev else ""
+    away = _away_text(target, nearest.distance_ev) + half
     reached = nearest.distance_ev <= max(nearest.half_width_ev, REACHED_EV)
     unseen = 0 if listing is None else listing.count + listing.left_out - number  # labels are seen in any kind
     proof = whole and unseen <= 0
@@ -160,11 +161,12 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
         looked, what = f"(all {number:,} were looked at{left})", f"structure with {listing.words}"
         if reached or len({bool(wish.towards) for wish in target.wishes}) > 1:  # with a goal "this" is no place
             text = f"the nearest {what} is {away} {looked}"
+        elif nearest.may_be_met:
+            text = f"no {what} surely has this: the nearest known is {away}; others may, by their intervals {looked}"
         else:
             text = f"no {what} has this: the nearest that exists is {away} {looked}"
     else:
-        half = f", predicted to within {1e3 * nearest.half_width_ev:.0f} meV" if nearest.half_width_ev else ""
-        text = f"the nearest is {away}{half}: best of {number:,} evaluated; not a proof"
+        text = f"the nearest is {away}: best of {number:,} evaluated; not a proof"
         if listing is not None and number >= listing.count and not search.settings.novel:
             kinds = " of kinds that the surrogate was trained on" if listing.left_out else ""
             text += f" (among them all {listing.count:,} with {listing.words}{kinds})"

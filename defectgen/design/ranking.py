@@ -152,11 +152,13 @@ class Nearest:
         distance_ev: by DFT where there is a label, else predicted; infinite before there is one.
         half_width_ev: sum of the half-widths of that structure's intervals.
         configuration: that structure; None before there is one.
+        may_be_met: whether the intervals of some structure, this one or another, hold the target.
     """
 
     distance_ev: float = np.inf
     half_width_ev: float = 0.0
     configuration: Configuration | None = None
+    may_be_met: bool = False
 
     @property
     def label(self) -> str:
@@ -168,6 +170,7 @@ class Nearest:
     ) -> None:
         """Take n structures, these rows of a batch, into account."""
         some = np.where(np.isfinite(half_widths_ev), distances_ev, np.inf)
+        self.may_be_met |= bool((some < half_widths_ev).any())
         if len(some) and np.nanmin(some) < self.distance_ev:
             place = int(np.nanargmin(some))
             self.distance_ev, self.half_width_ev = float(some[place]), float(half_widths_ev[place])
@@ -279,6 +282,7 @@ class Shortlist:
         found = Shortlist(self.target, self.capacity, self.by)
         if nearest is not None and nearest.key not in again:
             found.nearest = replace(self.nearest)
+        found.nearest.may_be_met = self.nearest.may_be_met
         for entry in entries:
             if entry.key not in again:
                 found.offer(entry.batch, rows=[entry.row])

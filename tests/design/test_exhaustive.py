@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,29 @@ def test_the_verdict_counts_every_structure_once(mos2: Host) -> None:
     assert found
     assert int(found[1]) + int(found[2]) == sum(select(mos2, max_defects=2).counts.values()) == 163
     assert int(found[2]) == sum(select(mos2, ["2v_Mo", "2W_Mo", "v_Mo+W_Mo"]).counts.values())
+
+
+def test_the_verdict_denies_only_what_no_interval_leaves_open() -> None:
+    """One label at 5 meV; the other structures are predicted 40 meV away, surely (20 meV) or not (45 meV)."""
+    target, limits = single_target({"homo_ev": 0.2 - 0.005}), Limits(max_defects=1)
+    label = next(iter(keys(Space.of(SMALL, limits, 24))))
+    texts = []
+    for half_width in (0.02, 0.2):
+
+        class Scorer(CountingScorer):
+            width = half_width
+
+            def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+                return super().score(configurations).with_columns(pl.lit(self.width).alias("homo_uncertainty_ev"))
+
+        request = DesignRequest(
+            SMALL, (target,), Ranking(n=2), limits, scorer=Scorer(), labels={label: {"homo_ev": 0.2}}
+        )
+        texts.append(prepare_design(request).run().verdicts[0].text)
+    assert texts[0].startswith("no structure with 1 defect has this: the nearest that exists is 5.0 meV away (all 4")
+    assert texts[1].startswith(
+        "no structure with 1 defect surely has this: the nearest known is 5.0 meV away; others may"
+    )
 
 
 @pytest.mark.parametrize(("homo_ev", "by"), [(0.1, "DFT"), (0.3, "a surer prediction")])

@@ -8,12 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from torch import Tensor
 
 from defectgen.score.network.ensemble import Network
 from defectgen.score.network.labelled_cells import labelled_cells
-from defectgen.score.network.network_cells import combine
+from defectgen.score.network.network_cells import Rows, combine
 from defectgen.score.network.network_file import NetworkFile
-from defectgen.score.network.network_training import DEFAULT_SETTINGS, TrainSettings, predict, train_ensemble
+from defectgen.score.network.network_training import (
+    DEFAULT_SETTINGS,
+    Geometries,
+    TrainSettings,
+    predict,
+    train_ensemble,
+)
+from defectgen.score.network.tight_binding import LEARNT, is_modelled, model_cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +67,11 @@ def train_folded(
     """
     rows, geometries = labelled_cells(frame)
     folds = _folds(rows.groups, n_folds)
+    start = first_weights(rows, geometries, max(members, members_of_a_fold), settings)
 
     def trained(seen: NDArray[np.bool_], count: int, seed: int) -> Network:
         use = np.repeat(seen[None], count, axis=0)
-        model, linear = train_ensemble(rows, geometries, use, replace(settings, seed=seed))
+        model, linear = train_ensemble(rows, geometries, use, replace(settings, seed=seed), start=start)
         advance(count)
         return Network(model, geometries, linear)
 
@@ -75,6 +84,26 @@ def train_folded(
             left_out.setdefault(column, np.full(len(rows), np.nan))[apart] = some
     whole = trained(np.ones(len(rows), dtype=bool), members, settings.seed)
     return FoldedNetwork(whole.arrays({"rows": len(rows)}).as_saved(), left_out, tuple(frame["set"]))
+
+
+def first_weights(
+    rows: Rows, geometries: Geometries, members: int, settings: TrainSettings = DEFAULT_SETTINGS
+) -> dict[str, Tensor] | None:
+    """Weights that know a tight-binding model of the hosts, of no label; None where one of them is not modelled.
+
+    Args:
+        rows: labelled cells; only their numbers of defects are used.
+        geometries: of the hosts.
+        members: number of networks.
+        settings: of the training.
+    """
+    if not settings.model_cells or not all(is_modelled(geometry.host) for geometry in geometries.hosts):
+        return None
+    cells = model_cells(rows, geometries.hosts, settings.model_cells // len(geometries.hosts), settings.seed)
+    use = np.ones((members, len(cells)), dtype=bool)
+    schedule = replace(settings, passes=settings.model_passes, dropout=settings.model_dropout, few=0)
+    model, _ = train_ensemble(cells, geometries, use, schedule, weights=LEARNT)
+    return {name: weight.detach() for name, weight in model.named_parameters()}
 
 
 def _folds(groups: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:

@@ -75,6 +75,9 @@ class TrainSettings:
         learning_rate: at the start; it falls along a cosine to 0.
         weight_decay: of AdamW.
         dropout: in messages and readout.
+        model_cells: cells of a tight-binding model that are learnt before the labels, of all hosts; 0 for none.
+        model_passes: over them.
+        model_dropout: the same, while these are learnt.
         seed: of weights and order.
     """
 
@@ -85,6 +88,9 @@ class TrainSettings:
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     dropout: float = 0.2
+    model_cells: int = 5000
+    model_passes: float = 7
+    model_dropout: float = 0.05
     seed: int = 42
 
 
@@ -138,6 +144,7 @@ def train_ensemble(
     weights: Mapping[str, float] | None = None,
     deadline: float = math.inf,
     report: Callable[[int, int, float], None] = lambda *_: None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> tuple[Ensemble, NDArray[np.float64]]:
     """Train one member for each row of `use`.
 
@@ -150,6 +157,7 @@ def train_ensemble(
         weights: of the targets in the loss.
         deadline: of `time.monotonic`; the learning rate falls to 0 by then.
         report: called with step, number of steps and loss.
+        start: weights to begin with, by name, of at least as many members; random ones by default.
 
     Returns:
         The members, and the linear energies of each, shape (members, hosts * most kinds).
@@ -178,6 +186,10 @@ def train_ensemble(
             (model.offset, model.scale), spreads(found, rows.hosts[mine], len(geometries.hosts)), strict=True
         ):
             buffer[number] = torch.tensor(numbers, dtype=torch.float32)
+    if start is not None:
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                weight.copy_(start[name][:members])
     crowded_rows = max(int((mine & ~few).sum()) for mine in use)
     steps = max(1, round(settings.passes * crowded_rows / settings.crowded))
     cuda = device.type == "cuda"
@@ -225,13 +237,13 @@ def train_ensemble(
                 mean.add_((weight - mean) * follow)
             loss.copy_(total)
 
-    start = time.monotonic()
+    began = time.monotonic()
     model.train()
     run = _captured(body) if cuda else body
     for step in range(steps):
         share = step / steps
         if math.isfinite(deadline):
-            share = max(share, (time.monotonic() - start) / (deadline - start))
+            share = max(share, (time.monotonic() - began) / (deadline - began))
         if share >= 1:
             break
         now = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share)) * min(1.0, (step + 1) / 50)

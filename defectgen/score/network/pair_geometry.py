@@ -143,6 +143,12 @@ class HostGeometry:
         return cls(host, tuple(sorted(host.rules)), arrays["nodes"], arrays["pairs"], arrays["classes"])
 
 
+def structure_of(host: Host) -> tuple[tuple[int, int], ...]:
+    """The same for hosts of one structure: of each basis atom how many there are of its element, and its bonds."""
+    bonds = np.rint(6 * _site_features(host)[:: host.n_sites // host.n_basis, 1]).astype(int)
+    return tuple(sorted((host.species.count(e), int(n)) for e, n in zip(host.species, bonds, strict=True)))
+
+
 def _symbols(host: Host) -> set[str]:
     return set(host.species) | {rule.replacement for rule in host.rules if not rule.is_vacancy}
 
@@ -185,15 +191,20 @@ def _site_features(host: Host) -> NDArray[np.float64]:
     return np.column_stack([layer / 2, bonds / 6, nearest / 2.5, (layer < SAME_HEIGHT_ANGSTROM).astype(float)])
 
 
-def _image_distances(host: Host) -> NDArray[np.float64]:
-    """Distances between all sites for the images around the cell, shape (n_images, n_sites, n_sites)."""
+def image_displacements(host: Host) -> NDArray[np.float64]:
+    """From each site to each, for the images around the cell, in angstrom, shape (n_images, n_sites, n_sites, 3)."""
     places, lattice = host.site_cart_coords, host.supercell_lattice
     lengths = np.linalg.norm(lattice[:2], axis=1) * abs(np.sin(np.arccos(_cosine(lattice[0], lattice[1]))))
     reach = np.ceil(CUTOFF_ANGSTROM / lengths).astype(int) + 1
     images = [
         a * lattice[0] + b * lattice[1] for a in range(-reach[0], reach[0] + 1) for b in range(-reach[1], reach[1] + 1)
     ]
-    return np.stack([np.linalg.norm(places[None, :, :] + image - places[:, None, :], axis=2) for image in images])
+    return np.stack([places[None, :, :] + image - places[:, None, :] for image in images])
+
+
+def _image_distances(host: Host) -> NDArray[np.float64]:
+    """Their lengths, shape (n_images, n_sites, n_sites)."""
+    return np.asarray(np.linalg.norm(image_displacements(host), axis=3))
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

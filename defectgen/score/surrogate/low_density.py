@@ -1,4 +1,4 @@
-"""Models of cells with up to three defects: ridge regression and trees, intervals by defect label."""
+"""Models of cells with up to three defects: ridge regression, trees and processes, intervals by defect label."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from defectgen.core import Configuration, Host
 from defectgen.one_line import OneLine
 from defectgen.score.surrogate.features import Features, describe
+from defectgen.score.surrogate.label_processes import LabelProcesses, triples
 from defectgen.score.surrogate.linear import LinearModel
 from defectgen.score.trees import predict_trees
 
@@ -61,12 +62,14 @@ class SparseModels(OneLine):
         models: by property column.
         half_widths: half-width of the 90 % interval by property and label (or ``other``), in its unit.
         labels: labels of the training rows.
+        processes: of the levels of those labels where they have a share.
     """
 
     host: Host
     models: Mapping[str, SparseModel]
     half_widths: Mapping[str, Mapping[str, float]]
     labels: frozenset[str]
+    processes: tuple[LabelProcesses, ...] = ()
 
     def errors(self) -> dict[str, float]:
         """Mean absolute error on the validation rows, by property, in its unit."""
@@ -75,7 +78,15 @@ class SparseModels(OneLine):
     def predict(self, configurations: Sequence[Configuration]) -> dict[str, NDArray[np.float64]]:
         """Values of each property in its unit, each of shape (n,)."""
         features = describe(self.host, configurations)
-        return {column: model.predict(features) for column, model in self.models.items()}
+        values = {column: model.predict(features) for column, model in self.models.items()}
+        found = triples(self.host, configurations) if self.processes else {}
+        for one in self.processes:
+            if one.kinds in found:
+                rows, sites = found[one.kinds]
+                trees = {column: values[column][rows] for column in one.shares}
+                for column, mixed in one.mixed(trees, self.host, sites, features.symmetry[rows]).items():
+                    values[column][rows] = mixed
+        return values
 
     def score(
         self, configurations: Sequence[Configuration], labels: Sequence[str]
@@ -106,7 +117,10 @@ class SparseModels(OneLine):
             }
             for column, model in self.models.items()
         }
-        return {"half_widths": self.half_widths, "labels": sorted(self.labels), "models": models}
+        processes = [one.to_dict() for one in self.processes]
+        return {
+            "half_widths": self.half_widths, "labels": sorted(self.labels), "models": models, "processes": processes
+        }  # fmt: skip
 
     @classmethod
     def from_dict(cls, host: Host, values: Mapping[str, Any], trees: Mapping[str, CatBoostRegressor]) -> SparseModels:
@@ -119,4 +133,5 @@ class SparseModels(OneLine):
             )
             for column, model in values["models"].items()
         }
-        return cls(host, models, values["half_widths"], frozenset(values["labels"]))
+        processes = tuple(LabelProcesses.from_dict(one) for one in values.get("processes", ()))
+        return cls(host, models, values["half_widths"], frozenset(values["labels"]), processes)

@@ -57,6 +57,7 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         "whose kernel is a weighted sum (composition, pairs, surroundings of each defect; weights by marginal",
         "likelihood), which also knows 200 low-density rows of the same host, averaged with trees where that helped on",
         "rows left out. Labels far from what their neighbours say count less (errors of Student's t distribution).",
+        *_processes(metadata),
         *_parity(metadata),
         "Values are the same for all symmetry images of a decoration. HOMO, LUMO and gap are moved to the nearest",
         "values that agree as labels do: LUMO - HOMO is the gap where there is one spin channel, and never more than",
@@ -134,6 +135,19 @@ def _zero(part: Mapping[str, Any]) -> str:
     scale, width = part["level_scale"], part["zero_half_width_ev"]
     cells = [part["set"], scale["n_rows"], scale["most_defects"], ", ".join(scale["unfitted"]) or "-"]
     return f"| {' | '.join(map(str, cells))} | {width['median'] * 1e3:.0f} | {width['percentile_90'] * 1e3:.0f} |"
+
+
+def _processes(metadata: Mapping[str, Any]) -> list[str]:
+    """The labels of three defects whose levels have a process beside the trees."""
+    sets = {part["set"]: len(part["models"].get("processes", ())) for part in metadata["parts"]}
+    named = [f"{number} labels in {name}" for name, number in sets.items() if number]
+    if not named:
+        return []
+    return [
+        f"Low-density levels of cells of three defects ({', '.join(named)}) are averaged with",
+        "those of Gaussian processes over the orbits of their three pairs, one for each label, by shares that did best",
+        "on the validation part.",
+    ]
 
 
 def _parity(metadata: Mapping[str, Any]) -> list[str]:

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from defectgen import __version__
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import claimed, contents, write_folder
+from defectgen.io.host_tables import hosts_of
 from defectgen.io.tables import is_utf8
 from defectgen.one_line import encodable
 from defectgen.score.intervals import LEVEL, MIN_TRAIN_ROWS
+from defectgen.score.network.pair_geometry import structure_of
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.agreement import COLUMNS as AGREEING
 from defectgen.score.surrogate.agreement import Agreement
@@ -34,6 +36,7 @@ from defectgen.score.surrogate.fitting import (
 )
 from defectgen.score.surrogate.high_density import DenseModels
 from defectgen.score.surrogate.host_models import PER_ATOM, HostModels, file_name, learnt_columns
+from defectgen.score.surrogate.label_fitting import fit_labels, refit_labels
 from defectgen.score.surrogate.labelled_rows import LabelledRows
 from defectgen.score.surrogate.low_density import SparseModels
 from defectgen.score.surrogate.model import FORMAT_VERSION, METADATA, NETWORK, SEEN, digest, file_hashes
@@ -83,7 +86,7 @@ def train_surrogate(
         about: what else to record, e.g. the split, the command and the data.
         low_trees: trees of the low-density parts.
         high_trees: trees of the high-density parts.
-        networks: of each host with crowded cells, beside the processes; 0 for none.
+        networks: of each structure with crowded cells, beside the processes; 0 for none.
         network_settings: of its training.
         advance: is told of each finished model and network.
 
@@ -144,10 +147,11 @@ def fit_surrogate(
 ) -> Surrogate:
     """Models of all sets in a table, fitted on its ``train`` and ``validation`` rows.
 
-    At low density the kind of model and the width of the intervals are chosen on the validation rows with
-    models that have not seen them; then the models are fitted on both. At high density the weights come
-    from the marginal likelihood, the share of the trees and the intervals from rows left out in five folds. So does
-    the share of a host's networks (`defectgen.score.network.folds`), which learn from all its sets.
+    At low density the kind of model, the share of processes in the levels of each label and the width of the intervals
+    are chosen on the validation rows with models that have not seen them; then the models are fitted on both. At high
+    density the weights come from the marginal likelihood, the share of the trees and the intervals from rows left out
+    in five folds. So does the share of the networks (`defectgen.score.network.folds`), which learn from all sets of the
+    hosts of one structure.
 
     Args:
         frame: the columns of the data reader and ``split``; each set becomes a part.
@@ -157,7 +161,7 @@ def fit_surrogate(
         refit: False leaves the validation rows out of the final fits.
         low_trees: trees of the low-density parts.
         high_trees: trees of the high-density parts.
-        networks: of each host with crowded cells; 0 for none.
+        networks: of each structure with crowded cells; 0 for none.
         network_settings: of its training.
         advance: is told of each finished model and network.
 
@@ -197,9 +201,16 @@ def fit_surrogate(
 
 
 def n_networks(frame: pl.DataFrame, members: int) -> int:
-    """Networks that are trained for so many of each host with crowded cells, those of the folds included."""
-    hosts = frame.filter(density="high")["host"].n_unique()
-    return members and hosts * (members + N_FOLDS * MEMBERS_OF_A_FOLD)
+    """Networks that are trained for so many of each structure with crowded cells, those of the folds included."""
+    return members and len(same_structure(frame)) * (members + N_FOLDS * MEMBERS_OF_A_FOLD)
+
+
+def same_structure(frame: pl.DataFrame) -> list[list[str]]:
+    """Names of the hosts with crowded cells, those of one structure together: they share networks."""
+    structures: dict[str, tuple[tuple[int, int], ...]] = {}
+    for host in hosts_of(frame.filter(density="high")).values():
+        structures.setdefault(host.name, structure_of(host))
+    return [[name for name in structures if structures[name] == one] for one in dict.fromkeys(structures.values())]
 
 
 def _networks(
@@ -207,8 +218,8 @@ def _networks(
 ) -> dict[str, FoldedNetwork]:
     if members < 0:
         raise UsageError(f"got {members} networks, expected 0 or more.")
-    crowded = usable.filter(density="high")["host"].unique(maintain_order=True)
-    if crowded.is_empty():
+    structures = same_structure(usable)
+    if not structures:
         raise UsageError(
             "got networks for a table without a crowded set: they have a share in crowded cells alone.",
             "Leave out --networks (networks=).",
@@ -217,10 +228,12 @@ def _networks(
     from defectgen.score.network.network_training import DEFAULT_SETTINGS
 
     settings = settings or DEFAULT_SETTINGS
-    return {
-        host: train_folded(usable.filter(host=host), members, MEMBERS_OF_A_FOLD, N_FOLDS, settings, advance)
-        for host in crowded
-    }
+    folded: dict[str, FoldedNetwork] = {}
+    for hosts in structures:
+        rows = usable.filter(pl.col("host").cast(pl.String).is_in(hosts))
+        found = train_folded(rows, members, MEMBERS_OF_A_FOLD, N_FOLDS, settings, advance)
+        folded |= {host: replace(found, network=found.network.alone(host)) for host in hosts}
+    return folded
 
 
 def _train_sparse(
@@ -234,7 +247,13 @@ def _train_sparse(
             choices[column], models[column] = choose_sparse(column, train, validation, settings)
         advance(1)
     found = SparseModels(train.host, models, {}, frozenset(item.label for item in train.configurations))
-    predicted = found.predict(validation.configurations)
+    processes = fit_labels(train, validation, found.predict(validation.configurations))
+    predicted = replace(found, processes=processes).predict(validation.configurations)
+    for column in AGREEING if processes else ():
+        error = float(np.nanmean(np.abs(predicted[column] - validation.values[column])))
+        choices[column] = replace(choices[column], error=error)
+        models[column] = replace(models[column], error=error)
+    found = replace(found, models=models, processes=processes)
     agreement = None
     if all(name in predicted for name in AGREEING):
         errors = found.errors()
@@ -246,7 +265,7 @@ def _train_sparse(
     both = LabelledRows.of(fitted)
     refitted = {column: fit_sparse(column, both, choice, settings) for column, choice in choices.items()}
     labels = frozenset(item.label for item in both.configurations)
-    return replace(found, models=refitted, labels=labels), agreement
+    return replace(found, models=refitted, labels=labels, processes=refit_labels(processes, both)), agreement
 
 
 def low_rows(usable: pl.DataFrame, members: pl.DataFrame, seed: int) -> LabelledRows | None:

@@ -18,16 +18,17 @@ from defectgen.core import Host, get_host
 from defectgen.data.splits import split_by_class
 from defectgen.data.twodmd import read_2dmd
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.host_tables import with_host
 from defectgen.score.network.network_file import NetworkFile
 from defectgen.score.network.network_training import TrainSettings
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.model import METADATA, NETWORK, file_hashes
 from defectgen.score.surrogate.network_share import NetworkShare
-from defectgen.score.surrogate.training import fit_surrogate, n_networks, train_surrogate
+from defectgen.score.surrogate.training import fit_surrogate, n_networks, same_structure, train_surrogate
 from defectgen.score.trees import TreeSettings
 
 FEW_TREES = TreeSettings(iterations=20, depth=3, learning_rate=0.2)
-SHORT = TrainSettings(passes=4, crowded=16, sparse=8)
+SHORT = TrainSettings(passes=4, crowded=16, sparse=8, model_cells=16)
 FILE = NETWORK.format("MoS2")
 
 Sides = tuple[dict[str, np.ndarray], np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]
@@ -184,20 +185,24 @@ def test_networks_without_a_crowded_set_are_refused(frame: pl.DataFrame) -> None
         fit_surrogate(frame, 1, networks=-1)
 
 
-def test_each_host_has_networks_of_its_own(frame: pl.DataFrame, tmp_path: Path) -> None:
+def test_structures_are_told_by_elements_and_bonds() -> None:
+    names = ["MoS2", "GaSe", "BN", "WSe2", "P", "InSe"]
+    rows = pl.concat([with_host(pl.DataFrame({"density": ["high"]}), get_host(name)) for name in names])
+    assert same_structure(rows) == [["BN"], ["GaSe", "InSe"], ["MoS2", "WSe2"], ["P"]]
+    assert same_structure(rows.with_columns(density=pl.lit("low"))) == []
+
+
+def test_hosts_of_one_structure_share_networks(frame: pl.DataFrame, tmp_path: Path) -> None:
     host, told = get_host("WSe2"), []
     write_set(tmp_path, "WSe2_500", distinct_configurations(host, 40, 2, (5, 8)))
     other = split_by_class(read_2dmd(tmp_path, cache=False), (0.7, 0.15, 0.15))
-    found = fit_surrogate(
-        pl.concat([frame.filter(density="high"), other], how="diagonal_relaxed"),
-        1,
-        networks=1,
-        network_settings=SHORT,
-        high_trees=FEW_TREES,
-        advance=told.append,
-    )
+    both = pl.concat([frame.filter(density="high"), other], how="diagonal_relaxed")
+    found = fit_surrogate(both, 1, networks=1, network_settings=SHORT, high_trees=FEW_TREES, advance=told.append)
     assert {name: [host.name for host in network.hosts] for name, network in found.networks.items()} == {
         "MoS2": ["MoS2"],
         "WSe2": ["WSe2"],
     }
-    assert sum(told) == 12 + n_networks(pl.concat([frame, other], how="diagonal_relaxed"), 1) == 12 + 2 * 11
+    assert sum(told) == 12 + n_networks(both, 1) == 12 + 11
+    weights = [network.weights["second.weight"] for network in found.networks.values()]
+    np.testing.assert_array_equal(*weights)
+    assert all(part.network is not None for part in found.parts)
