@@ -100,7 +100,9 @@ def targets_of(given: object, wanted: Mapping[str, Wanted]) -> tuple[Target, ...
         return (given,)
     if isinstance(given, Sequence):
         found = tuple(_of_row(item, k) if isinstance(item, Mapping) else item for k, item in enumerate(given, 1))
-        return _each_once(found, "the targets") if all(isinstance(item, Target) for item in found) else found
+        if not all(isinstance(item, Target) for item in found):
+            raise UsageError(f"got targets {shown(given)}, expected one or more of type Target, or a mapping for each.")
+        return _each_once(found, "the targets")
     raise UsageError(
         f"got {typed(given)} as targets, expected Target objects, a mapping for each, or a file.",
         "A table of polars gives mappings by to_dicts().",
