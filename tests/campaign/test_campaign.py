@@ -177,6 +177,8 @@ def test_references_of_other_codes_and_settings_are_not_kept(campaign: Campaign,
         add_results(campaign, [write_results(tmp_path / "b.extxyz", items[1:2], cutoff_ev=300)])
     with pytest.raises(DefectgenError, match="computed by vasp"):
         add_results(campaign, [write_results(tmp_path / "v.extxyz", items[1:2], code="vasp")])
+    with pytest.raises(DefectgenError, match=r"it does not name its code \(in files of ASE: code=gpaw\)"):
+        add_results(campaign, [write_results(tmp_path / "u.extxyz", items[1:2], code="unknown")])
     assert not (campaign.folder / "references").exists()
     found = add_results(campaign, [write_results(tmp_path / "a.extxyz", items[1:2])])
     assert ("host" in found.references, found.notes) == (True, ())
