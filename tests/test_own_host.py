@@ -94,6 +94,20 @@ def model(cif: Path, table: Path) -> Path:
     return folder
 
 
+def test_a_table_too_small_for_intervals_is_told(
+    cif: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from defectgen_cli.app import main
+
+    pl.read_parquet(table).head(40).write_parquet(tmp_path / "few.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        use_few_trees(patch, TreeSettings(iterations=20, depth=3, learning_rate=0.2))
+        call = ["surrogate", "train", "--table", str(tmp_path / "few.parquet"), "--host", str(cif), *WORDS]
+        assert main([*call, "-o", str(tmp_path / "model")]) == 0
+    said = capsys.readouterr().err
+    assert "no 90 % intervals, which need 9 rows to choose on, some 90 in all; there are: few 4" in said
+
+
 def test_the_model_carries_its_host(model: Path, host: dg.Host) -> None:
     assert stored_hosts(model) == {"WS2 4x4": host}
     assert dg.read_host(model) == host
