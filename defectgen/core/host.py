@@ -143,8 +143,8 @@ class Host:
                 supercell=(n_a, n_b),
                 rules=tuple(Rule(str(element), str(replacement)) for element, replacement in record["rules"]),
             )
-            if len(host.lattice) != 3 or list(host.sublattices) != list(record["sublattices"]):
-                raise ValueError(f"{len(host.lattice)} cell vectors, sublattices {record['sublattices']!r:.60}")
+            if list(host.sublattices) != list(record["sublattices"]):
+                raise ValueError(f"sublattices {record['sublattices']!r:.60}")
             if unknown := sorted(record.keys() - host.to_dict().keys()):
                 raise ValueError(f"{unknown[0]!r:.40} is unknown to this version")
         except (LookupError, TypeError, ValueError) as error:
