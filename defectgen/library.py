@@ -11,6 +11,7 @@ from defectgen.core.enumeration import enumerate_class
 from defectgen.core.hosts import HOSTS
 from defectgen.core.matching import known_configuration
 from defectgen.core.selection import select
+from defectgen.core.whole import is_whole
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.one_line import typed
 from defectgen.watch import Watch, unwatched
@@ -355,8 +356,9 @@ def _supercell(given: object) -> tuple[int, int]:
 
     if isinstance(given, str):
         return parse_supercell(given)
-    if isinstance(given, Sequence) and len(given) == 2 and all(type(number) is int and number > 0 for number in given):
-        return given[0], given[1]
+    sizes = list(given) if isinstance(given, Iterable) else []
+    if len(sizes) == 2 and all(is_whole(number) and number > 0 for number in sizes):
+        return int(sizes[0]), int(sizes[1])
     raise UsageError(f"got supercell {given!r:.40}, expected two whole numbers of 1 or more, e.g. (4, 4).")
 
 
@@ -367,7 +369,7 @@ def _rules(allow: object) -> tuple[Rule, ...]:
         return ()
     if isinstance(allow, Mapping):
         news = {element: [new] if isinstance(new, str) else list(new) for element, new in allow.items()}
-        return parse_rules([f"{element}:{','.join(new)}" for element, new in news.items()])
+        return parse_rules([f"{element}:{','.join(map(str, new))}" for element, new in news.items()])
     if isinstance(allow, str):
         return parse_rules([allow])
     if isinstance(allow, Sequence) and all(isinstance(rule, Rule) for rule in allow):

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from sample_runs import make_run
 from synthetic import cif_text
 
 import defectgen as dg
+from defectgen.design.limits import Limits
 from defectgen.design.proposers import RandomProposer
 
 MOS2 = dg.host("MoS2")
@@ -162,6 +164,27 @@ def test_many_targets() -> None:
     assert sizes == [2, 2, 5, 5]
 
 
+def test_targets_may_be_rows_and_numbers_those_of_numpy(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"id": ["a", None], "homo": [0.2, None], "lumo_ev": [None, 1.0]}).to_dicts()
+    usual = {"proposer": RandomProposer(6), "scorer": SmallFirst()}
+    run = dg.design(MOS2, targets=rows, n=np.int64(2), seed=np.int64(0), max_defects=np.int64(6), **usual)
+    assert [target.text for target in run.targets] == ["homo_ev=0.200", "lumo_ev=1.000"]
+    assert [target.id for target in run.targets] == ["a", "2"]
+    assert [candidate.configuration.n_defects for candidate in run.candidates] == [2, 2, 5, 5]
+    run.write(tmp_path / "run")
+    assert dg.host("MoS2", np.array([4, 4])) == dg.host("MoS2", (4, 4))
+    assert dg.Configuration.of(MOS2, {np.int64(3): "W"}).edits == ((3, "W"),)
+
+
+def test_growth_conditions_and_limits_as_texts() -> None:
+    by_mapping = dg.design(MOS2, formation_energy="min", n=1, max_defects=1, mu={"S": -0.5})
+    by_text = dg.design(MOS2, formation_energy="min", n=1, max_defects=1, mu="S=-0.5")
+    assert by_text.candidates == by_mapping.candidates
+    assert Limits(only="v_S, W_Mo", without="VAC", kinds="vacancy") == Limits(
+        only=("v_S", "W_Mo"), without=("VAC",), kinds=("vacancy",)
+    )
+
+
 def test_the_command_and_the_library_give_the_same_candidates(tmp_path: Path, capsys: Any) -> None:
     from defectgen.data.assets import asset_path
     from defectgen_cli.app import main
@@ -229,6 +252,25 @@ def test_the_command_and_the_library_give_the_same_candidates(tmp_path: Path, ca
         (lambda: dg.enumerate(MOS2, "v_S", max_defects=2), "got label and max_defects"),
         (lambda: dg.enumerate(5, "v_S"), "got int 5 as host"),
         (lambda: dg.Configuration.from_structure("x"), "got str 'x', expected a pymatgen Structure"),
+        (lambda: dg.Configuration.of("MoS2", {0: "W"}), "got str 'MoS2' as host, expected a Host"),
+        (lambda: dg.Configuration.of(MOS2, "v_S"), "got edits 'v_S', expected sites and species"),
+        (lambda: dg.Configuration.of(MOS2, {0.0: "W"}), "got site 0.0, expected its number or its name"),
+        (lambda: dg.Configuration.of(MOS2, {True: "W"}), "got site True"),
+        (lambda: dg.enumerate(MOS2, max_defects=1.0), "got max_defects=1.0, expected a whole number"),
+        (lambda: dg.enumerate(MOS2, max_defects="1"), "got max_defects='1'"),
+        (lambda: dg.design(MOS2, homo=0.1, max_defects=1.5), "got max_defects=1.5, expected a whole number"),
+        (
+            lambda: dg.design(MOS2, homo=0.1, only="v_S"),
+            r"got only, which limits .*Limits\(only=",
+        ),
+        (lambda: dg.design(MOS2, homo=0.1, mu={"S": "low"}), "got mu of S 'low', expected a number in eV"),
+        (lambda: dg.design(MOS2, homo=0.1, mu=-0.5), "got mu=-0.5, expected potentials by element"),
+        (lambda: dg.design(MOS2, targets=[{"id": "a"}]), "target 'a' asks for nothing"),
+        (
+            lambda: dg.design(MOS2, targets=[{"id": "a", "homo": 1}, {"id": "a", "lumo": 2}]),
+            "id 'a' occurs more",
+        ),
+        (lambda: dg.design(MOS2, targets=pl.DataFrame({"homo": [0.1]})), r"got DataFrame .*to_dicts\(\)"),
     ],
 )
 def test_wrong_calls_are_refused_in_one_line(call: Any, said: str) -> None:

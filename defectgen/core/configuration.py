@@ -13,7 +13,9 @@ from defectgen.core.crystal import SYMBOLS
 from defectgen.core.host import VACANCY, Host
 from defectgen.core.names import defect_label, short_text
 from defectgen.core.symmetry import canonical_edits, site_permutations
+from defectgen.core.whole import is_whole
 from defectgen.errors import UsageError
+from defectgen.one_line import shown, typed
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -57,12 +59,23 @@ class Configuration:
         """A configuration from edits in any order: sites by number, or in a mapping by name, e.g. ``{"A00": "W"}``.
 
         Raises:
-            UsageError: the host has no site of such a name.
+            UsageError: what is no host or no edits, or a site that the host does not have by its name.
             ValueError: a number that is no site, a site twice, or no species that differs from the host's.
         """
+        if not isinstance(host, Host):
+            raise UsageError(f"got {typed(host)} as host, expected a Host.", 'Use defectgen.host("MoS2").')
+        if isinstance(edits, str):
+            raise UsageError(
+                f"got edits {shown(edits)}, expected sites and species.",
+                'E.g. {"A00": "VAC"}; from a key: Configuration.from_key; of a label: defectgen.enumerate.',
+            )
         if not isinstance(edits, Mapping):
             return cls(host, tuple(sorted(edits)))
-        pairs = [(host.parse_site(site) if isinstance(site, str) else site, new) for site, new in edits.items()]
+        pairs = []
+        for site, new in edits.items():
+            if not isinstance(site, str) and not is_whole(site):
+                raise UsageError(f"got site {shown(site)}, expected its number or its name, e.g. 0 or A00.")
+            pairs.append((host.parse_site(site) if isinstance(site, str) else int(site), new))
         return cls(host, tuple(sorted(pairs)))
 
     @classmethod

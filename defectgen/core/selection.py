@@ -13,7 +13,9 @@ from defectgen.core.configuration import Configuration
 from defectgen.core.counting import Demand, Uniform, count_classes, sample_distinct
 from defectgen.core.enumeration import enumerate_class
 from defectgen.core.host import Host
+from defectgen.core.whole import is_whole
 from defectgen.errors import UsageError
+from defectgen.one_line import shown
 
 MAX_LISTED = 5_000_000
 """More structures than this are not listed without a limit."""
@@ -117,6 +119,9 @@ def select(
     Raises:
         UsageError: none or several of them, or a class that the host does not have.
     """
+    for name, number in (("max_defects", max_defects), ("min_defects", min_defects), ("n_defects", n_defects)):
+        if number is not None and not is_whole(number):
+            raise UsageError(f"got {name}={shown(number)}, expected a whole number.")
     random = [value for value in (n_defects, concentration) if value is not None]
     if sum([bool(labels), rules is not None, max_defects is not None, bool(random)]) != 1 or len(random) > 1:
         raise UsageError(

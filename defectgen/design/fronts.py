@@ -28,7 +28,7 @@ class FrontMember:
     Attributes:
         configuration: canonical.
         values: of the wished properties by column, in their units, by DFT where there is a label.
-        distances_ev: to each wish by column, in eV, see `Wish.distance_ev`.
+        distances_ev: to each wish by column, in eV, times its weight, see `Wish.distance_ev`.
         half_widths: of the 90 % intervals of the values, 0 for a label.
         novel: whether the structure has no label and is not in the training data.
     """
@@ -40,13 +40,17 @@ class FrontMember:
     novel: bool
 
     def __repr__(self) -> str:
-        away = ", ".join(f"{column} {1e3 * away:.0f} meV off" for column, away in self.distances_ev.items())
+        away = ", ".join(f"{column} counts {1e3 * away:.0f} meV" for column, away in self.distances_ev.items())
         return f"FrontMember({self.configuration.label}, {away})"
 
     @property
     def is_dft(self) -> bool:
         """Whether all values are labels."""
         return not any(self.half_widths.values())
+
+    def off_ev(self, target: Target) -> dict[str, float]:
+        """How far the values are from each wish by column, in eV, whatever it weighs: what a reader can check."""
+        return {wish.column: self.distances_ev[wish.column] / wish.weight for wish in target.wishes}
 
     def to_dict(self) -> dict[str, object]:
         """As plain values, for JSON."""

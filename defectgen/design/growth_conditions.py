@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ import polars as pl
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.core.hosts import common_name, common_title
 from defectgen.errors import UsageError
-from defectgen.one_line import OneLine
+from defectgen.one_line import OneLine, shown
 from defectgen.score.protocol import Scorer, TwoPassScorer, quick_form
 
 if TYPE_CHECKING:
@@ -137,6 +138,24 @@ def formula_unit(host: Host) -> tuple[dict[str, int], int]:
     divisor = int(np.gcd.reduce(list(counts.values())))
     smallest = {element: number // divisor for element, number in counts.items()}
     return smallest, sum(smallest.values())
+
+
+def potentials(mu: object) -> tuple[str, ...]:
+    """Chemical potentials as `growth_conditions` takes them, from a mapping, or from text as ``--mu`` takes it.
+
+    Raises:
+        UsageError: none of these, or a potential that is no number.
+    """
+    if isinstance(mu, str):
+        return tuple(part for part in mu.split(",") if part)
+    if mu is not None and not isinstance(mu, Mapping):
+        raise UsageError(f"got mu={shown(mu)}, expected potentials by element.", 'E.g. mu={"S": -0.6}.')
+    found = []
+    for element, value in (mu or {}).items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise UsageError(f"got mu of {element} {shown(value)}, expected a number in eV.")
+        found.append(f"{element}={float(value):f}")
+    return tuple(found)
 
 
 def growth_conditions(host: Host, enthalpy_ev: float, name: str = "", mu: Sequence[str] = ()) -> Conditions:

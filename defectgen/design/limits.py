@@ -14,7 +14,9 @@ from defectgen.core import Configuration, Host, Rule, defect_name, site_permutat
 from defectgen.core.classes import DefectClass, classes_up_to
 from defectgen.core.hosts import common_name, common_title
 from defectgen.core.names import vacancy_hint
+from defectgen.core.whole import is_whole
 from defectgen.errors import UsageError
+from defectgen.one_line import shown
 from defectgen.score.surrogate.features import pair_orbits
 from defectgen.tasks.defect.encodings import KINDS
 from defectgen.tasks.defect.site_grammar import allowed_for_kinds
@@ -36,7 +38,8 @@ class Limits:
         min_defects: fewest defects in a cell.
         max_defects: most; None for as many as the model saw in the host.
         kinds: kinds of defects, some of ``vacancy`` and ``substitution``; empty for any.
-        defects: what there has to be: ``v_S`` (at least one), ``v_S=2`` (so many) or ``v_S=1:3``.
+        defects: what there has to be: ``v_S`` (at least one), ``v_S=2`` (so many) or ``v_S=1:3``; here and below
+            several, or a text with commas between them.
         only: the only defects that there may be, e.g. ``v_S``; empty for any.
         without: defects, or species that may not come in, e.g. ``W_Mo``, ``Se`` or ``VAC``.
         concentration: least and most share of changed sites, 0 to 1.
@@ -55,6 +58,15 @@ class Limits:
     least_distance_angstrom: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("kinds", "defects", "only", "without"):
+            given = getattr(self, name)  # a text is one defect or several, not its letters
+            parts = [part.strip() for part in given.split(",")] if isinstance(given, str) else given
+            object.__setattr__(self, name, tuple(part for part in parts if part))
+        for name in ("min_defects", "max_defects"):
+            if (number := getattr(self, name)) is not None:
+                if not is_whole(number):
+                    raise UsageError(f"got {name}={shown(number)}, expected a whole number.")
+                object.__setattr__(self, name, int(number))
         if not set(self.kinds) <= set(KINDS):
             got = ",".join(self.kinds)
             raise UsageError(f"got kinds {got!r}, expected vacancy, substitution or both.")

@@ -135,14 +135,13 @@ def verdicts(search: Search, mix: Mix) -> list[Verdict]:
 def _away_text(target: Target, distance_ev: float) -> str:
     """How far a structure is from a target; wishes for ``min`` and ``max`` count from the extreme value known."""
     towards = {wish.towards for wish in target.wishes}
+    weighted = [wish for wish in target.wishes if wish.weight != 1]
+    names = [f"{BY_COLUMN[wish.column].name.replace('_', ' ')} counted {wish.weight:g} times" for wish in weighted]
+    counted = f" ({', '.join(names)})" if names else ""
     if "" in towards:
-        goals = [wish for wish in target.wishes if wish.towards and wish.weight != 1]
-        counted = ", ".join(
-            f"{BY_COLUMN[wish.column].name.replace('_', ' ')} counted {wish.weight:g} times" for wish in goals
-        )
-        return f"{1e3 * distance_ev:.1f} meV away" + (f" ({counted})" if counted else "")
+        return f"{1e3 * distance_ev:.1f} meV away{counted}"
     known = f"the {'lowest' if towards == {'min'} else 'highest' if towards == {'max'} else 'extreme'} value known"
-    return f"{1e3 * abs(distance_ev):.1f} meV {'away from' if distance_ev >= 0 else 'beyond'} {known}"
+    return f"{1e3 * abs(distance_ev):.1f} meV {'away from' if distance_ev >= 0 else 'beyond'} {known}{counted}"
 
 
 def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from defectgen.core import Configuration, Host
+from defectgen.core.whole import whole
 from defectgen.design.candidates import RAW, Target
 from defectgen.design.engine import SHIPPED, USUAL, Drawing, Models
 from defectgen.design.limits import Limits
@@ -13,7 +14,7 @@ from defectgen.design.proposers import ENDLESS, PROPOSERS, Budget, Proposer
 from defectgen.design.ranking import Labels, RankBy
 from defectgen.design.with_potential import PotentialUse
 from defectgen.errors import UsageError
-from defectgen.one_line import OneLine, typed
+from defectgen.one_line import OneLine, shown, typed
 from defectgen.score.protocol import Scorer
 
 PROPOSALS_PER_CANDIDATE = 16
@@ -52,10 +53,8 @@ class Ranking:
     def __post_init__(self) -> None:
         for name, least in (("n", 1), ("samples", 1), ("random", 0), ("seed", 0)):
             value = getattr(self, name)
-            if value is None and name in ("samples", "random"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"got {name}={value!r}, expected a whole number of {least} or more.")
+            if value is not None or name not in ("samples", "random"):
+                object.__setattr__(self, name, whole(value, name, least))
         if self.rank_by not in ("expected", "distance"):
             raise UsageError(f"got rank_by {self.rank_by!r}, expected `expected` or `distance`.")
         if self.reference not in (VBM, RAW):
@@ -110,7 +109,7 @@ class DesignRequest(OneLine):
                 'Use defectgen.host("MoS2") or read_host("FILE").',
             )
         if not self.targets or not all(isinstance(target, Target) for target in self.targets):
-            raise UsageError(f"got targets {self.targets!r:.80}, expected one or more of type Target.")
+            raise UsageError(f"got targets {shown(self.targets)}, expected one or more of type Target.")
         for name in self.names:
             PROPOSERS.find(name)
         if self.ranking.novel and "known" in self.names:

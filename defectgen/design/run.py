@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from defectgen.design.growth_conditions import (
     formation_enthalpy_ev,
     growth_conditions,
     known_enthalpy_ev,
+    potentials,
     shifted_labels,
 )
 from defectgen.design.limits import Limits
@@ -47,16 +48,14 @@ from defectgen.design.targets import (
     Wanted,
     counted_from,
     coverage_warnings,
-    read_targets,
-    single_target,
-    wanted_values,
+    targets_of,
 )
 from defectgen.design.with_potential import PotentialUse, first_of_each, load_relaxer, relax_top
 from defectgen.design.with_scorer import other_scorer
 from defectgen.errors import UsageError
 from defectgen.llm.adapter import AdapterCard, read_defect_adapter, training_configurations
 from defectgen.models import SHIPPED_SURROGATE, shipped
-from defectgen.one_line import OneLine, typed
+from defectgen.one_line import OneLine
 from defectgen.score.protocol import Scorer, quick_form
 
 
@@ -300,7 +299,7 @@ def _facts(request: DesignRequest, card: AdapterCard, adapter: Path, mix: Mix) -
 def design(
     host: Host | str,
     *,
-    targets: Target | Sequence[Target] | Path | str | None = None,
+    targets: Target | Sequence[Target] | Sequence[Mapping[str, Wanted]] | Path | str | None = None,
     n: int = 16,
     min_defects: int = 1,
     max_defects: int | None = None,
@@ -327,7 +326,8 @@ def design(
 
     Args:
         host: what is decorated, or the name of a built-in host.
-        targets: many targets, or a CSV file with one a line; in place of `wanted`.
+        targets: many targets, rows such as ``{"id": "deep", "homo": 0.5}``, or a CSV file with one a line; in place
+            of `wanted`.
         n: candidates to return for each target.
         min_defects: fewest defects in a cell.
         max_defects: most; None for as many as the model saw in the host.
@@ -362,7 +362,7 @@ def design(
     predictor = other_scorer(scorer, models.surrogate) if isinstance(scorer, str) else scorer
     request = DesignRequest(
         host=known,
-        targets=_targets(targets, wanted),
+        targets=targets_of(targets, wanted),
         ranking=ranking or Ranking(n=n, seed=seed),
         limits=limits or Limits(min_defects, max_defects, (kinds,) if isinstance(kinds, str) else tuple(kinds)),
         drawing=drawing,
@@ -371,7 +371,7 @@ def design(
         scorer=predictor,
         labels=labels_of(known) if isinstance(scorer, str) and predictor is not None else None,
         conditions=conditions,
-        mu=tuple(f"{element}={value:f}" for element, value in (mu or {}).items()),
+        mu=potentials(mu),
         potential=PotentialUse(potential) if isinstance(potential, str) else potential,
     )
     chosen = request.potential
@@ -380,17 +380,3 @@ def design(
     if chosen is None or relaxer is None or not run.complete:
         return first_of_each(run, request.ranking.n)
     return relax_top(run, relaxer, chosen.top, chosen.use, n=request.ranking.n)
-
-
-def _targets(given: object, wanted: Mapping[str, Wanted]) -> tuple[Target, ...]:
-    if given is None:
-        return (single_target(wanted_values(wanted)),)
-    if wanted:
-        raise UsageError(f"got targets and {', '.join(sorted(wanted))}.", "Give one or the other.")
-    if isinstance(given, str | Path):
-        return read_targets(Path(given))
-    if isinstance(given, Target):
-        return (given,)
-    if isinstance(given, Iterable):
-        return tuple(given)
-    raise UsageError(f"got {typed(given)} as targets, expected Target objects or a CSV file.")

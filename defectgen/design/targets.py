@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from numbers import Real
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from defectgen.errors import UsageError
 from defectgen.io.documents import DocumentError, read_text
 from defectgen.io.tables import separator_of, with_points
 from defectgen.io.yaml_documents import read_yaml
-from defectgen.one_line import printable, shown
+from defectgen.one_line import printable, shown, typed
 
 
 def _columns_by_name() -> dict[str, str]:
@@ -79,6 +79,51 @@ def _wish(column: str, value: Wanted) -> Wish:
         raise UsageError(f"{error}.") from error
 
 
+def targets_of(given: object, wanted: Mapping[str, Wanted]) -> tuple[Target, ...]:
+    """The targets of a call in Python.
+
+    Args:
+        given: targets, a mapping for each (properties by name, and ``id``; None for nothing), or the path of a table;
+            None for none.
+        wanted: what is wanted where none are given, by name of the property.
+
+    Raises:
+        UsageError: both, or what is no target.
+    """
+    if given is None:
+        return (single_target(wanted_values(wanted)),)
+    if wanted:
+        raise UsageError(f"got targets and {', '.join(sorted(wanted))}.", "Give one or the other.")
+    if isinstance(given, str | Path):
+        return read_targets(Path(given))
+    if isinstance(given, Target):
+        return (given,)
+    if isinstance(given, Sequence):
+        found = tuple(_of_row(item, k) if isinstance(item, Mapping) else item for k, item in enumerate(given, 1))
+        return _each_once(found, "the targets") if all(isinstance(item, Target) for item in found) else found
+    raise UsageError(
+        f"got {typed(given)} as targets, expected Target objects, a mapping for each, or a file.",
+        "A table of polars gives mappings by to_dicts().",
+    )
+
+
+def _of_row(row: Mapping[str, Wanted], number: int) -> Target:
+    """The target that a mapping says."""
+    values = wanted_values({name: value for name, value in row.items() if name != "id" and value is not None})
+    wishes = [_wish(column, value) for column, value in values.items()]
+    identity = str(row.get("id") or number)
+    if not wishes:
+        raise UsageError(f"target {shown(identity)} asks for nothing.", "Expected at least one property.")
+    return _target(identity, wishes, "the targets")
+
+
+def _each_once(targets: tuple[Target, ...], where: str) -> tuple[Target, ...]:
+    twice = sorted(name for name, number in Counter(target.id for target in targets).items() if number > 1)
+    if twice:
+        raise UsageError(f"{where}: target id {shown(twice[0])} occurs more than once.", "Give each target its own id.")
+    return targets
+
+
 def wanted_values(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
     """What is wanted by column, from any name of a property: ``homo``, ``band_gap``, ``band_gap_ev``.
 
@@ -89,6 +134,8 @@ def wanted_values(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
     columns = _columns_by_name()
     for name, value in wanted.items():
         if name not in columns:
+            if name in {field.name for field in fields(Limits)}:
+                raise UsageError(f"got {name}, which limits the defects.", f"Give it as limits=Limits({name}=...).")
             known = ", ".join(p.option.replace("-", "_") for p in PROPERTIES)
             raise UsageError(f"unknown property or option {name!r}.", f"Properties that can be wanted: {known}.")
         column = columns[name]
@@ -111,7 +158,7 @@ def wanted_values(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
 
 
 def read_targets(path: Path) -> tuple[Target, ...]:
-    """Targets from a CSV file, one a line, or a YAML file, a list of mappings.
+    """Targets from a CSV file, one a line (empty ones are none), or a YAML file, a list of mappings.
 
     A column is a property (``homo`` or ``homo_ev``), each cell a wish as `parse_wish` takes it or empty. A column
     ``id`` names the targets; without it they are numbered from 1. ``tolerance`` makes ranges of the plain numbers of
@@ -170,10 +217,7 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         targets.append(_target(identity, wishes, str(path), said, [pair for pair in own if pair[0] != TOLERANCE]))
     if not targets:
         raise UsageError(f"{path} holds no targets.", "Expected one a line below the header.")
-    twice = sorted(name for name, number in Counter(target.id for target in targets).items() if number > 1)
-    if twice:
-        raise UsageError(f"{path}: target id {shown(twice[0])} occurs more than once.", "Give each target its own id.")
-    return tuple(targets)
+    return _each_once(tuple(targets), str(path))
 
 
 MISSPELT = 0.75
@@ -196,7 +240,8 @@ def _csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise UsageError(
             f"{path}: cannot be read as CSV ({reason:.200}).", "Expected commas, semicolons or tabs between columns."
         ) from error
-    return table.columns, [{name: text or "" for name, text in row.items()} for row in table.iter_rows(named=True)]
+    rows = [{name: text or "" for name, text in row.items()} for row in table.iter_rows(named=True)]
+    return table.columns, [row for row in rows if any(text.strip() for text in row.values())]
 
 
 def _yaml_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:

@@ -164,6 +164,8 @@ FORMS = "a number, a range such as 0.5:0.8 or 0.5:, a tolerance such as 0.6+-0.0
 
 _MILLI = re.compile(rf"({_NUMBER})\s*mev")
 _COMMA = re.compile(r"[+-]?\d+,\d+")
+_DASH = re.compile(rf"({_NUMBER})(?:-|\u2013|\u2014|\.\.|to)({_NUMBER})")
+_BELOW, _ABOVE = (re.compile(rf"{sign}=?\s*({_NUMBER})") for sign in "<>")
 
 
 def _meant(text: str) -> str:
@@ -173,6 +175,12 @@ def _meant(text: str) -> str:
         return f"{found[1]} meV are {float(found[1]) / 1000:g}. "
     if _COMMA.fullmatch(plain):
         return f"Did you mean {plain.replace(',', '.')}? "
+    if found := _DASH.fullmatch(plain.replace(" ", "")):
+        return f"Did you mean the range {found[1]}:{found[2]}? "
+    if found := _BELOW.fullmatch(plain):
+        return f"Did you mean :{found[1]}? "
+    if found := _ABOVE.fullmatch(plain):
+        return f"Did you mean {found[1]}:? "
     return f"Leave the unit out: {plain.removesuffix('ev').strip()}. " if plain.endswith("ev") else ""
 
 
@@ -183,7 +191,7 @@ def parse_wish(column: str, text: str) -> Wish:
         UsageError: none of these, a range upside down, a tolerance or weight that is none.
     """
     name, unit = BY_COLUMN[column].name, BY_COLUMN[column].unit
-    match = _WISH.fullmatch(text.strip().lower().replace(" ", ""))
+    match = _WISH.fullmatch(text.strip().lower().replace(" ", "").replace("\N{MINUS SIGN}", "-"))
     if match is None or text.strip() == ":":
         raise UsageError(f"{name} is {shown(text)}, expected a number in {unit}.", f"{_meant(text)}Or {FORMS}.")
     weight = float(match["weight"] or 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from defectgen.core.configuration import Configuration
+from defectgen.core.whole import whole
 from defectgen.design.candidates import Candidate, DesignRun
 from defectgen.errors import UsageError
 from defectgen.score.potentials.defects import DIVERGED, LEFT, DefectRelaxation
@@ -41,8 +42,7 @@ class PotentialUse:
     def __post_init__(self) -> None:
         if self.use not in USES:
             raise UsageError(f"got use {self.use!r} of the potential, expected {', '.join(USES)}.")
-        if isinstance(self.top, bool) or not isinstance(self.top, int) or self.top < 1:
-            raise UsageError(f"got top={self.top!r} candidates to relax, expected a whole number of 1 or more.")
+        object.__setattr__(self, "top", whole(self.top, "top", 1))
 
     @property
     def spare(self) -> int:

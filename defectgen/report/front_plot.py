@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from itertools import combinations
 
@@ -35,11 +36,11 @@ def front_svgs(run: DesignRun, target: Target, candidates: Sequence[Candidate]) 
 
 def _plot(target: Target, front: Front, candidates: Sequence[Candidate], across: str, up: str) -> str:
     wishes = {wish.column: wish for wish in target.wishes}
-    members = [
-        (1e3 * m.distances_ev[across], 1e3 * m.distances_ev[up], m.configuration.label, m.is_dft) for m in front.members
-    ]
+    offs = [(m.off_ev(target), m) for m in front.members]
+    members = [(1e3 * off[across], 1e3 * off[up], m.configuration.label, m.is_dft) for off, m in offs]
+    plain = [replace(wishes[column], weight=1.0) for column in (across, up)]
     ranked = [
-        (1e3 * float(wishes[across].distance_ev(values[across])), 1e3 * float(wishes[up].distance_ev(values[up])))
+        (1e3 * float(plain[0].distance_ev(values[across])), 1e3 * float(plain[1].distance_ev(values[up])))
         for values in (candidate.best_values for candidate in candidates)
     ]
     xs = [*(a for a, *_ in members), *(a for a, _ in ranked)]
@@ -73,7 +74,8 @@ def _plot(target: Target, front: Front, candidates: Sequence[Candidate], across:
 def _title(target: Target, column: str) -> str:
     item = BY_COLUMN[column]
     wish = next(wish for wish in target.wishes if wish.column == column)
-    return escape(f"{item.title} from {'the ' + wish.towards if wish.towards else wish.text} (meV)")
+    plain = replace(wish, weight=1.0)
+    return escape(f"{item.title} from {'the ' + wish.towards if wish.towards else plain.text} (meV)")
 
 
 def _point(x: float, y: float, radius: float, kind: str, tip: str, text: str = "") -> str:

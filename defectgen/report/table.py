@@ -39,7 +39,7 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
     console = console or Console(highlight=False)
     width = min(console.width, MAX_WIDTH)
     verdicts = {verdict.target_id: verdict.text for verdict in run.verdicts}
-    fronts = {front.target_id: text for front in run.fronts if (text := front_text(front))}
+    fronts = {front.target_id: front for front in run.fronts}
     for target in run.targets:
         table, left_out = _fitting_table(run, target, top, console, width)
         console.print(table, width=width)
@@ -52,8 +52,8 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
             console.print(relaxation_table(run, target), width=width)
         if target.id in verdicts:
             console.print(_plain(verdicts[target.id]), width=width)
-        if target.id in fronts:
-            console.print(_plain(fronts[target.id]), width=width)
+        if target.id in fronts and (front := front_text(fronts[target.id], target)):
+            console.print(_plain(front), width=width)
     zero = (
         "relative to the VBM of pristine " + common_name(run.host)
         if run.reference == PRISTINE_VBM
@@ -180,8 +180,13 @@ FRONT_SHOWN = 3
 """Structures of a front that are named in the terminal: both ends and what is between."""
 
 
-def front_text(front: Front) -> str:
-    """Some structures of a front in one line; empty where one structure is the nearest to every wish."""
+def front_text(front: Front, target: Target) -> str:
+    """Some structures of a front in one line; empty where one structure is the nearest to every wish.
+
+    Args:
+        front: of the target.
+        target: its wishes; distances are those of the values, whatever the wishes weigh.
+    """
     members = front.members
     if len(members) < 2:
         return ""
@@ -191,7 +196,7 @@ def front_text(front: Front) -> str:
     shown = sorted(list(dict.fromkeys([nearest, *ends]))[:FRONT_SHOWN])
     parts = []
     for k in shown:
-        away = " / ".join(f"{1e3 * away:z.0f}" for away in members[k].distances_ev.values())
+        away = " / ".join(f"{1e3 * away:z.0f}" for away in members[k].off_ev(target).values())
         parts.append(f"{away} meV ({short_text(members[k].configuration.label)})")
     titles = " / ".join(BY_COLUMN[column].title for column in columns)
     rest = f"; {len(members) - len(shown)} more in the manifest" if len(members) > len(shown) else ""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+Part = TypeVar("Part")
 
 
 @cache
@@ -26,3 +30,13 @@ def single_blas() -> Iterator[None]:
     n_workers()
     with _controller().limit(limits=1, user_api="blas"):
         yield
+
+
+def in_parts(work: Callable[[Part], None], parts: Sequence[Part]) -> None:
+    """Do some work part by part, in `n_workers` threads; the first part alone, as it finds what all others need."""
+    with single_blas():
+        for part in parts[:1] if n_workers() > 1 else parts:
+            work(part)
+        if n_workers() > 1 and len(parts) > 1:
+            with ThreadPoolExecutor(n_workers()) as pool:
+                list(pool.map(work, parts[1:]))

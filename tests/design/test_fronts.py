@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from defectgen.core import Configuration, get_host
-from defectgen.design.candidates import Target
+from defectgen.design.candidates import PRISTINE_VBM, DesignRun, Target
 from defectgen.design.fronts import STEP_EV, Front, FrontFinder, FrontMember
 from defectgen.design.ranking import Scored
 from defectgen.design.wishes import parse_wish
+from defectgen.report.front_plot import front_svgs
 from defectgen.report.table import front_text
 
 MOS2 = get_host("MoS2")
@@ -79,15 +80,25 @@ def member(homo: float, lumo: float, site: int) -> FrontMember:
 
 def test_the_terminal_names_both_ends_and_the_nearest() -> None:
     front = Front("1", (member(0, 0.3, 0), member(0.02, 0.2, 1), member(0.05, 0.05, 2), member(0.4, 0, 3)))
-    text = front_text(front)
+    text = front_text(front, TARGET)
     assert "HOMO / LUMO" in text
     assert "0 / 300 meV" in text
     assert "50 / 50 meV" in text
     assert "400 / 0 meV" in text
     assert "4 structures" in text
     assert "20 / 200" not in text
-    assert "4 / 0 meV" in front_text(Front("1", (member(0.003, 0.001, 0), member(0.004, -0.0001, 1))))
-    assert front_text(Front("1", front.members[:1])) == ""
+    assert "4 / 0 meV" in front_text(Front("1", (member(0.003, 0.001, 0), member(0.004, -0.0001, 1))), TARGET)
+    assert front_text(Front("1", front.members[:1]), TARGET) == ""
+
+
+def test_distances_to_weighted_wishes_are_those_of_the_values() -> None:
+    """Not times the weight: a reader compares them with the values in the table."""
+    target = Target.of("1", (parse_wish("homo_ev", "0.1*0.01"), parse_wish("lumo_ev", "1:1.1*2")))
+    front = found(scored(np.array([0.1, 0.9]), np.array([1.3, 1.05])), target=target)
+    assert front_text(front, target).endswith("HOMO / LUMO off by 0 / 200 meV (W_Mo+Se_S), 800 / 0 meV (W_Mo+Se_S)")
+    (plot,) = front_svgs(DesignRun(MOS2, PRISTINE_VBM, (), {}, targets=(target,), fronts=(front,)), target, [])
+    assert "HOMO 800 meV off, LUMO 0 meV off" in plot
+    assert "HOMO from 0.100 (meV)" in plot
 
 
 def test_a_run_hands_its_fronts_on(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ def test_a_table_may_use_either_name_and_leave_cells_empty(tmp_path: Path) -> No
     )
     table.write_text("homo\n0.1\n0.2\n")
     assert [target.id for target in read_targets(table)] == ["1", "2"]
+    table.write_text("homo,lumo\n0.1,1\n,\n\n0.2,\n \n")
+    assert [target.id for target in read_targets(table)] == ["1", "2"], "empty rows of a spreadsheet are no targets"
 
 
 @pytest.mark.parametrize(

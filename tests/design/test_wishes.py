@@ -22,6 +22,7 @@ GAP = "band_gap_ev"
     [
         ("0.6", 0.6, 0.6, 1),
         ("-0.25", -0.25, -0.25, 1),
+        ("\u22120.25:0.1", -0.25, 0.1, 1),
         ("0.5:0.8", 0.5, 0.8, 1),
         ("0.5:", 0.5, math.inf, 1),
         (":0.8*2", -math.inf, 0.8, 2),
@@ -50,6 +51,10 @@ def test_what_options_take(text: str, low: float, high: float, weight: float) ->
         ("50 meV", r"expected a number in eV. 50 meV are 0\.05\. Or a number"),
         ("0.05eV", r"expected a number in eV. Leave the unit out: 0\.05\. "),
         ("0,05", r"Did you mean 0\.05\? "),
+        ("0.1-0.3", r"Did you mean the range 0\.1:0\.3\? "),
+        ("0.1 \u2013 0.3", r"Did you mean the range 0\.1:0\.3\? "),
+        ("<=0.3", r"Did you mean :0\.3\? "),
+        ("> 0.3", r"Did you mean 0\.3:\? "),
     ],
 )
 def test_what_is_no_wish_is_one_line(text: str, message: str) -> None:

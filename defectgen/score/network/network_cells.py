@@ -67,10 +67,7 @@ def rows_of(geometries: Sequence[HostGeometry], host: Host, decorations: Sequenc
     Raises:
         UsageError: a host or a defect that is none of the geometries'.
     """
-    number = next((k for k, g in enumerate(geometries) if host == g.host or host.is_like(g.host)), None)
-    if number is None:
-        titles = ", ".join(geometry.host.title for geometry in geometries)
-        raise UsageError(f"the network does not cover {host.title}.", f"It covers: {titles}.")
+    number = _number_of(geometries, host)
     kinds = {(rule.element, rule.replacement): k for k, rule in enumerate(geometries[number].kinds)}
     elements = host.site_elements
     most = max((len(edits) for edits in decorations), default=0)
@@ -81,8 +78,37 @@ def rows_of(geometries: Sequence[HostGeometry], host: Host, decorations: Sequenc
             if kind is None:
                 raise UsageError(f"the network does not know {species} on {elements[site]} in {host.name}.")
             sites[row, place], chosen[row, place] = site, kind
-    numbers = np.full(len(decorations), number)
-    return Rows(numbers, sites, chosen, np.full((len(decorations), len(OUTPUTS)), np.nan), np.zeros_like(numbers))
+    return _unlabelled(number, sites, chosen)
+
+
+def rows_of_sites(
+    geometries: Sequence[HostGeometry], host: Host, sites: NDArray[np.int64], kinds: NDArray[np.int64]
+) -> Rows:
+    """The same from sites and numbers of the host's rules, -1 for none, each of shape (n, most).
+
+    Raises:
+        UsageError: a host or a rule that is none of the geometries'.
+    """
+    number = _number_of(geometries, host)
+    known = {rule: k for k, rule in enumerate(geometries[number].kinds)}
+    for rule in host.rules:
+        if rule not in known:
+            raise UsageError(f"the network does not know {rule.replacement} on {rule.element} in {host.name}.")
+    order = np.array([*(known[rule] for rule in host.rules), -1])
+    return _unlabelled(number, sites, order[kinds])
+
+
+def _number_of(geometries: Sequence[HostGeometry], host: Host) -> int:
+    number = next((k for k, g in enumerate(geometries) if host == g.host or host.is_like(g.host)), None)
+    if number is None:
+        titles = ", ".join(geometry.host.title for geometry in geometries)
+        raise UsageError(f"the network does not cover {host.title}.", f"It covers: {titles}.")
+    return number
+
+
+def _unlabelled(host: int, sites: NDArray[np.int64], kinds: NDArray[np.int64]) -> Rows:
+    hosts = np.full(len(sites), host)
+    return Rows(hosts, sites, kinds, np.full((len(sites), len(OUTPUTS)), np.nan), np.zeros_like(hosts))
 
 
 def combine(outputs: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +19,15 @@ from defectgen.core.host import Host
 from defectgen.errors import DefectgenError
 from defectgen.io.documents import parse_json, require_object
 from defectgen.io.files import write_whole
-from defectgen.score.network.network_cells import GAP_ROUNDING, OUTPUTS, Rows, combine, counts_of, rows_of
+from defectgen.score.network.network_cells import OUTPUTS, Rows, combine, counts_of, rows_of, rows_of_sites
+from defectgen.score.network.network_forward import HostForward
 from defectgen.score.network.pair_geometry import N_NODE_FEATURES, N_PAIR_FEATURES, N_TOLD, HostGeometry
-from defectgen.score.threads import n_workers, single_blas
+from defectgen.score.threads import in_parts
 
 FORMAT = 4
 """Of the files written and read."""
 
-STEP = 16
+STEP = 32
 """Cells that are looked at together: their pairs stay in a core's cache."""
 
 Array = NDArray[np.float32]
@@ -92,6 +92,19 @@ class NetworkFile:
         rows = rows_of(self.geometries, host, decorations)
         return combine(self.outputs(rows).mean(axis=0))
 
+    def score_sites(
+        self, host: Host, sites: NDArray[np.int64], kinds: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """The same from numbers.
+
+        Args:
+            host: one that it covers.
+            sites: of the defects of each configuration, -1 where there are fewer than the most, shape (n, most).
+            kinds: number of each defect's kind in the host's rules, likewise.
+        """
+        rows = rows_of_sites(self.geometries, host, sites, kinds)
+        return combine(self.outputs(rows).mean(axis=0))
+
     def outputs(self, rows: Rows) -> NDArray[np.float64]:
         """What each member gives, `OUTPUTS` with the whole formation energy, shape (members, n, 7)."""
         found = np.zeros((self.members, len(rows), len(OUTPUTS)))
@@ -100,81 +113,23 @@ class NetworkFile:
         parts = [same[start : start + STEP] for same in np.split(order, ends) for start in range(0, len(same), STEP)]
 
         def find(chosen: NDArray[np.int64]) -> None:
-            found[:, chosen] = self._outputs(rows.some(chosen))
+            most = int(rows.sizes[chosen].max(initial=1))
+            forward = self._forward[int(rows.hosts[chosen[0]])]
+            found[:, chosen] = forward(rows.sites[chosen, :most], rows.kinds[chosen, :most])
 
-        with single_blas(), ThreadPoolExecutor(n_workers()) as pool:
-            if parts:
-                find(parts[0])  # what is found once is found here
-            list(pool.map(find, parts[1:]))
+        in_parts(find, parts)
         at = OUTPUTS.index("energy")
         most = self.linear.shape[1] // len(self.geometries)
         found[..., at] = found[..., at] * rows.sizes + self.linear @ counts_of(rows, len(self.geometries), most).T
         return found
 
     @cached_property
-    def _filters(self) -> list[list[NDArray[np.float32]]]:
-        """For each host and round what each class of pairs lets through, shape (members, n_classes, width)."""
+    def _forward(self) -> list[HostForward]:
+        """The forward pass of each host."""
         return [
-            [
-                self._dense(f"filters.{k}.second", _silu(self._dense(f"filters.{k}.first", g.classes[None])))
-                for k in range(self.shape["rounds"])
-            ]
-            for g in self.geometries
+            HostForward(self.weights, self.shape, geometry, number, spin)
+            for number, (geometry, spin) in enumerate(zip(self.geometries, self.spin, strict=True))
         ]
-
-    def _dense(self, name: str, x: Array) -> Array:
-        """A layer of all members, shape (members or 1, ..., n_in) to (members, ..., n_out)."""
-        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
-        flat = x.reshape(len(x), -1, x.shape[-1])
-        return np.asarray((np.matmul(flat, weight) + bias).reshape(len(weight), *x.shape[1:-1], weight.shape[-1]))
-
-    def _outputs(self, rows: Rows) -> Array:
-        """Of cells of one host."""
-        host = int(rows.hosts[0])
-        geometry, n = self.geometries[host], int(rows.sizes.max(initial=1))
-        sites, kinds = rows.sites[:, :n], rows.kinds[:, :n]
-        there = sites >= 0
-        mask = there[None, ..., None].astype(np.float32)
-        sites, kinds = np.maximum(sites, 0), np.maximum(kinds, 0)
-        cells = geometry.host.n_sites // geometry.host.n_basis
-        nodes = geometry.nodes[sites // cells, kinds] * mask[0]
-        classes = geometry.pairs[sites[:, :, None], sites[:, None, :]]
-        both = (there[:, :, None] & there[:, None, :])[..., None]
-        count = np.maximum(mask.sum(axis=2), 1)
-        odd = (nodes[..., -1:] * mask[0]).sum(axis=1)[None] % 2
-        told = np.concatenate([np.log(count) / np.float32(3), odd], axis=-1)
-        h = self._dense("second", _silu(self._dense("first", nodes[None]))) * mask
-        summary = np.zeros((self.members, len(sites), h.shape[-1]), dtype=np.float32)
-        pair_energy = np.zeros((self.members, len(sites), 1), dtype=np.float32)
-        told = np.broadcast_to(told, (self.members, *told.shape[1:]))
-        for k in range(self.shape["rounds"]):
-            mean = (h * mask).sum(axis=2) / count
-            summary = summary + _silu(self._dense(f"summaries.{k}", np.concatenate([mean, summary, told], axis=-1)))
-            seen = _normalized(h)
-            sent = self._dense(f"senders.{k}", seen) * mask
-            message = np.stack(
-                [
-                    np.einsum("cijw,cjw->ciw", table[classes] * both, mine)
-                    for table, mine in zip(self._filters[host][k], sent, strict=True)
-                ]
-            )
-            if k == 0:
-                pair_energy = (self._dense("pair_energies", seen * message) * mask).sum(axis=2)
-            around = np.broadcast_to(summary[:, :, None], h.shape)
-            change = _silu(self._dense(f"updates.{k}", np.concatenate([seen, message, around], axis=-1)))
-            h = (h + self._dense(f"writers.{k}", change)) * mask
-        kept = _normalized(h) * mask
-        energy = (self._dense("energies.1", _silu(self._dense("energies.0", kept))) * mask).sum(axis=2)
-        energy = (energy + pair_energy) / count
-        attention = np.where(mask == 0, np.float32(-1e4), self._dense("attention", kept))
-        attention = np.exp(attention - attention.max(axis=2, keepdims=True))
-        attention /= attention.sum(axis=2, keepdims=True)
-        pooled = np.einsum("ecnh,ecnw->echw", attention, kept).reshape(self.members, len(sites), -1)
-        read = np.concatenate([pooled, kept.sum(axis=2) / count, summary, told], axis=-1)
-        values = self._dense("readout.1", _silu(self._dense("readout.0", read)))
-        raw = np.concatenate([values[..., :4], energy, values[..., 4:]], axis=-1)
-        offset, scale = (self.weights[name][:, host][:, None] for name in ("offset", "scale"))
-        return _assembled(offset + scale * raw, self.spin[host])
 
     def as_saved(self) -> NetworkFile:
         """With weights in half precision, as `load` finds them: what is said of its errors is then of the file."""
@@ -284,21 +239,3 @@ def weight_shapes(members: int, n_hosts: int, shape: Mapping[str, int]) -> dict[
     for name, (n_in, n) in dense.items():
         found |= {f"{name}.weight": (members, n_in, n), f"{name}.bias": (members, 1, n)}
     return found
-
-
-def _silu(x: Array) -> Array:
-    return np.asarray(x / (1 + np.exp(-x)))
-
-
-def _normalized(h: Array) -> Array:
-    centred = h - h.mean(axis=-1, keepdims=True)
-    return np.asarray(centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(1e-5)))
-
-
-def _assembled(values: Array, spin: bool) -> Array:
-    """See `defectgen.score.network.network_model.assemble`."""
-    homo, gap, rest = values[..., 0:2], values[..., 2:4], values[..., 4:6]
-    if not spin:
-        homo, gap = np.repeat(homo[..., :1], 2, axis=-1), np.repeat(gap[..., :1], 2, axis=-1)
-    gap = np.logaddexp(np.float32(0), GAP_ROUNDING * gap) / GAP_ROUNDING
-    return np.concatenate([homo, gap, rest, values[..., 6:7] * np.float32(spin)], axis=-1)

@@ -19,7 +19,8 @@ from scipy.sparse import csr_array  # type: ignore[import-untyped]
 from defectgen.core import Configuration, Host
 from defectgen.core.elements import isovalent
 from defectgen.core.symmetry import site_group
-from defectgen.score.surrogate.features import encode, pair_orbits, two_kinds_table
+from defectgen.score.surrogate.features import encode_flat, pair_orbits, two_kinds_table
+from defectgen.score.surrogate.surroundings import Environments, pairs_within
 
 LONGEST_ANGSTROM = 12.0
 """Neighbours further away are not looked at."""
@@ -84,15 +85,13 @@ class Decorations:
         Raises:
             UsageError: a configuration of another host or supercell, or a defect that the rules do not know.
         """
-        by_size: dict[int, tuple[list[int], list[list[tuple[int, int]]]]] = {}
-        for row, defects in enumerate(encode(host, configurations)):
-            rows, members = by_size.setdefault(len(defects), ([], []))
-            rows.append(row)
-            members.append(defects)
+        sizes, sites, kinds = encode_flat(host, configurations)
+        first = np.cumsum(sizes) - sizes
         parts = [np.zeros((3, 0), dtype=np.int64)]
-        for size, (rows, members) in by_size.items():
-            block = np.array(members, dtype=np.int64).reshape(len(rows), size, 2)
-            images = site_group(host).smallest_images(block[:, :, 1], block[:, :, 0])
+        for size in np.unique(sizes[sizes > 0]):
+            rows = np.flatnonzero(sizes == size)
+            places = first[rows][:, None] + np.arange(size)
+            images = site_group(host).smallest_images(sites[places], kinds[places])
             parts.append(np.stack([np.repeat(rows, size), images.codes.ravel(), images.sites.ravel()]))
         flat = np.concatenate(parts, axis=1)
         rows, kinds, sites = flat[:, np.lexsort(flat[::-1])]
@@ -100,6 +99,23 @@ class Decorations:
 
     def __len__(self) -> int:
         return self.n
+
+    def some(self, chosen: NDArray[np.int64]) -> Decorations:
+        """Some of the configurations, in this order."""
+        first = np.searchsorted(self.rows, np.arange(self.n + 1))
+        sizes = np.diff(first)[chosen]
+        before = np.cumsum(sizes) - sizes
+        places = np.arange(sizes.sum()) + np.repeat(first[chosen] - before, sizes)
+        rows = np.repeat(np.arange(len(chosen)), sizes)
+        return Decorations(self.host, len(chosen), rows, self.kinds[places], self.sites[places], self.known)
+
+    def padded(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Sites and kinds of the defects of each configuration, -1 beyond its number of them, shape (n, most) each."""
+        number = np.bincount(self.rows, minlength=self.n)
+        there = np.arange(number.max(initial=1)) < number[:, None]
+        sites, kinds = (np.full(there.shape, -1, dtype=np.int64) for _ in range(2))
+        sites[there], kinds[there] = self.sites, self.kinds
+        return sites, kinds
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
@@ -148,7 +164,7 @@ class Decorations:
     @cached_property
     def _pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All ordered pairs of defects of one configuration, each with itself too."""
-        return _pairs_within(self.rows, self.n)
+        return pairs_within(self.rows, self.n)
 
     @cached_property
     def neighbours(self) -> NDArray[np.float32]:
@@ -179,11 +195,25 @@ class Decorations:
         Args:
             chosen: see `environment_basis`.
         """
-        basis = environment_basis(self.host, tuple(self.weights.tolist()), *chosen)
-        counted = np.ascontiguousarray(self.neighbours[:, :, : len(basis) // self.n_kinds], dtype=np.float64)
-        points = counted.reshape(len(self.rows), -1) @ basis
-        members = [np.nonzero(self.kinds == kind)[0] for kind in range(self.n_kinds)]
-        return Environments(self.n, tuple((self.rows[m], Points(points[m])) for m in members))
+        weights = tuple(self.weights.tolist())
+        basis = environment_basis(self.host, weights, *chosen)
+        codes = environment_codes(self.host, weights, *chosen)
+        n_orbits, (order, first, code, orbit) = len(basis) // self.n_kinds, self._neighbours_by_kind
+        near = orbit < n_orbits
+        before = np.concatenate([[0], np.cumsum(np.bincount(first[near], minlength=len(order)))])
+        columns = code[near] * n_orbits + orbit[near]
+        counts = csr_array((np.ones(len(columns), dtype=np.int64), columns, before), shape=(len(order), len(basis)))
+        return Environments.of(self.n, self.n_kinds, self.kinds[order], self.rows[order], counts, basis, codes)
+
+    @cached_property
+    def _neighbours_by_kind(self) -> tuple[NDArray[np.int64], ...]:
+        """Defects sorted by kind, and `near_pairs` in this order: the defect, the other's kind, the orbit."""
+        first, second, orbit = self.near_pairs
+        order = np.argsort(self.kinds, kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        pairs = np.argsort(place[first], kind="stable")
+        return order, place[first[pairs]], self.kinds[second[pairs]], orbit[pairs]
 
     @cached_property
     def pooled(self) -> NDArray[np.float64]:
@@ -263,93 +293,15 @@ def environment_basis(
     return np.asarray(np.kron(np.diag(weights), basis) * np.sqrt(sharpness))
 
 
-def _pairs_within(rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All ordered pairs of things with the same row, each with itself too; `rows` ascend, below n."""
-    first = np.searchsorted(rows, np.arange(n + 1))
-    sizes = np.diff(first)[rows]
-    centre = np.repeat(np.arange(len(rows)), sizes)
-    start = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return centre, np.arange(len(centre)) - start + first[rows[centre]]
+@lru_cache(maxsize=64)
+def environment_codes(host: Host, weights: tuple[float, ...], *chosen: float) -> NDArray[np.int64]:
+    """Random numbers whose sums over a defect's neighbours tell its points apart, shape (n_kinds * n_orbits,).
 
-
-@dataclass(frozen=True, eq=False)
-class Points:
-    """Rows of a matrix whose squared distances to others are wanted.
-
-    Attributes:
-        values: shape (n, m).
+    Args:
+        host: as in `environment_basis`, like all others; rows of the basis that are equal have one number.
+        weights: likewise.
+        chosen: likewise.
     """
-
-    values: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    @cached_property
-    def _squares(self) -> NDArray[np.float64]:
-        return np.asarray(np.einsum("ij,ij->i", self.values, self.values)[:, None])
-
-    @cached_property
-    def _left(self) -> NDArray[np.float64]:
-        return np.hstack([2 * self.values, -self._squares, np.ones((len(self.values), 1))])
-
-    @cached_property
-    def _right(self) -> NDArray[np.float64]:
-        return np.ascontiguousarray(np.hstack([self.values, np.ones((len(self.values), 1)), -self._squares]).T)
-
-    def minus_squared_distances(self, other: Points, rows: NDArray[np.int64] | slice) -> NDArray[np.float64]:
-        """Of some rows to all rows of another matrix, to rounding, by one product, shape (rows, len(other))."""
-        return np.asarray(self._left[rows] @ other._right)
-
-
-@dataclass(frozen=True, eq=False)
-class Environments:
-    """Surroundings of the defects of n configurations.
-
-    Attributes:
-        n: number of configurations.
-        by_kind: for each kind the rows (ascending) and the points of its defects.
-    """
-
-    n: int
-    by_kind: tuple[tuple[NDArray[np.int64], Points], ...]
-
-    @cached_property
-    def by_number(self) -> tuple[tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...], ...]:
-        """For each kind, and each number of its defects that occurs: the rows that have so many, and their points.
-
-        The latter are places in `by_kind`, shape (rows, number).
-        """
-        found = []
-        for rows, _ in self.by_kind:
-            which, first, number = np.unique(rows, return_index=True, return_counts=True)
-            alike = [(k, number == k) for k in np.unique(number)]
-            found.append(tuple((which[same], first[same][:, None] + np.arange(k)) for k, same in alike))
-        return tuple(found)
-
-    @cached_property
-    def distinct(self) -> tuple[tuple[csr_array, Points], ...]:
-        """For each kind how often each of its different points is in each row, and these points."""
-        found = []
-        for rows, points in self.by_kind:
-            _, first, number = np.unique(np.round(points.values, 9), axis=0, return_index=True, return_inverse=True)
-            counts = csr_array((np.ones(len(rows)), (rows, number.ravel())), shape=(self.n, len(first)))
-            counts.sum_duplicates()
-            found.append((counts, Points(points.values[first])))
-        return tuple(found)
-
-    def own(self, powers: Sequence[int]) -> NDArray[np.float64]:
-        """Sums of ``exp(-power |x - y|^2)`` over the surroundings x, y of all defects of one kind of each row.
-
-        Returns:
-            Shape (len(powers), n).
-        """
-        total = np.zeros((len(powers), self.n))
-        for (_, points), groups in zip(self.by_kind, self.by_number, strict=True):
-            for rows, places in groups:
-                some = points.values[places]
-                inner = some @ some.transpose(0, 2, 1)
-                squares = np.diagonal(inner, axis1=1, axis2=2)
-                exponents = 2 * inner - squares[:, :, None] - squares[:, None, :]
-                total[:, rows] += [np.exp(power * exponents).sum(axis=(1, 2)) for power in powers]
-        return total
+    _, which = np.unique(environment_basis(host, weights, *chosen), axis=0, return_inverse=True)
+    rng = np.random.default_rng(21)
+    return np.asarray(rng.integers(-(2**62), 2**62, size=which.max(initial=0) + 1, dtype=np.int64)[which.ravel()])

@@ -131,6 +131,30 @@ def encode(host: Host, configurations: Sequence[Configuration]) -> list[list[tup
     return encoded
 
 
+def encode_flat(
+    host: Host, configurations: Sequence[Configuration]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Number of defects of each configuration, shape (n,), and the sites and kinds of all, one after another.
+
+    Raises:
+        UsageError: see `encode`.
+    """
+    known: dict[str, dict[str, int]] = {}
+    for k, rule in enumerate(host.rules):
+        known.setdefault(rule.element, {})[rule.replacement] = k
+    of_site = [known.get(element, {}) for element in host.site_elements]
+    if any(item.host is not host and item.host != host for item in configurations):
+        encode(host, configurations)  # says what is wrong
+    try:
+        kinds = [of_site[site][new] for item in configurations for site, new in item.edits]
+    except KeyError:
+        encode(host, configurations)
+        raise
+    sites = [site for item in configurations for site, _ in item.edits]
+    sizes = [len(item.edits) for item in configurations]
+    return np.array(sizes, dtype=np.int64), np.array(sites, dtype=np.int64), np.array(kinds, dtype=np.int64)
+
+
 def describe(host: Host, configurations: Sequence[Configuration]) -> Features:
     """The features of configurations of one host.
 

@@ -202,7 +202,8 @@ class GaussianProcess(OneLine):
             own: likewise of each new row with itself, shape (m,).
             noise: patterns of the new rows, shape (p, m).
         """
-        explained = (solve_triangular(self.factor, shared.T, lower=True, check_finite=False) ** 2).sum(axis=0)
+        solved = solve_triangular(self.factor, shared.T, lower=True, check_finite=False).T
+        explained = np.einsum("ij,ij->i", solved, solved)
         variance = np.maximum(own - explained, 0.0) + np.array(self.weights.noise) @ noise
         spread = np.sqrt(np.maximum(variance, 1e-12))
         return self.mean(shared), spread * self.weights.scale

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
 from defectgen.one_line import OneLine
+from defectgen.score.surrogate.covariances import EnergyCovariance, level_covariances
 from defectgen.score.surrogate.environments import Decorations, DefectKinds
 from defectgen.score.surrogate.gaussian_process import GaussianProcess, Weights
 from defectgen.score.surrogate.kernels import (
@@ -30,7 +30,7 @@ from defectgen.score.surrogate.kernels import (
     own_energy_kernels,
     own_level_kernels,
 )
-from defectgen.score.threads import n_workers, single_blas
+from defectgen.score.threads import in_parts
 from defectgen.score.trees import predict_trees
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 ENERGY = "formation_energy_ev"
 """The property that is modelled per defect, with `energy_kernels`."""
 
-BATCH = 128
+BATCH = 256
 """Configurations whose values are found in one step, to bound the memory."""
 
 PRIOR = 10.0
@@ -179,6 +179,10 @@ class DenseModels(OneLine):
             found[column] = self.rows.process(column, model, shared[form])
         return found
 
+    @cached_property
+    def _energy_covariance(self) -> EnergyCovariance:
+        return EnergyCovariance(self.rows.energy_side, self.models[ENERGY].weights.kernels)
+
     def pulled(self, column: str) -> Array:
         """Share of each training row in the mean of a property, in units of its scale, shape (n,)."""
         found = np.zeros(len(self.rows.keys))
@@ -197,36 +201,45 @@ class DenseModels(OneLine):
         Raises:
             UsageError: a defect that the host's rules do not know.
         """
-        n = len(configurations)
+        return self.score_rows(self.rows.describe(configurations))
+
+    def score_rows(self, rows: Decorations) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The same of configurations that `TrainingRows.describe` has described."""
+        n = len(rows)
         values, widths = ({column: np.zeros(n) for column in self.models} for _ in range(2))
-        # cells with as many defects are described together, which is faster by some 8 %
-        order = np.argsort([item.n_defects for item in configurations], kind="stable")
-        parts = [order[start : start + BATCH] for start in range(0, n, BATCH)]
+        # cells with as many defects are looked at together, which is faster by some 8 %
+        order = np.argsort(rows.sizes, kind="stable")
+        shown: dict[int, Array] = {}
 
         def score_part(part: NDArray[np.int64]) -> None:
-            batch = self.rows.describe([configurations[row] for row in part])
+            batch = rows.some(part)
             for column, value, width in self._score_batch(batch):
                 values[column][part], widths[column][part] = value, width
+            shown[int(part[0])] = tree_features(batch)
 
-        with single_blas():
-            if parts:
-                score_part(parts[0])  # what is found once is found here
-            with ThreadPoolExecutor(n_workers()) as pool:
-                list(pool.map(score_part, parts[1:]))
+        parts = [order[start : start + BATCH] for start in range(0, n, BATCH)]
+        in_parts(score_part, parts)
+        for column, model in self.models.items():
+            if model.trees is not None and parts:  # they take half the time for all rows at once
+                trees = predict_trees(model.trees, np.concatenate([shown[int(part[0])] for part in parts]))
+                size = rows.sizes[order] if column == ENERGY else 1.0
+                values[column][order] = (1 - model.share) * values[column][order] + model.share * trees * size
         return values, widths
 
     def _score_batch(self, batch: Decorations) -> Iterator[tuple[str, Array, Array]]:
+        """Of the processes alone."""
         rows, own = self.rows, np.ones(len(batch))
         noise = rows.noise(batch, own)
         for columns in ([ENERGY], [column for column in self.models if column != ENERGY]):
             columns = [column for column in columns if column in self.models]
             if not columns:
                 continue
-            side = rows.side(columns[0], batch)
-            kernels = rows.kernels(side)
-            alone = own_energy_kernels(side) if isinstance(side, EnergySide) else own_level_kernels(side)
             weights = np.array([self.models[column].weights.kernels for column in columns])
-            shared = (weights @ kernels.reshape(len(kernels), -1)).reshape(len(columns), *kernels.shape[1:])
+            side = rows.side(columns[0], batch)
+            if isinstance(side, EnergySide):
+                shared, alone = self._energy_covariance.of(side)[None], own_energy_kernels(side)
+            else:
+                shared, alone = level_covariances(side, rows.level_side, weights), own_level_kernels(side)
             shared += rows.prior(columns[0], batch, own, rows.decorations, rows.own)
             variances = weights @ alone + rows.own_prior(columns[0], batch, own)
             for column, covariance, variance in zip(columns, shared, variances, strict=True):
@@ -234,9 +247,6 @@ class DenseModels(OneLine):
                 if len(model.chosen) < covariance.shape[1]:
                     covariance = covariance[:, model.chosen]
                 value, spread = self._processes[column].predict(covariance, variance, noise)
-                if model.trees is not None:
-                    trees = predict_trees(model.trees, tree_features(batch))
-                    value = (1 - model.share) * value + model.share * trees
                 size = batch.sizes if column == ENERGY else 1.0
                 yield column, value * size, model.quantile * spread * size
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.core import Configuration, Host, canonicalize
+from defectgen.core import Configuration, Host
 from defectgen.core.level_scale import LevelScale, kind_counts
 from defectgen.core.properties import BY_COLUMN, COLUMNS, MAGNETIZATION, unit_suffix
 from defectgen.score.surrogate.agreement import COLUMNS as GAP
@@ -94,13 +94,26 @@ class HostModels:
         Raises:
             UsageError: a defect that the host's rules do not know.
         """
-        values, widths = self.models.score(configurations, labels)
-        counts = count_kinds(self.core_host, configurations).astype(np.float64)
+        return self.answers(configurations, labels, network)[:2]
+
+    def answers(
+        self, configurations: Sequence[Configuration], labels: Sequence[str], network: NetworkFile | None = None
+    ) -> tuple[Values, Values, NDArray[np.bool_]]:
+        """`score`, and whether the training rows hold the label, or at high density as many defects of each kind."""
+        if isinstance(self.models, SparseModels):
+            values, widths = self.models.score(configurations, labels)
+            counts = count_kinds(self.core_host, configurations).astype(np.float64)
+            known = np.array([label in self.labels for label in labels], dtype=bool)
+            return *self.finish(values, widths, counts), known
+        rows = self.models.rows.describe(configurations)
+        values, widths = self.models.score_rows(rows)
+        low, high = self.defects_range
+        known = (rows.counts <= self.max_counts).all(axis=1) & (low <= rows.sizes) & (rows.sizes <= high)
         if network is None or self.network is None:
-            return self.finish(values, widths, counts)
-        beside = network.score(self.core_host, [item.edits for item in canonicalize(configurations)])
-        values, widths = self.network.apply(values, widths, beside)
-        return replace(self, agreement=self.network.agreement or self.agreement).finish(values, widths, counts)
+            return *self.finish(values, widths, rows.counts), known
+        values, widths = self.network.apply(values, widths, network.score_sites(self.core_host, *rows.padded()))
+        agreed = replace(self, agreement=self.network.agreement or self.agreement)
+        return *agreed.finish(values, widths, rows.counts), known
 
     def finish(
         self, values: Mapping[str, NDArray[np.float64]], widths: Mapping[str, NDArray[np.float64]], counts: Array
@@ -161,15 +174,6 @@ class HostModels:
         _, counts = kind_counts(list(self.labels), kind_names(self.core_host))
         widths = np.repeat(self.zero_half_widths_ev(counts), list(self.labels.values()))
         return float(np.median(widths)), float(np.quantile(widths, 0.9))
-
-    def in_domain(self, configuration: Configuration, label: str) -> bool:
-        """Whether the training rows hold this label, or at high density as many defects of each kind."""
-        if self.density == "low":
-            return label in self.labels
-        counts = configuration.kinds
-        rules = self.core_host.rules
-        within = all(counts[r.element, r.replacement] <= m for r, m in zip(rules, self.max_counts, strict=True))
-        return within and self.defects_range[0] <= configuration.n_defects <= self.defects_range[1]
 
     def to_dict(self) -> dict[str, Any]:
         """All but the trees, for JSON."""

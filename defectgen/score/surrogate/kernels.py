@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defectgen.score.surrogate.environments import Decorations, Environments, Points
+from defectgen.score.surrogate.environments import Decorations
 from defectgen.score.surrogate.kernel_table import (
     AROUND,
     ENERGY_LENGTHS,
@@ -38,60 +39,17 @@ from defectgen.score.surrogate.kernel_table import (
     EnergyKernel,
     LevelKernel,
 )
+from defectgen.score.surrogate.surroundings import Environments, Points, environment_kernels
 
 Array = NDArray[np.float64]
 
 BLOCK = 32
-"""Configurations that are compared with the others in one step, and..."""
-
-BLOCK_NUMBERS = 2**17
-"""...pairs of surroundings: so many numbers stay in a core's cache."""
+"""Configurations that are compared with the others in one step."""
 
 
 def gaussian(distances: Array, length: float, out: Array) -> None:
     """``exp(-d^2 / 2 length^2)`` from the negative squared distances, written to `out`."""
     np.exp(np.multiply(distances, 0.5 / length**2, out=out), out=out)
-
-
-def environment_kernels(a: Environments, b: Environments, powers: Sequence[int], out: Array) -> None:
-    """Sums of ``exp(-power |x - y|^2)`` over the surroundings x, y of all defects of one kind.
-
-    Args:
-        a: some configurations.
-        b: the others, whose `distinct` surroundings are kept.
-        powers: of each kernel, small numbers.
-        out: where each kernel is written to, shape (len(powers), a.n, b.n).
-    """
-    out[...] = 0.0
-    for (_, points_a), groups, (counts, points_b) in zip(a.by_kind, a.by_number, b.distinct, strict=True):
-        if not len(points_a) or not len(points_b):
-            continue
-        sums = np.zeros((len(powers), a.n, len(points_b)))
-        for rows, places in groups:
-            number = places.shape[1]
-            step = max(1, BLOCK_NUMBERS // (number * len(points_b)))
-            for start in range(0, len(rows), step):
-                part = slice(start, start + step)
-                each = points_a.minus_squared_distances(points_b, places[part].ravel())
-                np.exp(each, out=each)
-                for power, total in zip(powers, sums, strict=True):
-                    raised = each if power == 1 else small_power(each, power)
-                    total[rows[part]] = raised.reshape(-1, number, len(points_b)).sum(axis=1)
-        for total, kernel in zip(sums, out, strict=True):
-            kernel += (counts @ total.T).T
-
-
-def small_power(values: Array, power: int) -> Array:
-    """A small power by multiplications, which are faster than another exponential."""
-    result, square = None, values
-    while power:
-        if power & 1:
-            result = square if result is None else result * square
-        power >>= 1
-        if power:
-            square = square * square
-    assert result is not None
-    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,12 +85,7 @@ class EnergySide:
     @classmethod
     def of(cls, rows: Decorations) -> EnergySide:
         """Of some configurations."""
-        distances = rows.distances_angstrom
-        short, long = (np.exp((distances[0] - distances) / decay) for decay in (SHORT_ANGSTROM, LONG_ANGSTROM))
-        alike = np.exp(-0.5 * ((distances[:, None] - distances) / SMOOTHING_ANGSTROM) ** 2)
-        values, vectors = np.linalg.eigh(alike)
-        kept = values > 1e-14 * values.max()
-        root = vectors[:, kept] * np.sqrt(values[kept])
+        short, long, root = _pair_lengths(tuple(rows.distances_angstrom.tolist()))
         flat = len(rows), -1
         pairs = rows.pair_counts * short
         return cls(
@@ -167,6 +120,17 @@ class EnergySide:
         n_two = self.pairs.shape[1] // len(short)
         plain, smooth, far = ((shares @ x).reshape(n_two, -1) for x in (self.pairs, self.smooth, self.long))
         return plain * short, smooth @ root.T * short, far @ root.T * long
+
+
+@lru_cache(maxsize=64)
+def _pair_lengths(distances_angstrom: tuple[float, ...]) -> tuple[Array, Array, Array]:
+    """`EnergySide.lengths` of orbits."""
+    distances = np.array(distances_angstrom)
+    short, long = (np.exp((distances[0] - distances) / decay) for decay in (SHORT_ANGSTROM, LONG_ANGSTROM))
+    alike = np.exp(-0.5 * ((distances[:, None] - distances) / SMOOTHING_ANGSTROM) ** 2)
+    values, vectors = np.linalg.eigh(alike)
+    kept = values > 1e-14 * values.max()
+    return short, long, vectors[:, kept] * np.sqrt(values[kept])
 
 
 def energy_kernels(a: EnergySide, b: EnergySide) -> Array:
@@ -316,24 +280,40 @@ def level_kernels(a: LevelSide, b: LevelSide) -> Array:
     """For levels, gaps and moments, those of `LevelKernel`, shape (16, a.n, b.n)."""
     out = np.empty((len(LevelKernel), a.n, b.n))
     environment_kernels(a.around, b.around, LEVEL_POWERS, out[AROUND])
+    compared = level_distances(a, b)
     for start in range(0, a.n, BLOCK):
         rows = slice(start, start + BLOCK)
-        block = out[:, rows]
-        compared = (
-            ((LevelKernel.HAS,), a.has.minus_squared_distances(b.has, rows)),
-            ((LevelKernel.COUNTS, LevelKernel.COUNTS_COARSE), a.counts.minus_squared_distances(b.counts, rows)),
-            ((LevelKernel.LOG_COUNTS,), a.logs.minus_squared_distances(b.logs, rows)),
-            ((LevelKernel.SHARES,), a.shares.minus_squared_distances(b.shares, rows)),
-            (POOLED, a.pooled.minus_squared_distances(b.pooled, rows)),
-            (PRESENT, a.present.minus_squared_distances(b.present, rows)),
-            (NUMBER, a.number.minus_squared_distances(b.number, rows)),
-        )
-        for kernels, distances in compared:
-            for kernel in kernels:
-                gaussian(distances, LEVEL_LENGTHS[kernel], block[kernel])
-        for kernel, product in TIMES_HAS.items():
-            np.multiply(block[kernel], block[LevelKernel.HAS], out=block[product])
+        fill_level_kernels(compared, rows, out[:, rows])
     return out
+
+
+Compared = Sequence[tuple[tuple[LevelKernel, ...], Array]]
+"""Kernels, and the negative squared distances that they follow from, of shape (a.n, b.n)."""
+
+
+def level_distances(a: LevelSide, b: LevelSide) -> Compared:
+    """For all but the kernels of surroundings."""
+    everything = slice(None)
+    return (
+        ((LevelKernel.HAS,), a.has.minus_squared_distances(b.has, everything)),
+        ((LevelKernel.COUNTS, LevelKernel.COUNTS_COARSE), a.counts.minus_squared_distances(b.counts, everything)),
+        ((LevelKernel.LOG_COUNTS,), a.logs.minus_squared_distances(b.logs, everything)),
+        ((LevelKernel.SHARES,), a.shares.minus_squared_distances(b.shares, everything)),
+        (POOLED, a.pooled.minus_squared_distances(b.pooled, everything)),
+        (PRESENT, a.present.minus_squared_distances(b.present, everything)),
+        (NUMBER, a.number.minus_squared_distances(b.number, everything)),
+    )
+
+
+def fill_level_kernels(compared: Compared, rows: slice, out: Array) -> None:
+    """All but the kernels of surroundings, of some rows, written to `out`, shape (16, number of rows, b.n)."""
+    for kernels, distances in compared:
+        for kernel in kernels:
+            np.multiply(distances[rows], 0.5 / LEVEL_LENGTHS[kernel] ** 2, out=out[kernel])
+    smooth = out[: LevelKernel.AROUND]
+    np.exp(smooth, out=smooth)
+    for kernel, product in TIMES_HAS.items():
+        np.multiply(out[kernel], out[LevelKernel.HAS], out=out[product])
 
 
 def own_level_kernels(a: LevelSide) -> Array:

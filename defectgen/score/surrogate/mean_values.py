@@ -20,7 +20,7 @@ from defectgen.core.hosts import common_name
 from defectgen.core.properties import BY_COLUMN
 from defectgen.errors import UsageError
 from defectgen.score.surrogate.agreement import COLUMNS as GAP
-from defectgen.score.surrogate.environments import Environments, Points, environment_basis
+from defectgen.score.surrogate.environments import environment_basis
 from defectgen.score.surrogate.high_density import ENERGY, DenseModels, tree_features
 from defectgen.score.surrogate.host_models import PER_ATOM, HostModels
 from defectgen.score.surrogate.kernel_table import (
@@ -39,8 +39,9 @@ from defectgen.score.surrogate.kernel_table import (
     EnergyKernel,
     LevelKernel,
 )
-from defectgen.score.surrogate.kernels import gaussian, level_points, small_power
+from defectgen.score.surrogate.kernels import gaussian, level_points
 from defectgen.score.surrogate.site_tables import RANGES, Tables
+from defectgen.score.surrogate.surroundings import Environments, Points, small_power
 from defectgen.score.trees import predict_trees
 
 Array = NDArray[np.float64]
@@ -233,7 +234,7 @@ class MeanModel:
         def kept(
             chosen: tuple[float, ...], around: Environments, powers: Sequence[int], sums: Sequence[Array]
         ) -> _Kept:
-            parts = [(points, [counts.T @ s for s in sums]) for counts, points in around.distinct]
+            parts = [(kind.points, [kind.counts.T @ s for s in sums]) for kind in around.distinct]
             basis = environment_basis(rows.host, tuple(self.weights.tolist()), *chosen)
             return _Kept(basis, parts, powers, sums[0].shape[1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from synthetic import distinct_configurations, made_up_labels
 
-from defectgen.core import VACANCY, Host, get_host, host_names
+from defectgen.core import VACANCY, Configuration, Host, Rule, get_host, host_names
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.network.ensemble import Network
 from defectgen.score.network.network_cells import Rows
@@ -21,6 +22,7 @@ from defectgen.score.network.network_file import NetworkFile
 from defectgen.score.network.network_model import Shape
 from defectgen.score.network.network_training import Geometries, TrainSettings, train_ensemble
 from defectgen.score.network.pair_geometry import HostGeometry
+from defectgen.score.surrogate.environments import Decorations
 
 
 def test_a_saved_network_answers_as_before(network: Network, tmp_path: Path, mos2: Host) -> None:
@@ -42,14 +44,30 @@ def test_a_saved_network_answers_as_before(network: Network, tmp_path: Path, mos
     np.testing.assert_array_equal(third.outputs(third.rows(mos2, edits)), again.outputs(again.rows(mos2, edits)))
 
 
+@pytest.mark.parametrize("sizes", [(1, 2, 3, 8, 12), (7,)])
 @pytest.mark.parametrize("name", host_names())
-def test_values_without_torch_are_the_same(network: Network, name: str) -> None:
+def test_values_without_torch_are_the_same(network: Network, name: str, sizes: tuple[int, ...]) -> None:
     host = get_host(name)
-    edits = [item.edits for item in distinct_configurations(host, 40, 5, (1, 2, 3, 8, 12))]
+    edits = [item.edits for item in distinct_configurations(host, 40, 5, sizes)]
     plain, rows = network.arrays(), network.rows(host, edits)
     np.testing.assert_allclose(plain.outputs(rows), network.outputs(rows), atol=2e-5)
     for column, values in network.score(host, edits).items():
         np.testing.assert_allclose(plain.score(host, edits)[column], values, atol=2e-5)
+
+
+def test_cells_as_numbers_have_the_same_values(network: Network) -> None:
+    host = get_host("WSe2")
+    items = distinct_configurations(host, 40, 5, (1, 3, 9))
+    plain, described = network.arrays(), Decorations.of(host, items)
+    found = plain.score_sites(host, *described.padded())
+    for column, values in plain.score(host, [item.edits for item in items]).items():
+        np.testing.assert_allclose(found[column], values, atol=2e-5)
+    with pytest.raises(UsageError, match="does not know Te on W in WSe2"):
+        plain.score_sites(replace(host, rules=(*host.rules, Rule("W", "Te"))), *described.padded())
+    turned = replace(host, rules=tuple(reversed(host.rules)))
+    other = Decorations.of(turned, [Configuration(turned, item.edits) for item in items])
+    again = plain.score_sites(turned, *other.padded())
+    np.testing.assert_allclose(again["homo_ev"], found["homo_ev"], atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["BN", "WSe2"])
