@@ -121,6 +121,23 @@ class CampaignModel(OneLine):
         return _agreed(values, self.agreement), spreads
 
     @property
+    def without_intervals(self) -> tuple[str, ...]:
+        """Which properties have too few rows for intervals that promise something, a line for each number of rows."""
+        found: dict[str, list[str]] = {}
+        for column, judged in self.judged.items():
+            if note := interval_note(judged):
+                found.setdefault(note, []).append(BY_COLUMN[column].title)
+        return tuple(f"no intervals of {', '.join(titles)}: {note}" for note, titles in found.items())
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """See `defectgen.score.protocol.CautiousScorer.cautions`."""
+        return tuple(
+            f"{line}; the half-widths shown are {TOO_FEW_FACTOR:g} times the largest error of a row left out."
+            for line in self.without_intervals
+        )
+
+    @property
     def _seen(self) -> Array:
         return next(iter(self.models.values())).rows.counts
 

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.campaign.acquisition import explore, improve, shared_out, space_filling
-from defectgen.campaign.campaign_model import CampaignModel, interval_note
 from defectgen.campaign.folder import Campaign
 from defectgen.campaign.learning import load_model, outdated
 from defectgen.campaign.pool import pool_of
 from defectgen.campaign.store import DONE, FAILED, StructureRow, covered_by, table_of
 from defectgen.campaign.structure_features import describe
 from defectgen.core import Configuration
-from defectgen.core.properties import BY_COLUMN
 from defectgen.design.candidates import Target
 from defectgen.design.targets import counted_from
 from defectgen.errors import DefectgenError, UsageError
@@ -119,17 +117,8 @@ def propose(
     waiting = sum(row.state not in (DONE, FAILED) for row in rows)
     if waiting:
         notes.append(f"{waiting} structures of earlier rounds are not computed yet")
-    notes += [] if model is None else _without_intervals(model)
+    notes += [] if model is None else model.without_intervals
     return Round(number, tuple(added), len(left) - len(added), pool.total, tuple(notes))
-
-
-def _without_intervals(model: CampaignModel) -> list[str]:
-    """That some properties have too few rows for intervals, a line for each number of rows."""
-    found: dict[str, list[str]] = {}
-    for column, judged in model.judged.items():
-        if note := interval_note(judged):
-            found.setdefault(note, []).append(BY_COLUMN[column].title)
-    return [f"no intervals of {', '.join(titles)}: {note}" for note, titles in found.items()]
 
 
 def _chosen(

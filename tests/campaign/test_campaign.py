@@ -210,6 +210,11 @@ def test_intervals_are_left_out_until_there_are_rows_enough(
     assert "E_form " in said.out
     assert "±" not in said.out
     assert "note: no intervals of HOMO, LUMO, gap, E_form: 8 rows, intervals need 9" in said.err
+    design = ["design", "--campaign", place, "--band-gap", "1", "-n", "2", "--overwrite", "-o", str(tmp_path / "run")]
+    assert main(design) == 0
+    said = capsys.readouterr()
+    assert "intervals need 9; the half-widths shown are 1.5 times the largest" in " ".join(said.err.split())
+    assert "intervals need 9" in (tmp_path / "run" / "report.html").read_text()
     row = campaign.store.rows()[-1]
     assert row.predicted
     assert not row.widths
@@ -221,6 +226,8 @@ def test_intervals_are_left_out_until_there_are_rows_enough(
     said = capsys.readouterr()
     assert "±" in said.out
     assert "no intervals" not in said.err
+    assert main(design) == 0
+    assert "intervals need" not in capsys.readouterr().err
 
 
 def test_a_potential_has_no_settings_of_electrons(tmp_path: Path) -> None:
