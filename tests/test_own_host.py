@@ -326,6 +326,8 @@ def test_what_is_missing_is_said(host: dg.Host, table: Path, tmp_path: Path) -> 
         dg.read_host(tmp_path)
     with pytest.raises(dg.UsageError, match=r"carries 6 hosts: BN 8x8, GaSe 6x6.*give its name"):
         dg.read_host(shipped(SHIPPED_SURROGATE))
+    with pytest.raises(dg.UsageError, match=r"carries BN 8x8, GaSe 6x6.*, not 3x3\. Leave --supercell out"):
+        dg.read_host(shipped(SHIPPED_SURROGATE), "3x3")
 
 
 def test_one_structure_with_two_values_is_told(host: dg.Host) -> None:

@@ -100,7 +100,9 @@ def targets_of(given: object, wanted: Mapping[str, Wanted]) -> tuple[Target, ...
         return (given,)
     if isinstance(given, Sequence):
         found = tuple(_of_row(item, k) if isinstance(item, Mapping) else item for k, item in enumerate(given, 1))
-        return _each_once(found, "the targets") if all(isinstance(item, Target) for item in found) else found
+        if not all(isinstance(item, Target) for item in found):
+            raise UsageError(f"got targets {shown(given)}, expected one or more of type Target, or a mapping for each.")
+        return found
     raise UsageError(
         f"got {typed(given)} as targets, expected Target objects, a mapping for each, or a file.",
         "A table of polars gives mappings by to_dicts().",
@@ -115,13 +117,6 @@ def _of_row(row: Mapping[str, Wanted], number: int) -> Target:
     if not wishes:
         raise UsageError(f"target {shown(identity)} asks for nothing.", "Expected at least one property.")
     return _target(identity, wishes, "the targets")
-
-
-def _each_once(targets: tuple[Target, ...], where: str) -> tuple[Target, ...]:
-    twice = sorted(name for name, number in Counter(target.id for target in targets).items() if number > 1)
-    if twice:
-        raise UsageError(f"{where}: target id {shown(twice[0])} occurs more than once.", "Give each target its own id.")
-    return targets
 
 
 def wanted_values(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
@@ -217,7 +212,10 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         targets.append(_target(identity, wishes, str(path), said, [pair for pair in own if pair[0] != TOLERANCE]))
     if not targets:
         raise UsageError(f"{path} holds no targets.", "Expected one a line below the header.")
-    return _each_once(tuple(targets), str(path))
+    twice = sorted(name for name, number in Counter(target.id for target in targets).items() if number > 1)
+    if twice:
+        raise UsageError(f"{path}: target id {shown(twice[0])} occurs more than once.", "Give each target its own id.")
+    return tuple(targets)
 
 
 MISSPELT = 0.75

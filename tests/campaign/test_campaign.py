@@ -177,6 +177,8 @@ def test_references_of_other_codes_and_settings_are_not_kept(campaign: Campaign,
         add_results(campaign, [write_results(tmp_path / "b.extxyz", items[1:2], cutoff_ev=300)])
     with pytest.raises(DefectgenError, match="computed by vasp"):
         add_results(campaign, [write_results(tmp_path / "v.extxyz", items[1:2], code="vasp")])
+    with pytest.raises(DefectgenError, match=r"it does not name its code \(in files of ASE: code=gpaw\)"):
+        add_results(campaign, [write_results(tmp_path / "u.extxyz", items[1:2], code="unknown")])
     assert not (campaign.folder / "references").exists()
     found = add_results(campaign, [write_results(tmp_path / "a.extxyz", items[1:2])])
     assert ("host" in found.references, found.notes) == (True, ())
@@ -197,6 +199,23 @@ def test_fewer_than_asked_for_is_exit_code_3(
     capsys.readouterr()
     assert main(["campaign", "add", place, str(good), str(coarse)]) == 3
     assert "warning: 1 results refused; they are listed in" in capsys.readouterr().err
+
+
+def test_wrong_calls_from_python_are_refused_in_one_line(campaign: Campaign, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown host 'WS2'"):
+        new_campaign(tmp_path / "a", "WS2", engine="chgnet")
+    with pytest.raises(UsageError, match=r"got max_defects=2\.0, expected a whole number"):
+        new_campaign(tmp_path / "a", "MoS2", max_defects=2.0, engine="chgnet")  # type: ignore[arg-type]
+    made = new_campaign(tmp_path / "a", "MoS2", max_defects=np.int64(1), engine="chgnet")
+    assert Campaign.open(made.folder).config.max_defects == 1
+    with pytest.raises(UsageError, match=r"got n=2\.5, expected a whole number of 1 or more"):
+        propose(campaign, 2.5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"got targets \[3\], expected one or more of type Target"):
+        propose(campaign, 2, [3])  # type: ignore[list-item]
+    _compute(campaign, tmp_path, propose(campaign, 9).rows)
+    learn_campaign(campaign)
+    (row,) = propose(campaign, 1, [{"id": "narrow", "band_gap": 1.0}]).rows
+    assert row.origin == "band_gap_ev=1.000"
 
 
 def test_intervals_are_left_out_until_there_are_rows_enough(
