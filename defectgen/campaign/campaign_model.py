@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from defectgen.errors import DefectgenError
 from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.files import write_text
 from defectgen.one_line import OneLine
-from defectgen.score.intervals import LEVEL, quantile
+from defectgen.score.intervals import LEAST_ROWS, quantile
 from defectgen.score.protocol import uncertainty_column
 from defectgen.score.surrogate.agreement import COLUMNS as AGREEING
 from defectgen.score.surrogate.agreement import Agreement
@@ -300,5 +299,4 @@ def _agreed(values: Mapping[str, Array], agreement: Agreement | None) -> dict[st
 
 def interval_note(judged: Judged) -> str:
     """What the intervals promise, in a clause."""
-    need = math.ceil(LEVEL / (1 - LEVEL) - 1e-9)
-    return "" if judged.calibrated else f"{judged.n} rows, intervals need {need}"
+    return "" if judged.calibrated else f"{judged.n} rows, intervals need {LEAST_ROWS}"
