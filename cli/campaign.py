@@ -74,7 +74,8 @@ def new(
     )
     pool = pool_of(crystal, max_defects, seed)
     total = f"{pool.total:,}" if pool.total is not None else f"more than {len(pool.configurations):,}"
-    lines = [f"{total} structures of {common_title(crystal)} with up to {max_defects} defects; campaign in {output}"]
+    most = counted(max_defects, "defects")
+    lines = [f"{total} structures of {common_title(crystal)} with up to {most}; campaign in {output}"]
     if not made.config.settings.relax and relax is None:
         lines.append("note: atoms stay on the host's sites; --relax chgnet would move them")
     if made.config.start:
@@ -293,7 +294,8 @@ def _status(found: Status, page: Path) -> str:
     host = found.campaign.host
     total = f" of {found.total:,}" if found.total is not None else ""
     states = ", ".join(f"{number} {state}" for state, number in found.states.items() if number) or "nothing proposed"
-    lines = [f"{common_title(host)}, up to {found.campaign.config.max_defects} defects: {states}{total}", ""]
+    most = counted(found.campaign.config.max_defects, "defects")
+    lines = [f"{common_title(host)}, up to {most}: {states}{total}", ""]
     lines.append(f"{'round':>5} {'done':>9} {'failed':>6} {'gap err':>8} {'inside':>7} {'E err':>7} {'inside':>7}  why")
     for item in found.rounds:
         cells = []

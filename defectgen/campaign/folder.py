@@ -15,6 +15,7 @@ from defectgen import __version__
 from defectgen.campaign.store import CampaignStore
 from defectgen.config import StageConfig, load_config
 from defectgen.core import Host, as_host
+from defectgen.core.hosts import common_title
 from defectgen.core.whole import whole
 from defectgen.dft.codes import CODES
 from defectgen.dft.settings import DEFAULT, AseSettings, DftSettings, load_settings
@@ -152,7 +153,7 @@ def new_campaign(
     from defectgen.campaign.transfer import knows
 
     if start and not knows(host):
-        raise UsageError(f"2DMD does not know {host.title} with these defects, so nothing can start from it.")
+        raise UsageError(f"2DMD does not know {common_title(host)} with these defects, so nothing can start from it.")
     config = CampaignConfig(
         format=FORMAT,
         version=__version__,

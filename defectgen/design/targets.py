@@ -41,6 +41,9 @@ LARGEST_EV = 1e3
 LIKELY_MILLI = 5
 """So many times larger than what is known, a wish was most likely meant in meV."""
 
+CONTRADICTED_EV = 0.02
+"""A gap that is farther than this from the difference of the levels asked for contradicts them."""
+
 Wanted = float | str | tuple[float | None, float | None] | Wish | None
 """A number, text as `parse_wish` takes it, the two ends of a range (None for none), or a wish."""
 
@@ -330,7 +333,7 @@ def counted_from(targets: Sequence[Target], covered: Mapping[str, Sequence[float
 
 
 def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[str, list[float]]) -> tuple[str, ...]:
-    """One line for each value that lies outside what the model was trained on.
+    """One line for each value that lies outside what the model was trained on, or that others contradict.
 
     Args:
         host: name of the host.
@@ -339,6 +342,7 @@ def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[s
     """
     warnings = []
     for target in targets:
+        warnings += _contradicted_gap(target)
         for wish in target.wishes:
             item = BY_COLUMN[wish.column]
             if wish.column not in covered:
@@ -355,3 +359,23 @@ def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[s
                     f"({low:.3f} to {high:.3f} {item.unit}); expect the nearest that there is.{meant}"
                 )
     return tuple(warnings)
+
+
+def _contradicted_gap(target: Target) -> list[str]:
+    """A line where the gap asked for is not that between the levels asked for.
+
+    With spin the levels may be of two channels, and the gap is the smaller one of the two: never less than their
+    difference, but more in some cells.
+    """
+    by_column = {wish.column: wish for wish in target.wishes if not wish.towards}
+    if not {"homo_ev", "lumo_ev", "band_gap_ev"} <= set(by_column):
+        return []
+    homo, lumo, gap = (by_column[column] for column in ("homo_ev", "lumo_ev", "band_gap_ev"))
+    least, most = lumo.low - homo.high, lumo.high - homo.low
+    if gap.high < least - CONTRADICTED_EV:
+        why = f"smaller than the {least:.3f} eV between the levels asked for: no structure has all three."
+    elif gap.low > most + CONTRADICTED_EV:
+        why = f"larger than the {most:.3f} eV between the levels asked for: at most cells with spin have all three."
+    else:
+        return []
+    return [f"target {target.id}: the gap asked for, {gap.text} eV, is {why}"]

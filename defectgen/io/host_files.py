@@ -272,7 +272,7 @@ def parse_supercell(text: str) -> tuple[int, int]:
     Raises:
         UsageError: another form.
     """
-    parts = text.lower().split("x")
+    parts = text.lower().replace("\N{MULTIPLICATION SIGN}", "x").split("x")
     if len(parts) != 2 or not all(part.strip().isdecimal() and 1 <= int(part) <= 99 for part in parts):
         raise UsageError(f"got supercell {text!r}, expected two numbers from 1 to 99 such as 8x8.")
     return int(parts[0]), int(parts[1])

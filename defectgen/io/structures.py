@@ -20,6 +20,7 @@ import numpy as np
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
+from defectgen.core.hosts import common_title
 from defectgen.core.matching import configuration_from_structure, what_it_is
 from defectgen.core.slab import NotADecorationError, NotALayerError
 from defectgen.errors import DefectgenError, UsageError
@@ -143,7 +144,7 @@ def read_configuration(host: Host, path: Path) -> Configuration:
         raise NotALayerError(f"{path} {error}") from error
     except NotADecorationError as error:
         what = what_it_is(host, structure) or error
-        raise NotADecorationError(f"{path} is no decoration of {host.title}: {what}") from error
+        raise NotADecorationError(f"{path} is no decoration of {common_title(host)}: {what}") from error
 
 
 def chosen_files(paths: Sequence[Path]) -> list[Path]:
