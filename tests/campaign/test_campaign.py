@@ -218,6 +218,16 @@ def test_wrong_calls_from_python_are_refused_in_one_line(campaign: Campaign, tmp
     assert row.origin == "band_gap_ev=1.000"
 
 
+def test_an_engine_that_is_not_here_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["campaign", "new", "BP", "--supercell", "3x3", "--max-defects", "1", "--engine"]
+    assert main([*call, "nowhere.calculators:Own", "-o", str(tmp_path / "a")]) == 0
+    assert "note: there is no package nowhere here, which campaign run needs" in capsys.readouterr().out
+    assert main([*call, "ase.calculators.emt:EMT", "-o", str(tmp_path / "b")]) == 0
+    assert "no package" not in capsys.readouterr().out
+    assert main(["campaign", "propose", str(tmp_path / "b"), "-n", "1"]) == 0
+    assert "1 structure proposed" in capsys.readouterr().out
+
+
 def test_intervals_are_left_out_until_there_are_rows_enough(
     campaign: Campaign, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
