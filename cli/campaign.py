@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,9 +75,13 @@ def new(
     )
     pool = pool_of(crystal, max_defects, seed)
     total = f"{pool.total:,}" if pool.total is not None else f"more than {len(pool.configurations):,}"
-    lines = [f"{total} structures of {common_title(crystal)} with up to {max_defects} defects; campaign in {output}"]
+    most = counted(max_defects, "defects")
+    lines = [f"{total} structures of {common_title(crystal)} with up to {most}; campaign in {output}"]
     if not made.config.settings.relax and relax is None:
         lines.append("note: atoms stay on the host's sites; --relax chgnet would move them")
+    package = engine.partition(":")[0].partition(".")[0]
+    if ":" in engine and importlib.util.find_spec(package) is None:
+        lines.append(f"note: there is no package {package} here, which campaign run needs for {engine}")
     if made.config.start:
         lines.append("learning starts from 2DMD's values of this host")
     result = {"campaign": output, "host": crystal.name, "supercell": crystal.size, "structures": pool.total}
@@ -109,7 +114,7 @@ def propose(
     given = any(value is not None for value in vars(wanted).values())
     found = choose(campaign, n, wanted.read() if given else (), exploring=explore, say=say)
     left = f"; {found.left} left" if found.total is not None else ""
-    lines = [f"round {found.number}: {len(found.rows)} structures proposed{left}"]
+    lines = [f"round {found.number}: {counted(len(found.rows), 'structures')} proposed{left}"]
     for row in found.rows:
         widths = {column: f"±{width:.3f}" for column, width in row.widths.items()}
         told = [(BY_COLUMN[c].title, f"{v:.3f}{widths.get(c, '')}") for c, v in row.predicted.items() if c in SHOWN]
@@ -293,7 +298,8 @@ def _status(found: Status, page: Path) -> str:
     host = found.campaign.host
     total = f" of {found.total:,}" if found.total is not None else ""
     states = ", ".join(f"{number} {state}" for state, number in found.states.items() if number) or "nothing proposed"
-    lines = [f"{common_title(host)}, up to {found.campaign.config.max_defects} defects: {states}{total}", ""]
+    most = counted(found.campaign.config.max_defects, "defects")
+    lines = [f"{common_title(host)}, up to {most}: {states}{total}", ""]
     lines.append(f"{'round':>5} {'done':>9} {'failed':>6} {'gap err':>8} {'inside':>7} {'E err':>7} {'inside':>7}  why")
     for item in found.rounds:
         cells = []

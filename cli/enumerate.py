@@ -12,7 +12,7 @@ import typer
 
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import FormatOption, JsonOption, SeedOption, SupercellOption, VacuumOption
-from defectgen_cli.output import emit, progress, say, show
+from defectgen_cli.output import counted, emit, progress, say, show
 
 if TYPE_CHECKING:
     from defectgen.core.selection import Selection
@@ -165,7 +165,8 @@ def enumerate_(
     result: dict[str, Any] = {"n": len(frame), "classes": by_class, "output": output, "cif_dir": cif_dir}
     if not places:
         result["structures"] = frame.to_dicts()
-    emit(result, as_json, f"{len(frame):,} distinct structures of {common_title(crystal)}: {', '.join(places)}")
+    number = counted(len(frame), "distinct structures")
+    emit(result, as_json, f"{number} of {common_title(crystal)}: {', '.join(places)}")
 
 
 def _show_counts(selection: Selection, as_json: bool) -> None:

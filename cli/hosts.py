@@ -93,7 +93,7 @@ def _text(record: HostRecord) -> str:
         "sites": f"{', '.join(found.distinct_sites)}: those that differ by symmetry",
         "supercell": size,
         "defects": f"{' '.join(record.defects)}{others}",
-        "models": known or "none of the shipped ones was trained on it",
+        "models": known or f"none of the shipped ones was trained on it{' in this size' if record.supercell else ''}",
     }
     name, aliases = _names(record)
     also = f", also {', '.join(aliases)}" if aliases else ""

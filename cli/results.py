@@ -85,7 +85,8 @@ def _text(row: dict[str, Any]) -> str:
     from defectgen.one_line import on_one_line
 
     what = f"{row['label'] or 'pristine'} in {row['host']} {row['supercell']}" if row["host"] else str(row["role"])
-    parts = [what if row["converged"] else f"{what} (not converged)"]
+    failed = False in (row["electronic_converged"], row["ionic_converged"])  # None: not known, which the note says
+    parts = [f"{what} (not converged)" if failed else what]
     shown = (("gap", "band_gap_ev"), ("HOMO", "homo_ev"), ("LUMO", "lumo_ev"), ("E_form", "formation_energy_ev"))
     values = [f"{title} {BY_COLUMN[column].text(row[column])}" for title, column in shown if row[column] is not None]
     energy = row["energy_ev"]

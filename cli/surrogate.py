@@ -108,6 +108,8 @@ def train(
 
 def _show(trained: Surrogate, output: Path, started: float, as_json: bool) -> None:
     """Print what was trained, and its errors on the test part."""
+    from defectgen.score.intervals import LEAST_ROWS
+
     if "warning" in trained.metadata:
         say(f"warning: {trained.metadata['warning']}")
     size = sum(file.stat().st_size for file in output.iterdir())
@@ -120,6 +122,12 @@ def _show(trained: Surrogate, output: Path, started: float, as_json: bool) -> No
         "test": trained.metadata["errors"]["test"],
     }
     emit(result, as_json, _table(result["test"], f"Test part (not used in training); model in {output}"))
+    few = [
+        name for name, errors in result["test"].items() if all(one["coverage_90"] is None for one in errors.values())
+    ]
+    if few:
+        kept = ", ".join(f"{name} {trained.metadata['rows'].get(f'{name}/validation', 0)}" for name in few)
+        say(f"note: no 90 % intervals, which need {LEAST_ROWS} rows to choose on, some 90 in all; there are: {kept}")
 
 
 @app.command("evaluate")

@@ -195,12 +195,12 @@ def score(
     return pl.concat([facts, found.score(chosen)], how="horizontal") if chosen else facts
 
 
-def load_2dmd(path: Path | str, sets: Sequence[str] | None = None) -> pl.DataFrame:
+def load_2dmd(path: Path | str, sets: str | Sequence[str] | None = None) -> pl.DataFrame:
     """The labelled structures of 2DMD (doi 10.1038/s41699-023-00369-1, CC BY 4.0), one a row.
 
     Args:
         path: a folder in the published layout, or one that ``defectgen fetch`` made; it is only read.
-        sets: names of sets, e.g. ``["MoS2", "WSe2_500"]``; None for all that the folder holds.
+        sets: names of sets, e.g. ``["MoS2", "WSe2_500"]``, or one; None for all that the folder holds.
 
     Returns:
         ``id``, ``set``, ``host``, ``label``, ``configuration`` (canonical key), ``n_defects`` and the labels, in eV:
@@ -213,7 +213,7 @@ def load_2dmd(path: Path | str, sets: Sequence[str] | None = None) -> pl.DataFra
     """
     from defectgen.data.sources import read_dataset
 
-    return read_dataset(_path(path), sets)
+    return read_dataset(_path(path), [sets] if isinstance(sets, str) else sets)
 
 
 def train_surrogate(

@@ -172,6 +172,7 @@ def test_targets_may_be_rows_and_numbers_those_of_numpy(tmp_path: Path) -> None:
     assert [target.id for target in run.targets] == ["a", "2"]
     assert [candidate.configuration.n_defects for candidate in run.candidates] == [2, 2, 5, 5]
     run.write(tmp_path / "run")
+    assert dg.Target("a", {"homo_ev": 0.2}) == dg.Target("a", (("homo_ev", 0.2),))
     assert dg.host("MoS2", np.array([4, 4])) == dg.host("MoS2", (4, 4))
     assert dg.Configuration.of(MOS2, {np.int64(3): "W"}).edits == ((3, "W"),)
 
@@ -253,6 +254,8 @@ def test_the_command_and_the_library_give_the_same_candidates(tmp_path: Path, ca
         (lambda: dg.enumerate(5, "v_S"), "got int 5 as host"),
         (lambda: dg.Configuration.from_structure("x"), "got str 'x', expected a pymatgen Structure"),
         (lambda: dg.Configuration.of("MoS2", {0: "W"}), "got str 'MoS2' as host, expected a Host"),
+        (lambda: dg.Configuration.from_key("MoS2", "VAC@A00"), "got str 'MoS2' as host, expected a Host"),
+        (lambda: dg.Configuration.from_key(MOS2, None), "got configuration None, expected a key"),
         (lambda: dg.Configuration.of(MOS2, "v_S"), "got edits 'v_S', expected sites and species"),
         (lambda: dg.Configuration.of(MOS2, {0.0: "W"}), "got site 0.0, expected its number or its name"),
         (lambda: dg.Configuration.of(MOS2, {True: "W"}), "got site True"),

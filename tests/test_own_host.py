@@ -94,6 +94,20 @@ def model(cif: Path, table: Path) -> Path:
     return folder
 
 
+def test_a_table_too_small_for_intervals_is_told(
+    cif: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from defectgen_cli.app import main
+
+    pl.read_parquet(table).head(40).write_parquet(tmp_path / "few.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        use_few_trees(patch, TreeSettings(iterations=20, depth=3, learning_rate=0.2))
+        call = ["surrogate", "train", "--table", str(tmp_path / "few.parquet"), "--host", str(cif), *WORDS]
+        assert main([*call, "-o", str(tmp_path / "model")]) == 0
+    said = capsys.readouterr().err
+    assert "no 90 % intervals, which need 9 rows to choose on, some 90 in all; there are: few 4" in said
+
+
 def test_the_model_carries_its_host(model: Path, host: dg.Host) -> None:
     assert stored_hosts(model) == {"WS2 4x4": host}
     assert dg.read_host(model) == host
@@ -273,6 +287,7 @@ def test_structures_and_labels_say_what_a_row_is_of(host: dg.Host, tmp_path: Pat
         ({"configuration": ["VAC@B00"], "homo_ev": [float("inf")]}, "homo_ev is inf, expected a finite number"),
         ({"configuration": ["VAC@Z00"], "homo_ev": [0.1]}, "row own-0: site 'Z00' does not exist in WS2 4x4"),
         ({"configuration": ["VAC@B00+VAC@B00"], "homo_ev": [0.1]}, "row own-0: edits must be sorted"),
+        ({"configuration": ["Vac@B00"], "homo_ev": [0.1]}, r"expected an element or VAC\. Expected a key such as"),
         ({"configuration": [None], "homo_ev": [0.1]}, "row own-0: configuration is None, expected text"),
         ({"configuration": [""], "homo_ev": [0.1]}, "row own-0: got pristine WS2 4x4"),
         (
@@ -308,6 +323,11 @@ def test_a_table_may_have_any_file_name(host: dg.Host, tmp_path: Path) -> None:
     assert read_own_table(path, host)["set"].to_list() == [r"mi\nne\xe9"]
 
 
+def test_rows_that_a_spreadsheet_left_empty_are_none(host: dg.Host, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("configuration,homo_ev\r\nVAC@B00,0.1\r\n,\r\n\r\nVAC@A00,0.2\r\n,\r\n")
+    assert read_own_table(tmp_path / "mine.csv", host)["label"].to_list() == ["v_S", "v_W"]
+
+
 def test_what_is_missing_is_said(host: dg.Host, table: Path, tmp_path: Path) -> None:
     with pytest.raises(dg.UsageError, match="does not say which host its rows decorate"):
         dg.train_surrogate(table, tmp_path / "model")
@@ -326,6 +346,8 @@ def test_what_is_missing_is_said(host: dg.Host, table: Path, tmp_path: Path) -> 
         dg.read_host(tmp_path)
     with pytest.raises(dg.UsageError, match=r"carries 6 hosts: BN 8x8, GaSe 6x6.*give its name"):
         dg.read_host(shipped(SHIPPED_SURROGATE))
+    with pytest.raises(dg.UsageError, match=r"carries BN 8x8, GaSe 6x6.*, not 3x3\. Leave --supercell out"):
+        dg.read_host(shipped(SHIPPED_SURROGATE), "3x3")
 
 
 def test_one_structure_with_two_values_is_told(host: dg.Host) -> None:

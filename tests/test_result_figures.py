@@ -110,5 +110,5 @@ def test_a_figure_that_stands_nowhere_would_be_found(tmp_path: Path) -> None:
         True,
         False,
     ]
-    conclusion = next(str(one.values[0]) for one in CONCLUSIONS if "31 meV per site" in str(one.values[0]))
-    assert "71" in without_evidence(conclusion.replace("31 meV", "71 meV"), RESULTS.parent)
+    conclusion = next(str(one.values[0]) for one in CONCLUSIONS if "32 meV per site" in str(one.values[0]))
+    assert "61" in without_evidence(conclusion.replace("32 meV", "61 meV"), RESULTS.parent)

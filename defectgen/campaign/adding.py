@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from defectgen.campaign.folder import APART, CALCULATIONS, REFERENCES, Campaign
 from defectgen.campaign.store import DONE, StructureRow
 from defectgen.core import Configuration
+from defectgen.core.hosts import common_title
 from defectgen.core.properties import COLUMNS
 from defectgen.dft.ase_files import is_ase_file
 from defectgen.dft.codes import CODES
 from defectgen.dft.codes.espresso_potential import PLANES
 from defectgen.dft.finding import find_results
 from defectgen.dft.layer_settings import LayerSettings
-from defectgen.dft.result import DftResult
+from defectgen.dft.result import UNKNOWN_CODE, DftResult
 from defectgen.dft.results import DftTable, dft_results, spin_warning
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.files import write_text, write_whole
@@ -218,9 +219,11 @@ def _refusal(
     if result is None:
         return str(row["note"]).rstrip(".")
     if row["role"] != "defect":
-        return f"of another host than {host.title}: {row['note']}"
+        return f"of another host than {common_title(host)}: {row['note']}"
     if (row["host"], row["supercell"]) != (host.name, host.size):
-        return f"of {row['host']} {row['supercell']}, this campaign is of {host.title}"
+        return f"of {row['host']} {row['supercell']}, this campaign is of {common_title(host)}"
+    if row["code"] == UNKNOWN_CODE:
+        return f"it does not name its code (in files of ASE: code={campaign.config.engine})"
     if row["code"] != campaign.config.engine:
         return f"computed by {row['code']}, this campaign is of {campaign.config.engine}"
     if other := LayerSettings.of(result).differs_from_any(settings):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from defectgen.errors import DefectgenError
 from defectgen.io.documents import DocumentError, read_object
 from defectgen.io.files import write_text
 from defectgen.one_line import OneLine
-from defectgen.score.intervals import LEVEL, quantile
+from defectgen.score.intervals import LEAST_ROWS, quantile
 from defectgen.score.protocol import uncertainty_column
 from defectgen.score.surrogate.agreement import COLUMNS as AGREEING
 from defectgen.score.surrogate.agreement import Agreement
@@ -119,6 +118,23 @@ class CampaignModel(OneLine):
             value, spread = model.predict(column, rows, None if base is None else base.get(column))
             values[column], spreads[column] = value, np.maximum(spread, self.floors[column])
         return _agreed(values, self.agreement), spreads
+
+    @property
+    def without_intervals(self) -> tuple[str, ...]:
+        """Which properties have too few rows for intervals that promise something, a line for each number of rows."""
+        found: dict[str, list[str]] = {}
+        for column, judged in self.judged.items():
+            if note := interval_note(judged):
+                found.setdefault(note, []).append(BY_COLUMN[column].title)
+        return tuple(f"no intervals of {', '.join(titles)}: {note}" for note, titles in found.items())
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """See `defectgen.score.protocol.CautiousScorer.cautions`."""
+        return tuple(
+            f"{line}; the half-widths shown are {TOO_FEW_FACTOR:g} times the largest error of a row left out."
+            for line in self.without_intervals
+        )
 
     @property
     def _seen(self) -> Array:
@@ -283,5 +299,4 @@ def _agreed(values: Mapping[str, Array], agreement: Agreement | None) -> dict[st
 
 def interval_note(judged: Judged) -> str:
     """What the intervals promise, in a clause."""
-    need = math.ceil(LEVEL / (1 - LEVEL) - 1e-9)
-    return "" if judged.calibrated else f"{judged.n} rows, intervals need {need}"
+    return "" if judged.calibrated else f"{judged.n} rows, intervals need {LEAST_ROWS}"

@@ -14,7 +14,9 @@ from pydantic import Field
 from defectgen import __version__
 from defectgen.campaign.store import CampaignStore
 from defectgen.config import StageConfig, load_config
-from defectgen.core import Host
+from defectgen.core import Host, as_host
+from defectgen.core.hosts import common_title
+from defectgen.core.whole import whole
 from defectgen.dft.codes import CODES
 from defectgen.dft.settings import DEFAULT, AseSettings, DftSettings, load_settings
 from defectgen.errors import DefectgenError, UsageError
@@ -113,7 +115,7 @@ class Campaign(OneLine):
 
 def new_campaign(
     folder: Path | str,
-    host: Host,
+    host: Host | str,
     *,
     max_defects: int = 2,
     engine: str = "gpaw",
@@ -137,19 +139,21 @@ def new_campaign(
     Raises:
         UsageError: a folder in use, or an engine, settings, potential or number that is none.
     """
+    host = as_host(host)
     place = Path(folder)
     require_writable(place)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise UsageError(f"{place} is not an empty folder.", "Name another one.")
-    if type(max_defects) is not int or not 1 <= max_defects <= host.n_sites:
-        raise UsageError(f"got at most {max_defects!r} defects, expected 1 to {host.n_sites}.")
+    max_defects = whole(max_defects, "max_defects", 1)
+    if max_defects > host.n_sites:
+        raise UsageError(f"got at most {max_defects} defects, expected 1 to {host.n_sites}.")
     code, chosen = _engine(engine, settings)
     if relax is not None and relax not in potential_names():
         raise UsageError(f"got --relax {relax!r}, expected {' or '.join(potential_names())}.")
     from defectgen.campaign.transfer import knows
 
     if start and not knows(host):
-        raise UsageError(f"2DMD does not know {host.title} with these defects, so nothing can start from it.")
+        raise UsageError(f"2DMD does not know {common_title(host)} with these defects, so nothing can start from it.")
     config = CampaignConfig(
         format=FORMAT,
         version=__version__,

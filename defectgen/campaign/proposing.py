@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.campaign.acquisition import explore, improve, shared_out, space_filling
-from defectgen.campaign.campaign_model import CampaignModel, interval_note
 from defectgen.campaign.folder import Campaign
 from defectgen.campaign.learning import load_model, outdated
 from defectgen.campaign.pool import pool_of
 from defectgen.campaign.store import DONE, FAILED, StructureRow, covered_by, table_of
 from defectgen.campaign.structure_features import describe
 from defectgen.core import Configuration
-from defectgen.core.properties import BY_COLUMN
+from defectgen.core.whole import whole
 from defectgen.design.candidates import Target
-from defectgen.design.targets import counted_from
+from defectgen.design.targets import Wanted, counted_from, targets_of
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.one_line import OneLine
 from defectgen.score.protocol import uncertainty_column
@@ -50,7 +50,7 @@ class Round(OneLine):
 def propose(
     campaign: Campaign,
     n: int,
-    targets: Sequence[Target] = (),
+    targets: Sequence[Target] | Sequence[Mapping[str, Wanted]] | Path | str = (),
     *,
     exploring: bool = False,
     say: Callable[[str], None] = lambda _: None,
@@ -63,7 +63,7 @@ def propose(
     Args:
         campaign: whose database takes them.
         n: how many.
-        targets: wishes; none for exploration.
+        targets: wishes as `defectgen.design` takes many; none for exploration.
         exploring: whether the round is for the model alone.
         say: is told where another run is waited for.
 
@@ -71,9 +71,9 @@ def propose(
         UsageError: wishes before anything is learnt, or wishes and exploration.
         DefectgenError: nothing is left to propose.
     """
-    if n < 1:
-        raise UsageError(f"got {n} structures, expected 1 or more.")
-    if targets and exploring:
+    n = whole(n, "n", 1)
+    wishes = targets_of(targets, {}) if targets else ()
+    if wishes and exploring:
         raise UsageError("got wishes and --explore.", "Give one or the other.")
     with campaign.store.changed(say):
         rows = campaign.store.rows()
@@ -86,7 +86,7 @@ def propose(
         rng = np.random.default_rng([campaign.config.seed, number])
         notes = []
         if model is None:
-            if targets or exploring:
+            if wishes or exploring:
                 raise UsageError(
                     f"{campaign.folder} has learnt nothing yet, so nothing can be expected of a structure.",
                     "Leave the wishes out for a first round, run or add it, then: defectgen campaign learn.",
@@ -102,7 +102,7 @@ def propose(
             scores = model.score(left)
             predicted = {column: scores[column].to_numpy() for column in model.models}
             widths = {column: scores[uncertainty_column(column)].to_numpy() for column in model.models}
-            chosen = _chosen(campaign, left, rows, targets, predicted, widths, n, rng)
+            chosen = _chosen(campaign, left, rows, wishes, predicted, widths, n, rng)
         told = [] if model is None else [column for column, judged in model.judged.items() if judged.calibrated]
         made = [
             StructureRow(
@@ -119,17 +119,8 @@ def propose(
     waiting = sum(row.state not in (DONE, FAILED) for row in rows)
     if waiting:
         notes.append(f"{waiting} structures of earlier rounds are not computed yet")
-    notes += [] if model is None else _without_intervals(model)
+    notes += [] if model is None else model.without_intervals
     return Round(number, tuple(added), len(left) - len(added), pool.total, tuple(notes))
-
-
-def _without_intervals(model: CampaignModel) -> list[str]:
-    """That some properties have too few rows for intervals, a line for each number of rows."""
-    found: dict[str, list[str]] = {}
-    for column, judged in model.judged.items():
-        if note := interval_note(judged):
-            found.setdefault(note, []).append(BY_COLUMN[column].title)
-    return [f"no intervals of {', '.join(titles)}: {note}" for note, titles in found.items()]
 
 
 def _chosen(

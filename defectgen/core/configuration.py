@@ -62,8 +62,7 @@ class Configuration:
             UsageError: what is no host or no edits, or a site that the host does not have by its name.
             ValueError: a number that is no site, a site twice, or no species that differs from the host's.
         """
-        if not isinstance(host, Host):
-            raise UsageError(f"got {typed(host)} as host, expected a Host.", 'Use defectgen.host("MoS2").')
+        _require_host(host)
         if isinstance(edits, str):
             raise UsageError(
                 f"got edits {shown(edits)}, expected sites and species.",
@@ -85,6 +84,9 @@ class Configuration:
         Raises:
             UsageError: the key names a site that the host does not have.
         """
+        _require_host(host)
+        if not isinstance(key, str):
+            raise UsageError(f"got configuration {shown(key)}, expected a key, e.g. VAC@A00+Se@B14.")
         pairs = [part.split("@") for part in key.split("+") if part]
         if any(len(pair) != 2 for pair in pairs):
             raise UsageError(f"got configuration {key!r}, expected e.g. VAC@A00+Se@B14.")
@@ -204,3 +206,8 @@ def labels_of_keys(host: Host, keys: Iterable[str]) -> list[str]:
             known[kinds] = defect_label(counts, host.elements)
         found.append(known[kinds])
     return found
+
+
+def _require_host(host: object) -> None:
+    if not isinstance(host, Host):
+        raise UsageError(f"got {typed(host)} as host, expected a Host.", 'Use defectgen.host("MoS2").')

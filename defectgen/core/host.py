@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -13,10 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.crystal import ELEMENTS, SYMBOLS
+from defectgen.core.whole import is_whole
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.one_line import shown
 
 VACANCY = "VAC"
 """What stands in place of an element on an empty site."""
+
+SMALLEST_VOLUME_ANGSTROM3 = 0.1
+"""No unit cell is smaller."""
 
 SAME_CELL = 0.02
 """Relative difference of cell vectors up to which two hosts count as the same crystal."""
@@ -67,6 +72,24 @@ class Host:
     rules: tuple[Rule, ...]
 
     def __post_init__(self) -> None:
+        """Check the parts, and hold lists and arrays as tuples.
+
+        Raises:
+            ValueError: a part that is none, or does not fit the others.
+        """
+        object.__setattr__(self, "lattice", _rows("lattice", self.lattice))
+        object.__setattr__(self, "frac_coords", _rows("frac_coords", self.frac_coords))
+        size = () if isinstance(self.supercell, str) else tuple(self.supercell)
+        if len(size) != 2 or not all(map(is_whole, size)):
+            raise ValueError(f"got supercell {shown(self.supercell)}, expected two whole numbers, e.g. (4, 4)")
+        object.__setattr__(self, "supercell", tuple(map(int, size)))
+        object.__setattr__(self, "species", tuple(self.species))
+        rules = self.rules if isinstance(self.rules, Iterable) else [self.rules]
+        object.__setattr__(self, "rules", tuple(rules))
+        if wrong := [rule for rule in self.rules if not isinstance(rule, Rule)]:
+            raise ValueError(f'got rule {shown(wrong[0])}, expected e.g. Rule("Mo", "W")')
+        if len(self.lattice) != 3 or abs(np.linalg.det(self.lattice)) < SMALLEST_VOLUME_ANGSTROM3:
+            raise ValueError(f"got cell vectors {shown(self.lattice)}, expected three that span a volume")
         if len(self.species) != len(self.frac_coords):
             raise ValueError(f"got {len(self.species)} species, expected {len(self.frac_coords)}")
         if len(self.species) > len(string.ascii_uppercase):
@@ -120,8 +143,8 @@ class Host:
                 supercell=(n_a, n_b),
                 rules=tuple(Rule(str(element), str(replacement)) for element, replacement in record["rules"]),
             )
-            if len(host.lattice) != 3 or list(host.sublattices) != list(record["sublattices"]):
-                raise ValueError(f"{len(host.lattice)} cell vectors, sublattices {record['sublattices']!r:.60}")
+            if list(host.sublattices) != list(record["sublattices"]):
+                raise ValueError(f"sublattices {record['sublattices']!r:.60}")
             if unknown := sorted(record.keys() - host.to_dict().keys()):
                 raise ValueError(f"{unknown[0]!r:.40} is unknown to this version")
         except (LookupError, TypeError, ValueError) as error:
@@ -263,6 +286,16 @@ class Host:
     def sites(self) -> Iterator[tuple[int, str]]:
         """All sites in order, with the element of the pristine host."""
         yield from enumerate(self.site_elements)
+
+
+def _rows(name: str, rows: Any) -> tuple[tuple[float, float, float], ...]:
+    try:
+        found = _vectors(rows)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"got {name} {shown(rows)}, expected rows of three numbers") from error
+    if not np.isfinite(np.array(found)).all():
+        raise ValueError(f"got {name} {shown(rows)}, expected finite numbers")
+    return found
 
 
 def _vectors(rows: Any) -> tuple[tuple[float, float, float], ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import VACANCY, Host
-from defectgen.core.hosts import HOSTS, common_name
+from defectgen.core.hosts import HOSTS, common_name, common_title
 from defectgen.core.placing import (
     EXACT_ANGSTROM,
     SITE_TOLERANCE_ANGSTROM,
@@ -126,7 +126,7 @@ def recognize(structure: Structure, hosts: Sequence[Host]) -> Match:
         raise
     except NotADecorationError as error:
         first = (like or hosts)[0]
-        raise NotADecorationError(f"is no decoration of {first.name} {first.size}: {error}") from error
+        raise NotADecorationError(f"is no decoration of {common_title(first)}: {error}") from error
     if not like:
         formula, names = structure.composition.reduced_formula, ", ".join(map(common_name, hosts))
         raise NotADecorationError(f"is no decoration of a known host ({names}): {formula} is another compound.")
@@ -160,7 +160,7 @@ def recognize(structure: Structure, hosts: Sequence[Host]) -> Match:
         )
     else:
         reason = reasons.get(nearest) or _cell_problem(nearest, slab)
-    raise NotADecorationError(f"is no decoration of {nearest.title}: {reason}")
+    raise NotADecorationError(f"is no decoration of {common_title(nearest)}: {reason}")
 
 
 def known_configuration(structure: Structure, host: Host | None = None) -> Configuration:
@@ -185,7 +185,9 @@ def known_configuration(structure: Structure, host: Host | None = None) -> Confi
     except NotALayerError as error:
         raise NotALayerError(f"the structure {error}") from error
     except NotADecorationError as error:
-        raise NotADecorationError(f"no decoration of {host.title}: {what_it_is(host, structure) or error}") from error
+        raise NotADecorationError(
+            f"no decoration of {common_title(host)}: {what_it_is(host, structure) or error}"
+        ) from error
 
 
 def what_it_is(host: Host, structure: Structure) -> str:

@@ -84,7 +84,8 @@ def own_rows(table: pl.DataFrame, host: Host, name: str = "own", folder: Path | 
         folder: that paths in the column ``structure`` are relative to; None for the working directory.
 
     Returns:
-        A row for each row of the table: the columns `defectgen.data.twodmd.COLUMNS` and any other property's.
+        A row for each row of the table that is not empty: the columns `defectgen.data.twodmd.COLUMNS` and any other
+        property's.
 
     Raises:
         UsageError: a column that is missing or has another unit, or a defect that the host's rules do not allow.
@@ -94,6 +95,7 @@ def own_rows(table: pl.DataFrame, host: Host, name: str = "own", folder: Path | 
     if said is None:
         columns = ", ".join(table.columns)
         raise UsageError(f"the table has none of the columns {', '.join(NAMES)}; its columns are {columns}.")
+    table = table.filter(~pl.all_horizontal(pl.all().is_null()))  # rows that a spreadsheet leaves empty
     if table.is_empty():
         raise DefectgenError("the table has no rows.", "Expected at least one structure with values.")
     values = _values(table)
@@ -110,8 +112,9 @@ def own_rows(table: pl.DataFrame, host: Host, name: str = "own", folder: Path | 
         try:
             found.append(_configuration(said, text, host, folder, singles))
         except (DefectgenError, ValueError) as error:
+            known = isinstance(error, DefectgenError)
             hint = error.hint if isinstance(error, DefectgenError) else "Expected a key such as VAC@A00+Se@B14."
-            raise DefectgenError(f"row {place}: {error.args[0]}", hint) from error
+            raise DefectgenError(f"row {place}: {error.args[0]}{'' if known else '.'}", hint) from error
     _require_rules(found, ids, host)
     sizes = [item.n_defects for item in found]
     high = [size > MOST_AT_LOW_DENSITY for size in sizes]

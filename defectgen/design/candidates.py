@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,13 +57,15 @@ class Target:
     own: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.values, Mapping):
+            object.__setattr__(self, "values", tuple(self.values.items()))
         columns = [column for column, _ in self.values]
         if not columns or len(set(columns)) < len(columns) or not set(columns) <= set(COLUMNS):
             raise ValueError(f"got target properties {columns}, expected one or more of {list(COLUMNS)}, each once")
         if not self.wishes:
             for column, value in self.values:
-                if not math.isfinite(value):
-                    raise ValueError(f"got {column}={value}, expected a finite number of eV")
+                if not isinstance(value, Real) or not math.isfinite(value):
+                    raise ValueError(f"got {column}={value!r}, expected a finite number of eV")
             object.__setattr__(self, "wishes", tuple(Wish.value(column, value) for column, value in self.values))
         if [wish.column for wish in self.wishes] != columns:
             raise ValueError(f"got wishes for {[wish.column for wish in self.wishes]}, expected them for {columns}")

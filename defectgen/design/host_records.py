@@ -49,7 +49,7 @@ def known_hosts(models: Sequence[Path] = (), supercell: tuple[int, int] | None =
 
     Args:
         models: folders of adapters and surrogates; each is named after its folder.
-        supercell: instead of those of 2DMD.
+        supercell: instead of those of 2DMD, in which alone the models know them.
 
     Raises:
         DefectgenError: a folder without a model.
@@ -57,10 +57,10 @@ def known_hosts(models: Sequence[Path] = (), supercell: tuple[int, int] | None =
     trained = {folder.name: trained_on(folder) for folder in models}
     records = []
     for name, host in HOSTS.items():
-        most = {model: hosts[name] for model, hosts in trained.items() if name in hosts}
-        records.append(
-            _record(dataclasses.replace(host, supercell=supercell or host.supercell), host_aliases(name), most)
-        )
+        asked = dataclasses.replace(host, supercell=supercell or host.supercell)
+        known = trained if asked.supercell == host.supercell else {}
+        most = {model: hosts[name] for model, hosts in known.items() if name in hosts}
+        records.append(_record(asked, host_aliases(name), most))
     return records
 
 

@@ -137,6 +137,8 @@ def _away_text(target: Target, distance_ev: float) -> str:
     towards = {wish.towards for wish in target.wishes}
     weighted = [wish for wish in target.wishes if wish.weight != 1]
     names = [f"{BY_COLUMN[wish.column].name.replace('_', ' ')} counted {wish.weight:g} times" for wish in weighted]
+    items = [BY_COLUMN[wish.column] for wish in target.wishes]
+    names += [f"1 {one.unit} counts {1e3 * one.weight_ev:g} meV" for one in items if one.weight_ev != 1]
     counted = f" ({', '.join(names)})" if names else ""
     if "" in towards:
         return f"{1e3 * distance_ev:.1f} meV away{counted}"

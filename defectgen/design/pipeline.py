@@ -125,7 +125,6 @@ class Search:
         self._everyone: set[int] = set()
         self._told: set[int] = set()
         self.notes: list[str] = []
-        self.is_judged = False
 
     def run(self, stage: Stage) -> None:
         """Let one proposer propose to the targets that have a use for it."""
@@ -190,7 +189,6 @@ class Search:
         if not items:
             return
         scored = score_batch(list(items.values()), self.scorer, self.labels, self.raw)
-        self.is_judged |= scored.is_judged
         for target in wanting:
             rows = list(dict.fromkeys([*shared, *own.get(target.id, ())]))
             if rows:
@@ -316,14 +314,7 @@ def design(
         number = sum(candidate.target is target for candidate in ranked)
         if complete and number < settings.n:
             notes.append(f"target {target.id}: {number} distinct candidates found, {settings.n} asked for.")
-    beyond = sum(not (candidate.uncertainty or candidate.dft) for candidate in ranked)
-    if beyond:
-        why = (
-            "are unlike anything that the surrogate was trained on: their values are extrapolated and have no interval."
-            if found.is_judged
-            else "have values without an interval: what predicts them gives none."
-        )
-        notes.append(f"{beyond} of {len(ranked)} candidates {why}")
+    notes += _without_intervals(ranked, scorer)
     tally = found.tally
     facts = {
         "n": settings.n,
@@ -365,3 +356,18 @@ def _ranked(shortlist: Shortlist, known: Collection[str], settings: DesignSettin
 def stages_of(proposer: Proposer) -> Stage:
     """One proposer that is there already as a stage."""
     return Stage(type(proposer).__name__, lambda: proposer)
+
+
+def _without_intervals(ranked: Sequence[Candidate], scorer: Scorer) -> list[str]:
+    """How many candidates have predicted values without an interval, by the reason."""
+    bare = [candidate.configuration for candidate in ranked if not (candidate.uncertainty or candidate.dft)]
+    if not bare:
+        return []
+    scores = scorer.score(bare)
+    beyond = int((~scores["in_domain"]).sum()) if "in_domain" in scores.columns else 0
+    reasons = (
+        "are unlike anything that the surrogate was trained on: their values are extrapolated and have no interval.",
+        "have values without an interval: what predicts them gives none.",
+    )
+    numbers = zip((beyond, len(bare) - beyond), reasons, strict=True)
+    return [f"{number} of {len(ranked)} candidates {why}" for number, why in numbers if number]

@@ -41,14 +41,12 @@ class Scored:
         values: predicted, by column, in the property's unit, NaN where there is none; each of shape (n,).
         half_widths: of the 90 % intervals, likewise; NaN for a structure that the scorer was not made for.
         dft: labels by column, NaN where there is none; empty if no structure has one.
-        is_judged: whether the scorer said of each if it was made for it.
     """
 
     configurations: Sequence[Configuration]
     values: Values
     half_widths: Values
     dft: Values = field(default_factory=dict)
-    is_judged: bool = False
 
     @cached_property
     def keys(self) -> list[str]:
@@ -65,7 +63,7 @@ class Scored:
         values, half_widths, dft = (
             {c: found[rows] for c, found in part.items()} for part in (self.values, self.half_widths, self.dft)
         )
-        return Scored([self.configurations[row] for row in rows], values, half_widths, dft, self.is_judged)
+        return Scored([self.configurations[row] for row in rows], values, half_widths, dft)
 
     def best(self, column: str) -> NDArray[np.float64]:
         """Values by DFT where there are labels, else predicted."""
@@ -111,7 +109,7 @@ def score_batch(
         values |= {column: values[column] + shifts for column in levels}
         widths |= {column: np.hypot(widths[column], raw.half_width_ev) for column in levels}
         dft |= {column: dft[column] + shifts for column in levels if column in dft}
-    return Scored(configurations, values, widths, dft, "in_domain" in scores.columns)
+    return Scored(configurations, values, widths, dft)
 
 
 def _labelled(configurations: Sequence[Configuration], labels: Labels) -> dict[str, NDArray[np.float64]]:

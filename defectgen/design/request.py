@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from defectgen.core import Configuration, Host
@@ -110,6 +111,9 @@ class DesignRequest(OneLine):
             )
         if not self.targets or not all(isinstance(target, Target) for target in self.targets):
             raise UsageError(f"got targets {shown(self.targets)}, expected one or more of type Target.")
+        times = Counter(target.id for target in self.targets)
+        if twice := sorted(name for name, number in times.items() if number > 1):
+            raise UsageError(f"target id {shown(twice[0])} occurs more than once.", "Give each target its own id.")
         for name in self.names:
             PROPOSERS.find(name)
         if self.ranking.novel and "known" in self.names:

@@ -56,7 +56,7 @@ from defectgen.errors import UsageError
 from defectgen.llm.adapter import AdapterCard, read_defect_adapter, training_configurations
 from defectgen.models import SHIPPED_SURROGATE, shipped
 from defectgen.one_line import OneLine
-from defectgen.score.protocol import Scorer, quick_form
+from defectgen.score.protocol import CautiousScorer, Scorer, quick_form
 
 
 @dataclass(frozen=True, repr=False)
@@ -154,7 +154,7 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
         host, request.limits, request.drawing, models, trained, quick_form(scorer), ranking.budget, ranking.random,
         labels={} if ranking.novel else labels, start=request.start, seed=ranking.seed,
     )  # fmt: skip
-    warnings: list[str] = []
+    warnings = list(request.scorer.cautions) if isinstance(request.scorer, CautiousScorer) else []
     if request.names:
         mix = named_mix(request.names, options)
     elif request.proposer is not None:

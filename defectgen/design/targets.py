@@ -41,6 +41,9 @@ LARGEST_EV = 1e3
 LIKELY_MILLI = 5
 """So many times larger than what is known, a wish was most likely meant in meV."""
 
+CONTRADICTED_EV = 0.02
+"""A gap that is farther than this from the difference of the levels asked for contradicts them."""
+
 Wanted = float | str | tuple[float | None, float | None] | Wish | None
 """A number, text as `parse_wish` takes it, the two ends of a range (None for none), or a wish."""
 
@@ -100,7 +103,9 @@ def targets_of(given: object, wanted: Mapping[str, Wanted]) -> tuple[Target, ...
         return (given,)
     if isinstance(given, Sequence):
         found = tuple(_of_row(item, k) if isinstance(item, Mapping) else item for k, item in enumerate(given, 1))
-        return _each_once(found, "the targets") if all(isinstance(item, Target) for item in found) else found
+        if not all(isinstance(item, Target) for item in found):
+            raise UsageError(f"got targets {shown(given)}, expected one or more of type Target, or a mapping for each.")
+        return found
     raise UsageError(
         f"got {typed(given)} as targets, expected Target objects, a mapping for each, or a file.",
         "A table of polars gives mappings by to_dicts().",
@@ -115,13 +120,6 @@ def _of_row(row: Mapping[str, Wanted], number: int) -> Target:
     if not wishes:
         raise UsageError(f"target {shown(identity)} asks for nothing.", "Expected at least one property.")
     return _target(identity, wishes, "the targets")
-
-
-def _each_once(targets: tuple[Target, ...], where: str) -> tuple[Target, ...]:
-    twice = sorted(name for name, number in Counter(target.id for target in targets).items() if number > 1)
-    if twice:
-        raise UsageError(f"{where}: target id {shown(twice[0])} occurs more than once.", "Give each target its own id.")
-    return targets
 
 
 def wanted_values(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
@@ -217,7 +215,10 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         targets.append(_target(identity, wishes, str(path), said, [pair for pair in own if pair[0] != TOLERANCE]))
     if not targets:
         raise UsageError(f"{path} holds no targets.", "Expected one a line below the header.")
-    return _each_once(tuple(targets), str(path))
+    twice = sorted(name for name, number in Counter(target.id for target in targets).items() if number > 1)
+    if twice:
+        raise UsageError(f"{path}: target id {shown(twice[0])} occurs more than once.", "Give each target its own id.")
+    return tuple(targets)
 
 
 MISSPELT = 0.75
@@ -332,7 +333,7 @@ def counted_from(targets: Sequence[Target], covered: Mapping[str, Sequence[float
 
 
 def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[str, list[float]]) -> tuple[str, ...]:
-    """One line for each value that lies outside what the model was trained on.
+    """One line for each value that lies outside what the model was trained on, or that others contradict.
 
     Args:
         host: name of the host.
@@ -341,6 +342,7 @@ def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[s
     """
     warnings = []
     for target in targets:
+        warnings += _contradicted_gap(target)
         for wish in target.wishes:
             item = BY_COLUMN[wish.column]
             if wish.column not in covered:
@@ -357,3 +359,23 @@ def coverage_warnings(host: str, targets: tuple[Target, ...], covered: Mapping[s
                     f"({low:.3f} to {high:.3f} {item.unit}); expect the nearest that there is.{meant}"
                 )
     return tuple(warnings)
+
+
+def _contradicted_gap(target: Target) -> list[str]:
+    """A line where the gap asked for is not that between the levels asked for.
+
+    With spin the levels may be of two channels, and the gap is the smaller one of the two: never less than their
+    difference, but more in some cells.
+    """
+    by_column = {wish.column: wish for wish in target.wishes if not wish.towards}
+    if not {"homo_ev", "lumo_ev", "band_gap_ev"} <= set(by_column):
+        return []
+    homo, lumo, gap = (by_column[column] for column in ("homo_ev", "lumo_ev", "band_gap_ev"))
+    least, most = lumo.low - homo.high, lumo.high - homo.low
+    if gap.high < least - CONTRADICTED_EV:
+        why = f"smaller than the {least:.3f} eV between the levels asked for: no structure has all three."
+    elif gap.low > most + CONTRADICTED_EV:
+        why = f"larger than the {most:.3f} eV between the levels asked for: at most cells with spin have all three."
+    else:
+        return []
+    return [f"target {target.id}: the gap asked for, {gap.text} eV, is {why}"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from defectgen.dft.result import DftResult, Fingerprint, SpinLevels, spin_levels
+from defectgen.dft.result import UNKNOWN_CODE, DftResult, Fingerprint, SpinLevels, spin_levels
 from defectgen.errors import DefectgenError
 from defectgen.io.ase_rows import AseRow, database_rows, extxyz_frames
 from defectgen.io.structures import DB_SUFFIXES, EXTXYZ_SUFFIXES, decoded, structure_from_ase
@@ -198,7 +198,7 @@ def _rows(path: Path) -> Iterator[AseRow]:
 def _plain(path: Path, atoms: Any, energy: float) -> DftResult:
     calc = atoms.calc
     results = getattr(calc, "results", {})
-    name = str(getattr(calc, "name", "") or "unknown")
+    name = str(getattr(calc, "name", "") or UNKNOWN_CODE)
     moment = results.get("magmom")
     return DftResult(
         path=path,

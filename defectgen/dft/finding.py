@@ -171,7 +171,8 @@ def _placed(name: str, path: Path, result: DftResult, host: Host | None, given: 
         if single is not None:
             return Found(name, path, result, "host", single, 1)
         why = f"of another host: {error}" if given else f"of no known host: {error}"
-        return Found(name, path, result, OTHER, note=f"{why} Levels and formation energy are left out.")
+        advice = "" if given else " Name the host with --host, --supercell and --allow."
+        return Found(name, path, result, OTHER, note=f"{why} Levels and formation energy are left out.{advice}")
     cells = found.host.supercell[0] * found.host.supercell[1]
     return Found(name, path, result, "defect" if found.edits else "host", found, cells)
 

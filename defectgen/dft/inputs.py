@@ -12,6 +12,7 @@ import defectgen
 from defectgen.core import Configuration, Host, NotADecorationError, canonicalize
 from defectgen.core.matching import known_configuration
 from defectgen.core.slab import NotALayerError
+from defectgen.core.whole import is_whole
 from defectgen.dft.calculation import (
     Calculation,
     calculation_names,
@@ -68,7 +69,7 @@ def dft_inputs(
     code: str = "vasp",
     *,
     settings: DftSettings | Path | str = DEFAULT,
-    charges: Sequence[int] = (0,),
+    charges: int | Sequence[int] = (0,),
     host: Host | None = None,
     elements: Mapping[str, Path] | None = None,
     references: bool | Literal["only"] = True,
@@ -83,7 +84,7 @@ def dft_inputs(
         folder: where to; it must not exist, or be empty.
         code: ``vasp``, ``gpaw``, ``qe``, or one that was added.
         settings: by name (``2dmd``, ``mp``, ``lcao``), a YAML file, or as they are.
-        charges: of each defect's cell, in elementary charges; -1 is one electron more.
+        charges: one or several, of each defect's cell, in elementary charges; -1 is one electron more.
         host: what the structures decorate; None for that of the configurations, or any built-in one.
         elements: structure files of elemental phases by element, instead of the usual ones.
         references: whether host and elemental phases are written too; ``only`` for these alone.
@@ -146,14 +147,14 @@ def read_manifest(folder: Path) -> tuple[Host, dict[str, dict[str, Any]]]:
         raise DefectgenError(f"{path}: is damaged ({error}).", "Write the inputs again.") from error
 
 
-def _charges(charges: Sequence[int]) -> tuple[int, ...]:
-    wanted = tuple(charges)
-    bad = [charge for charge in wanted if type(charge) is not int or abs(charge) > MAX_CHARGE]
+def _charges(charges: int | Sequence[int]) -> tuple[int, ...]:
+    wanted = tuple(charges) if isinstance(charges, Iterable) else (charges,)
+    bad = [charge for charge in wanted if not is_whole(charge) or abs(charge) > MAX_CHARGE]
     if not wanted or bad or len(set(wanted)) < len(wanted):
         raise UsageError(
             f"got charges {list(wanted)}, expected whole numbers from -{MAX_CHARGE} to {MAX_CHARGE}, each once."
         )
-    return wanted
+    return tuple(int(charge) for charge in wanted)
 
 
 Found = tuple[Configuration, "Structure | None"]

@@ -23,6 +23,9 @@ MARK = "#"
 """Stands between the name of a pseudopotential and digits of its content's checksum, where that is known."""
 
 
+UNKNOWN_CODE = "unknown"
+"""Of a result whose file does not say what computed it."""
+
 HALF = 0.02
 """Occupations as near to one half are half: those of a pair of levels that shares an electron differ by rounding."""
 

@@ -17,6 +17,7 @@ from defectgen.io.crystal_cif import CifAtoms, CifError
 from defectgen.io.structures import (
     EXTXYZ_SUFFIXES,
     READABLE,
+    SAMPLES,
     SEVERAL_SUFFIXES,
     checked_atoms,
     holds_one,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 TABLE_SUFFIXES = (".csv", ".parquet")
-SAMPLES = "samples.parquet"
-"""The table in a folder that `defectgen generate` or `defectgen template` wrote."""
 
 RELAXATIONS, RELAXED = "relaxations.jsonl", "relaxed"
 """What tells a folder that `defectgen stability` wrote, and the relaxed crystals in it."""

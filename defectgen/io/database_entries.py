@@ -24,7 +24,7 @@ MARK = "#"
 NAMES_OF_ROWS = ("uid", "c2db_uid", "olduid", "unique_id", "name", "label", "jid", "mc2d_id", "source_db_id")
 """Key-value pairs of ASE's database by which its rows may be named."""
 
-NAMES_OF_RECORDS = ("jid", "id", "uid", "name", "immutable_id")
+NAMES_OF_RECORDS = ("jid", "id", "uid", "name", "immutable_id", "material_id")
 """Keys of JSON records, likewise."""
 
 SHOWN = 5
@@ -116,10 +116,10 @@ def _zipped_json(file: Path) -> str | None:
 
 
 def _records(values: object) -> list[dict[str, Any]]:
-    """Records of a list, or of the ``data`` of an OPTIMADE response."""
+    """Records of a list, or of the ``data`` of an OPTIMADE response: of several structures, or of one."""
     if isinstance(values, dict):
         inside = values.get("data")
-        values = inside if isinstance(inside, list) else [values]
+        values = inside if isinstance(inside, list) else [inside if isinstance(inside, dict) else values]
     return [item for item in values if isinstance(item, dict)] if isinstance(values, list) else []
 
 
@@ -157,7 +157,9 @@ def _structure(record: dict[str, Any]) -> Structure:
     if isinstance(atoms, dict):
         lattice, elements = Lattice(atoms["lattice_mat"]), [str(symbol).strip() for symbol in atoms["elements"]]
         return Structure(lattice, elements, atoms["coords"], coords_are_cartesian=bool(atoms.get("cartesian")))
-    values = record["attributes"]
+    values = record.get("attributes")
+    if not isinstance(values, dict):
+        raise ValueError("it has no atoms")
     symbols = {item["name"]: item["chemical_symbols"] for item in values["species"]}
     species = [symbols[name] for name in values["species_at_sites"]]
     if any(len(one) != 1 or one[0] in ("X", "vacancy") for one in species):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,10 @@ from defectgen.core.symmetry import SYMPREC_ANGSTROM, n_operations
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.database_entries import read_entry, split_entry
 from defectgen.io.documents import DocumentError, read_object
-from defectgen.io.structures import read_structure
+from defectgen.io.structures import SEVERAL_SUFFIXES, read_structure
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 MIN_VACUUM_ANGSTROM = 6.0
 """Least empty height that makes a crystal a layer.
@@ -88,15 +92,20 @@ def stored_hosts(path: Path) -> dict[str, Host]:
     file = path
     if path.is_dir():
         file = next((path / name for name in CARRIERS if (path / name).is_file()), path)
+    expected = f"Expected one of {', '.join(CARRIERS)} in it."
+    if path.is_file() and path.name not in CARRIERS:
+        expected = f"Of a database of layers name the entry: {path}#NAME."
     try:
         values = read_object(file)
     except (OSError, DocumentError) as error:
-        raise DefectgenError(f"{path} carries no host.", f"Expected one of {', '.join(CARRIERS)} in it.") from error
+        raise DefectgenError(f"{path} carries no host.", expected) from error
     records = [values.get("host"), *(part.get("host") for part in values.get("parts", []) if isinstance(part, dict))]
     for key in ("hosts", "host_records"):
         found = values.get(key)
         records += found.values() if isinstance(found, dict) else []
     whole = [record for record in records if isinstance(record, dict) and "lattice" in record]
+    if not whole and path.is_file() and path.name not in CARRIERS:
+        raise DefectgenError(f"{path} carries no host.", expected)
     if not whole:
         raise DefectgenError(
             f"{file} carries no host: an earlier version wrote it, or another program.",
@@ -108,6 +117,9 @@ def stored_hosts(path: Path) -> dict[str, Host]:
 def _stored_host(path: Path, supercell: tuple[int, int] | None) -> Host:
     found = stored_hosts(path)
     chosen = [host for host in found.values() if supercell in (None, host.supercell)]
+    if not chosen and supercell is not None:
+        size = "{}x{}".format(*supercell)
+        raise UsageError(f"{path} carries {', '.join(found)}, not {size}.", "Leave --supercell out, or name another.")
     if len(chosen) != 1:
         raise UsageError(f"{path} carries {len(found)} hosts: {', '.join(found)}.", "Expected one; give its name.")
     return chosen[0]
@@ -124,6 +136,18 @@ def host_of_options(host: str | None, supercell: str | None, allow: Sequence[str
             raise UsageError("--supercell and --allow need --host.", "Name the host, or the file of its unit cell.")
         return None
     return find_host(host, parse_supercell(supercell) if supercell else None, parse_rules(allow or ()))
+
+
+def _unit_cell(path: Path) -> Structure:
+    """The structure of a file, or of the entry of a database that is named."""
+    if (entry := split_entry(path)) is not None:
+        return read_entry(*entry)
+    try:
+        return read_structure(path)
+    except DefectgenError as error:
+        if path.is_file() and path.suffix.lower() in SEVERAL_SUFFIXES:
+            raise DefectgenError(str(error.args[0]), f"Name one of its entries: {path}#NAME.") from error
+        raise
 
 
 def host_from_file(
@@ -150,8 +174,7 @@ def host_from_file(
     """
     from pymatgen.core import Lattice
 
-    entry = split_entry(path)
-    structure = read_structure(path) if entry is None else read_entry(*entry)
+    structure = _unit_cell(path)
     if supercell is None:
         raise UsageError(f"{path} needs the size of its supercell.", "Add e.g. --supercell 8x8.")
     if not structure.is_ordered:
@@ -249,7 +272,7 @@ def parse_supercell(text: str) -> tuple[int, int]:
     Raises:
         UsageError: another form.
     """
-    parts = text.lower().split("x")
+    parts = text.lower().replace("\N{MULTIPLICATION SIGN}", "x").split("x")
     if len(parts) != 2 or not all(part.strip().isdecimal() and 1 <= int(part) <= 99 for part in parts):
         raise UsageError(f"got supercell {text!r}, expected two numbers from 1 to 99 such as 8x8.")
     return int(parts[0]), int(parts[1])

@@ -20,6 +20,7 @@ import numpy as np
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
+from defectgen.core.hosts import common_title
 from defectgen.core.matching import configuration_from_structure, what_it_is
 from defectgen.core.slab import NotADecorationError, NotALayerError
 from defectgen.errors import DefectgenError, UsageError
@@ -39,6 +40,9 @@ DB_SUFFIXES = (".db",)
 ZIP_SUFFIXES = (".zip",)
 SEVERAL_SUFFIXES = (*EXTXYZ_SUFFIXES, *DB_SUFFIXES, *ZIP_SUFFIXES)
 """Of files that hold any number of structures."""
+
+SAMPLES, SAMPLE_FRAMES = "samples.parquet", "samples.extxyz"
+"""The table of a folder of `defectgen generate` or `template`, and frames that repeat the files in its `structures`."""
 
 RUN_TABLE, RUN_STRUCTURES, RUN_FORMATS = "candidates.csv", "structures", ("cif", "poscar")
 """What tells a folder that `defectgen design` wrote, the structures in it, and the table's columns with their files."""
@@ -140,7 +144,7 @@ def read_configuration(host: Host, path: Path) -> Configuration:
         raise NotALayerError(f"{path} {error}") from error
     except NotADecorationError as error:
         what = what_it_is(host, structure) or error
-        raise NotADecorationError(f"{path} is no decoration of {host.title}: {what}") from error
+        raise NotADecorationError(f"{path} is no decoration of {common_title(host)}: {what}") from error
 
 
 def chosen_files(paths: Sequence[Path]) -> list[Path]:
@@ -170,7 +174,7 @@ def structure_files(folder: Path) -> list[Path]:
 
 
 def repeated_formats(folder: Path) -> set[Path]:
-    """The files in a folder whose structure an earlier column of the table of their design run names a file of."""
+    """The files in a folder that repeat others: of a design run by its table, of `defectgen generate` its frames."""
     found: set[Path] = set()
     for run in {path.parent.parent for path in visible_files(folder) if path.parent.name == RUN_STRUCTURES}:
         try:
@@ -180,7 +184,13 @@ def repeated_formats(folder: Path) -> set[Path]:
         for row in rows:
             files = [path for form in RUN_FORMATS if (name := row.get(form)) and (path := run / name).is_file()]
             found.update(files[1:])
+    frames = (path for path in visible_files(folder) if path.name == SAMPLE_FRAMES)
+    found.update(path for path in frames if (path.parent / SAMPLES).is_file() and _has_files(path.parent))
     return found
+
+
+def _has_files(samples: Path) -> bool:
+    return any(holds_one(path) for path in (samples / RUN_STRUCTURES).glob("*"))
 
 
 def skipped_files(paths: Sequence[Path]) -> list[Path]:

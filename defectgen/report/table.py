@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 USUAL_COLUMNS = ("homo_ev", "lumo_ev", "band_gap_ev", "formation_energy_ev")
 MAX_WIDTH = 100
+UNKNOWN_WIDTH = 80
 NARROW = (0, 1, 0, 0)
 """Space about a cell, so that ten columns fit into 80 characters."""
 
@@ -37,6 +38,8 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
     from rich.console import Console
 
     console = console or Console(highlight=False)
+    if console.width < 1:  # a terminal that does not know its size, or COLUMNS=0: rich would print nothing
+        console = Console(highlight=False, width=UNKNOWN_WIDTH)
     width = min(console.width, MAX_WIDTH)
     verdicts = {verdict.target_id: verdict.text for verdict in run.verdicts}
     fronts = {front.target_id: front for front in run.fronts}

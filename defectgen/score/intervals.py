@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 LEVEL = 0.9
 """Share of true values that an interval is made to hold."""
 
+LEAST_ROWS = math.ceil(LEVEL / (1 - LEVEL) - 1e-9)
+"""Errors that `quantile` needs."""
+
 MIN_TRAIN_ROWS = 20
 """A property with fewer training rows in a set is not learnt."""
 

@@ -75,6 +75,16 @@ class BoundedScorer(Scorer, Protocol):
 
 
 @runtime_checkable
+class CautiousScorer(Scorer, Protocol):
+    """A scorer whose values are to be read with something in mind."""
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader of its values has to know, a line each; a design shows them as warnings."""
+        ...
+
+
+@runtime_checkable
 class TwoPassScorer(Scorer, Protocol):
     """A scorer with a quicker form: searches go by that, and what they hand over is scored in full."""
 

@@ -23,6 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from defectgen.core import Configuration, Host
+from defectgen.core.hosts import common_title
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import claimed, contents, write_folder
 from defectgen.io.host_tables import host_of
@@ -151,7 +152,7 @@ class SlicesCatBoost(OneLine):
         parts = [part for part in self.parts if host.is_like(part.host)]
         if not parts:
             known = ", ".join(sorted({part.host.title for part in self.parts}))
-            raise UsageError(f"slices-catboost does not know {host.title}.", f"It was trained for {known}.")
+            raise UsageError(f"slices-catboost does not know {common_title(host)}.", f"It was trained for {known}.")
         return min(parts, key=lambda part: _distance(configuration.n_defects, part.defects_range))
 
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:

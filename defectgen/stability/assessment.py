@@ -17,10 +17,11 @@ import polars as pl
 
 from defectgen.core.interval import interval_95
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.crystal_files import RELAXATIONS, SAMPLES, NamedCrystal
+from defectgen.io.crystal_files import RELAXATIONS, NamedCrystal
 from defectgen.io.documents import JSON_BYTES, parse_json, read_text
 from defectgen.io.files import write_text
 from defectgen.io.folders import contents
+from defectgen.io.structures import SAMPLES
 from defectgen.score.potentials.potential import Potential
 from defectgen.score.potentials.relaxation import CONVERGED, CRYSTAL, NOT_CONVERGED, relax
 from defectgen.stability.corrections import correction_ev, corrections_of

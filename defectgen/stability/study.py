@@ -92,7 +92,8 @@ def read_all(files: Sequence[Path], watch: Watch = unwatched) -> list[NamedCryst
                 advance(1)
     if all(named.structure is None for named in crystals):
         first = crystals[0]
-        raise DefectgenError(f"{first.name}: {first.note.rstrip('.')} ({len(crystals)} crystals, none can be read).")
+        more = f" ({len(crystals)} crystals, none can be read)" if len(crystals) > 1 else ""
+        raise DefectgenError(f"{first.name}: {first.note.rstrip('.')}{more}.")
     return crystals
 
 

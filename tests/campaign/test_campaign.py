@@ -177,6 +177,8 @@ def test_references_of_other_codes_and_settings_are_not_kept(campaign: Campaign,
         add_results(campaign, [write_results(tmp_path / "b.extxyz", items[1:2], cutoff_ev=300)])
     with pytest.raises(DefectgenError, match="computed by vasp"):
         add_results(campaign, [write_results(tmp_path / "v.extxyz", items[1:2], code="vasp")])
+    with pytest.raises(DefectgenError, match=r"it does not name its code \(in files of ASE: code=gpaw\)"):
+        add_results(campaign, [write_results(tmp_path / "u.extxyz", items[1:2], code="unknown")])
     assert not (campaign.folder / "references").exists()
     found = add_results(campaign, [write_results(tmp_path / "a.extxyz", items[1:2])])
     assert ("host" in found.references, found.notes) == (True, ())
@@ -199,6 +201,33 @@ def test_fewer_than_asked_for_is_exit_code_3(
     assert "warning: 1 results refused; they are listed in" in capsys.readouterr().err
 
 
+def test_wrong_calls_from_python_are_refused_in_one_line(campaign: Campaign, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown host 'WS2'"):
+        new_campaign(tmp_path / "a", "WS2", engine="chgnet")
+    with pytest.raises(UsageError, match=r"got max_defects=2\.0, expected a whole number"):
+        new_campaign(tmp_path / "a", "MoS2", max_defects=2.0, engine="chgnet")  # type: ignore[arg-type]
+    made = new_campaign(tmp_path / "a", "MoS2", max_defects=np.int64(1), engine="chgnet")
+    assert Campaign.open(made.folder).config.max_defects == 1
+    with pytest.raises(UsageError, match=r"got n=2\.5, expected a whole number of 1 or more"):
+        propose(campaign, 2.5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"got targets \[3\], expected one or more of type Target"):
+        propose(campaign, 2, [3])  # type: ignore[list-item]
+    _compute(campaign, tmp_path, propose(campaign, 9).rows)
+    learn_campaign(campaign)
+    (row,) = propose(campaign, 1, [{"id": "narrow", "band_gap": 1.0}]).rows
+    assert row.origin == "band_gap_ev=1.000"
+
+
+def test_an_engine_that_is_not_here_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["campaign", "new", "BP", "--supercell", "3x3", "--max-defects", "1", "--engine"]
+    assert main([*call, "nowhere.calculators:Own", "-o", str(tmp_path / "a")]) == 0
+    assert "note: there is no package nowhere here, which campaign run needs" in capsys.readouterr().out
+    assert main([*call, "ase.calculators.emt:EMT", "-o", str(tmp_path / "b")]) == 0
+    assert "no package" not in capsys.readouterr().out
+    assert main(["campaign", "propose", str(tmp_path / "b"), "-n", "1"]) == 0
+    assert "1 structure proposed" in capsys.readouterr().out
+
+
 def test_intervals_are_left_out_until_there_are_rows_enough(
     campaign: Campaign, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,6 +239,11 @@ def test_intervals_are_left_out_until_there_are_rows_enough(
     assert "E_form " in said.out
     assert "±" not in said.out
     assert "note: no intervals of HOMO, LUMO, gap, E_form: 8 rows, intervals need 9" in said.err
+    design = ["design", "--campaign", place, "--band-gap", "1", "-n", "2", "--overwrite", "-o", str(tmp_path / "run")]
+    assert main(design) == 0
+    said = capsys.readouterr()
+    assert "intervals need 9; the half-widths shown are 1.5 times the largest" in " ".join(said.err.split())
+    assert "intervals need 9" in (tmp_path / "run" / "report.html").read_text()
     row = campaign.store.rows()[-1]
     assert row.predicted
     assert not row.widths
@@ -221,6 +255,8 @@ def test_intervals_are_left_out_until_there_are_rows_enough(
     said = capsys.readouterr()
     assert "±" in said.out
     assert "no intervals" not in said.err
+    assert main(design) == 0
+    assert "intervals need" not in capsys.readouterr().err
 
 
 def test_a_potential_has_no_settings_of_electrons(tmp_path: Path) -> None:

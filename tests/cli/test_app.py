@@ -3,10 +3,12 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +50,19 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
     assert float(cpu_s) < 0.5
     assert "fetch" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_caller_that_closed_the_streams_and_a_terminal_without_a_size(tmp_path: Path) -> None:
+    words = ["design", "--host", "MoS2", "--homo", "0.1", "--max-defects", "1", "-n", "1", "-o"]
+    shell = [sys.executable, "-c", "import sys; from defectgen_cli.app import main; sys.exit(main(sys.argv[1:]))"]
+    closed = f"{shlex.join([*shell, *words, str(tmp_path / 'closed')])} >&- 2>&-"
+    assert subprocess.run(["bash", "-c", closed], check=False).returncode == 0
+    assert (tmp_path / "closed" / "report.html").is_file()
+    sized = {**os.environ, "COLUMNS": "0"}
+    done = subprocess.run(
+        [*shell, *words, str(tmp_path / "sized")], capture_output=True, text=True, check=True, env=sized
+    )
+    assert "v_S       0.059  1.204  1.145   2.646" in done.stdout
 
 
 def listed(command: Any) -> dict[str, Any]:

@@ -92,3 +92,8 @@ def test_wrong_calls_get_one_line(words: tuple[str, ...], message: str, capsys: 
     said = out(capsys, *words, code=2)
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_one_structure_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["enumerate", "--host", "MoS2", "v_S", "-o", str(tmp_path / "one.csv")]) == 0
+    assert "1 distinct structure of MoS2 8x8" in capsys.readouterr().out

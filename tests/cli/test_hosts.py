@@ -80,8 +80,10 @@ def test_one_host_shows_its_record(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.startswith("BP, also P\n")
     assert "space group Pmna (53), 8 operations" in text
     assert "4x5, 80 sites" in text
-    assert "most defects: defect-smollm2 18, crowded-smollm2 18, surrogate 18" in text
+    assert "none of the shipped ones was trained on it in this size" in text, "they know 6x6"
+    assert not read_adapter(shipped(SHIPPED_ADAPTER)).knows(get_host("P", (4, 5)))
     assert max(map(len, text.splitlines())) <= 80
+    assert "most defects: defect-smollm2 18, crowded-smollm2 18, surrogate 18" in out(capsys, "bp")
 
 
 def test_a_file_shows_its_record_and_symmetry(graphene: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,7 +136,7 @@ def test_wrong_calls_are_one_line(
         (files, "mp-api", 2, f"{KEY_VARIABLE} is not set"),
         (files, str(tmp_path / "none.csv"), 1, "is not a file"),
         (tmp_path / "empty", str(labels), 2, "holds no crystals"),
-        (tmp_path / "torn", str(labels), 1, "1 crystals, none can be read"),
+        (tmp_path / "torn", str(labels), 1, "a.cif: "),
         (
             files,
             str(tmp_path / "part.csv"),

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from defectgen.core import Host, get_host, host_names
+from defectgen.core import Host, Rule, get_host, host_names
 from defectgen.errors import DefectgenError
 from defectgen.io.host_files import host_from_file, parse_rules
 
@@ -40,7 +41,7 @@ def test_a_host_of_a_file_keeps_its_rules(tmp_path: Path) -> None:
         ({"species": ["Mo", "S"]}, "2 species, expected 3"),
         ({"rules": [["Te", "VAC"]]}, "does not fit the elements of MoS2"),
         ({"supercell": [8]}, "not enough values"),
-        ({"lattice": [[1, 0, 0], [0, 1, 0]]}, "2 cell vectors"),
+        ({"lattice": [[1, 0, 0], [0, 1, 0]]}, "expected three that span a volume"),
         ({"sublattices": ["A", "B", "X"]}, "sublattices"),
         ({"frac_coords": None}, "TypeError"),
         ({"strain": 1.0}, "'strain' is unknown to this version"),
@@ -81,3 +82,39 @@ def test_like_means_the_same_sites_whatever_the_rules() -> None:
 )
 def test_hosts_are_known_by_their_names_in_words(said: str, name: str) -> None:
     assert get_host(said) is get_host(name)
+
+
+GRAPHENE: dict[str, Any] = {
+    "name": "graphene",
+    "lattice": ((2.46, 0.0, 0.0), (-1.23, 2.1304, 0.0), (0.0, 0.0, 15.0)),
+    "species": ("C", "C"),
+    "frac_coords": ((1 / 3, 2 / 3, 0.5), (2 / 3, 1 / 3, 0.5)),
+    "supercell": (3, 3),
+    "rules": (Rule("C", "B"),),
+}
+
+
+def test_lists_and_arrays_make_the_same_host() -> None:
+    lists = {name: value if name == "name" else list(value) for name, value in GRAPHENE.items()}
+    arrays = {name: np.array(GRAPHENE[name]) for name in ("lattice", "frac_coords", "supercell")}
+    hosts = [Host(**{**GRAPHENE, **parts}) for parts in ({}, lists, arrays, {"rules": Rule("C", "B")})]
+    assert len(set(hosts)) == 1
+    assert len({json.dumps(host.to_dict()) for host in hosts}) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"supercell": "3x3"}, "got supercell '3x3', expected two whole numbers"),
+        ({"supercell": (3,)}, r"got supercell \(3,\), expected two"),
+        ({"rules": [("C", "B")]}, r"got rule \('C', 'B'\), expected e\.g\. Rule"),
+        ({"lattice": ((1, 0, 0), (2, 0, 0), (0, 0, 15))}, "expected three that span a volume"),
+        ({"frac_coords": ((0, 0, float("nan")), (0.3, 0, 0.5))}, "expected finite numbers"),
+        ({"frac_coords": (0.1, 0.2)}, "expected rows of three numbers"),
+        ({"supercell": (0, 3)}, "expected positive repetitions"),
+    ],
+)
+def test_parts_that_are_none_are_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        Host(**{**GRAPHENE, **change})
+    assert "\n" not in str(caught.value)

@@ -286,3 +286,9 @@ def test_cells_of_hbn_in_other_words_are_the_same_crystal(seed: int) -> None:
     expected = Configuration.of(host, {0: VACANCY, 15: "C"})
     for structure in (rewritten(expected.to_structure(), rng), relaxed(expected.to_structure(), rng)):
         assert recognize(structure, HOSTS).configuration.canonical() == expected.canonical()
+
+
+def test_messages_call_a_host_as_people_do() -> None:
+    cell = Configuration.of(get_host("MoS2", (2, 2)), {}).to_structure()
+    with pytest.raises(NotADecorationError, match="no decoration of BP 6x6: MoS2 is another compound"):
+        known_configuration(cell, get_host("P"))

@@ -334,6 +334,7 @@ def test_labels_of_2dmd_stand_beside_models_of_2dmd_only(tmp_path: Path) -> None
         ({"homo_ev": 0.1, "formation_energy_ev": "min"}, 0.03, "30.0 meV away (formation energy counted 0.01 times)"),
         ({"homo_ev": 0.1, "formation_energy_ev": "min*1"}, 0.03, "30.0 meV away"),
         ({"homo_ev": 0.1, "lumo_ev": "1.2*2"}, 0.03, "30.0 meV away (lumo counted 2 times)"),
+        ({"total_magnetization_mu_b": 1.0}, 0.03, "30.0 meV away (1 \u03bcB counts 100 meV)"),
         ({"lumo_ev": "max*3"}, 0.03, "30.0 meV away from the highest value known (lumo counted 3 times)"),
     ],
 )

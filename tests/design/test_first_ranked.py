@@ -35,7 +35,7 @@ def test_the_first_is_judged_by_its_label(mos2: Host) -> None:
 def test_held_out_targets_are_met_without_their_labels(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, twodmd_dir: Path
 ) -> None:
-    words = ["evaluate", "defect", "--data", str(twodmd_dir), "--sets", "MoS2", "--targets", "4"]
+    words = ["evaluate", "defect", "--data", str(twodmd_dir), "--sets", "MoS2", "--targets", "16"]
     assert main([*words, "--proposers", "default,exhaustive", "--novel", "-o", str(tmp_path / "m.json")]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 100
@@ -43,7 +43,7 @@ def test_held_out_targets_are_met_without_their_labels(
     assert list(found) == ["default", "exhaustive"]
     for metrics in found.values():
         assert metrics["novel_share"] == 1.0
-        assert metrics["dft"]["median_mev"] < 20
-        assert metrics["cpu_s_per_target"] < 1.5 * metrics["cpu_s_alone"]  # four targets share little
+        assert metrics["dft"]["median_mev"] < 10
+        assert metrics["cpu_s_per_target"] < 1.5 * metrics["cpu_s_alone"]  # targets share little
     assert main([*words, "--proposers", "default", "--hide", "all"]) == 2
     assert "expected one of part, targets, nothing" in capsys.readouterr().err

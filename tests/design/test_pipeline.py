@@ -177,6 +177,23 @@ def test_a_scorer_without_intervals_is_not_said_to_extrapolate(mos2: Host) -> No
     assert "3 of 3 candidates have values without an interval: what predicts them gives none." in run.warnings
 
 
+class WidelyTrainedScorer(CountingScorer):
+    """Was made for two defects, and gives no interval of anything."""
+
+    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
+        bare = super().score(configurations).with_columns(pl.selectors.contains("uncertainty") * float("nan"))
+        return bare.with_columns(in_domain=pl.Series([item.n_defects == 2 for item in configurations]))
+
+
+def test_what_a_scorer_was_made_for_is_not_said_to_be_extrapolated(mos2: Host) -> None:
+    targets = [Target("two", (("homo_ev", 0.2),)), Target("three", (("homo_ev", 0.3),))]
+    run = design(mos2, targets, RandomProposer(3), WidelyTrainedScorer(), (), DesignSettings(n=2, samples=32))
+    sizes = [candidate.configuration.n_defects for candidate in run.candidates]
+    assert sizes == [2, 2, 3, 3]
+    assert "2 of 4 candidates have values without an interval: what predicts them gives none." in run.warnings
+    assert any(line.startswith("2 of 4 candidates are unlike anything that") for line in run.warnings)
+
+
 def test_the_same_seed_gives_the_same_candidates(mos2: Host) -> None:
     def keys(seed: int) -> list[str]:
         settings = DesignSettings(n=8, samples=16, seed=seed)

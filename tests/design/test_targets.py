@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,23 @@ def test_values_outside_the_data_are_warned_of_with_the_range() -> None:
     assert "target 2: HOMO 2.000 eV is outside" in lines[0]
     assert "0.000 to 0.900 eV" in lines[0]
     assert "not trained on LUMO" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [
+        ("0.9:1.1", ""),
+        ("0.5", r"gap asked for, 0\.500 eV, is smaller than the 0\.950 eV between .*: no structure has all three"),
+        ("1.4:", r"gap asked for, 1\.400: eV, is larger than the 1\.050 eV .*: at most cells with spin"),
+        ("min", ""),
+    ],
+)
+def test_a_gap_that_is_not_between_the_levels_is_warned_of(gap: str, said: str) -> None:
+    covered = {"homo_ev": [0.0, 0.9], "lumo_ev": [0.7, 1.9], "band_gap_ev": [0.0, 1.9]}
+    target = single_target({"homo_ev": 0.1, "lumo_ev": "1.05:1.15", "band_gap_ev": gap})
+    lines = coverage_warnings("MoS2", (target,), covered)
+    assert len(lines) == bool(said)
+    assert all(re.search(said, line) for line in lines)
 
 
 def test_reading_takes_a_time_in_proportion_to_the_rows(tmp_path: Path) -> None:

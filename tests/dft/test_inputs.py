@@ -259,7 +259,7 @@ def test_a_cell_too_small_for_electrons_added_is_told(tmp_path: Path) -> None:
     noted = {}
     for size in ("2x2", "6x6"):
         vacancy = next(dg.enumerate(dg.host("BN", size), "C_N"))
-        made = dft_inputs(vacancy, tmp_path / size, "qe", charges=(-1, 1), references=False)
+        made = dft_inputs(vacancy, tmp_path / size, "qe", charges=(np.int64(-1), 1), references=False)
         noted[size] = [note for note in made.notes if "uniform background" in note]
         for name, charge in (("001_C_N_-1", -1.0), ("001_C_N_+1", 1.0)):
             text = (tmp_path / size / name / "pw.in").read_text()

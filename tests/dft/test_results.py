@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 from pymatgen.io.vasp import Locpot, Poscar
 from vasprun_files import write_vasprun
 
@@ -263,7 +265,19 @@ def test_the_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_zero_is_shown_without_a_sign() -> None:
-    row = dict.fromkeys(("label", "host", "supercell", "band_gap_ev", "formation_energy_ev", "energy_ev", "note"))
+    row = dict.fromkeys(
+        (
+            "label",
+            "host",
+            "supercell",
+            "band_gap_ev",
+            "formation_energy_ev",
+            "energy_ev",
+            "note",
+            "electronic_converged",
+            "ionic_converged",
+        )
+    )
     row |= {"name": "a", "role": "defect", "converged": True, "homo_ev": -0.0001, "lumo_ev": -0.0006}
     assert _text(row) == "a: defect; HOMO 0.000, LUMO -0.001 eV"
 
@@ -356,3 +370,22 @@ def test_a_real_outcar(tmp_path: Path) -> None:
     assert len(found.site_potentials_ev) == len(found.structure) == 18
     assert found.converged
     assert dict(found.fingerprint.setups) == {"Ni": "Ni"}
+
+
+def test_what_a_frame_does_not_say_has_not_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A layer that no known host is like is to be named."""
+    cell = dg.Configuration.of(dg.host("MoS2", (3, 3)), {}).to_ase()
+    frames = []
+    for element, said in (("Mo", {}), ("Ti", {}), ("Mo", {"converged": False})):
+        atoms: Any = cell.copy()
+        atoms.symbols[[symbol == "Mo" for symbol in cell.symbols]] = element
+        atoms.calc = SinglePointCalculator(atoms, energy=-80.0)
+        atoms.info |= said
+        frames.append(atoms)
+    write(tmp_path / "mine.extxyz", frames)
+    main(["results", str(tmp_path / "mine.extxyz")])
+    unsaid, other, failed = capsys.readouterr().out.splitlines()
+    assert "pristine in MoS2 3x3;" in unsaid
+    assert unsaid.endswith("convergence is not known")
+    assert "Name the host with --host, --supercell and --allow" in other
+    assert "pristine in MoS2 3x3 (not converged);" in failed

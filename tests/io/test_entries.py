@@ -89,6 +89,31 @@ def test_records_of_jarvis_also_zipped(tmp_path: Path) -> None:
         read_entry(path, "JVASP-664")
 
 
+def test_a_record_of_the_materials_project_and_an_optimade_response_of_one(tmp_path: Path) -> None:
+    cell = unit_cell("MoS2")
+    (tmp_path / "mp.json").write_text(json.dumps([{"material_id": "mp-2815", "structure": cell.as_dict()}]))
+    check(tmp_path / "mp.json", "mp-2815", "MoS2")
+    attributes = {
+        "lattice_vectors": cell.lattice.matrix.tolist(), "cartesian_site_positions": cell.cart_coords.tolist(),
+        "species_at_sites": [site.specie.symbol for site in cell],
+        "species": [{"name": name, "chemical_symbols": [name], "concentration": [1.0]} for name in ("Mo", "S")],
+    }  # fmt: skip
+    (tmp_path / "one.json").write_text(json.dumps({"data": {"id": "mc2d-7", "attributes": attributes}, "meta": {}}))
+    check(tmp_path / "one.json", "mc2d-7", "MoS2")
+    (tmp_path / "mp.json").write_text(json.dumps([{"material_id": "mp-2815", "atoms": None}]))
+    with pytest.raises(DefectgenError, match=r"cannot be read as a structure \(it has no atoms\)"):
+        read_entry(tmp_path / "mp.json", "mp-2815")
+
+
+def test_a_database_without_an_entry_asks_for_one(c2db: Path, tmp_path: Path) -> None:
+    with pytest.raises(DefectgenError, match=r"holds 5 structures, .* Name one of its entries: .*c2db\.db#"):
+        dg.read_host(c2db, "4x4")
+    for text in (json.dumps([jarvis_record("MoS2", "JVASP-664")]), json.dumps({"data": []})):
+        (tmp_path / "dft_2d.json").write_text(text)
+        with pytest.raises(DefectgenError, match=r"carries no host\. Of a database of layers name the entry: .*json#"):
+            dg.read_host(tmp_path / "dft_2d.json", "4x4")
+
+
 @pytest.mark.skipif(find_spec("optimade") is None, reason="optimade is not installed: install the extra exports")
 def test_an_optimade_response(tmp_path: Path) -> None:
     from optimade.adapters.structures.pymatgen import from_pymatgen

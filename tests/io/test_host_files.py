@@ -110,6 +110,10 @@ def test_rules_that_are_none_are_refused(text: str) -> None:
         parse_rules([text])
 
 
+def test_a_supercell_with_the_sign_of_multiplication() -> None:
+    assert parse_supercell("4\u00d75") == parse_supercell("4X5") == (4, 5)
+
+
 @pytest.mark.parametrize("text", ["8", "8x", "0x8", "8x8x1", "-1x2"])
 def test_supercells_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expected two numbers from 1 to 99 such as 8x8"):

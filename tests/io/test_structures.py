@@ -224,3 +224,15 @@ def test_a_structure_that_a_run_wrote_twice_is_read_once(tmp_path: Path) -> None
     for content in ("rank\n", "", "\0\xff,\n1"):
         table.write_text(content, encoding="latin-1")
         assert len(chosen_files([run])) == 5
+
+
+def test_a_crystal_that_a_sample_folder_holds_twice_is_read_once(tmp_path: Path) -> None:
+    cells = tmp_path / "structures"
+    cells.mkdir()
+    for path in (cells / "0-MoS2.cif", tmp_path / "samples.extxyz"):
+        path.write_text("")
+    assert len(chosen_files([tmp_path])) == 2, "a folder of one's own"
+    (tmp_path / "samples.parquet").write_text("")
+    assert [path.name for path in chosen_files([tmp_path])] == ["0-MoS2.cif"]
+    (cells / "0-MoS2.cif").unlink()
+    assert [path.name for path in chosen_files([tmp_path])] == ["samples.extxyz"]

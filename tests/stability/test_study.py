@@ -81,5 +81,6 @@ def test_reference_energies_are_computed_once_for_a_table(files: Path, tmp_path:
 def test_what_cannot_be_opened_is_one_line(files: Path) -> None:
     with pytest.raises(UsageError, match="got potential 'emt', expected m3gnet or chgnet"):
         open_potential("emt")
-    with pytest.raises(DefectgenError, match=r"broken\.cif: .*\(1 crystals, none can be read\)"):
+    with pytest.raises(DefectgenError, match=r"broken\.cif: ") as alone:
         read_all([files / "broken.cif"])
+    assert "1 crystals" not in str(alone.value)
