@@ -6,7 +6,7 @@ rows of a table, which takes less time than a dense product.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -14,6 +14,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack  # type: ignore[import-untyped]
+
+from defectgen.score.surrogate.kernel_table import LEVEL_POWERS
 
 Array = NDArray[np.float64]
 
@@ -183,18 +185,20 @@ class Environments:
             found.append(Compared(counts, Points(points), np.ascontiguousarray(2 * self.basis @ points.T)))
         return tuple(found)
 
-    def counted(self, power: int) -> csr_array:
-        """How often each of all kinds' `distinct` points y is there, times ``exp(-power |y|^2)``, shape (n, P)."""
-        if power not in self._counted:
-            factors = np.exp(-power * np.concatenate([kind.squares for kind in self.distinct]))
-            counts = csr_array(hstack([kind.counts for kind in self.distinct]))
-            data = counts.data * factors[counts.indices]
-            self._counted[power] = csr_array((data, counts.indices, counts.indptr), shape=counts.shape)
-        return self._counted[power]
+    @cached_property
+    def counts(self) -> csr_array:
+        """How often each of all kinds' `distinct` points is in each configuration, sparse, shape (n, P)."""
+        return csr_array(hstack([kind.counts for kind in self.distinct]))
 
     @cached_property
-    def _counted(self) -> dict[int, csr_array]:
-        return {}
+    def weighted(self) -> Mapping[int, csr_array]:
+        """`counts`, for each power that kernels have times ``exp(-power |y|^2)`` of the point y; by power."""
+        squares = np.concatenate([kind.squares for kind in self.distinct])[self.counts.indices]
+        indices, ends, shape = self.counts.indices, self.counts.indptr, self.counts.shape
+        return {
+            power: csr_array((self.counts.data * np.exp(-power * squares), indices, ends), shape=shape)
+            for power in {1, *LEVEL_POWERS}
+        }
 
     def own(self, powers: Sequence[int]) -> Array:
         """Sums of ``exp(-power |x - y|^2)`` over the surroundings x, y of all defects of one kind of each row.
@@ -221,7 +225,7 @@ def environment_kernels(a: Environments, b: Environments, powers: Sequence[int],
     Args:
         a: some configurations.
         b: the others, whose `distinct` surroundings are kept.
-        powers: of each kernel, small numbers.
+        powers: of each kernel: 1 or those of levels.
         out: where each kernel is written to, shape (len(powers), a.n, b.n).
     """
     squares = [kind.squares for kind in a.by_kind] + [kind.squares for kind in b.distinct]
@@ -242,7 +246,7 @@ def environment_kernels(a: Environments, b: Environments, powers: Sequence[int],
             for power, row, kept in zip(powers, rows, sums, strict=True):
                 kept[part] = (row @ small_power(each, power)).T
     for power, kept, kernel in zip(powers, sums, out, strict=True):
-        kernel[...] = (b.counted(power if factored else 0) @ kept).T
+        kernel[...] = ((b.weighted[power] if factored else b.counts) @ kept).T
 
 
 def small_power(values: Array, power: int) -> Array:
