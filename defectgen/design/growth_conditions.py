@@ -181,12 +181,15 @@ def growth_conditions(host: Host, enthalpy_ev: float, name: str = "", mu: Sequen
         raise UsageError(f"got --conditions {name} and --mu {','.join(mu)}.", "Give one or the other.")
     given: dict[str, float] = {}
     if name:
-        element, _, how = name.partition("-")
+        asked = name
+        element, how = (part.strip() for part in name.partition("-")[::2])
+        element, how = element.capitalize(), how.lower()
+        name = f"{element}-{how}"
         if element not in unit or how not in ("rich", "poor"):
             known = ", ".join(f"{one}-rich" for one in unit)
-            raise UsageError(f"got conditions {name!r}, expected one of {known} (or -poor).")
+            raise UsageError(f"got conditions {asked!r}, expected one of {known} (or -poor).")
         if len(unit) > 2 and how == "poor":
-            raise UsageError(f"got conditions {name!r}, which does not say which other element is rich.")
+            raise UsageError(f"got conditions {asked!r}, which does not say which other element is rich.")
         given[element] = 0.0 if how == "rich" else limits[element]
         if len(unit) > 2:
             raise UsageError(

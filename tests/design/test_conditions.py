@@ -31,6 +31,7 @@ def test_the_formation_enthalpy_is_that_of_the_data(twodmd_dir: Path, twodmd: pl
 
 def test_rich_and_poor_are_the_two_ends() -> None:
     rich, poor = growth_conditions(MOS2, -2.6, "S-rich"), growth_conditions(MOS2, -2.6, "Mo-rich")
+    assert growth_conditions(MOS2, -2.6, "mo-Rich") == poor
     assert rich.potentials_ev == pytest.approx({"Mo": -2.6, "S": 0.0, "Se": 0.0, "W": 0.0})
     assert poor.potentials_ev == pytest.approx({"Mo": 0.0, "S": -1.3, "Se": 0.0, "W": 0.0})
     assert growth_conditions(MOS2, -2.6, "S-poor").potentials_ev == poor.potentials_ev
