@@ -70,7 +70,7 @@ def walk(part: HostModels, columns: tuple[str, ...], seed: int) -> tuple[tuple[f
     speed = timed(step)
     found = state.propose(last)
     after = [edits.configuration(last.applied(state.kind_of, row)) for row in range(len(last))]
-    full, _ = part.score(after, [""] * len(after))
+    full, _, _ = part.score(after, [""] * len(after))
     return speed, max(float(np.abs(found[column] - full[column]).max()) for column in columns)
 
 

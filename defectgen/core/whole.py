@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import TypeGuard
 
 from defectgen.errors import UsageError
 from defectgen.one_line import shown
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number of Python or NumPy; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
@@ -24,6 +25,6 @@ def whole(value: object, name: str, least: int) -> int:
     Raises:
         UsageError: it is none, or smaller.
     """
-    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least:
+    if is_whole(value) and int(value) >= least:
         return int(value)
     raise UsageError(f"got {name}={shown(value)}, expected a whole number of {least} or more.")

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target, Verdict
@@ -125,6 +127,7 @@ class Search:
         self._everyone: set[int] = set()
         self._told: set[int] = set()
         self.notes: list[str] = []
+        self.beyond: set[str] = set()
 
     def run(self, stage: Stage) -> None:
         """Let one proposer propose to the targets that have a use for it."""
@@ -189,6 +192,7 @@ class Search:
         if not items:
             return
         scored = score_batch(list(items.values()), self.scorer, self.labels, self.raw)
+        self.beyond.update(scored.configurations[row].key for row in np.flatnonzero(scored.beyond).tolist())
         for target in wanting:
             rows = list(dict.fromkeys([*shared, *own.get(target.id, ())]))
             if rows:
@@ -314,7 +318,7 @@ def design(
         number = sum(candidate.target is target for candidate in ranked)
         if complete and number < settings.n:
             notes.append(f"target {target.id}: {number} distinct candidates found, {settings.n} asked for.")
-    notes += _without_intervals(ranked, scorer)
+    notes += _without_intervals(ranked, found.beyond)
     tally = found.tally
     facts = {
         "n": settings.n,
@@ -358,16 +362,18 @@ def stages_of(proposer: Proposer) -> Stage:
     return Stage(type(proposer).__name__, lambda: proposer)
 
 
-def _without_intervals(ranked: Sequence[Candidate], scorer: Scorer) -> list[str]:
-    """How many candidates have predicted values without an interval, by the reason."""
-    bare = [candidate.configuration for candidate in ranked if not (candidate.uncertainty or candidate.dft)]
-    if not bare:
-        return []
-    scores = scorer.score(bare)
-    beyond = int((~scores["in_domain"]).sum()) if "in_domain" in scores.columns else 0
+def _without_intervals(ranked: Sequence[Candidate], beyond: Collection[str]) -> list[str]:
+    """How many candidates have predicted values without an interval, by the reason.
+
+    Args:
+        ranked: all candidates.
+        beyond: keys of structures that the scorer was not made for.
+    """
+    bare = [candidate.configuration.key for candidate in ranked if not (candidate.uncertainty or candidate.dft)]
+    unlike = sum(key in beyond for key in bare)
     reasons = (
         "are unlike anything that the surrogate was trained on: their values are extrapolated and have no interval.",
         "have values without an interval: what predicts them gives none.",
     )
-    numbers = zip((beyond, len(bare) - beyond), reasons, strict=True)
+    numbers = zip((unlike, len(bare) - unlike), reasons, strict=True)
     return [f"{number} of {len(ranked)} candidates {why}" for number, why in numbers if number]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -41,12 +41,14 @@ class Scored:
         values: predicted, by column, in the property's unit, NaN where there is none; each of shape (n,).
         half_widths: of the 90 % intervals, likewise; NaN for a structure that the scorer was not made for.
         dft: labels by column, NaN where there is none; empty if no structure has one.
+        beyond: whether the scorer says that it was not made for a structure, shape (n,).
     """
 
     configurations: Sequence[Configuration]
     values: Values
     half_widths: Values
-    dft: Values = field(default_factory=dict)
+    dft: Values
+    beyond: NDArray[np.bool_]
 
     @cached_property
     def keys(self) -> list[str]:
@@ -63,7 +65,7 @@ class Scored:
         values, half_widths, dft = (
             {c: found[rows] for c, found in part.items()} for part in (self.values, self.half_widths, self.dft)
         )
-        return Scored([self.configurations[row] for row in rows], values, half_widths, dft)
+        return Scored([self.configurations[row] for row in rows], values, half_widths, dft, self.beyond[rows])
 
     def best(self, column: str) -> NDArray[np.float64]:
         """Values by DFT where there are labels, else predicted."""
@@ -109,7 +111,7 @@ def score_batch(
         values |= {column: values[column] + shifts for column in levels}
         widths |= {column: np.hypot(widths[column], raw.half_width_ev) for column in levels}
         dft |= {column: dft[column] + shifts for column in levels if column in dft}
-    return Scored(configurations, values, widths, dft)
+    return Scored(configurations, values, widths, dft, ~inside)
 
 
 def _labelled(configurations: Sequence[Configuration], labels: Labels) -> dict[str, NDArray[np.float64]]:

@@ -23,9 +23,8 @@ SITES = [Configuration.of(MOS2, {0: "W", site: "Se"}) for site in range(64, 192)
 
 def scored(homo: np.ndarray, lumo: np.ndarray, width: float = 0.02, dft: dict[str, np.ndarray] | None = None) -> Scored:
     widths = np.full(len(homo), width)
-    return Scored(
-        SITES[: len(homo)], {"homo_ev": homo, "lumo_ev": lumo}, {"homo_ev": widths, "lumo_ev": widths}, dft or {}
-    )
+    values, half_widths = {"homo_ev": homo, "lumo_ev": lumo}, {"homo_ev": widths, "lumo_ev": widths}
+    return Scored(SITES[: len(homo)], values, half_widths, dft or {}, np.zeros(len(homo), dtype=bool))
 
 
 def found(*batches: Scored, target: Target = TARGET, most: int = 256) -> Front:

@@ -83,23 +83,21 @@ class HostModels:
 
     def score(
         self, configurations: Sequence[Configuration], labels: Sequence[str], network: NetworkFile | None = None
-    ) -> tuple[Values, Values]:
+    ) -> tuple[Values, Values, NDArray[np.bool_]]:
         """Values and half-widths of the 90 % intervals of each property, in its unit, each of shape (n,).
 
         Args:
             configurations: n of them.
-            labels: `Configuration.label` of each, which is slow to find.
+            labels: `Configuration.label` of each, which is slow to find and not looked at where the density is high.
             network: of the host, if its share is wanted.
+
+        Returns:
+            Values, half-widths, and whether the training rows hold the label, or at high density as many defects of
+            each kind.
 
         Raises:
             UsageError: a defect that the host's rules do not know.
         """
-        return self.answers(configurations, labels, network)[:2]
-
-    def answers(
-        self, configurations: Sequence[Configuration], labels: Sequence[str], network: NetworkFile | None = None
-    ) -> tuple[Values, Values, NDArray[np.bool_]]:
-        """`score`, and whether the training rows hold the label, or at high density as many defects of each kind."""
         if isinstance(self.models, SparseModels):
             values, widths = self.models.score(configurations, labels)
             counts = count_kinds(self.core_host, configurations).astype(np.float64)

@@ -253,7 +253,7 @@ class Surrogate:
         for key, part in parts.items():
             chosen = [_in_host(configurations[row], part.core_host) for row in rows[key]]
             labels = [item.label if part.density == "low" else "" for item in chosen]
-            predicted, half, known[rows[key]] = part.answers(chosen, labels, self.networks.get(part.host))
+            predicted, half, known[rows[key]] = part.score(chosen, labels, self.networks.get(part.host))
             for name in predicted:
                 if name in values:
                     values[name][rows[key]], widths[name][rows[key]] = predicted[name], half[name]

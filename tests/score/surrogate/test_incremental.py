@@ -87,7 +87,7 @@ def test_moves_are_scored_as_the_full_score_scores_them(name: str) -> None:
         changes = random_moves(state, part.core_host, rng, N_MOVES)
         moves = Moves.of(changes)
         found = state.propose(moves)
-        expected, _ = part.score([changed(state.configuration, change) for change in changes], [""] * N_MOVES)
+        expected, _, _ = part.score([changed(state.configuration, change) for change in changes], [""] * N_MOVES)
         assert set(found) == set(columns)
         for column in columns:
             assert np.ptp(expected[column]) > 1000 * AGREEMENT, "the moves make no difference"
@@ -109,7 +109,7 @@ def test_a_walk_of_accepted_moves_does_not_drift(name: str) -> None:
         configuration = changed(configuration, change)
         state.accept(Moves.of([change]))
     assert state.configuration == configuration
-    expected, _ = part.score([configuration], [""])
+    expected, _, _ = part.score([configuration], [""])
     for column, value in state.values().items():
         assert value == pytest.approx(expected[column][0], abs=AGREEMENT)
 
@@ -117,7 +117,7 @@ def test_a_walk_of_accepted_moves_does_not_drift(name: str) -> None:
 def test_only_what_is_asked_for_is_predicted() -> None:
     part = crowded("MoS2")
     configuration = random_configuration(part.core_host, 10, np.random.default_rng(5))
-    expected, _ = part.score([configuration], [""])
+    expected, _, _ = part.score([configuration], [""])
     for columns in (("homo_ev",), ("band_gap_ev", "fermi_level_ev"), ("energy_per_atom_ev",)):
         found = State(MeanModel(part, columns), configuration).values()
         assert set(found) == set(columns)
