@@ -12,17 +12,18 @@ expected distance), and the one of least predicted distance. For both: the media
 searched and by the judge; the share within 5 meV by the former; the optimism, the mean of the judge's less its own.
 Below each search: for how many targets its first is nearer by the judge than that of the random structures, with the
 two-sided p of the sign test. ``--proposals N`` adds ``model``: so many proposals of the language model for
-each target, ranked like the others. ``--halves A B`` takes two trained surrogates (`defectgen surrogate train --half a
---networks 2 -o A`, likewise b) instead of fitting them: they search by their processes, what is left is ranked by
-processes and network, as a design does, and the judge judges by both. The same search ranked by the processes alone,
-``quick``, stands beside it.
+each target, ranked like the others; ``--model-seconds`` as many as it makes in CPU seconds a target. ``--alternate``
+has the halves take turns: each target is searched by one of them and judged by the other. ``--halves A B`` takes two
+trained surrogates (`defectgen surrogate train --half a --networks 2 -o A`, likewise b) instead of fitting them: they
+search by their processes, what is left is ranked by processes and network, as a design does, and the judge judges by
+both. The same search ranked by the processes alone, ``quick``, stands beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,9 @@ KEPT = 256
 """Structures of which the first is judged, as in a design."""
 
 NEAR_MEV = 5.0
+
+AT_ONCE = 8
+"""Proposals of the model for a target before the time is looked at."""
 
 RANKINGS: tuple[RankBy, ...] = ("expected", "distance")
 
@@ -86,10 +90,10 @@ def given(folders: Sequence[Path], frame: pl.DataFrame) -> tuple[dict[str, Surro
 class Firsts:
     """For each target the structure that a design puts first, and the one of least predicted distance."""
 
-    def __init__(self, targets: Sequence[Target], scorer: Surrogate) -> None:
+    def __init__(self, targets: Sequence[Target], scorer: Surrogate, seed: int) -> None:
         """None so far."""
         self.shortlists = [[Shortlist(target, KEPT, by) for by in RANKINGS] for target in targets]
-        self.scorer, self.cpu_s, self.scored = scorer, 0.0, 0
+        self.scorer, self.cpu_s, self.scored, self.rng = scorer, 0.0, 0, np.random.default_rng(seed)
 
     def offer(self, items: Sequence[Configuration]) -> None:
         """Take structures into account for all targets; the time to score them counts."""
@@ -106,12 +110,11 @@ class Firsts:
         for shortlist in self.shortlists[target]:
             shortlist.offer(score_batch(items, self.scorer.quick))
 
-    def draw(self, space: Space, number: int, seconds: float, seed: int) -> None:
-        """Take so many random structures, or as many as can be drawn and scored in some CPU seconds."""
-        rng = np.random.default_rng(seed)
+    def draw(self, space: Space, number: int, seconds: float) -> None:
+        """Go on until there are so many random structures, or so many CPU seconds are spent on drawing and scoring."""
         while self.scored < number and self.cpu_s < seconds:
             started = time.process_time()
-            items = canonicalize([space.draw(rng) for _ in range(min(250, number - self.scored))])
+            items = canonicalize([space.draw(self.rng) for _ in range(min(250, number - self.scored))])
             self.cpu_s += time.process_time() - started
             self.offer(items)
 
@@ -153,30 +156,33 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
         halves, rows = fitted(frame, name, options.seed)
     print(f"{name}: {time.process_time() - started:.0f} s for the surrogates", flush=True)
     passes = {"": True, ", quick": False} if halves["a"].networks else {"": True}
-    targets = held_out_targets(rows, "test", options.targets, options.seed)
+    targets = dict(enumerate(held_out_targets(rows, "test", options.targets, options.seed)))
     sizes = rows.filter(pl.col("split") == "train")["n_defects"].to_list()
     host = host_of(rows)
     space = Space.of(host, Limits(min(sizes), max(sizes)), max(sizes))
-    ways = [(halves["a"], halves["b"]), (halves["b"], halves["a"])]
+    turns = [dict(list(targets.items())[k::2]) for k in range(2)] if options.alternate else [targets, targets]
+    ways = [(halves["a"], halves["b"], turns[0]), (halves["b"], halves["a"], turns[1])]
+    shares = sum(map(len, turns))
+
+    def firsts_of_ways() -> list[Firsts]:
+        return [Firsts(list(some.values()), own, options.seed) for own, _, some in ways]
 
     def judged(title: str, found: list[list[list[Configuration]]], cpu_s: float, n: float) -> np.ndarray:
         figures = []
         for kind in range(2):
             pairs = [
-                [distances_mev([pair[kind] for pair in way], targets, scorer) for scorer in scorers]
-                for way, scorers in zip(found, ways, strict=True)
+                [distances_mev([pair[kind] for pair in way], list(some.values()), scorer) for scorer in (own, judge)]
+                for way, (own, judge, some) in zip(found, ways, strict=True)
             ]
             figures.append((np.concatenate([own for own, _ in pairs]), np.concatenate([other for _, other in pairs])))
         report(name, title, figures, cpu_s, n)
         return figures[0][1]
 
-    def random(title: str, number: int, seconds: float) -> dict[str, np.ndarray]:
-        both = [Firsts(targets, own) for own, _ in ways]
+    def random(title: str, both: Sequence[Firsts], number: int, seconds: float) -> dict[str, np.ndarray]:
         for firsts in both:
-            firsts.draw(space, number, seconds, options.seed)
-        return ranked(
-            title, both, *(float(np.mean([getattr(x, field) for x in both])) for field in ("cpu_s", "scored"))
-        )
+            firsts.draw(space, number, seconds)
+        means = [float(np.mean([getattr(x, field) for x in both])) for field in ("cpu_s", "scored")]
+        return ranked(title, both, *means)
 
     def ranked(title: str, both: Sequence[Firsts], cpu_s: float, scored: float) -> dict[str, np.ndarray]:
         return {
@@ -184,17 +190,39 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
             for suffix, full in passes.items()
         }
 
-    def proposed(title: str, number: int) -> dict[str, np.ndarray]:
+    def proposed() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """After each number of proposals, and each time a target, what ranks first of those so far."""
         models, limits = Models(adapter=options.model), Limits(min(sizes), max(sizes))
         engine = load_engine(host, models, limits, Drawing(temperature=options.temperature))
-        both, began = [Firsts(targets, own) for own, _ in ways], time.process_time()
-        for k, target in enumerate(targets):
-            made = engine.proposer.propose(host, [Ask(dict(target.values), number, options.seed + k)])
+
+        def some(k: int, target: Target, firsts: Sequence[tuple[Firsts, int]], n: int, seed: int) -> float:
+            began = time.process_time()
+            made = engine.proposer.propose(host, [Ask(dict(target.values), n, seed + k)])
             items = canonicalize([item.configuration for item in made if item.configuration is not None])
-            for firsts in both:
-                firsts.add(items, k)
-        cpu_s = (time.process_time() - began) / len(targets)
-        return ranked(title, both, cpu_s, both[0].scored / len(targets))
+            for one, place in firsts:
+                one.add(items, place)
+            return time.process_time() - began
+
+        def of_target(both: Sequence[Firsts], k: int) -> list[tuple[Firsts, int]]:
+            return [(one, list(way).index(k)) for one, way in zip(both, turns, strict=True) if k in way]
+
+        def scored(both: Sequence[Firsts]) -> float:
+            return sum(one.scored for one in both) / shares
+
+        for number in options.proposals:
+            both = firsts_of_ways()
+            cpu_s = [some(k, target, of_target(both, k), number, options.seed) for k, target in targets.items()]
+            yield f"model, {number}", ranked(f"model, {number}", both, float(np.mean(cpu_s)), scored(both))
+        both, spent, round_ = firsts_of_ways(), dict.fromkeys(targets, 0.0), 0
+        for seconds in sorted(options.model_seconds):
+            while min(spent.values()) < seconds:
+                for k, target in targets.items():
+                    if spent[k] < seconds:
+                        seed = options.seed + 1000 * round_
+                        spent[k] += some(k, target, of_target(both, k), AT_ONCE, seed)
+                round_ += 1
+            title = f"model {seconds:g} s"
+            yield title, ranked(title, both, float(np.mean(list(spent.values()))), scored(both))
 
     def compared(title: str, values: np.ndarray, others: dict[str, np.ndarray]) -> None:
         for other, baseline in others.items():
@@ -202,22 +230,25 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
             p = binomtest(nearer, differ).pvalue if differ else 1.0
             print(f"{name:<14}   {title} nearer than {other}: {nearer} of {differ}, p = {p:.2g}", flush=True)
 
-    baselines = {title: v for n in options.random for title, v in random(f"{n} random", n, np.inf).items()}
-    asked = {title: v for n in options.proposals for title, v in proposed(f"model, {n}", n).items()}
-    for title, values in asked.items():
-        compared(title, values, baselines)
-    baselines |= asked
+    baselines = {
+        title: v for n in options.random for title, v in random(f"{n} random", firsts_of_ways(), n, np.inf).items()
+    }
+    drawn = firsts_of_ways()
+    for seconds in sorted({*options.seconds, *options.random_seconds}):
+        baselines |= random(f"random {seconds:g} s", drawn, 10**9, seconds)
+    for _, asked in proposed() if options.proposals or options.model_seconds else ():
+        for title, values in asked.items():
+            compared(title, values, baselines)
+        baselines |= asked
     for seconds in options.seconds:
-        baselines |= random(f"random {seconds:g} s", 10**9, seconds)
         started, evaluated = time.process_time(), 0
-        both = [Firsts(targets, own) for own, _ in ways]
-        for firsts in both:
-            for k, target in enumerate(targets):
+        both = firsts_of_ways()
+        for firsts, (_, _, some) in zip(both, ways, strict=True):
+            for place, (k, target) in enumerate(some.items()):
                 proposer = SearchProposer(space, firsts.scorer.quick, Budget(seconds=seconds), clock=time.process_time)
                 result = proposer.find(Ask(dict(target.values), KEPT, options.seed + k))
                 evaluated += result.evaluated
-                firsts.add(result.configurations, k)
-        shares = 2 * len(targets)
+                firsts.add(result.configurations, place)
         searched = ranked(f"search {seconds:g} s", both, (time.process_time() - started) / shares, evaluated / shares)
         for title, values in searched.items():
             compared(title, values, baselines | {other: v for other, v in searched.items() if other != title})
@@ -230,6 +261,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=CROWDED, choices=CROWDED, help="which sets")
     parser.add_argument("--targets", type=int, default=20, help="test structures of each set")
     parser.add_argument("--seconds", type=float, nargs="+", default=[1.0, 10.0], help="CPU time for each target")
+    parser.add_argument("--random-seconds", type=float, nargs="*", default=[], help="the same of random ones, besides")
+    parser.add_argument("--model-seconds", type=float, nargs="*", default=[], help="the same of the model")
+    parser.add_argument("--alternate", action="store_true", help="each target searched by one half alone, in turns")
     parser.add_argument("--random", type=int, nargs="+", default=[1000], help="sizes of the random pools")
     parser.add_argument("--halves", type=Path, nargs=2, help="trained surrogates of both halves [fit them]")
     parser.add_argument("--proposals", type=int, nargs="*", default=[], help="numbers of proposals of the model")
