@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import AllowDownloadOption, BulkModelOption, JsonOption, SeedOption
+from defectgen_cli.options import (
+    AllowDownloadOption,
+    BulkModelOption,
+    CoordinateTemperatureOption,
+    JsonOption,
+    SeedOption,
+)
 from defectgen_cli.output import EXIT_INTERRUPTED, emit, end_partial, progress, say
 
 if TYPE_CHECKING:
@@ -60,8 +66,9 @@ class CrystalOptions:
         bool, typer.Option("--neutral", help="Refuse compositions that cannot be neutral in charge.")
     ] = False
     balance: Annotated[
-        float, typer.Option(min=0.0, metavar="NATS", help="Lean towards an end where charges balance; refuses none.")
-    ] = 0.0
+        float | None,
+        typer.Option(min=0.0, metavar="NATS", help="Lean towards an end where charges balance [5; --formula: 0]."),
+    ] = None
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -88,7 +95,8 @@ class InfillOptions:
 class DecodingOptions:
     """How crystals are drawn."""
 
-    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature.")] = 1.0
+    temperature: Annotated[float, typer.Option(min=0.0, help="Of lattice and elements when sampling.")] = 1.0
+    coordinate_temperature: CoordinateTemperatureOption = None
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0, help="Probability of the tokens kept.")] = 1.0
     guidance: Annotated[
         float, typer.Option(min=0.0, help="Weight of the conditions in the model: 1 as trained, more is stricter.")
@@ -142,7 +150,14 @@ def generate(
     writes what it has. The folder gets structures/*.cif, samples.parquet, samples.extxyz and
     manifest.json.
     """
-    from defectgen.generate.crystal_request import CrystalRequest, bulk_card, bulk_model, open_draw, trained_elements
+    from defectgen.generate.crystal_request import (
+        CrystalRequest,
+        bulk_card,
+        bulk_model,
+        crystal_sampling,
+        open_draw,
+        trained_elements,
+    )
     from defectgen.generate.sample_folder import claimed_samples
     from defectgen.generate.sampling import sample_crystals, write_samples
     from defectgen.llm.base import hub_note
@@ -173,15 +188,20 @@ def generate(
         allow_download=decoding.allow_download,
         placement=placement,
     )
+    sampling = crystal_sampling(
+        decoding.temperature,
+        decoding.coordinate_temperature,
+        top_p=decoding.top_p,
+        guidance=decoding.guidance,
+        batch_size=decoding.batch_size,
+        places=not decoding.free and mutation.infill is None,
+    )
     with claimed_samples(output):
         card = bulk_card(model, decoding.prompts)
         if card is not None and (note := hub_note(card.base_model)):
             say(f"warning: {note}.")
         job = request.job(card)
         say(f"loading {model} ...")
-        from defectgen.llm.decode.generator import Sampling
-
-        sampling = Sampling(decoding.temperature, decoding.top_p, decoding.guidance, decoding.batch_size)
         draw = open_draw(model, card, request, job, sampling)
         if card is None:
             say(f"warning: {model} is a base model that was never trained on crystals.")

@@ -10,7 +10,15 @@ import typer
 
 from defectgen_cli.generate import UNCONDITIONAL, USUAL_CRYSTALS, ConditionOptions, CrystalOptions
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import POTENTIALS, AllowDownloadOption, BulkModelOption, JsonOption, M3GNetOption, SeedOption
+from defectgen_cli.options import (
+    POTENTIALS,
+    AllowDownloadOption,
+    BulkModelOption,
+    CoordinateTemperatureOption,
+    JsonOption,
+    M3GNetOption,
+    SeedOption,
+)
 from defectgen_cli.output import emit, end_partial, progress, say
 
 if TYPE_CHECKING:
@@ -37,7 +45,8 @@ def search(
         str, typer.Option("--potential", metavar="NAME", help=f"{' or '.join(POTENTIALS)}.")
     ] = "m3gnet",
     m3gnet: M3GNetOption = None,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature.")] = 1.0,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Of lattice and elements when sampling.")] = 1.0,
+    coordinate_temperature: CoordinateTemperatureOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crystals decoded at once.")] = 64,
     max_draws: Annotated[
         int | None, typer.Option("--max-draws", min=1, help="Give up after so many draws [10 for each crystal].")
@@ -55,10 +64,9 @@ def search(
     rest. Both cost -n relaxations. The folder is one of `defectgen stability`, the lowest crystal first, with
     all draws in draws.jsonl; the same command goes on where it was stopped, with a larger -n too.
     """
-    from defectgen.generate.crystal_request import CrystalRequest, bulk_model
+    from defectgen.generate.crystal_request import CrystalRequest, bulk_model, crystal_sampling
     from defectgen.generate.search_study import run_search
     from defectgen.io.folders import claimed
-    from defectgen.llm.decode.generator import Sampling
 
     request = CrystalRequest(
         asdict(conditions),
@@ -82,7 +90,7 @@ def search(
             method=method,
             potential=potential,
             m3gnet=m3gnet,
-            sampling=Sampling(temperature=temperature, batch_size=batch_size),
+            sampling=crystal_sampling(temperature, coordinate_temperature, batch_size=batch_size),
             seed=seed,
             max_draws=max_draws,
             watch=progress,

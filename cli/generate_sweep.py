@@ -22,7 +22,7 @@ def sweep(
     model: BulkModelOption = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Crystals to draw at each point, without redraw.")] = 100,
     temperatures: Annotated[
-        str, typer.Option("--temperatures", metavar="T[,T]", help="Sampling temperatures.")
+        str, typer.Option("--temperatures", metavar="T[,T]", help="Sampling temperatures, of coordinates too.")
     ] = "0.5,0.7,1.0",
     top_p: Annotated[str, typer.Option("--top-p", metavar="P[,P]", help="Nucleus sizes.")] = "0.9,1.0",
     min_distance: Annotated[
@@ -30,8 +30,8 @@ def sweep(
     ] = 0.5,
     radii: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least distance as a share of the radii.")] = 0.75,
     balance: Annotated[
-        float, typer.Option(min=0.0, metavar="NATS", help="Lean towards an end where charges balance.")
-    ] = 0.0,
+        float | None, typer.Option(min=0.0, metavar="NATS", help="Lean towards an end where charges balance [5].")
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crystals decoded at once.")] = 64,
     allow_download: AllowDownloadOption = False,
     seed: SeedOption = 0,

@@ -40,6 +40,10 @@ SurrogateOption = Annotated[
 SupercellOption = Annotated[
     str | None, typer.Option("--supercell", metavar="NxM", help="Repetitions in the plane [as in 2DMD].")
 ]
+CoordinateTemperatureOption = Annotated[
+    float | None,
+    typer.Option("--coordinate-temperature", metavar="T", min=0.0, help="Of the coordinates [that, at most 0.7]."),
+]
 BulkModelOption = Annotated[
     str | None,
     typer.Option(

@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     from defectgen.llm.loading import Placement
 
 
+BALANCE_NATS = 5.0
+"""How much crystals without a wanted formula lean towards an end where charges balance."""
+
+COORDINATE_TEMPERATURE = 0.7
+"""Of the coordinates. Lattice and elements drawn at it too are of too few kinds, too small and too dense."""
+
+
 @dataclass(frozen=True)
 class CrystalRequest:
     """Crystals that are asked for: new ones under conditions, or mutations of a known one.
@@ -54,7 +61,8 @@ class CrystalRequest:
         min_distance_angstrom: least distance of two atoms; 0 for any.
         radii: least distance as a share of the sum of the radii; None for `RADII_SHARE`, with `infill` for any.
         neutral: refuse compositions that cannot be neutral in charge.
-        balance: how much crystals lean towards an end where charges balance, in nats; refuses nothing.
+        balance: how much crystals lean towards an end where charges balance, in nats; refuses nothing. None for
+            `BALANCE_NATS` where a crystal is written under the grammar and no formula is wanted.
         orbits: write atoms as orbits of the wanted space group, and refuse crystals that have another.
         free: decode without the grammar.
         guidance: weight of the conditions in the model, see `Sampling`; 1 is as trained.
@@ -77,7 +85,7 @@ class CrystalRequest:
     min_distance_angstrom: float = MIN_DISTANCE_ANGSTROM
     radii: float | None = None
     neutral: bool = False
-    balance: float = 0.0
+    balance: float | None = None
     orbits: bool = False
     free: bool = False
     guidance: float = 1.0
@@ -109,6 +117,13 @@ class CrystalRequest:
         return {key: value for key, value in self.conditions.items() if value is not None}
 
     @property
+    def balance_nats(self) -> float:
+        """How much crystals lean towards an end where charges balance."""
+        if self.balance is not None:
+            return self.balance
+        return 0.0 if self.free or self.infill is not None or "formula" in self.stated else BALANCE_NATS
+
+    @property
     def radii_share(self) -> float:
         """Least distance of two atoms as a share of the sum of their radii; 0 for any."""
         if self.radii is not None:
@@ -138,7 +153,7 @@ class CrystalRequest:
                 exact_formula=self.exact_formula,
                 min_distance=self.min_distance_angstrom,
                 radii=self.radii_share,
-                balance=self.balance,
+                balance=self.balance_nats,
                 orbits=self.orbits,
                 style=style,
             )
@@ -183,6 +198,7 @@ class CrystalRequest:
             "decoding": "free" if self.free else "grammar",
             "prompts": self.style(card).name,
             "temperature": sampling.temperature,
+            "coordinate_temperature": sampling.coordinate_temperature,
             "top_p": sampling.top_p,
             "guidance": sampling.guidance,
             "batch_size": sampling.batch_size,
@@ -190,9 +206,42 @@ class CrystalRequest:
             "min_distance_angstrom": self.min_distance_angstrom,
             "radii": self.radii_share,
             "neutral": self.neutral,
-            "balance": self.balance,
+            "balance": self.balance_nats,
             "orbits": self.orbits,
         }
+
+
+def crystal_sampling(
+    temperature: float,
+    coordinate_temperature: float | None = None,
+    *,
+    top_p: float = 1.0,
+    guidance: float = 1.0,
+    batch_size: int = 64,
+    places: bool = True,
+) -> Sampling:
+    """How crystals are drawn.
+
+    Args:
+        temperature: of lattice and elements.
+        coordinate_temperature: None for `COORDINATE_TEMPERATURE`, or `temperature` where that is lower.
+        top_p: see `defectgen.llm.decode.generator.Sampling`, also for the others.
+        guidance: likewise.
+        batch_size: likewise.
+        places: coordinates are written, under the grammar, which knows them.
+
+    Raises:
+        UsageError: numbers that cannot be.
+    """
+    from defectgen.llm.decode.generator import Sampling
+
+    if not places and coordinate_temperature is not None:
+        raise UsageError(
+            "--coordinate-temperature is for coordinates under the grammar.", "Leave out --free and --infill."
+        )
+    if coordinate_temperature is None and places:
+        coordinate_temperature = min(temperature, COORDINATE_TEMPERATURE)
+    return Sampling(temperature, top_p, guidance, batch_size, coordinate_temperature)
 
 
 def _without_grammar(style: PromptStyle, card: AdapterCard | None) -> str:

@@ -160,7 +160,7 @@ def run_sweep(
         "seed": seed,
         "min_distance_angstrom": request.min_distance_angstrom,
         "radii": request.radii,
-        "balance": request.balance,
+        "balance": request.balance_nats,
     }
     claim_settings(output, "sweep", settings)
     missing = [point for point in points if not is_done(output / point.name)]

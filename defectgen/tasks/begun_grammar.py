@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from defectgen.errors import UsageError
-from defectgen.tasks.grammar import END, Grammar, LeaningGrammar, State
+from defectgen.tasks.grammar import END, Grammar, LeaningGrammar, PlacingGrammar, State
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,12 @@ class BegunGrammar:
         if self._number(state) is not None or not isinstance(self.grammar, LeaningGrammar):
             return 0.0
         return self.grammar.end_weight(state)
+
+    def is_coordinate(self, state: State) -> bool:
+        """What the grammar itself says; see `PlacingGrammar`. The beginning is no choice."""
+        if self._number(state) is not None or not isinstance(self.grammar, PlacingGrammar):
+            return False
+        return self.grammar.is_coordinate(state)
 
     @staticmethod
     def _number(state: State) -> int | None:

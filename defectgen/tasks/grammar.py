@@ -37,3 +37,12 @@ class LeaningGrammar(Grammar, Protocol):
     def end_weight(self, state: State) -> float:
         """What is added to the logarithm of the probability of `END` in a state, in nats; 0 where it has no view."""
         ...
+
+
+@runtime_checkable
+class PlacingGrammar(Grammar, Protocol):
+    """A grammar of things that have places, which may be drawn at a temperature of their own."""
+
+    def is_coordinate(self, state: State) -> bool:
+        """Whether what follows in a state is a coordinate."""
+        ...

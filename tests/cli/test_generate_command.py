@@ -101,6 +101,31 @@ def test_an_adapter_brings_its_elements_and_largest_cell(
     assert line.endswith("formula KCl has K, which the allowed elements leave out. Name them with --elements.")
 
 
+def test_coordinates_are_drawn_colder_and_charges_lean_to_balance_unless_told(
+    capsys: pytest.CaptureFixture[str], adapter: Path, tmp_path: Path, salt: Path
+) -> None:
+    call = ["generate", "--model", str(adapter), "-n", "1", "--min-distance", "0", "--radii", "0", "--json"]
+    found = []
+    for k, words in enumerate(
+        (
+            [],
+            ["--temperature", "0.4"],
+            ["--coordinate-temperature", "1.2", "--balance", "0"],
+            ["--formula", "NaCl"],
+            ["--free", "--max-draws", "1"],
+        )
+    ):
+        main([*call, *words, "-o", str(tmp_path / f"{k}")])
+        settings = json.loads((tmp_path / f"{k}" / "manifest.json").read_text())["settings"]
+        found.append(tuple(settings[key] for key in ("temperature", "coordinate_temperature", "balance")))
+    assert found == [(1.0, 0.7, 5.0), (0.4, 0.4, 5.0), (1.0, 1.2, 0.0), (1.0, 0.7, 0.0), (1.0, None, 0.0)]
+    capsys.readouterr()
+    for words in (["--free"], ["--infill", salt, "--mask", "Li"]):
+        code, line = refused(capsys, *call[1:-1], *words, "--coordinate-temperature", "0.5", "-o", tmp_path / "no")
+        assert code == 2
+        assert "is for coordinates under the grammar. Leave out --free and --infill." in line
+
+
 def test_an_adapter_is_asked_as_it_was_trained(
     capsys: pytest.CaptureFixture[str], adapter: Path, tmp_path: Path
 ) -> None:
@@ -291,6 +316,6 @@ def test_a_sweep_goes_on_where_it_was_interrupted(
     assert svg.count(">T ") == marks
     capsys.readouterr()
     assert main([*call, "--balance", "3"]) == 2
-    assert "holds a sweep with balance 0.0" in capsys.readouterr().err
+    assert "holds a sweep with balance 5.0" in capsys.readouterr().err
     assert main(["hot" if word == "0.5,1.5" else word for word in call]) == 2
     assert "got --temperatures 'hot', expected numbers" in capsys.readouterr().err

@@ -59,22 +59,30 @@ class Sampling:
             stresses what is asked for (classifier-free guidance, Ho and Salimans 2022, doi
             10.48550/arXiv.2207.12598, in the logarithms of the probabilities), 0 forgets it.
         batch_size: completions in one batch; halved where memory runs out.
+        coordinate_temperature: of the coordinates of a crystal; None for the same as of the rest.
     """
 
     temperature: float = 0.7
     top_p: float = 1.0
     guidance: float = 1.0
     batch_size: int = 128
+    coordinate_temperature: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise UsageError(f"got temperature {self.temperature}, expected 0 or more.")
+        for temperature in (self.temperature, self.coordinate_temperature):
+            if temperature is not None and not 0 <= temperature < float("inf"):
+                raise UsageError(f"got temperature {temperature}, expected 0 or more.")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"got top_p {self.top_p}, expected more than 0 and at most 1.")
         if not 0 <= self.guidance < float("inf"):
             raise UsageError(f"got guidance {self.guidance}, expected 0 or more.")
         if self.batch_size < 1:
             raise UsageError(f"got batch size {self.batch_size}, expected at least 1.")
+
+    def temperature_of(self, at_coordinate: bool) -> float:
+        """The temperature of a coordinate, or of anything else."""
+        own = self.coordinate_temperature if at_coordinate else None
+        return self.temperature if own is None else own
 
 
 class Generator(Protocol):
@@ -85,11 +93,14 @@ class Generator(Protocol):
         ...
 
 
-def pick(log_probabilities: np.ndarray[Any, Any], uniform: float, sampling: Sampling) -> int:
+def pick(
+    log_probabilities: np.ndarray[Any, Any], uniform: float, sampling: Sampling, at_coordinate: bool = False
+) -> int:
     """Index of the token that one uniform number in [0, 1) selects."""
-    if sampling.temperature == 0:
+    temperature = sampling.temperature_of(at_coordinate)
+    if temperature == 0:
         return int(log_probabilities.argmax())
-    scaled = log_probabilities / sampling.temperature
+    scaled = log_probabilities / temperature
     probabilities = np.exp(scaled - np.logaddexp.reduce(scaled))
     order = np.argsort(-probabilities, kind="stable")
     total = np.cumsum(probabilities[order])

@@ -75,7 +75,8 @@ class Guide:
         """Index of the allowed token to take, given the log-probabilities of all of them in nats."""
         if len(self._uniforms) == self._choices:
             self._uniforms.append(float(self._rng.random()))
-        return pick(log_probabilities + np.array(self._cursor.weights), self._uniforms[self._choices], sampling)
+        weighed = log_probabilities + np.array(self._cursor.weights)
+        return pick(weighed, self._uniforms[self._choices], sampling, self._cursor.at_coordinate)
 
     def _take_pending(self) -> None:
         self._decided += self._cursor.pending

@@ -8,7 +8,7 @@ from typing import Any
 
 from defectgen.errors import DefectgenError
 from defectgen.llm.tokens import piece_ids
-from defectgen.tasks.grammar import END, Grammar, LeaningGrammar, State
+from defectgen.tasks.grammar import END, Grammar, LeaningGrammar, PlacingGrammar, State
 
 
 @dataclass
@@ -63,6 +63,10 @@ class TokenGrammar:
     def end_weight(self, state: State) -> float:
         """What the grammar adds to the log-probability of the end in a state, in nats."""
         return self.grammar.end_weight(state) if isinstance(self.grammar, LeaningGrammar) else 0.0
+
+    def is_coordinate(self, state: State) -> bool:
+        """Whether the grammar writes a coordinate in a state."""
+        return isinstance(self.grammar, PlacingGrammar) and self.grammar.is_coordinate(state)
 
     def _trie(self, pieces: tuple[tuple[str, bool], ...]) -> Node:
         """The trie of pieces, each with whether the completion ends with it."""
@@ -124,12 +128,13 @@ class Cursor:
         pending: tokens decided since the model last looked: a choice and what it forces.
         text: the pieces that are complete.
         finished: whether the completion has ended.
+        at_coordinate: whether a coordinate is being written.
     """
 
     def __init__(self, grammar: TokenGrammar, state: State) -> None:
         self._grammar = grammar
         self._node, self._following = grammar.root(state)
-        self._end_weight = grammar.end_weight(state)
+        self._end_weight, self.at_coordinate = grammar.end_weight(state), grammar.is_coordinate(state)
         self._pieces: list[str] = []
         self.pending: list[int] = []
         self.finished = False
@@ -172,4 +177,4 @@ class Cursor:
         self._pieces.append(node.piece)
         state = self._following[node.piece]
         self._node, self._following = self._grammar.root(state)
-        self._end_weight = self._grammar.end_weight(state)
+        self._end_weight, self.at_coordinate = self._grammar.end_weight(state), self._grammar.is_coordinate(state)

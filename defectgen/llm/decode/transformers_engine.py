@@ -212,7 +212,7 @@ class TransformersGenerator:
             if len(logits) > len(cursors):
                 plain = _normalized(logits[len(cursors) + row, columns])
                 guided = _normalized(plain + sampling.guidance * (asked - plain))
-            k = pick(guided + np.array(cursor.weights), rng.random(), sampling)
+            k = pick(guided + np.array(cursor.weights), rng.random(), sampling, cursor.at_coordinate)
             drawn.append((choices[k], float(asked[k])))
         return drawn
 

@@ -54,7 +54,9 @@ class GrammarProcessor(LogitsProcessor):
         text = given["grammar"]
         if text not in self._compiled:
             self._compiled[text] = TokenGrammar(unpack_grammar(text), self._tokenizer, self._piece_tokens)
-        sampling = Sampling(temperature=given["temperature"], top_p=given["top_p"])
+        sampling = Sampling(
+            given["temperature"], given["top_p"], coordinate_temperature=given["coordinate_temperature"]
+        )
         return Guide(self._compiled[text], given["seed"]), sampling, output
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
@@ -108,5 +110,6 @@ def guide_arguments(grammar: str, seed: Sequence[int], sampling: Sampling) -> di
             "seed": list(seed),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "coordinate_temperature": sampling.coordinate_temperature,
         }
     }

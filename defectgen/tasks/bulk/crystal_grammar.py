@@ -120,6 +120,10 @@ class CrystalGrammar:
         neutral = balanced(clearance.counts)
         return 0.0 if neutral is None else self.balance if neutral else -self.balance
 
+    def is_coordinate(self, state: State) -> bool:
+        """See `defectgen.tasks.grammar.PlacingGrammar`."""
+        return cast(tuple[str, Any, Any], state)[0] == "xyz"
+
     def choices(self, state: State) -> Mapping[str, State]:
         place, where, clearance = cast(tuple[str, Any, Clearance | None], state)
         if place == "length":

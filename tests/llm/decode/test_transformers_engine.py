@@ -15,6 +15,8 @@ from defectgen.llm.decode.generator import Request, Sampling, pick
 from defectgen.llm.decode.token_grammar import Cursor, TokenGrammar
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.tokens import piece_ids, prompt_ids
+from defectgen.tasks.begun_grammar import BegunGrammar
+from defectgen.tasks.bulk.crystal_grammar import CrystalGrammar
 from defectgen.tasks.defect.defect_task import DefectTask
 from defectgen.tasks.defect.encodings import ENCODINGS
 
@@ -167,7 +169,15 @@ def test_a_batch_that_does_not_fit_is_halved(
 
 
 @pytest.mark.parametrize(
-    "values", [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"guidance": -1.0}]
+    "values",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"coordinate_temperature": -1.0},
+        {"coordinate_temperature": float("inf")},
+        {"top_p": 0.0},
+        {"guidance": -1.0},
+    ],
 )
 def test_bad_sampling_numbers_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="expected"):
@@ -184,3 +194,29 @@ def test_a_prompt_or_completion_beyond_the_context_is_named(tiny_generator: Any)
         short.context = context
         with pytest.raises(UsageError, match=f"the model's context holds {context}"):
             list(short.generate([asked], Sampling()))
+
+
+def test_coordinates_have_a_temperature_of_their_own(tiny_generator: TransformersGenerator) -> None:
+    """At 0 they are the likeliest, whatever comes before: one place for each element."""
+    grammar = BegunGrammar(CrystalGrammar(1), "4.0 4.0 4.0\n90 90 90\n")
+    asked = Request("A crystal:", grammar, 40, 5)
+
+    def drawn(temperature: float, coordinates: float | None) -> list[list[str]]:
+        """Element and place of every draw."""
+        sampling = Sampling(temperature, coordinate_temperature=coordinates)
+        return [c.text.split("\n")[2:] for c in tiny_generator.generate([asked], sampling)]
+
+    elements, places = zip(*drawn(2.0, 0.0), strict=True)
+    assert 1 < len(set(elements)) == len(set(zip(elements, places, strict=True)))
+    assert len({place for _, place in drawn(2.0, None)}) > len(set(places))
+    elements, places = zip(*drawn(0.0, 2.0), strict=True)
+    assert len(set(elements)) == 1 < len(set(places))
+
+
+def test_where_coordinates_share_the_temperature_nothing_changes(tiny_generator: TransformersGenerator) -> None:
+    asked = Request("A crystal:", CrystalGrammar(2, ("Na", "Cl")), 3, 5)
+    texts = [
+        [c.text for c in tiny_generator.generate([asked], Sampling(0.7, coordinate_temperature=own))]
+        for own in (None, 0.7)
+    ]
+    assert texts[0] == texts[1]

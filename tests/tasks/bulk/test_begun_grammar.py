@@ -51,12 +51,15 @@ def test_what_stands_is_forced_and_the_rest_is_free(grammar: Grammar) -> None:
             state, written = begun.start, ""
             while len(written) < len(begin):
                 assert begun.end_weight(state) == 0
+                assert not begun.is_coordinate(state)
                 [(piece, state)] = begun.choices(state).items()
                 written += piece
             assert written == begin
             assert dict(begun.choices(state)) == dict(grammar.choices(states[len(begin)]))
             if isinstance(grammar, CrystalGrammar):
                 assert begun.end_weight(state) == grammar.end_weight(states[len(begin)])
+                for after in filter(None, begun.choices(state).values()):
+                    assert begun.is_coordinate(after) == grammar.is_coordinate(after)
             assert walk(begun, rng)[0].startswith(begin)
 
 

@@ -14,6 +14,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.tasks.bulk.bulk_task import BulkTask
 from defectgen.tasks.bulk.crystal_grammar import MIN_VOLUME_FRACTION, MP_ELEMENTS, CrystalGrammar, ElementGrammar
 from defectgen.tasks.bulk.crystal_text import parse_crystal, parse_element, parse_formula, write_crystal
+from defectgen.tasks.bulk.orbit_grammar import OrbitGrammar
 from defectgen.tasks.grammar import END, Grammar
 
 TOKENIZERS = ("smollm2", "llama2", "llama3")
@@ -268,3 +269,23 @@ def test_a_cell_that_would_be_denser_than_any_solid_ends() -> None:
     dense = CrystalGrammar(elements=("H", "Li"), min_distance=0.5)
     assert may_go_on(dense, "1.5 1.5 1.7\n90 90 90\nH\n0.00 0.00 0.00") == set()
     assert may_go_on(dense, "1.5 1.5 1.8\n90 90 90\nH\n0.00 0.00 0.00") == {"H", "Li"}
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        CrystalGrammar(min_distance=0.5),
+        CrystalGrammar(composition=(("Na", 1), ("Cl", 1))),
+        OrbitGrammar(spacegroup=221),
+    ],
+)
+def test_coordinates_are_what_follows_an_element(grammar: CrystalGrammar) -> None:
+    text = "4.0 4.0 4.0\n90 90 90\nCl\n0.00 0.00 0.00\nNa\n0.50 0.50 0.50"
+    state, rest, found = grammar.start, text, ""
+    while rest:
+        choices = grammar.choices(state)
+        [piece] = [piece for piece in choices if piece != END and rest.startswith(piece)]
+        found += "x" if grammar.is_coordinate(state) else "-"
+        state, rest = choices[piece], rest[len(piece) :]
+    assert found[-8:] == "-xxx-xxx"
+    assert "x" not in found[:-8]
