@@ -295,3 +295,18 @@ def test_a_bar_without_a_total_counts_what_is_done(monkeypatch: pytest.MonkeyPat
             advance(5933)
         assert shown in terminal.getvalue()
         assert "/?" not in terminal.getvalue()
+
+
+def test_an_interrupt_while_commands_are_imported_is_one() -> None:
+    """As Ctrl-C in the first moments: no traceback, and the exit code of every other interrupt."""
+    code = (
+        "import sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from defectgen_cli.start import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
