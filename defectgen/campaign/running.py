@@ -255,7 +255,14 @@ def _record(
     """Put what came out into the database, and say it."""
     reading, reason = None, outcome.reason
     if outcome.status == DONE:
-        reading, reason = read_calculation(campaign, campaign.folder / CALCULATIONS / row.place)
+        place = campaign.folder / CALCULATIONS / row.place
+        reading, reason = read_calculation(campaign, place)
+        if reading is not None and reading.configuration.key != row.key:
+            reason = (
+                f"its atoms moved into {reading.configuration.label} ({reading.configuration.key}), another structure; "
+                f"as that it is taken by: defectgen campaign add {campaign.folder} {place}"
+            )
+            reading = None
     with campaign.store.changed(say):
         now = campaign.store.get(row.id)
         if now.state == DONE:

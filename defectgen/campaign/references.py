@@ -1,0 +1,122 @@
+"""Results of the pristine host and of elemental phases, against which a campaign's values count."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defectgen.campaign.folder import CALCULATIONS, REFERENCES
+from defectgen.core.hosts import common_title
+from defectgen.dft.ase_files import frame_text, is_ase_file
+from defectgen.dft.codes import CODES
+from defectgen.dft.codes.espresso_potential import PLANES
+from defectgen.dft.finding import find_results
+from defectgen.errors import UsageError
+from defectgen.io.files import write_text, write_whole
+
+if TYPE_CHECKING:
+    from defectgen.campaign.folder import Campaign
+    from defectgen.dft.result import DftResult
+
+BESIDE = ("OUTCAR", "LOCPOT", PLANES)
+"""What results of VASP and pw.x are read with."""
+
+SAME_EV = 1e-3
+"""Energies of one cell that differ by less are those of one result."""
+
+Rows = Sequence[tuple[Mapping[str, Any], "DftResult"]]
+"""Rows of a table of results, each with what was read."""
+
+
+def reference_paths(campaign: Campaign) -> list[Path]:
+    """Where the results of the pristine host and the elements are."""
+    found = []
+    for place in (campaign.folder / CALCULATIONS / REFERENCES, campaign.folder / REFERENCES):
+        if place.is_dir():
+            try:
+                find_results([place], campaign.host)
+            except UsageError:  # not computed yet
+                continue
+            found.append(place)
+    return found
+
+
+def keep_references(campaign: Campaign, rows: Rows, present: Rows) -> tuple[list[str], list[str]]:
+    """Copy results of the pristine host and the elements into the campaign, each into a folder of its own.
+
+    What is there already is not copied again. Of a file of several structures the one alone is kept.
+
+    Args:
+        campaign: whose folder takes them.
+        rows: results from outside.
+        present: those that the campaign has.
+
+    Returns:
+        Names of those that were copied, and a line for each host that differs from the one that counts.
+    """
+    hosts = [result for row, result in present if row["role"] == "host"]
+    kept, notes = [], []
+    for row, result in rows:
+        if row["role"] == "host":
+            if differs := _differs(result, hosts):
+                notes.append(
+                    f"{row['name']} is left out: its energy is {differs:+.3f} eV from that of the pristine "
+                    f"{common_title(campaign.host)} which the campaign has, and against which all counts"
+                )
+                continue
+            hosts.append(result)
+        if name := _keep(campaign.folder / REFERENCES, row, result):
+            kept.append(name)
+    return kept, notes
+
+
+def _differs(result: DftResult, others: Sequence[DftResult]) -> float:
+    """How far the energy of a host lies from the first one of its size, eV; 0 where it is the same or there is none."""
+    for other in others:
+        if len(other.structure) == len(result.structure) and None not in (other.energy_ev, result.energy_ev):
+            assert result.energy_ev is not None
+            assert other.energy_ev is not None
+            apart = result.energy_ev - other.energy_ev
+            return apart if abs(apart) > SAME_EV else 0.0
+    return 0.0
+
+
+def _keep(folder: Path, row: Mapping[str, Any], result: DftResult) -> str:
+    """The name by which a reference is copied; empty if it is there already."""
+    source, name = Path(row["path"]), str(row["name"])
+    stem = re.sub(r"[^\w.+-]+", "-", f"{source.stem}_{name}" if name.isdecimal() else name).strip(".-")[:80]
+    stem = stem or str(row["role"])
+    frame = frame_text(result, stem) if is_ase_file(source) else None
+    for number in itertools.count(1):
+        target = folder / (stem if number == 1 else f"{stem}_{number}")
+        if not target.exists():
+            write_whole(target, partial(_copy, source, f"{stem}.extxyz", frame))
+            return target.name
+        there = target / (source.name if frame is None else f"{stem}.extxyz")
+        if there.is_file() and there.read_bytes() == (source.read_bytes() if frame is None else frame.encode()):
+            break
+    return ""
+
+
+def _copy(source: Path, name: str, frame: str | None, folder: Path) -> None:
+    folder.mkdir()
+    if frame is not None:
+        write_text(folder / name, frame)
+        return
+    for file in _belonging(source):
+        shutil.copy2(file, folder / file.name)
+
+
+def _belonging(result: Path) -> list[Path]:
+    """A result and what its reader looks for beside it; not wave functions."""
+    return [
+        file
+        for file in sorted(result.parent.iterdir())
+        if file.is_file()
+        and (file == result or file.name.startswith(BESIDE) or any(code.claims(file) for code in CODES.values()))
+    ]
