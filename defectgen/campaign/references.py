@@ -15,7 +15,7 @@ from defectgen.core.hosts import common_title
 from defectgen.dft.ase_files import frame_text, is_ase_file
 from defectgen.dft.codes import CODES
 from defectgen.dft.codes.espresso_potential import PLANES
-from defectgen.dft.finding import find_results
+from defectgen.dft.finding import Found, find_results
 from defectgen.errors import UsageError
 from defectgen.io.files import write_text, write_whole
 
@@ -35,15 +35,26 @@ Rows = Sequence[tuple[Mapping[str, Any], "DftResult"]]
 
 def reference_paths(campaign: Campaign) -> list[Path]:
     """Where the results of the pristine host and the elements are."""
-    found = []
-    for place in (campaign.folder / CALCULATIONS / REFERENCES, campaign.folder / REFERENCES):
-        if place.is_dir():
-            try:
-                find_results([place], campaign.host)
-            except UsageError:  # not computed yet
-                continue
-            found.append(place)
-    return found
+    places = (campaign.folder / CALCULATIONS / REFERENCES, campaign.folder / REFERENCES)
+    return [place for place in places if _found(campaign, place)]
+
+
+def given_references(campaign: Campaign) -> set[str]:
+    """Elements whose phases were handed over with an energy; an empty text stands for the pristine host."""
+    found = _found(campaign, campaign.folder / REFERENCES)
+    results = [(item.role, item.result) for item in found if item.result is not None]
+    elements = {r.structure[0].specie.symbol for role, r in results if role == "element" and r.energy_ev is not None}
+    return elements | {"" for role, _ in results if role == "host"}
+
+
+def _found(campaign: Campaign, place: Path) -> list[Found]:
+    """Results in a folder; none where it is not there, or holds none yet."""
+    if not place.is_dir():
+        return []
+    try:
+        return find_results([place], campaign.host)
+    except UsageError:
+        return []
 
 
 def keep_references(campaign: Campaign, rows: Rows, present: Rows) -> tuple[list[str], list[str]]:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from defectgen.campaign.adding import read_calculation
 from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
+from defectgen.campaign.references import given_references
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, StructureRow
 from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare, run_task
-from defectgen.core import Configuration
+from defectgen.core import VACANCY, Configuration
 from defectgen.dft.codes import EngineOptions
 from defectgen.dft.codes.pseudopotentials import with_folder
 from defectgen.dft.compute import HELD, JobLimits, read_names
-from defectgen.dft.finding import find_results
 from defectgen.errors import DefectgenError
 from defectgen.execution.executors import Executor, LocalExecutor, Lost
 from defectgen.one_line import OneLine
@@ -175,14 +175,15 @@ def _task(
 
 
 def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Callable[[str], None]) -> None:
-    """Compute the pristine host and the elemental phases, unless the host's result was handed over.
+    """Compute the pristine host and the elemental phases, but for those whose results were handed over.
 
     Raises:
         DefectgenError: one of them failed.
     """
-    given = campaign.folder / REFERENCES
     host = campaign.host
-    if given.is_dir() and any(item.role == "host" for item in find_results([given], host)):
+    given = given_references(campaign)
+    elements = {item for rule in host.rules for item in (rule.element, rule.replacement)} - {VACANCY}
+    if given >= {"", *elements}:
         return
     first = {rule: next(site for site, old in host.sites() if old == rule.element) for rule in host.rules}
     keys = tuple(Configuration.of(host, {site: rule.replacement}).key for rule, site in first.items())
@@ -190,7 +191,7 @@ def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Ca
     whole = _task(campaign, folder, "", keys, True, how)
     with campaign.store.changed(say):
         prepare(whole, folder)
-    names = read_names(folder)
+    names = [name for name in read_names(folder) if name.partition("element_")[2] not in given]
     tasks = [replace(whole, only=name) for name in names]
     say(f"first the references: {', '.join(names)}")
     left = list(range(len(tasks)))

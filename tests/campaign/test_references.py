@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from made_up_dft import host, truth, write_results
@@ -20,6 +21,7 @@ from defectgen.core import Configuration
 from defectgen.dft.ase_files import frame_text, read_ase_results
 from defectgen.dft.layer_settings import LayerSettings
 from defectgen.dft.result import DftResult, Fingerprint
+from defectgen.dft.settings import AseSettings, DftSettings
 from defectgen.errors import DefectgenError
 
 
@@ -200,3 +202,32 @@ def test_a_frame_is_read_as_it_was(tmp_path: Path) -> None:
 def test_settings_without_arguments_are_read_as_earlier_versions_wrote_them() -> None:
     earlier = LayerSettings(Fingerprint("ase", "chgnet", basis="{}"))
     assert LayerSettings.from_text(earlier.text()) == LayerSettings(Fingerprint("ase", "chgnet"))
+
+
+LJ = "ase.calculators.lj:LennardJones"
+
+
+def test_a_run_computes_the_references_that_were_not_handed_over(tmp_path: Path, tools: Path) -> None:
+    settings = DftSettings(relax=False, ase=AseSettings(calculator=LJ))
+    made = new_campaign(tmp_path / "c", host(tmp_path), max_defects=1, engine=LJ, settings=settings, start=False)
+    items = [row.configuration for row in propose(made, 2).rows]
+    references, _ = parts(tmp_path / "p", items)
+    (made.folder / "references").mkdir()  # as a disk leaves it that was full when the first one was to be copied
+    for atoms in references:
+        atoms.info |= {"code": "ase", "functional": LJ}
+        atoms.calc = LennardJones()
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())
+    write(tmp_path / "some.extxyz", references[:3])
+    kept = add_results(made, [tmp_path / "some.extxyz"]).references
+    said: list[str] = []
+    options = running.RunOptions(python=str(tools / "python"), limit=1)
+    assert running.run_campaign(made, options=options, say=said.append).done == 1
+    left = {"element_Mo", "element_S", "element_Se", "element_W"} - set(kept)
+    assert (len(kept), len(left)) == (3, 2)
+    assert said[0] == f"first the references: {', '.join(sorted(left))}"
+    assert "formation_energy_ev" in made.store.rows()[0].computed
+    write(tmp_path / "rest.extxyz", references[3:])
+    add_results(made, [tmp_path / "rest.extxyz"])
+    said.clear()
+    assert running.run_campaign(made, options=options, say=said.append).done == 1
+    assert not any("references" in line for line in said)
