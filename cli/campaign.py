@@ -65,6 +65,7 @@ def new(
     """
     from defectgen.campaign.folder import new_campaign
     from defectgen.campaign.pool import pool_of
+    from defectgen.campaign.references import note_on_phases
     from defectgen.core.hosts import common_title
     from defectgen.io.host_files import host_of_options
 
@@ -82,6 +83,8 @@ def new(
     package = engine.partition(":")[0].partition(".")[0]
     if ":" in engine and importlib.util.find_spec(package) is None:
         lines.append(f"note: there is no package {package} here, which campaign run needs for {engine}")
+    if phases := note_on_phases(made):
+        lines.append(f"note: {phases}")
     if made.config.start:
         lines.append("learning starts from 2DMD's values of this host")
     result = {"campaign": output, "host": crystal.name, "supercell": crystal.size, "structures": pool.total}

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectgen.campaign.folder import CALCULATIONS, REFERENCES
+from defectgen.core import VACANCY, Configuration
 from defectgen.core.hosts import common_title
 from defectgen.dft.ase_files import frame_text, is_ase_file
 from defectgen.dft.codes import CODES
 from defectgen.dft.codes.espresso_potential import PLANES
+from defectgen.dft.elemental_phases import has_phase
 from defectgen.dft.finding import Found, find_results
 from defectgen.errors import UsageError
 from defectgen.io.files import write_text, write_whole
 
 if TYPE_CHECKING:
     from defectgen.campaign.folder import Campaign
+    from defectgen.core import Host
     from defectgen.dft.result import DftResult
 
 BESIDE = ("OUTCAR", "LOCPOT", PLANES)
@@ -37,6 +40,34 @@ def reference_paths(campaign: Campaign) -> list[Path]:
     """Where the results of the pristine host and the elements are."""
     places = (campaign.folder / CALCULATIONS / REFERENCES, campaign.folder / REFERENCES)
     return [place for place in places if _found(campaign, place)]
+
+
+def reservoirs(host: Host) -> tuple[str, ...]:
+    """Elements that come or go in a host, sorted."""
+    return tuple(sorted({item for rule in host.rules for item in (rule.element, rule.replacement)} - {VACANCY}))
+
+
+def reference_keys(host: Host) -> tuple[str, ...]:
+    """Configurations whose references are those of all defects, but for elements of which no phase is known here."""
+    keys = []
+    for rule in host.rules:
+        site = next(site for site, old in host.sites() if old == rule.element)
+        known = [item for item in (rule.element, rule.replacement) if item == VACANCY or has_phase(item)]
+        if rule.element in known:
+            keys.append(Configuration.of(host, {site: known[-1] if len(known) == 2 else VACANCY}).key)
+    return tuple(dict.fromkeys(keys)) or (Configuration.of(host, {}).key,)
+
+
+def note_on_phases(campaign: Campaign) -> str:
+    """A line on elements whose phases nobody has; empty if there are none."""
+    given = given_references(campaign)
+    unknown = [symbol for symbol in reservoirs(campaign.host) if symbol not in given and not has_phase(symbol)]
+    if not unknown:
+        return ""
+    return (
+        f"no elemental phase of {', '.join(unknown)} is known here: formation energies of what has it come when its "
+        f"result is there (defectgen inputs --element {unknown[0]}=FILE, then defectgen campaign add)"
+    )
 
 
 def given_references(campaign: Campaign) -> set[str]:

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from defectgen.campaign.adding import read_calculation
 from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
-from defectgen.campaign.references import given_references
+from defectgen.campaign.references import given_references, note_on_phases, reference_keys, reservoirs
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, StructureRow
 from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare, run_task
-from defectgen.core import VACANCY, Configuration
 from defectgen.dft.codes import EngineOptions
 from defectgen.dft.codes.pseudopotentials import with_folder
 from defectgen.dft.compute import HELD, JobLimits, read_names
@@ -180,18 +179,18 @@ def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Ca
     Raises:
         DefectgenError: one of them failed.
     """
-    host = campaign.host
     given = given_references(campaign)
-    elements = {item for rule in host.rules for item in (rule.element, rule.replacement)} - {VACANCY}
-    if given >= {"", *elements}:
+    if given >= {"", *reservoirs(campaign.host)}:
         return
-    first = {rule: next(site for site, old in host.sites() if old == rule.element) for rule in host.rules}
-    keys = tuple(Configuration.of(host, {site: rule.replacement}).key for rule, site in first.items())
+    if note := note_on_phases(campaign):
+        say(f"note: {note}")
     folder = campaign.folder / CALCULATIONS / REFERENCES
-    whole = _task(campaign, folder, "", keys, True, how)
+    whole = _task(campaign, folder, "", reference_keys(campaign.host), True, how)
     with campaign.store.changed(say):
         prepare(whole, folder)
     names = [name for name in read_names(folder) if name.partition("element_")[2] not in given]
+    if not names:
+        return
     tasks = [replace(whole, only=name) for name in names]
     say(f"first the references: {', '.join(names)}")
     left = list(range(len(tasks)))

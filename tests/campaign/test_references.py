@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
-from made_up_dft import host, truth, write_results
+from made_up_dft import host, host_file, truth, write_results
 
 from defectgen.campaign import running
 from defectgen.campaign.adding import Reading, add_results, read_calculation
@@ -23,6 +24,7 @@ from defectgen.dft.layer_settings import LayerSettings
 from defectgen.dft.result import DftResult, Fingerprint
 from defectgen.dft.settings import AseSettings, DftSettings
 from defectgen.errors import DefectgenError
+from defectgen_cli.app import main
 
 
 @pytest.fixture
@@ -231,3 +233,31 @@ def test_a_run_computes_the_references_that_were_not_handed_over(tmp_path: Path,
     said.clear()
     assert running.run_campaign(made, options=options, say=said.append).done == 1
     assert not any("references" in line for line in said)
+
+
+def test_elements_without_a_known_phase_are_told_and_cost_themselves_alone(
+    tmp_path: Path, tools: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "as_it_is.yaml").write_text("relax: false")
+    words = ["campaign", "new", str(host_file(tmp_path)), "-o", str(tmp_path / "c"), "--supercell", "3x3"]
+    words += ["--allow", "W:Hg,Mo", "--max-defects", "1", "--engine", LJ]
+    assert main([*words, "--settings", str(tmp_path / "as_it_is.yaml")]) == 0
+    assert "note: no elemental phase of Hg is known here" in capsys.readouterr().out
+    made = Campaign.open(tmp_path / "c")
+    rows = propose(made, 2).rows
+    said: list[str] = []
+    found = running.run_campaign(made, options=running.RunOptions(python=str(tools / "python")), say=said.append)
+    assert (found.done, len(found.failed)) == (1, 1)
+    assert said[1] == "first the references: host_WS2_3x3, element_Mo, element_W"
+    assert "no chemical potential of Hg" in found.failed[0][1]
+    done = next(row for row in made.store.rows() if row.state == DONE)
+    assert done.configuration.label == "Mo_W"
+    mercury = Atoms("Hg", cell=[3, 3, 3], pbc=True)
+    mercury.calc = SinglePointCalculator(mercury, energy=-0.3)
+    mercury.info |= {"code": "ase", "functional": LJ, "converged": True}
+    write(tmp_path / "mercury.extxyz", mercury)
+    assert add_results(made, [tmp_path / "mercury.extxyz"]).references == ("mercury_1",)
+    again = running.RunOptions(python=str(tools / "python"), retry_failed=True)
+    assert running.run_campaign(made, options=again).done == 1
+    assert {row.state for row in made.store.rows()} == {DONE}
+    assert len(rows) == 2
