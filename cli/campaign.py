@@ -64,8 +64,8 @@ def new(
     hosts of 2DMD learning starts from its values, and states how far the code is from them.
     """
     from defectgen.campaign.folder import new_campaign
+    from defectgen.campaign.kept_references import note_on_phases
     from defectgen.campaign.pool import pool_of
-    from defectgen.campaign.references import note_on_phases
     from defectgen.core.hosts import common_title
     from defectgen.io.host_files import host_of_options
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectgen.campaign.folder import APART, REFERENCES, Campaign
-from defectgen.campaign.references import Rows, keep_references, reference_paths
+from defectgen.campaign.kept_references import Rows, keep_references, reference_paths
 from defectgen.campaign.store import DONE, StructureRow
 from defectgen.core import Configuration
 from defectgen.core.hosts import common_title

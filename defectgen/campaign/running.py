@@ -14,7 +14,7 @@ from pathlib import Path
 
 from defectgen.campaign.adding import read_calculation
 from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
-from defectgen.campaign.references import given_references, note_on_phases, reference_keys, reservoirs
+from defectgen.campaign.kept_references import given_references, note_on_phases, reference_keys, reservoirs
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, StructureRow
 from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare, run_task
 from defectgen.dft.codes import EngineOptions

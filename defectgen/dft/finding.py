@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 STEP = re.compile(r"(relax|opt|step)[_-]?(\d+)")
 """Name of a folder that holds one of several steps of a calculation."""
 
+STATE, CAMPAIGN = "structures.db", "campaign.yaml"
+"""A database with this name beside a campaign's file is its state, no result."""
+
 OTHER = "other"
 """Role of a result that is none of the host's."""
 
@@ -87,7 +90,7 @@ def _outputs(path: Path) -> list[tuple[str, Path]]:
             best = by_folder.setdefault(file.parent, {})
             if code[1] > best.get(code[0], (0, file))[0]:
                 best[code[0]] = (code[1], file)
-        elif is_ase_file(file):
+        elif is_ase_file(file) and not (file.name == STATE and (file.parent / CAMPAIGN).is_file()):
             others.append(("", file))
     found = [(name, file) for best in by_folder.values() for name, (_, file) in best.items()]
     found = [(name, file) for name, file in found if not CODES[name].outdated(file)]
