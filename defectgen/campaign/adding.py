@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defectgen.campaign.folder import APART, REFERENCES, Campaign
-from defectgen.campaign.kept_references import Rows, keep_references, reference_paths
+from defectgen.campaign.kept_references import Rows, chemical_potentials, keep_references, reference_paths
 from defectgen.campaign.store import DONE, StructureRow
 from defectgen.core import Configuration
 from defectgen.core.hosts import common_title
@@ -80,13 +80,14 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
         UsageError: no results there.
         DefectgenError: none of them can be read, or none is of this campaign.
     """
-    table = dft_results([*reference_paths(campaign), *paths], host=campaign.host)
+    potentials = chemical_potentials(campaign)
+    table = dft_results([*reference_paths(campaign), *paths], host=campaign.host, chemical_potentials=potentials)
     references = campaign.folder / REFERENCES
     if all(_is_below(Path(row["path"]), references) for row in table.frame.to_dicts()):
         find_results([Path(path) for path in paths], campaign.host)  # says that there are none
     readings, refused = _readings(campaign, table, lambda row: not _is_below(Path(row["path"]), references))
-    strange, others, present = _references(campaign, table)
-    kept, contradicted = keep_references(campaign, others, present)
+    strange, others = _references(campaign, table)
+    kept, contradicted = keep_references(campaign, others)
     new, known, apart = record(campaign, readings, say)
     if refused:
         _store_apart(campaign, [row | {"reason": reason} for row, reason in refused])
@@ -248,17 +249,13 @@ def _refusal(
     return ""
 
 
-def _references(campaign: Campaign, table: DftTable) -> tuple[list[dict[str, Any]], Rows, Rows]:
-    """References from outside by another code or other settings, from which nothing counts, the others, and its own."""
+def _references(campaign: Campaign, table: DftTable) -> tuple[list[dict[str, Any]], Rows]:
+    """References from outside by another code or other settings, from which nothing counts, and the others."""
     settings = _settings_of(campaign, table)
     strange: list[dict[str, Any]] = []
     others: list[tuple[dict[str, Any], DftResult]] = []
-    present: list[tuple[dict[str, Any], DftResult]] = []
     for row, result in zip(table.frame.to_dicts(), table.results, strict=True):
-        if row["role"] not in ("host", "element") or result is None:
-            continue
-        if _is_below(Path(row["path"]), campaign.folder):
-            present.append((row, result))
+        if row["role"] not in ("host", "element") or result is None or _is_below(Path(row["path"]), campaign.folder):
             continue
         mine = LayerSettings.of(result)
         if row["role"] == "host":
@@ -269,7 +266,7 @@ def _references(campaign: Campaign, table: DftTable) -> tuple[list[dict[str, Any
             strange.append(row)
         else:
             others.append((row, result))
-    return strange, others, present
+    return strange, others
 
 
 def _other_engine(campaign: Campaign, result: DftResult) -> str:

@@ -73,9 +73,33 @@ def note_on_phases(campaign: Campaign) -> str:
 def given_references(campaign: Campaign) -> set[str]:
     """Elements whose phases were handed over with an energy; an empty text stands for the pristine host."""
     found = _found(campaign, campaign.folder / REFERENCES)
-    results = [(item.role, item.result) for item in found if item.result is not None]
-    elements = {r.structure[0].specie.symbol for role, r in results if role == "element" and r.energy_ev is not None}
-    return elements | {"" for role, _ in results if role == "host"}
+    return {*_potentials(found), *("" for item in found if item.role == "host" and _is_usable(item.result))}
+
+
+def chemical_potentials(campaign: Campaign) -> dict[str, float]:
+    """Energy of an atom in its elemental phase, eV, of the elements that the campaign has."""
+    return _potentials([item for place in reference_paths(campaign) for item in _found(campaign, place)])
+
+
+def _potentials(found: Sequence[Found]) -> dict[str, float]:
+    energies: dict[str, float] = {}
+    for item in found:
+        result = item.result
+        if item.role == "element" and result is not None and _is_usable(result):
+            assert result.energy_ev is not None
+            symbol, energy = result.structure[0].specie.symbol, result.energy_ev / len(result.structure)
+            energies[symbol] = min(energy, energies.get(symbol, energy))
+    return energies
+
+
+def _is_usable(result: DftResult | None) -> bool:
+    """Whether energies may count against a result."""
+    return (
+        result is not None
+        and result.energy_ev is not None
+        and result.electronic_converged is not False
+        and not result.charge
+    )
 
 
 def _found(campaign: Campaign, place: Path) -> list[Found]:
@@ -88,44 +112,58 @@ def _found(campaign: Campaign, place: Path) -> list[Found]:
         return []
 
 
-def keep_references(campaign: Campaign, rows: Rows, present: Rows) -> tuple[list[str], list[str]]:
+def keep_references(campaign: Campaign, rows: Rows) -> tuple[list[str], list[str]]:
     """Copy results of the pristine host and the elements into the campaign, each into a folder of its own.
 
-    What is there already is not copied again. Of a file of several structures the one alone is kept.
+    What is there already is not copied again. Of a file of several structures the one alone is kept. What the campaign
+    counts against stays: one of another energy is left out, so that all its values have one zero.
 
     Args:
         campaign: whose folder takes them.
-        rows: results from outside.
-        present: those that the campaign has.
+        rows: results from outside, by the campaign's settings.
 
     Returns:
-        Names of those that were copied, and a line for each host that differs from the one that counts.
+        Names of those that were copied, and a line for each that is left out.
     """
-    hosts = [result for row, result in present if row["role"] == "host"]
+    present = [item for place in reference_paths(campaign) for item in _found(campaign, place)]
+    energies = {_kind(item.role, item.result): _energy(item.role, item.result) for item in reversed(present)
+                if item.result is not None and _is_usable(item.result)}  # fmt: skip
+    energies |= {("element", symbol): energy for symbol, energy in _potentials(present).items()}
     kept, notes = [], []
     for row, result in rows:
+        if not _is_usable(result):
+            notes.append(f"{row['name']} is left out: {_unusable(result)}")
+            continue
+        kind, energy = _kind(row["role"], result), _energy(row["role"], result)
+        if kind in energies and abs(energy - energies[kind]) > SAME_EV:
+            what = f"the pristine {common_title(campaign.host)}" if row["role"] == "host" else f"{kind[1]}, by atom,"
+            notes.append(
+                f"{row['name']} is left out: its energy is {energy - energies[kind]:+.3f} eV from that of {what} "
+                "which the campaign has, and against which all counts"
+            )
+            continue
         if row["role"] == "host":
-            if differs := _differs(result, hosts):
-                notes.append(
-                    f"{row['name']} is left out: its energy is {differs:+.3f} eV from that of the pristine "
-                    f"{common_title(campaign.host)} which the campaign has, and against which all counts"
-                )
-                continue
-            hosts.append(result)
+            energies[kind] = energy
         if name := _keep(campaign.folder / REFERENCES, row, result):
             kept.append(name)
     return kept, notes
 
 
-def _differs(result: DftResult, others: Sequence[DftResult]) -> float:
-    """How far the energy of a host lies from the first one of its size, eV; 0 where it is the same or there is none."""
-    for other in others:
-        if len(other.structure) == len(result.structure) and None not in (other.energy_ev, result.energy_ev):
-            assert result.energy_ev is not None
-            assert other.energy_ev is not None
-            apart = result.energy_ev - other.energy_ev
-            return apart if abs(apart) > SAME_EV else 0.0
-    return 0.0
+def _kind(role: str, result: DftResult) -> tuple[str, str]:
+    """What a reference is of: the host in a cell of so many atoms, or an element."""
+    return role, str(len(result.structure)) if role == "host" else result.structure[0].specie.symbol
+
+
+def _energy(role: str, result: DftResult) -> float:
+    """Of the cell of a host, of an atom of an element, eV."""
+    assert result.energy_ev is not None
+    return result.energy_ev if role == "host" else result.energy_ev / len(result.structure)
+
+
+def _unusable(result: DftResult) -> str:
+    if result.electronic_converged is False:
+        return "its electronic cycle did not converge"
+    return f"it has charge {result.charge:+g}" if result.charge else "it has no energy"
 
 
 def _keep(folder: Path, row: Mapping[str, Any], result: DftResult) -> str:

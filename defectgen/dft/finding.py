@@ -164,28 +164,19 @@ def _manifest(folder: Path) -> tuple[Host, dict[str, dict[str, Any]]]:
 def _placed(name: str, path: Path, result: DftResult, host: Host | None, given: bool) -> Found:
     """What a result is of, by its structure."""
     structure = result.structure
-    elements = {site.specie.symbol for site in structure}
-    if len(elements) == 1 and (host is None or not _decorates(host, structure)):
-        return Found(name, path, result, "element")
     try:
         found = known_configuration(structure, host)
     except NotADecorationError as error:
         single = _unit_cell(structure, host)
         if single is not None:
             return Found(name, path, result, "host", single, 1)
+        if len({site.specie.symbol for site in structure}) == 1:
+            return Found(name, path, result, "element")
         why = f"of another host: {error}" if given else f"of no known host: {error}"
         advice = "" if given else " Name the host with --host, --supercell and --allow."
         return Found(name, path, result, OTHER, note=f"{why} Levels and formation energy are left out.{advice}")
     cells = found.host.supercell[0] * found.host.supercell[1]
     return Found(name, path, result, "defect" if found.edits else "host", found, cells)
-
-
-def _decorates(host: Host, structure: Structure) -> bool:
-    try:
-        configuration_from_structure(host, structure)
-    except NotADecorationError:
-        return False
-    return True
 
 
 def _unit_cell(structure: Structure, host: Host | None) -> Configuration | None:

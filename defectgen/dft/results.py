@@ -130,7 +130,9 @@ def _host_of(item: Found, found: Sequence[Found]) -> tuple[Found | None, str]:
         if other.configuration.host.name != item.configuration.host.name:
             continue
         reason = LayerSettings.of(item.result).differs(LayerSettings.of(other.result))
-        if reason:
+        if other.result.charge:
+            why = "the pristine host is charged"
+        elif reason:
             why = f"the pristine host has other settings: {reason}"
         elif best is None or (other.cells == item.cells and best.cells != item.cells):
             best = other

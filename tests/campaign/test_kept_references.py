@@ -16,6 +16,7 @@ from made_up_dft import host, host_file, truth, write_results
 from defectgen.campaign import running
 from defectgen.campaign.adding import Reading, add_results, read_calculation
 from defectgen.campaign.folder import Campaign, new_campaign
+from defectgen.campaign.pool import pool_of
 from defectgen.campaign.proposing import propose
 from defectgen.campaign.store import DONE, FAILED
 from defectgen.core import Configuration
@@ -80,11 +81,11 @@ def test_references_of_one_name_are_all_kept_inside_the_folder(campaign: Campaig
     write(tmp_path / "late.extxyz", defects[0])
     add_results(campaign, [tmp_path / "late.extxyz"])
     assert energy(campaign, items[0]) == pytest.approx(truth(items[0])["formation_energy_ev"], abs=1e-6)
+    other = new_campaign(tmp_path / "other", campaign.host)
     references[1].info["name"] = "../../outside"
-    references[1].calc = SinglePointCalculator(references[1], energy=-1.0)
     write(tmp_path / "odd.extxyz", references[1])
-    assert add_results(campaign, [tmp_path / "odd.extxyz"]).references == ("outside",)
-    assert {path.parent for path in tmp_path.rglob("outside")} == {campaign.folder / "references"}
+    assert add_results(other, [tmp_path / "odd.extxyz"]).references == ("outside",)
+    assert {path.parent for path in tmp_path.rglob("outside")} == {other.folder / "references"}
 
 
 def test_a_second_host_of_another_energy_is_left_out_and_told(campaign: Campaign, tmp_path: Path) -> None:
@@ -229,10 +230,49 @@ def test_a_run_computes_the_references_that_were_not_handed_over(tmp_path: Path,
     assert said[0] == f"first the references: {', '.join(sorted(left))}"
     assert "formation_energy_ev" in made.store.rows()[0].computed
     write(tmp_path / "rest.extxyz", references[3:])
-    add_results(made, [tmp_path / "rest.extxyz"])
+    found = add_results(made, [tmp_path / "rest.extxyz"])
+    assert (found.references, len(found.notes)) == ((), 2)  # the campaign has computed its own
+    whole = new_campaign(tmp_path / "w", made.host, max_defects=1, engine=LJ, settings=settings, start=False)
+    propose(whole, 1)
+    add_results(whole, [tmp_path / "some.extxyz", tmp_path / "rest.extxyz"])
     said.clear()
-    assert running.run_campaign(made, options=options, say=said.append).done == 1
+    assert running.run_campaign(whole, options=options, say=said.append).done == 1
     assert not any("references" in line for line in said)
+
+
+def test_what_all_counts_against_stays_when_another_phase_is_handed_over(campaign: Campaign, tmp_path: Path) -> None:
+    items = list(pool_of(campaign.host, 1, 0).configurations)
+    add_results(campaign, [write_results(tmp_path / "a.extxyz", items[:1])])
+    references, defects = parts(tmp_path / "p", items)
+    for atoms in references[1:]:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy() - 0.4)
+    write(tmp_path / "b.extxyz", [*references, *defects[1:]])
+    found = add_results(campaign, [tmp_path / "b.extxyz"])
+    assert found.references == ()
+    assert "element_W is left out: its energy is -0.400 eV from that of W, by atom, which the campaign has" in str(
+        found.notes
+    )
+    for item in items:
+        assert energy(campaign, item) == pytest.approx(truth(item)["formation_energy_ev"], abs=1e-6), item
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [({"converged": False}, "its electronic cycle did not converge"), ({"charge": 1.0}, "it has charge +1")],
+)
+def test_references_that_nothing_can_count_against_are_left_out(
+    campaign: Campaign, tmp_path: Path, changed: dict[str, object], why: str
+) -> None:
+    items = [row.configuration for row in propose(campaign, 1).rows]
+    references, defects = parts(tmp_path / "p", items)
+    references[0].info |= changed
+    write(tmp_path / "a.extxyz", [*references, *defects])
+    found = add_results(campaign, [tmp_path / "a.extxyz"])
+    assert f"host is left out: {why}" in found.notes
+    assert "host" not in found.references
+    assert set(found.new[0].computed) == {"band_gap_ev"}
+    add_results(campaign, [write_results(tmp_path / "b.extxyz", items)])
+    assert campaign.store.rows()[0].computed == pytest.approx(truth(items[0]), abs=1e-6)
 
 
 def test_elements_without_a_known_phase_are_told_and_cost_themselves_alone(
