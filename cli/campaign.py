@@ -64,6 +64,7 @@ def new(
     hosts of 2DMD learning starts from its values, and states how far the code is from them.
     """
     from defectgen.campaign.folder import new_campaign
+    from defectgen.campaign.kept_references import note_on_phases
     from defectgen.campaign.pool import pool_of
     from defectgen.core.hosts import common_title
     from defectgen.io.host_files import host_of_options
@@ -82,6 +83,8 @@ def new(
     package = engine.partition(":")[0].partition(".")[0]
     if ":" in engine and importlib.util.find_spec(package) is None:
         lines.append(f"note: there is no package {package} here, which campaign run needs for {engine}")
+    if phases := note_on_phases(made):
+        lines.append(f"note: {phases}")
     if made.config.start:
         lines.append("learning starts from 2DMD's values of this host")
     result = {"campaign": output, "host": crystal.name, "supercell": crystal.size, "structures": pool.total}
@@ -169,7 +172,7 @@ def add(
     for note in found.notes:
         say(f"note: {note}")
     if found.refused:
-        end_partial(f"{len(found.refused)} results refused; they are listed in {folder / APART}.")
+        end_partial(f"{counted(len(found.refused), 'results')} refused; listed in {folder / APART}.")
 
 
 @app.command("learn")
@@ -253,14 +256,14 @@ def run(
     waiting = sum(row.state not in (DONE, *(() if retry_failed else (FAILED,))) for row in campaign.store.rows())
     with progress("computing", min(waiting, limit or waiting), "structures") as advance:
         found = run_campaign(campaign, does, options, say=say, advance=advance)
-    lines = [f"{found.done} structures computed ({found.cpu_s:.0f} s of CPU time)"]
+    lines = [f"{counted(found.done, 'structures')} computed ({found.cpu_s:.0f} s of CPU time)"]
     lines[0] += f", {found.others} by another run" if found.others else ""
     if not waiting:
         lines = ["nothing is proposed: defectgen campaign propose"]
     result = {"campaign": folder, "done": found.done, "cpu_s": found.cpu_s, "failed": dict(found.failed)}
     emit({**result, "by_others": found.others}, as_json, "\n".join(lines))
     if found.failed:
-        end_partial(f"{len(found.failed)} structures failed.", some=found.done + found.others > 0)
+        end_partial(f"{counted(len(found.failed), 'structures')} failed.", some=found.done + found.others > 0)
 
 
 @app.command("status")

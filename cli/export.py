@@ -15,7 +15,9 @@ from defectgen_cli.output import emit, end_without, tell_skipped
 def export(
     what: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN|DFT|FILES", help="Folders of design runs or DFT results, or structure files."),
+        typer.Argument(
+            metavar="RUN|DFT|FILES", help="Design runs, campaigns, folders of DFT results, or structure files."
+        ),
     ],
     to: Annotated[str, typer.Option("--to", metavar="NAME", help="doped, defects, jobflow, optimade or db.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write: .json or .db.")],

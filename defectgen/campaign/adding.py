@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defectgen.campaign.folder import APART, CALCULATIONS, REFERENCES, Campaign
+from defectgen.campaign.folder import APART, REFERENCES, Campaign
+from defectgen.campaign.kept_references import Rows, chemical_potentials, keep_references, reference_paths
 from defectgen.campaign.store import DONE, StructureRow
 from defectgen.core import Configuration
 from defectgen.core.hosts import common_title
-from defectgen.core.properties import COLUMNS
-from defectgen.dft.ase_files import is_ase_file
-from defectgen.dft.codes import CODES
-from defectgen.dft.codes.espresso_potential import PLANES
-from defectgen.dft.finding import find_results
+from defectgen.core.properties import BY_COLUMN, COLUMNS
+from defectgen.dft.codes.calculator import arguments_text
+from defectgen.dft.finding import OTHER, find_results
 from defectgen.dft.layer_settings import LayerSettings
 from defectgen.dft.result import UNKNOWN_CODE, DftResult
-from defectgen.dft.results import DftTable, dft_results, spin_warning
-from defectgen.errors import DefectgenError, UsageError
-from defectgen.io.files import write_text, write_whole
+from defectgen.dft.results import MOST_EV, DftTable, dft_results, spin_warning
+from defectgen.errors import DefectgenError
+from defectgen.io.files import write_text
 from defectgen.one_line import OneLine
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+AGREED_EV = 0.002
+"""Values of one structure that differ by less are those of one result."""
+
+CALCULATOR = "ase"
+"""Engine of which the settings name a calculator."""
+
 LEFT_OUT = ("energy_per_atom_ev",)
 """Its zero is that of the code."""
-
-BESIDE = ("OUTCAR", "LOCPOT", PLANES)
-"""What results of VASP and pw.x are read with."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,14 +80,15 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
         UsageError: no results there.
         DefectgenError: none of them can be read, or none is of this campaign.
     """
-    table = dft_results([*reference_paths(campaign), *paths], host=campaign.host)
+    potentials = chemical_potentials(campaign)
+    table = dft_results([*reference_paths(campaign), *paths], host=campaign.host, chemical_potentials=potentials)
     references = campaign.folder / REFERENCES
     if all(_is_below(Path(row["path"]), references) for row in table.frame.to_dicts()):
         find_results([Path(path) for path in paths], campaign.host)  # says that there are none
     readings, refused = _readings(campaign, table, lambda row: not _is_below(Path(row["path"]), references))
     strange, others = _references(campaign, table)
-    kept = _keep_references(campaign, others)
-    new, known = record(campaign, readings, say)
+    kept, contradicted = keep_references(campaign, others)
+    new, known, apart = record(campaign, readings, say)
     if refused:
         _store_apart(campaign, [row | {"reason": reason} for row, reason in refused])
     names = tuple((str(row["name"]), reason) for row, reason in refused)
@@ -97,12 +98,12 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
             f"They are listed in {campaign.folder / APART}.",
         )
     without = [row.configuration.label for row in new if "formation_energy_ev" not in row.computed]
-    names_of = ", ".join(without[:3])
-    notes = (
-        [f"no formation energy of {names_of}: are host and elements by its settings among the results?"]
-        if without
-        else []
-    )
+    notes = [*contradicted, *apart]
+    if without:
+        notes.append(
+            f"no formation energy of {', '.join(without[:3])}: hand over the pristine host and the elements by its "
+            "settings, then the same results again"
+        )
     if strange:
         first = ", ".join(str(row["name"]) for row in strange[:3])
         notes.append(f"{len(strange)} references not kept ({first}): of another code or other settings")
@@ -123,53 +124,62 @@ def _spins(campaign: Campaign) -> list[tuple[str, Configuration, bool]]:
 
 def record(
     campaign: Campaign, readings: Sequence[Reading], say: Callable[[str], None]
-) -> tuple[list[StructureRow], int]:
+) -> tuple[list[StructureRow], int, list[str]]:
     """Put values into the database; structures that were not proposed come in as added.
 
+    A structure that has values keeps them, and gets those that it has not, e.g. the formation energy once the elements
+    are there.
+
     Returns:
-        The rows that are new, and how many had values before.
+        The rows that are new, how many had values before, and a line for each result that contradicts what is kept.
     """
-    new, known = [], 0
+    new: dict[str, StructureRow] = {}
+    known, apart = 0, []
     with campaign.store.changed(say):
         rows = {row.key: row for row in campaign.store.rows()}
         latest = max((row.round for row in rows.values()), default=0)
-        others = [item.configuration for item in readings if item.configuration.key not in rows]
+        unique = {item.configuration.key: item.configuration for item in readings}
+        others = [configuration for key, configuration in unique.items() if key not in rows]
         added = campaign.store.add([StructureRow(0, item, round=latest, origin="added") for item in others])
         rows |= {row.key: row for row in added}
         for item in readings:
             row = rows[item.configuration.key]
+            values = dict(item.values)
             if row.state == DONE:
-                known += 1
-                continue
-            done = replace(row, state=DONE, computed=item.values, settings=item.settings, reason="")
+                differs = _contradiction(row, item)
+                if differs:
+                    apart.append(differs)
+                if differs or not set(values) - set(row.computed):
+                    known += 1
+                    continue
+                values |= row.computed
+            done = replace(row, state=DONE, computed=values, settings=row.settings or item.settings, reason="")
             campaign.store.update(done, item.structure)
-            rows[row.key] = done
-            new.append(done)
-    return new, known
+            rows[row.key] = new[row.key] = done
+    return list(new.values()), known, apart
+
+
+def _contradiction(row: StructureRow, item: Reading) -> str:
+    """What a second result of a structure says otherwise, in one line; empty if it agrees."""
+    for column, value in item.values.items():
+        kept = row.computed.get(column)
+        if kept is not None and abs(kept - value) > AGREED_EV:
+            title = BY_COLUMN[column].title
+            return (
+                f"{row.id} {row.configuration.label} has a result already, which is kept: {title} {kept:.3f} eV; "
+                f"another one says {value:.3f} eV"
+            )
+    return ""
 
 
 def read_calculation(campaign: Campaign, folder: Path) -> tuple[Reading | None, str]:
     """The result of one of the campaign's own calculations, or why there is none."""
     table = dft_results([*reference_paths(campaign), folder], host=campaign.host)
-    readings, refused = _readings(campaign, table)
+    readings, refused = _readings(campaign, table, lambda row: _is_below(Path(row["path"]), folder))
     if refused:
-        return None, refused[0][1]
+        row, reason = refused[0]
+        return None, f"its atoms left their sites: {row['note']}" if row["role"] == OTHER else reason
     return (readings[0], "") if readings else (None, "it left no results")
-
-
-def reference_paths(campaign: Campaign) -> list[Path]:
-    """Where the results of the pristine host and the elements are."""
-    from defectgen.dft.finding import find_results
-
-    found = []
-    for place in (campaign.folder / CALCULATIONS / REFERENCES, campaign.folder / REFERENCES):
-        if place.is_dir():
-            try:
-                find_results([place], campaign.host)
-            except UsageError:  # not computed yet
-                continue
-            found.append(place)
-    return found
 
 
 def _readings(
@@ -205,7 +215,7 @@ def _settings_of(campaign: Campaign, table: DftTable) -> list[LayerSettings]:
     hosts = (
         LayerSettings.of(result)
         for role, result in zip(table.frame["role"], table.results, strict=True)
-        if role == "host" and result is not None and result.code == campaign.config.engine
+        if role == "host" and result is not None and not _other_engine(campaign, result)
     )
     host = next(hosts, None)  # the campaign's own come first
     return found if host is None or host.differs_from_any(found) else [*found, host]
@@ -222,26 +232,28 @@ def _refusal(
         return f"of another host than {common_title(host)}: {row['note']}"
     if (row["host"], row["supercell"]) != (host.name, host.size):
         return f"of {row['host']} {row['supercell']}, this campaign is of {common_title(host)}"
-    if row["code"] == UNKNOWN_CODE:
-        return f"it does not name its code (in files of ASE: code={campaign.config.engine})"
-    if row["code"] != campaign.config.engine:
-        return f"computed by {row['code']}, this campaign is of {campaign.config.engine}"
+    if other := _other_engine(campaign, result):
+        return other
     if other := LayerSettings.of(result).differs_from_any(settings):
         return f"other settings than the campaign's: {other}"
     if row["charge"]:
         return f"charge {row['charge']:+g}, this campaign is of neutral cells"
     if row["electronic_converged"] is False or row["ionic_converged"] is False:
         return f"not converged: {row['note']}"
-    if not Configuration.from_key(host, row["configuration"]).follows_rules():
+    configuration = Configuration.from_key(host, row["configuration"])
+    if not configuration.follows_rules():
         return f"{row['label']} is not allowed in this campaign"
+    energy = row["formation_energy_ev"]
+    if energy is not None and abs(energy) > MOST_EV * configuration.n_defects:
+        return str(row["note"])
     return ""
 
 
-def _references(campaign: Campaign, table: DftTable) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _references(campaign: Campaign, table: DftTable) -> tuple[list[dict[str, Any]], Rows]:
     """References from outside by another code or other settings, from which nothing counts, and the others."""
     settings = _settings_of(campaign, table)
     strange: list[dict[str, Any]] = []
-    others: list[dict[str, Any]] = []
+    others: list[tuple[dict[str, Any], DftResult]] = []
     for row, result in zip(table.frame.to_dicts(), table.results, strict=True):
         if row["role"] not in ("host", "element") or result is None or _is_below(Path(row["path"]), campaign.folder):
             continue
@@ -250,39 +262,29 @@ def _references(campaign: Campaign, table: DftTable) -> tuple[list[dict[str, Any
             differs = mine.differs_from_any(settings)
         else:  # k points and smearing of an element are its own
             differs = next((why for item in settings if (why := mine.fingerprint.differs(item.fingerprint))), "")
-        (strange if differs or row["code"] != campaign.config.engine else others).append(row)
+        if differs or _other_engine(campaign, result):
+            strange.append(row)
+        else:
+            others.append((row, result))
     return strange, others
 
 
-def _keep_references(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Copy results of the pristine host and the elements into the campaign."""
-    kept = []
-    for row in rows:
-        source = Path(row["path"])
-        target = campaign.folder / REFERENCES / str(row["name"])
-        if target.exists():
-            continue
-        write_whole(target, partial(_copy_files, _belonging(source)))
-        kept.append(str(row["name"]))
-    return kept
-
-
-def _copy_files(files: Iterable[Path], folder: Path) -> None:
-    folder.mkdir()
-    for file in files:
-        shutil.copy2(file, folder / file.name)
-
-
-def _belonging(result: Path) -> list[Path]:
-    """A result and what its reader looks for beside it; not wave functions."""
-    if is_ase_file(result):
-        return [result]
-    return [
-        file
-        for file in sorted(result.parent.iterdir())
-        if file.is_file()
-        and (file == result or file.name.startswith(BESIDE) or any(code.claims(file) for code in CODES.values()))
-    ]
+def _other_engine(campaign: Campaign, result: DftResult) -> str:
+    """By what a result was computed, if not by the campaign's engine, in one clause; empty if it was."""
+    engine, asked = campaign.config.engine, campaign.config.settings.ase
+    if result.code == UNKNOWN_CODE:
+        return f"it does not name its code (in files of ASE: code={engine})"
+    if result.code != engine:
+        return f"computed by {result.code}, this campaign is of {engine}"
+    if engine != CALCULATOR:
+        return ""
+    name, arguments = result.fingerprint.functional, result.fingerprint.basis
+    if not name:
+        return f"it does not name its calculator (in files of ASE: functional={asked.calculator})"
+    if name != asked.calculator:
+        return f"computed by {name}, this campaign is of {asked.calculator}"
+    wanted = arguments_text(asked.arguments)
+    return "" if arguments == wanted else f"computed with arguments {arguments or 'none'}, expected {wanted or 'none'}"
 
 
 def _store_apart(campaign: Campaign, rows: Sequence[dict[str, Any]]) -> None:

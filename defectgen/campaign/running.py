@@ -14,13 +14,12 @@ from pathlib import Path
 
 from defectgen.campaign.adding import read_calculation
 from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
+from defectgen.campaign.kept_references import given_references, note_on_phases, reference_keys, reservoirs
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, StructureRow
 from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare, run_task
-from defectgen.core import Configuration
 from defectgen.dft.codes import EngineOptions
 from defectgen.dft.codes.pseudopotentials import with_folder
 from defectgen.dft.compute import HELD, JobLimits, read_names
-from defectgen.dft.finding import find_results
 from defectgen.errors import DefectgenError
 from defectgen.execution.executors import Executor, LocalExecutor, Lost
 from defectgen.one_line import OneLine
@@ -175,22 +174,23 @@ def _task(
 
 
 def _references(campaign: Campaign, executor: Executor, how: RunOptions, say: Callable[[str], None]) -> None:
-    """Compute the pristine host and the elemental phases, unless the host's result was handed over.
+    """Compute the pristine host and the elemental phases, but for those whose results were handed over.
 
     Raises:
         DefectgenError: one of them failed.
     """
-    given = campaign.folder / REFERENCES
-    host = campaign.host
-    if given.is_dir() and any(item.role == "host" for item in find_results([given], host)):
+    given = given_references(campaign)
+    if given >= {"", *reservoirs(campaign.host)}:
         return
-    first = {rule: next(site for site, old in host.sites() if old == rule.element) for rule in host.rules}
-    keys = tuple(Configuration.of(host, {site: rule.replacement}).key for rule, site in first.items())
+    if note := note_on_phases(campaign):
+        say(f"note: {note}")
     folder = campaign.folder / CALCULATIONS / REFERENCES
-    whole = _task(campaign, folder, "", keys, True, how)
+    whole = _task(campaign, folder, "", reference_keys(campaign.host), True, how)
     with campaign.store.changed(say):
         prepare(whole, folder)
-    names = read_names(folder)
+    names = [name for name in read_names(folder) if name.partition("element_")[2] not in given]
+    if not names:
+        return
     tasks = [replace(whole, only=name) for name in names]
     say(f"first the references: {', '.join(names)}")
     left = list(range(len(tasks)))
@@ -255,7 +255,14 @@ def _record(
     """Put what came out into the database, and say it."""
     reading, reason = None, outcome.reason
     if outcome.status == DONE:
-        reading, reason = read_calculation(campaign, campaign.folder / CALCULATIONS / row.place)
+        place = campaign.folder / CALCULATIONS / row.place
+        reading, reason = read_calculation(campaign, place)
+        if reading is not None and reading.configuration.key != row.key:
+            reason = (
+                f"its atoms moved into {reading.configuration.label} ({reading.configuration.key}), another structure; "
+                f"as that it is taken by: defectgen campaign add {campaign.folder} {place}"
+            )
+            reading = None
     with campaign.store.changed(say):
         now = campaign.store.get(row.id)
         if now.state == DONE:

@@ -136,6 +136,14 @@ class CampaignStore:
         with _plain_errors(self.path):
             return self._row(self._connect().get(identity))
 
+    def structure(self, identity: int) -> Structure:
+        """The atoms of a structure: as they were computed, else on the host's sites."""
+        from pymatgen.io.ase import AseAtomsAdaptor
+
+        self._require()
+        with _plain_errors(self.path):
+            return AseAtomsAdaptor.get_structure(self._connect().get(identity).toatoms())
+
     def add(self, rows: Sequence[StructureRow]) -> list[StructureRow]:
         """Put in new structures; those whose configuration is there already are left out. Hold `changed` around it.
 

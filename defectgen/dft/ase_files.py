@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,10 @@ NEW_HEAD = "  __  _  _\n | _ |_)|_||  |"
 
 USUAL_OCCUPATIONS: Mapping[str, Any] = {"name": "fermi-dirac", "width": 0.1}
 """Those of GPAW for periodic cells where none are given, eV."""
+
+
+FLAGS = {"true": True, "t": True, "yes": True, "false": False, "f": False, "no": False}
+"""Texts that say whether a calculation converged."""
 
 
 def is_ase_file(path: Path) -> bool:
@@ -55,6 +61,28 @@ def read_ase_results(path: Path) -> Iterator[tuple[str, DftResult | str]]:
             yield name, str(error)
     if not found:
         raise DefectgenError(f"{path}: no structure in it has an energy.", "Expected results, not structures alone.")
+
+
+def frame_text(result: DftResult, name: str) -> str:
+    """A result of `read_ase_results` as an extended XYZ file of one frame, which is read as it was."""
+    from ase.calculators import singlepoint
+    from ase.io import write
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    calculator: Any = singlepoint.SinglePointCalculator  # without types
+    atoms: Any = AseAtomsAdaptor.get_atoms(result.structure, msonable=False)
+    energy = math.nan if result.energy_ev is None else result.energy_ev
+    atoms.calc = calculator(atoms, energy=energy)
+    values: dict[str, Any] = {
+        "name": name, "code": result.code, "functional": result.fingerprint.functional,
+        "cutoff_ev": result.fingerprint.cutoff_ev, "converged": result.electronic_converged, "charge": result.charge,
+        "homo_ev": result.homo_ev, "lumo_ev": result.lumo_ev, "fermi_level_ev": result.fermi_level_ev,
+        "magnetization_mu_b": result.magnetization_mu_b, "vacuum_level_ev": result.vacuum_level_ev,
+    }  # fmt: skip
+    atoms.info = {key: value for key, value in values.items() if value not in (None, "")}
+    text = io.StringIO()
+    write(text, atoms, format="extxyz")
+    return text.getvalue()
 
 
 def read_gpw(path: Path) -> DftResult:
@@ -219,8 +247,7 @@ def _with_values(result: DftResult, values: Mapping[str, Any]) -> DftResult:
 
     homo, lumo = number("homo_ev"), number("lumo_ev")
     code = str(values.get("code", result.code))
-    flag = values.get("converged")
-    known = None if flag is None else bool(flag)
+    known = _flag(values.get("converged"))
     moment = number("magnetization_mu_b")
     return replace(
         result,
@@ -234,6 +261,13 @@ def _with_values(result: DftResult, values: Mapping[str, Any]) -> DftResult:
         charge=number("charge"),
         vacuum_level_ev=number("vacuum_level_ev"),
     )
+
+
+def _flag(value: Any) -> bool | None:
+    """Whether a value says yes or no; None for others, and for none."""
+    if isinstance(value, str):
+        return FLAGS.get(value.strip().lower())
+    return bool(value) if isinstance(value, int | float | np.bool_ | np.number) else None
 
 
 def _text_fingerprint(text: str, spins: list[int]) -> Fingerprint:

@@ -56,8 +56,10 @@ _CRYSTALS: dict[str, _Crystal] = {
     "Se": _Crystal("P3_121", _hexagonal(4.3662, 4.9536), ((0.2254, 0, 1 / 3),), "trigonal"),
     "In": _Crystal("I4/mmm", _right(3.2523, 3.2523, 4.9461), ((0, 0, 0),), "tetragonal"),
     "Sn": _Crystal("Fd-3m", _right(6.4892, 6.4892, 6.4892), ((0, 0, 0),), "alpha"),
+    "Br": _Crystal("Cmce", _right(6.67, 4.48, 8.72), ((0, 0.135, 0.11),), "orthorhombic"),
     "Sb": _Crystal("R-3m", _hexagonal(4.307, 11.273), ((0, 0, 0.23349),), "grey"),
     "Te": _Crystal("P3_121", _hexagonal(4.4572, 5.9290), ((0.2633, 0, 1 / 3),), "trigonal"),
+    "I": _Crystal("Cmce", _right(7.136, 4.686, 9.784), ((0, 0.15434, 0.11741),), "orthorhombic"),
     "Bi": _Crystal("R-3m", _hexagonal(4.546, 11.862), ((0, 0, 0.23389),), "A7"),
 }  # fmt: skip
 
@@ -94,6 +96,15 @@ def element_structure(symbol: str) -> tuple[Structure, str]:
     raise UsageError(
         f"no elemental phase of {symbol} is known here.", f"Give its structure with --element {symbol}=FILE."
     )
+
+
+def has_phase(symbol: str) -> bool:
+    """Whether `element_structure` knows one."""
+    try:
+        element_structure(symbol)
+    except UsageError:
+        return False
+    return True
 
 
 def is_molecule(symbol: str) -> bool:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 STEP = re.compile(r"(relax|opt|step)[_-]?(\d+)")
 """Name of a folder that holds one of several steps of a calculation."""
 
+STATE, CAMPAIGN = "structures.db", "campaign.yaml"
+"""A database with this name beside a campaign's file is its state, no result."""
+
 OTHER = "other"
 """Role of a result that is none of the host's."""
 
@@ -87,7 +90,7 @@ def _outputs(path: Path) -> list[tuple[str, Path]]:
             best = by_folder.setdefault(file.parent, {})
             if code[1] > best.get(code[0], (0, file))[0]:
                 best[code[0]] = (code[1], file)
-        elif is_ase_file(file):
+        elif is_ase_file(file) and not (file.name == STATE and (file.parent / CAMPAIGN).is_file()):
             others.append(("", file))
     found = [(name, file) for best in by_folder.values() for name, (_, file) in best.items()]
     found = [(name, file) for name, file in found if not CODES[name].outdated(file)]
@@ -161,28 +164,19 @@ def _manifest(folder: Path) -> tuple[Host, dict[str, dict[str, Any]]]:
 def _placed(name: str, path: Path, result: DftResult, host: Host | None, given: bool) -> Found:
     """What a result is of, by its structure."""
     structure = result.structure
-    elements = {site.specie.symbol for site in structure}
-    if len(elements) == 1 and (host is None or not _decorates(host, structure)):
-        return Found(name, path, result, "element")
     try:
         found = known_configuration(structure, host)
     except NotADecorationError as error:
         single = _unit_cell(structure, host)
         if single is not None:
             return Found(name, path, result, "host", single, 1)
+        if len({site.specie.symbol for site in structure}) == 1:
+            return Found(name, path, result, "element")
         why = f"of another host: {error}" if given else f"of no known host: {error}"
         advice = "" if given else " Name the host with --host, --supercell and --allow."
         return Found(name, path, result, OTHER, note=f"{why} Levels and formation energy are left out.{advice}")
     cells = found.host.supercell[0] * found.host.supercell[1]
     return Found(name, path, result, "defect" if found.edits else "host", found, cells)
-
-
-def _decorates(host: Host, structure: Structure) -> bool:
-    try:
-        configuration_from_structure(host, structure)
-    except NotADecorationError:
-        return False
-    return True
 
 
 def _unit_cell(structure: Structure, host: Host | None) -> Configuration | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ DENSITY_RATIO = 1.35
 
 NARROW_EV = 0.1
 """Smearings of one kind up to this width are alike: it is what a cell that does not converge is tried with last."""
+
+NO_ARGUMENTS = "{}"
+"""As the basis of a calculator without arguments was written before it was empty."""
 
 SHARP = ("tetrahedron", "fixed")
 """Occupations without a width."""
@@ -67,7 +71,12 @@ class LayerSettings:
         try:
             values = parse_json(text, "settings")
             given = values["fingerprint"]
-            lists = {"setups": tuple((str(a), str(b)) for a, b in given["setups"]), "mesh": tuple(given["mesh"])}
+            lists: dict[str, Any] = {
+                "setups": tuple((str(a), str(b)) for a, b in given["setups"]),
+                "mesh": tuple(given["mesh"]),
+            }
+            if given["basis"] == NO_ARGUMENTS:
+                lists["basis"] = ""
             return cls(Fingerprint(**(given | lists)), values["reach_angstrom"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"settings are damaged ({error})") from error

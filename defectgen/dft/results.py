@@ -31,6 +31,9 @@ NUMBERS = (
 )  # fmt: skip
 LAST = ("level_method", "code", "version", "functional", "basis", "k_points", "setups", "settings_id", "note", "path")
 
+MOST_EV = 40.0
+"""No point defect has a formation energy beyond, whatever the reservoirs."""
+
 USUAL_WIDTH_EV = 0.05
 """A wider smearing is noted."""
 
@@ -127,7 +130,9 @@ def _host_of(item: Found, found: Sequence[Found]) -> tuple[Found | None, str]:
         if other.configuration.host.name != item.configuration.host.name:
             continue
         reason = LayerSettings.of(item.result).differs(LayerSettings.of(other.result))
-        if reason:
+        if other.result.charge:
+            why = "the pristine host is charged"
+        elif reason:
             why = f"the pristine host has other settings: {reason}"
         elif best is None or (other.cells == item.cells and best.cells != item.cells):
             best = other
@@ -230,6 +235,8 @@ def _formation(
         if mu is None:
             return None, f"no formation energy: {why}"
         total -= number * mu
+    if abs(total) > MOST_EV * configuration.n_defects:
+        return total, f"a formation energy of {total:.1f} eV cannot be: are all energies in eV and of the whole cell?"
     return total, ""
 
 

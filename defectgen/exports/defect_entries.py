@@ -39,11 +39,28 @@ def write_defects(path: Path, items: Sequence[ExportItem]) -> list[str]:
     """
     core = import_extra("pymatgen.analysis.defects.core", EXTRA, "This export")
     thermo = import_extra("pymatgen.analysis.defects.thermo", EXTRA, "This export")
+    defects, notes = _defects_alone(items)
     objects = [_entry(item, core, thermo.DefectEntry) if item.energy_ev is not None else _defect(item, core)
-               for item in items]  # fmt: skip
-    without = sum(item.energy_ev is None for item in items)
+               for item in defects]  # fmt: skip
+    without = sum(item.energy_ev is None for item in defects)
     _write(path, objects)
-    return [f"{without} of {len(items)} have no energy by DFT: they are Defect objects."] if without else []
+    if without:
+        notes.append(f"{without} of {len(defects)} have no energy by DFT: they are Defect objects.")
+    return notes
+
+
+def _defects_alone(items: Sequence[ExportItem]) -> tuple[list[ExportItem], list[str]]:
+    """What has defects, and a line on the rest.
+
+    Raises:
+        DefectgenError: nothing has.
+    """
+    defects = [item for item in items if item.configuration.edits]
+    pristine = [item.name for item in items if not item.configuration.edits]
+    if not defects:
+        raise DefectgenError(f"{pristine[0]} is the pristine host, which is no defect.", "Name cells with defects.")
+    more = f" and {len(pristine) - 1} more" if len(pristine) > 1 else ""
+    return defects, [f"left out, as the pristine host is no defect: {pristine[0]}{more}."] if pristine else []
 
 
 def write_doped(path: Path, items: Sequence[ExportItem]) -> list[str]:
@@ -55,16 +72,18 @@ def write_doped(path: Path, items: Sequence[ExportItem]) -> list[str]:
         DefectgenError: doped is not installed, or there are complexes alone.
     """
     core = import_extra("doped.core", EXTRA, "This export")
-    single = [item for item in items if item.configuration.n_defects == 1]
+    defects, notes = _defects_alone(items)
+    single = [item for item in defects if item.configuration.n_defects == 1]
     if not single:
         raise DefectgenError(
             "doped has no defect complexes, and none of the structures is a single defect.",
             "Export to defects (pymatgen-analysis-defects), which has them.",
         )
     _write(path, [_entry(item, core, core.DefectEntry, named=True) for item in single])
-    notes = []
-    if len(single) < len(items):
-        notes.append(f"{len(items) - len(single)} complexes are left out: doped has none. --to defects has them.")
+    if len(single) < len(defects):
+        left_out = len(defects) - len(single)
+        few = "complex is" if left_out == 1 else "complexes are"
+        notes.append(f"{left_out} {few} left out: doped has none. --to defects has them.")
     if any(item.energy_ev is None for item in single):
         notes.append("Entries without an energy by DFT carry 0, as doped's own do before they are computed.")
     return notes
@@ -92,8 +111,6 @@ def _defect(item: ExportItem, core: ModuleType) -> Any:
         symbol = old if species == VACANCY else species
         where = PeriodicSite(symbol, cell.lattice.get_fractional_coords(place), cell.lattice)
         parts.append(kind(cell, where, oxi_state=0))
-    if not parts:
-        raise DefectgenError(f"{item.name} is the pristine host, which is no defect.")
     return parts[0] if len(parts) == 1 else core.DefectComplex(parts, oxi_state=0)
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defectgen.campaign.folder import CALCULATIONS, CONFIG, Campaign
+from defectgen.campaign.kept_references import reference_paths
+from defectgen.campaign.store import DONE
 from defectgen.core import Configuration, Host
 from defectgen.core.matching import known_configuration
 from defectgen.design.candidates import DesignRun
@@ -62,8 +65,8 @@ def export_items(
     """The structures of design runs, of folders of DFT results, of files, or configurations.
 
     Args:
-        what: a design run or its folder, a folder that ``defectgen inputs`` wrote and a code computed, structure files,
-            or configurations; or several of these.
+        what: a design run or its folder, a campaign's folder, one that ``defectgen inputs`` wrote and a code computed,
+            structure files, or configurations; or several of these.
         host: what structure files decorate; None for any built-in host.
         left_out: see `defectgen.dft.inputs.dft_inputs`.
 
@@ -87,8 +90,8 @@ def export_items(
 
 
 def holds_files(path: Path) -> bool:
-    """Whether a path is taken for structure files, or a folder of them: it is no design run and no DFT results."""
-    return not (path / RUN_TABLE).is_file() and not (path / INPUTS).is_file()
+    """Whether a path is taken for structure files, or a folder of them: it is no run, no campaign, no DFT results."""
+    return not any((path / name).is_file() for name in (RUN_TABLE, CONFIG, INPUTS))
 
 
 def _items(what: What, host: Host | None, left_out: list[str] | None) -> list[ExportItem]:
@@ -109,6 +112,8 @@ def _items(what: What, host: Host | None, left_out: list[str] | None) -> list[Ex
     path = Path(what)
     if (path / RUN_TABLE).is_file():
         return _of_run(path)
+    if (path / CONFIG).is_file():
+        return _of_campaign(path)
     if (path / INPUTS).is_file():
         return _of_results(path, host)
     return _of_files(path, host, left_out)
@@ -148,12 +153,49 @@ def _of_run(folder: Path) -> list[ExportItem]:
     return items
 
 
+def _of_campaign(folder: Path) -> list[ExportItem]:
+    """What a campaign has computed, with the energies of its own calculations."""
+    campaign = Campaign.open(folder)
+    rows = [row for row in campaign.store.rows() if row.state == DONE]
+    if not rows:
+        raise DefectgenError(f"{folder} has computed nothing yet.", f"Run: defectgen campaign run {folder}")
+    places = [campaign.folder / CALCULATIONS / row.place for row in rows if row.place]
+    found = [place for place in places if any(place.glob("*/*"))]
+    computed = {}
+    if found:
+        table = dft_results([*reference_paths(campaign), *found], host=campaign.host)
+        computed = {item.configuration.canonical().key: item for item in _of_table(table, campaign.host)}
+    return [
+        ExportItem(
+            f"{row.id:05d}-{_name(row.configuration)}",
+            row.configuration if row.key not in computed else computed[row.key].configuration,
+            computed[row.key].structure if row.key in computed else campaign.store.structure(row.id),
+            {"label": row.configuration.label, **_numbers(row.computed)},
+            computed[row.key].energy_ev if row.key in computed else None,
+            computed[row.key].host_energy_ev if row.key in computed else None,
+        )
+        for row in rows
+    ]
+
+
 def _of_results(folder: Path, host: Host | None) -> list[ExportItem]:
-    """The defects among DFT results, with their energies and that of the host by the same settings."""
-    table: DftTable = dft_results(folder, host=host)
-    pristine = host or read_manifest(folder)[0]
+    """The defects among DFT results."""
+    items = _of_table(dft_results(folder, host=host), host or read_manifest(folder)[0])
+    if not items:
+        raise DefectgenError(f"{folder} has no finished calculation of a defect.", "Run: defectgen compute, or results")
+    return items
+
+
+def _of_table(table: DftTable, pristine: Host) -> list[ExportItem]:
+    """The converged defects of a table of results, with their energies and that of the host by the same settings."""
     rows = table.frame.rows(named=True)
-    hosts = {row["settings_id"]: row["energy_ev"] for row in rows if row["role"] == "host" and row["converged"]}
+    hosts = {
+        row["settings_id"]: row["energy_ev"] * pristine.n_sites / len(result.structure)
+        for row, result in sorted(
+            zip(rows, table.results, strict=True), key=lambda pair: pair[0]["supercell"] == pristine.size
+        )
+        if row["role"] == "host" and row["converged"] and result is not None and row["energy_ev"] is not None
+    }  # the host in the supercell itself comes last, and counts before that in another one
     items = []
     for row, result in zip(rows, table.results, strict=True):
         if result is None or row["role"] != "defect" or not row["converged"] or not row["configuration"]:
@@ -171,8 +213,6 @@ def _of_results(folder: Path, host: Host | None) -> list[ExportItem]:
                 int(row["charge"] or 0),
             )
         )
-    if not items:
-        raise DefectgenError(f"{folder} has no finished calculation of a defect.", "Run: defectgen compute, or results")
     return items
 
 

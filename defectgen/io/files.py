@@ -78,12 +78,12 @@ BROKEN_PARQUET = "Invalid thrift: transport error"
 
 def write_problem(error: Exception) -> str | None:
     """Why a file cannot be written, if an error says that."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
     if isinstance(error, DefectgenError):
         return None
-    said = str(error)
-    return FULL[0] if BROKEN_PARQUET in said else next((text for text in FULL if text in said), None)
+    said = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    if BROKEN_PARQUET in said:
+        return FULL[0]
+    return next((text for text in FULL if text in said), said if isinstance(error, OSError) else None)
 
 
 def write_resumed(path: Path, write: Callable[[Path], object]) -> None:

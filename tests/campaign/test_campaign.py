@@ -198,7 +198,7 @@ def test_fewer_than_asked_for_is_exit_code_3(
     coarse = write_results(tmp_path / "b.extxyz", items[2:3], cutoff_ev=300)
     capsys.readouterr()
     assert main(["campaign", "add", place, str(good), str(coarse)]) == 3
-    assert "warning: 1 results refused; they are listed in" in capsys.readouterr().err
+    assert "warning: 1 result refused; listed in" in capsys.readouterr().err
 
 
 def test_wrong_calls_from_python_are_refused_in_one_line(campaign: Campaign, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_what_fails_is_recorded_and_tried_again_when_asked(
     assert main(["campaign", "run", str(campaign.folder), "--python", python]) == 3
     said = capsys.readouterr().err
     assert "it fell apart" in said
-    assert "warning: 1 structures failed." in said
+    assert "warning: 1 structure failed." in said
     assert states(campaign) == {DONE: N - 1, FAILED: 1}
     broken.unlink()
     assert main(["campaign", "run", str(campaign.folder), "--python", python]) == 0

@@ -133,6 +133,7 @@ def test_a_potential_that_is_not_known_has_no_number() -> None:
     [
         ("S", 2.06, 8), ("Se", 2.37, 3), ("Te", 2.84, 3), ("P", 2.22, 4), ("B", 1.7, 12), ("Ga", 2.47, 4),
         ("C", 1.42, 4), ("N", 1.1, 2), ("Mo", 2.73, 1), ("In", 3.25, 1), ("Sn", 2.81, 2), ("Bi", 3.07, 2),
+        ("Br", 2.27, 4), ("I", 2.715, 4),
     ],
 )  # fmt: skip
 def test_elemental_phases_have_their_bonds(symbol: str, bond: float, atoms: int) -> None:

@@ -389,3 +389,32 @@ def test_what_a_frame_does_not_say_has_not_failed(tmp_path: Path, capsys: pytest
     assert unsaid.endswith("convergence is not known")
     assert "Name the host with --host, --supercell and --allow" in other
     assert "pristine in MoS2 3x3 (not converged);" in failed
+
+
+def test_cells_of_one_element_are_layers_where_they_are_one(tmp_path: Path) -> None:
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    layer = dg.host("BP", (3, 3))
+    vacancy = next(dg.enumerate(layer, "v_P"))
+    phase = element_structure("P")[0]
+    cells = {
+        "host": dg.Configuration.of(layer, {}).to_structure(), "vacancy": vacancy.to_structure(), "black": phase,
+        "unit": dg.Configuration.of(dg.host("BP", (1, 1)), {}).to_structure(),
+    }  # fmt: skip
+    energies = {"host": -5.30, "vacancy": -5.25, "black": -5.36, "unit": -5.30}
+    for name, cell in cells.items():
+        symbols = [site.specie.symbol for site in cell]
+        atoms = Atoms(symbols, positions=cell.cart_coords, cell=cell.lattice.matrix, pbc=True)
+        atoms.calc = SinglePointCalculator(atoms, energy=energies[name] * len(atoms))
+        atoms.info |= {"name": name, "code": "mine", "converged": True}
+        write(tmp_path / f"{name}.extxyz", atoms)
+    for host in (None, layer):
+        frame = dg.dft_results(tmp_path, host=host).frame
+        assert dict(frame.select("name", "role").iter_rows()) == {
+            "host": "host", "vacancy": "defect", "black": "element", "unit": "host",
+        }, host  # fmt: skip
+        value = frame.filter(frame["name"] == "vacancy")["formation_energy_ev"].item()
+        n = layer.n_sites
+        assert value == pytest.approx(-5.25 * (n - 1) + 5.30 * n - 5.36, abs=1e-6)

@@ -10,7 +10,12 @@ import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
+from defectgen.campaign.folder import new_campaign
+from defectgen.campaign.proposing import propose
+from defectgen.campaign.running import RunOptions, run_campaign
 from defectgen.core import Configuration, Host, get_host
+from defectgen.dft.results import dft_results
+from defectgen.dft.settings import AseSettings, DftSettings
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.exports import ExportItem, ExportOptions, export, export_items
 from defectgen_cli.app import main
@@ -71,7 +76,7 @@ def test_doped_makes_its_inputs_from_them(several: list[ExportItem], tmp_path: P
     from monty.serialization import loadfn
 
     notes = written(several, tmp_path / "doped.json", "doped")
-    assert "1 complexes are left out" in notes[0]
+    assert "1 complex is left out" in notes[0]
     entries = loadfn(tmp_path / "doped.json")
     assert [type(entry).__module__ for entry in entries] == ["doped.core"] * 2
     assert [entry.defect.name for entry in entries] == ["v_S", "W_Mo"]
@@ -166,6 +171,64 @@ def test_results_carry_their_energies_and_that_of_the_host(cell: Host, tmp_path:
     assert (found.energy_ev, found.host_energy_ev) == (-7.0 * 47, -7.0 * 48)
     assert export(tmp_path / "dft", tmp_path / "out.db", "db") == (tmp_path / "out.db", ())
     assert connect(tmp_path / "out.db").get(1).energy == pytest.approx(-329.0)
+
+
+def test_the_energy_of_a_host_in_another_supercell_is_that_of_the_defects_cell(cell: Host, tmp_path: Path) -> None:
+    folder = tmp_path / "dft"
+    assert main(["inputs", *_cells(cell, tmp_path), "-o", str(folder), "--code", "ase", "--no-references"]) == 0
+    small = Configuration.of(get_host("MoS2", (1, 1)), {})
+    (folder / "unit").mkdir()
+    for name, item, energy in (("001_v_S", Configuration.from_key(cell, "VAC@B00"), -340.5), ("unit", small, -21.7)):
+        structure = item.to_structure()
+        values = {
+            "task": {"name": name, "calculator": "chgnet", "arguments": {}},
+            "symbols": [site.specie.symbol for site in structure], "positions": structure.cart_coords.tolist(),
+            "cell": structure.lattice.matrix.tolist(), "energy_ev": energy, "ionic_converged": True,
+        }  # fmt: skip
+        (folder / name / "ase-results.json").write_text(json.dumps(values))
+    (item,) = export_items(folder)
+    assert item.energy_ev == -340.5
+    assert item.host_energy_ev == pytest.approx(-21.7 * 16)
+
+
+def _cells(cell: Host, folder: Path) -> list[str]:
+    Configuration.from_key(cell, "VAC@B00").to_structure().to_file(str(folder / "v_S.cif"))
+    return [str(folder / "v_S.cif"), "--host", "MoS2", "--supercell", "4x4"]
+
+
+@needs("pymatgen.analysis.defects")
+def test_a_pristine_cell_among_defects_is_left_out_and_told(several: list[ExportItem], tmp_path: Path) -> None:
+    host = Configuration.of(several[0].configuration.host, {})
+    pristine = ExportItem("host", host, host.to_structure(), {}, -347.0)
+    notes = written([pristine, *several[:1]], tmp_path / "defects.json", "defects")
+    assert notes == ["left out, as the pristine host is no defect: host."]
+    assert len(json.loads((tmp_path / "defects.json").read_text())) == 1
+    with pytest.raises(DefectgenError, match="host is the pristine host, which is no defect"):
+        written([pristine], tmp_path / "none.json", "defects")
+
+
+def test_a_campaign_is_exported_with_its_energies(tmp_path: Path, tools: Path) -> None:
+    from ase.db import connect
+
+    lj = "ase.calculators.lj:LennardJones"
+    settings = DftSettings(relax=False, ase=AseSettings(calculator=lj))
+    host = get_host("MoS2", (3, 3))
+    made = new_campaign(tmp_path / "c", host, max_defects=1, engine=lj, settings=settings, start=False)
+    with pytest.raises(DefectgenError, match="has computed nothing yet"):
+        export_items(tmp_path / "c")
+    propose(made, 2)
+    assert run_campaign(made, options=RunOptions(python=str(tools / "python"), limit=1)).done == 1
+    done = made.store.rows()[0]
+    (item,) = export_items(tmp_path / "c")
+    assert item.configuration.canonical().key == done.key
+    assert item.values["formation_energy_ev"] == done.computed["formation_energy_ev"]
+    assert item.energy_ev is not None
+    assert item.host_energy_ev is not None
+    assert main(["export", str(tmp_path / "c"), "--to", "db", "-o", str(tmp_path / "c.db")]) == 0
+    (row,) = connect(str(tmp_path / "c.db")).select()
+    assert (row.label, row.energy) == (done.configuration.label, item.energy_ev)
+    table = dft_results(tmp_path / "c", host=host)  # the campaign's own database is no result
+    assert table.warnings == ()
 
 
 def test_the_command_exports_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,18 @@ from defectgen.io.files import claimed_files, write_resumed, write_text, write_w
 from defectgen.io.folders import claimed
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError("No space left on device (os error 28)"), OSError(28, "No space left on device")],  # of polars, of Python
+)
+def test_a_full_disk_is_told_alike_by_all_libraries(tmp_path: Path, error: OSError) -> None:
+    def failing(_: Path) -> None:
+        raise error
+
+    with pytest.raises(DefectgenError, match=r"cannot be written: No space left on device\. Free some space"):
+        write_whole(tmp_path / "a.csv", failing)
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.txt"
     write_text(path, "one\n")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from defectgen.dft.calculation import Calculation
 from defectgen.dft.codes.calculator_driver import RESULTS, TASK
@@ -15,6 +16,11 @@ from defectgen.dft.result import DftResult, Fingerprint
 from defectgen.dft.settings import DftSettings
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.documents import read_object
+
+
+def arguments_text(arguments: Mapping[str, Any]) -> str:
+    """The arguments of a calculator as they stand among the settings of its results; empty without any."""
+    return json.dumps(arguments, sort_keys=True) if arguments else ""
 
 
 class Calculator:
@@ -80,7 +86,7 @@ class Calculator:
                 code="ase",
                 version="",
                 structure=Structure(values["cell"], values["symbols"], values["positions"], coords_are_cartesian=True),
-                fingerprint=Fingerprint("ase", name, basis=json.dumps(values["task"]["arguments"], sort_keys=True)),
+                fingerprint=Fingerprint("ase", name, basis=arguments_text(values["task"]["arguments"])),
                 energy_ev=energy,
                 electronic_converged=energy is not None,
                 ionic_converged=bool(values["ionic_converged"]),
