@@ -98,10 +98,10 @@ def parse_potentials(texts: Sequence[str]) -> dict[str, float]:
 
     from defectgen.score.potentials.potential import CHEMICAL_POTENTIALS_EV
 
-    found: dict[str, float] = {}
+    found: dict[str, float] = dict(CHEMICAL_POTENTIALS_EV) if "2dmd" in texts else {}
+    named: set[str] = set()
     for text in texts:
         if text == "2dmd":
-            found |= CHEMICAL_POTENTIALS_EV
             continue
         symbol, _, number = text.partition("=")
         try:
@@ -110,6 +110,9 @@ def parse_potentials(texts: Sequence[str]) -> dict[str, float]:
             value = float("nan")
         if not Element.is_valid_symbol(symbol) or not abs(value) < 1e6:
             raise UsageError(f"got chemical potential {text!r}, expected an element and eV, e.g. S=-4.127, or 2dmd.")
+        if symbol in named:
+            raise UsageError(f"got several chemical potentials of {symbol}.", "Give one.")
+        named.add(symbol)
         found[symbol] = value
     return found
 

@@ -159,6 +159,9 @@ def test_chemical_potentials_may_be_given(runs: Path) -> None:
     assert found["formation_energy_ev"] is None
     assert "no chemical potential of S" in found["note"]
     assert parse_potentials(["2dmd"])["S"] == -4.127
+    assert parse_potentials(["S=-4.0", "2dmd"])["S"] == -4.0
+    with pytest.raises(dg.UsageError, match="several chemical potentials of S"):
+        parse_potentials(["S=-4.0", "S=-5.0"])
     for bad in ("S", "S=x", "Q=1", "S=nan", "S=inf"):
         with pytest.raises(dg.UsageError, match="chemical potential"):
             parse_potentials([bad])
