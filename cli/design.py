@@ -109,6 +109,7 @@ def design(
         proposer.strip() or None,
         subject.scorer,
         subject.labels,
+        subject.labels_by,
         conditions=growth.conditions,
         mu=names(growth.mu),
         start=() if start is None else (read_configuration(crystal, start),),
@@ -147,6 +148,7 @@ class _Subject:
     labels: Labels | None
     scorer: Scorer | None
     space: Limits
+    labels_by: str = "DFT"
 
 
 def _subject(
@@ -173,7 +175,11 @@ def _subject(
             raise UsageError("got --campaign and another model.", "Leave out --scorer and --surrogate.")
         known, space = knowledge_of(campaign), limits.limits()
         return _Subject(
-            known.host, known.labels, known.model, replace(space, max_defects=limits.max_defects or known.max_defects)
+            known.host,
+            known.labels,
+            known.model,
+            replace(space, max_defects=limits.max_defects or known.max_defects),
+            known.labels_by,
         )
     if is_structure_file(Path(str(host))) and not Path(str(host)).is_dir():
         raise UsageError(

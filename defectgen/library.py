@@ -261,6 +261,7 @@ def train_surrogate(
     from defectgen.io.host_tables import HOST_RECORD, host_of
     from defectgen.score.intervals import MIN_TRAIN_ROWS
     from defectgen.score.surrogate.host_models import learnt_columns
+    from defectgen.score.surrogate.table_notes import table_notes
     from defectgen.score.surrogate.training import n_networks
     from defectgen.score.surrogate.training import train_surrogate as train
 
@@ -288,8 +289,8 @@ def train_surrogate(
         "split": f"80/10/10 by symmetry class, seed {seed}",
         "own_table": True,
     }
-    if differing := contradiction(rows):
-        about["warning"] = differing
+    if notes := [line for line in (contradiction(rows), *table_notes(rows)) if line]:
+        about["warning"] = "; ".join(notes)
     number = rows["set"].n_unique() * len(learnt_columns()) + n_networks(rows, networks)
     with watch("training", number, "models") as advance:
         return train(rows, Path(output), seed, threads=threads, about=about, networks=networks, advance=advance)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defectgen.campaign.asked_settings import note_on_asked
 from defectgen.campaign.folder import APART, REFERENCES, Campaign
 from defectgen.campaign.kept_references import Rows, chemical_potentials, keep_references, reference_paths
 from defectgen.campaign.store import DONE, StructureRow
@@ -107,9 +108,24 @@ def add_results(campaign: Campaign, paths: Sequence[Path], say: Callable[[str], 
     if strange:
         first = ", ".join(str(row["name"]) for row in strange[:3])
         notes.append(f"{len(strange)} references not kept ({first}): of another code or other settings")
+    if asked := note_on_asked(campaign, _taken(new, others if kept else ())):
+        notes.append(asked)
     if new:
         notes += spin_warning(_spins(campaign))
     return Added(tuple(new), known, tuple(kept), names, tuple(notes))
+
+
+def _taken(new: Sequence[StructureRow], references: Rows) -> list[LayerSettings]:
+    """The settings of what was taken: structures, and cells of the host."""
+    texts = [LayerSettings.from_text(row.settings) for row in new]
+    hosts = [LayerSettings.of(result) for row, result in references if row["role"] == "host"]
+    return [*hosts, *(settings for settings in texts if settings)]
+
+
+def kept_settings(campaign: Campaign) -> list[LayerSettings]:
+    """The settings against which results count: those of the campaign's structures and of its host."""
+    paths = reference_paths(campaign)
+    return _settings_of(campaign, dft_results(paths, host=campaign.host) if paths else None)
 
 
 def _spins(campaign: Campaign) -> list[tuple[str, Configuration, bool]]:
@@ -209,9 +225,11 @@ def _readings(
     return found, refused
 
 
-def _settings_of(campaign: Campaign, table: DftTable) -> list[LayerSettings]:
+def _settings_of(campaign: Campaign, table: DftTable | None) -> list[LayerSettings]:
     """The settings of the campaign: those of its structures and of its host; empty before any."""
     found = [settings for text in campaign.store.settings() if (settings := LayerSettings.from_text(text))]
+    if table is None:
+        return found
     hosts = (
         LayerSettings.of(result)
         for role, result in zip(table.frame["role"], table.results, strict=True)

@@ -23,12 +23,14 @@ class Knowledge(OneLine):
         host: the pristine supercell with the defects that are allowed.
         model: predicts.
         labels: computed values by canonical key and column.
+        labels_by: what computed them: ``DFT``, or a potential by its name.
         max_defects: most defects in a cell.
     """
 
     host: Host
     model: CampaignModel
     labels: Labels
+    labels_by: str
     max_defects: int
 
 
@@ -46,4 +48,10 @@ def knowledge_of(folder: Path | str) -> Knowledge:
             f"{folder} has learnt nothing yet.", f"Give it results, then: defectgen campaign learn {folder}"
         )
     labels = {row.key: dict(row.computed) for row in campaign.store.rows() if row.state == DONE}
-    return Knowledge(campaign.host, model, labels, campaign.config.max_defects)
+    return Knowledge(campaign.host, model, labels, _computed_by(campaign), campaign.config.max_defects)
+
+
+def _computed_by(campaign: Campaign) -> str:
+    """``DFT``, or the campaign's calculator of ASE by its name, without its package."""
+    config = campaign.config
+    return config.settings.ase.calculator.rpartition(":")[2] if config.engine == "ase" else "DFT"

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from defectgen.campaign.adding import read_calculation
-from defectgen.campaign.folder import CALCULATIONS, REFERENCES, Campaign
+from defectgen.campaign.adding import kept_settings, read_calculation
+from defectgen.campaign.asked_settings import other_than_asked
+from defectgen.campaign.folder import CALCULATIONS, CONFIG, REFERENCES, Campaign
 from defectgen.campaign.kept_references import given_references, note_on_phases, reference_keys, reservoirs
 from defectgen.campaign.store import DONE, FAILED, PROPOSED, RUNNING, StructureRow
 from defectgen.campaign.task import LOST, NO_ROOM, Task, TaskOutcome, check_engine, prepare, run_task
@@ -95,11 +96,13 @@ def run_campaign(
         advance: is told of each finished structure, and of 0 once the references are there.
 
     Raises:
-        DefectgenError: the code is not installed, a reference failed, or the disk is full.
+        DefectgenError: the code is not installed, what is there was computed by other settings than the campaign's, a
+            reference failed, or the disk is full.
     """
     how = options or RunOptions()
     does = executor or LocalExecutor()
     check_engine(campaign.config.engine, how.command, how.python)
+    _require_same_settings(campaign)
     rows = _take(campaign, how, say)
     if not rows:
         return RunSummary(0, (), 0.0)
@@ -119,6 +122,20 @@ def run_campaign(
     finally:
         does.close()
     return RunSummary(tally.done, tuple(tally.failed), tally.cpu_s, tally.others)
+
+
+def _require_same_settings(campaign: Campaign) -> None:
+    """Refuse to compute what could not stand beside the results that are there.
+
+    Raises:
+        DefectgenError: they are by other settings.
+    """
+    if why := other_than_asked(campaign, kept_settings(campaign)):
+        raise DefectgenError(
+            f"the results in {campaign.folder} are by other settings than its {CONFIG}: {why}.",
+            "Make a campaign by the settings of the results (campaign new --settings FILE) and add them there, or "
+            "compute elsewhere.",
+        )
 
 
 def _take(campaign: Campaign, how: RunOptions, say: Callable[[str], None]) -> list[StructureRow]:

@@ -186,6 +186,15 @@ def common_title(host: Host) -> str:
     return f"{common_name(host)} {host.size}"
 
 
+def is_known_name(name: str) -> bool:
+    """Whether `get_host` knows a host of this name."""
+    try:
+        get_host(name)
+    except UsageError:
+        return False
+    return True
+
+
 def get_host(name: str, supercell: tuple[int, int] | str | None = None) -> Host:
     """The host of this name: ``MoS2``, ``WSe2``, ``BN``, ``GaSe``, ``InSe``, ``P``, or one that was added.
 

@@ -14,9 +14,10 @@ from defectgen.core.enumeration import enumerate_class
 from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
 from defectgen.data.sources import with_reader_columns
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.io.host_files import parse_supercell
 from defectgen.io.host_tables import HOST_RECORD, host_of, with_host
 from defectgen.io.structures import read_configuration
-from defectgen.io.tables import read_csv, read_parquet
+from defectgen.io.tables import column_names, read_csv, read_parquet
 from defectgen.one_line import on_one_line
 
 SUFFIXES = (".parquet", ".csv")
@@ -98,6 +99,7 @@ def own_rows(table: pl.DataFrame, host: Host, name: str = "own", folder: Path | 
     table = table.filter(~pl.all_horizontal(pl.all().is_null()))  # rows that a spreadsheet leaves empty
     if table.is_empty():
         raise DefectgenError("the table has no rows.", "Expected at least one structure with values.")
+    _require_size(table, host)
     values = _values(table)
     ids = (
         table["id"].cast(pl.String) if "id" in table.columns else pl.Series([f"{name}-{k}" for k in range(len(table))])
@@ -132,6 +134,40 @@ def own_rows(table: pl.DataFrame, host: Host, name: str = "own", folder: Path | 
     rows = with_host(rows, host)
     rows = rows.with_columns(formation_energy_per_site_ev=pl.col("formation_energy_ev") / pl.col("n_defects"))
     return with_reader_columns(rows)
+
+
+def has_keys_alone(path: Path) -> bool:
+    """Whether the rows of a file are named by keys, and nothing in it says of which supercell these are.
+
+    A file that cannot be read counts as none of these: `read_own_table` says what is wrong with it.
+    """
+    try:
+        is_csv = path.suffix.lower() == ".csv"
+        columns = read_csv(path, n_rows=1).columns if is_csv else column_names(path)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return NAMES[0] in columns and "supercell" not in columns
+
+
+def _require_size(table: pl.DataFrame, host: Host) -> None:
+    """Refuse rows of another supercell, in which a key means other sites.
+
+    Raises:
+        UsageError: a row that says another one than the host's, or none where others say theirs.
+    """
+    sizes = table["supercell"].cast(pl.String) if "supercell" in table.columns else pl.Series([], dtype=pl.String)
+    said = sizes.drop_nulls().unique(maintain_order=True).to_list()
+    other = next((size for size in said if parse_supercell(size) != host.supercell), None)
+    if other is not None:
+        raise UsageError(
+            f"the table has rows of supercell {other}, expected {host.size} as the host.",
+            f"Give --supercell {other} (supercell=), or leave these rows out.",
+        )
+    if said and sizes.null_count():
+        row = int(sizes.is_null().arg_true()[0])
+        raise UsageError(
+            f"row {row + 1} of the table says no supercell, others do.", "Fill it in, or leave the column out."
+        )
 
 
 def contradiction(rows: pl.DataFrame) -> str:

@@ -278,6 +278,11 @@ class DesignRun:
         targets = self.targets[0].text if asked == 1 else f"{asked} targets"
         return f"DesignRun({self.host.name} {self.host.size}, {targets}: {n} candidates{best}{partial})"
 
+    @property
+    def labels_by(self) -> str:
+        """What computed the values that are not predicted: ``DFT``, or a potential by its name."""
+        return str(self.settings.get("labels_by", "DFT"))
+
     def _repr_html_(self) -> str:
         from defectgen.report.notebook import run_html
 
@@ -345,6 +350,7 @@ class DesignRun:
             "complete": self.complete,
             "host": self.host.name,
             "reference": self.reference,
+            "labels_by": self.labels_by,
             "targets": len(self.targets),
             "candidates": len(self.candidates),
             "novel": sum(candidate.novel for candidate in self.candidates),
@@ -366,7 +372,7 @@ class DesignRun:
             ],
             "relaxations": self._relaxations(),
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
-            "fronts": [front.to_dict() for front in self.fronts],
+            "fronts": [front.to_dict(self.labels_by) for front in self.fronts],
             "settings": dict(self.settings),
             "warnings": list(self.warnings),
         }

@@ -52,13 +52,13 @@ class FrontMember:
         """How far the values are from each wish by column, in eV, whatever it weighs: what a reader can check."""
         return {wish.column: self.distances_ev[wish.column] / wish.weight for wish in target.wishes}
 
-    def to_dict(self) -> dict[str, object]:
-        """As plain values, for JSON."""
+    def to_dict(self, labels_by: str = "DFT") -> dict[str, object]:
+        """As plain values, for JSON; `labels_by` as of `DesignRun`."""
         return {
             "label": self.configuration.label,
             "configuration": self.configuration.key,
             "novel": self.novel,
-            "values_by": "dft" if self.is_dft else "prediction",
+            "values_by": labels_by.lower() if self.is_dft else "prediction",
             "values": {column: round(value, 6) for column, value in self.values.items()},
             "half_widths": {column: round(value, 6) for column, value in self.half_widths.items()},
             "distances_ev": {column: round(value, 6) for column, value in self.distances_ev.items()},
@@ -79,9 +79,9 @@ class Front:
     members: tuple[FrontMember, ...]
     is_whole: bool = True
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self, labels_by: str = "DFT") -> dict[str, object]:
         """As plain values, for JSON."""
-        members = [member.to_dict() for member in self.members]
+        members = [member.to_dict(labels_by) for member in self.members]
         return {"target_id": self.target_id, "is_whole": self.is_whole, "structures": members}
 
 

@@ -19,6 +19,7 @@ from defectgen.design.limits import Space
 from defectgen.design.proposers import Budget
 from defectgen.design.widths import WidthModel
 from defectgen.errors import UsageError
+from defectgen.score.absent_values import instead_of
 from defectgen.score.protocol import Scorer
 from defectgen.score.surrogate import Surrogate
 from defectgen.score.surrogate.high_density import DenseModels
@@ -194,7 +195,7 @@ class Landscape:
             item = BY_COLUMN[missing[0]]
             raise UsageError(
                 f"the scorer has no values of {item.name.replace('_', ' ')}.",
-                f"Leave out --{item.option} ({item.option.replace('-', '_')}=).",
+                instead_of(item.column, values, f"Leave out --{item.option} ({item.option.replace('-', '_')}=)."),
             )
         if self.widths is not None and self.widths.is_fitted:
             counts = moves.counts(walker.kind_of, len(self.edits.lows))

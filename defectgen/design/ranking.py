@@ -15,6 +15,7 @@ from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.design.candidates import Candidate, Target
 from defectgen.design.raw_reference import RawReference
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.score.absent_values import instead_of
 from defectgen.score.protocol import Scorer, uncertainty_column
 
 RankBy = Literal["expected", "distance"]
@@ -192,7 +193,7 @@ class Shortlist:
         self.target, self.capacity, self.by = target, capacity, by
         self._entries: dict[str, _Entry] = {}
         self._worst = np.inf
-        self._missing: str | None = None
+        self._missing: tuple[str, str] | None = None
         self.nearest = Nearest()
 
     def __len__(self) -> int:
@@ -209,7 +210,7 @@ class Shortlist:
         columns = [column for column, _ in self.target.values]
         absent = [column for column in columns if column not in batch.values]
         if absent:
-            self._missing = f"the scorer has no {BY_COLUMN[absent[0]].title} for {batch.configurations[0].label}."
+            self._misses(absent[0], batch, 0)
             return
         chosen = np.arange(len(batch.configurations)) if rows is None else np.asarray(rows, dtype=np.int64)
         values = {column: batch.best(column)[chosen] for column in columns}
@@ -217,9 +218,8 @@ class Shortlist:
         merit = self.target.expected_ev(values, {column: batch.best_widths(column)[chosen] for column in columns})
         there = ~np.isnan(distance)
         if not there.all():
-            without = batch.configurations[int(chosen[np.argmin(there)])].label
-            title = next(BY_COLUMN[c].title for c in columns if np.isnan(values[c]).any())
-            self._missing = f"the scorer has no {title} for {without}."
+            absent = [column for column in columns if np.isnan(values[column]).any()]
+            self._misses(absent[0], batch, int(chosen[np.argmin(there)]))
         merit = np.where(np.isnan(merit), np.inf, merit).round(DECIMALS)
         ranked = merit if self.by == "expected" else distance.round(DECIMALS)
         widths = [batch.best_widths(column)[chosen] * BY_COLUMN[column].weight_ev for column in columns]
@@ -236,6 +236,11 @@ class Shortlist:
             second = float(second) if np.isfinite(second) else np.inf
             self._add(_Entry(float(ranked[place]), second, some, row, (origin,) if origin else ()))
         self._trim()
+
+    def _misses(self, column: str, batch: Scored, row: int) -> None:
+        known = [name for name, found in batch.values.items() if np.isfinite(found[row])]
+        label = batch.configurations[row].label
+        self._missing = f"the scorer has no {BY_COLUMN[column].title} for {label}.", instead_of(column, known)
 
     def _add(self, entry: _Entry) -> None:
         known = self._entries.setdefault(entry.batch.keys[entry.row], entry)
@@ -256,7 +261,7 @@ class Shortlist:
             UsageError: nothing that was offered has a value of all properties.
         """
         if not self._entries and self._missing is not None:
-            raise UsageError(self._missing, "Leave that target out.")
+            raise UsageError(*self._missing)
         return sorted(self._entries.values(), key=lambda entry: entry.order)
 
     def rescored(

@@ -83,6 +83,7 @@ class DesignRequest(OneLine):
             commas between them; None for the mix.
         scorer: predicts in place of the surrogate; None for that one.
         labels: DFT values by canonical key, then by column, in place of the known ones; None for these.
+        labels_by: what computed the labels: ``DFT``, or a potential by its name.
         conditions: growth conditions of formation energies, e.g. ``S-rich``; empty for the elements.
         mu: chemical potentials relative to the elements instead, e.g. ``S=-0.6``.
         start: structures that a search begins with.
@@ -98,6 +99,7 @@ class DesignRequest(OneLine):
     proposer: Proposer | str | None = None
     scorer: Scorer | None = None
     labels: Labels | None = None
+    labels_by: str = "DFT"
     conditions: str = ""
     mu: tuple[str, ...] = ()
     start: tuple[Configuration, ...] = ()

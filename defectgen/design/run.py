@@ -179,6 +179,8 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
     facts = _facts(request, card, adapter, mix) | {TRAINED_ON: TWO_DMD if _knows_2dmd(predictor) else "other values"}
     if conditions is not None:
         facts |= {"formation_energy_at": conditions.text, "chemical_potentials_ev": dict(conditions.potentials_ev)}
+    if labels:
+        facts["labels_by"] = request.labels_by
     facts["host_formation_enthalpy_ev"] = known_enthalpy_ev(host, predictor)
     return PreparedDesign(request, mix, scorer, known, labels, raw, tuple(warnings), facts)
 

@@ -31,10 +31,10 @@ def front_svgs(run: DesignRun, target: Target, candidates: Sequence[Candidate]) 
     """
     front = next((front for front in run.fronts if front.target_id == target.id), Front(target.id, ()))
     pairs = list(combinations([wish.column for wish in target.wishes], 2))[:MAX_PLOTS]
-    return [_plot(target, front, candidates, x, y) for x, y in pairs if front.members or candidates]
+    return [_plot(run.labels_by, target, front, candidates, x, y) for x, y in pairs if front.members or candidates]
 
 
-def _plot(target: Target, front: Front, candidates: Sequence[Candidate], across: str, up: str) -> str:
+def _plot(labels_by: str, target: Target, front: Front, candidates: Sequence[Candidate], across: str, up: str) -> str:
     wishes = {wish.column: wish for wish in target.wishes}
     offs = [(m.off_ev(target), m) for m in front.members]
     members = [(1e3 * off[across], 1e3 * off[up], m.configuration.label, m.is_dft) for off, m in offs]
@@ -55,12 +55,12 @@ def _plot(target: Target, front: Front, candidates: Sequence[Candidate], across:
     shown = []
     for a, b, label, is_dft in members:
         tip = f"{label}: {BY_COLUMN[across].title} {a:.0f} meV off, {BY_COLUMN[up].title} {b:.0f} meV off"
-        kind = "DFT" if is_dft else "predicted"
+        kind = labels_by if is_dft else "predicted"
         shown.append(_point(x(a), y(b), 4.5, f"front {'dft' if is_dft else ''}", f"{tip}, {kind}, on the front"))
     for candidate, (a, b) in zip(candidates, ranked, strict=True):
         tip = (
             f"#{candidate.rank} {candidate.configuration.label}: {BY_COLUMN[across].title} {a:.0f} meV off, "
-            f"{BY_COLUMN[up].title} {b:.0f} meV off, {'DFT' if candidate.dft else 'predicted'}"
+            f"{BY_COLUMN[up].title} {b:.0f} meV off, {labels_by if candidate.dft else 'predicted'}"
         )
         mark = _point(x(a), y(b), 8.5, f"ranked {'dft' if candidate.dft else ''}", tip, str(candidate.rank))
         shown.append(mark)

@@ -25,6 +25,9 @@ ROWS = 10
 TARGETS = 5
 """Targets shown; a table of hundreds is for `DesignRun.to_polars`."""
 
+COMPUTED = "computed"
+"""What a value of a candidate by itself is, which does not say by what."""
+
 
 @dataclass(frozen=True)
 class NotebookSection:
@@ -66,17 +69,18 @@ def run_html(run: DesignRun) -> str:
         else "the raw scale"
     )
     first = (
-        f"Values in eV where no other unit is named, levels relative to {zero}; * wanted; bold: DFT. {basis_text(run)} "
+        f"Values in eV where no other unit is named, levels relative to {zero}; * wanted; bold: {run.labels_by}. "
+        f"{basis_text(run)} "
         "In three dimensions: .view() of the run or of a candidate."
     )
-    return _render(sections, [first, *notes])
+    return _render(sections, [first, *notes], run.labels_by)
 
 
 def candidate_html(candidate: Candidate) -> str:
     """A candidate with its picture and a line for each property."""
     row = Row(candidate, candidate.configuration.canonical(), "", {})
     asked = frozenset(column for column, _ in candidate.target.values)
-    return _render([NotebookSection("", asked, (), (candidate_card(row),))], [])
+    return _render([NotebookSection("", asked, (), (candidate_card(row),))], [], COMPUTED)
 
 
 def run_view(run: DesignRun) -> StructureView:
@@ -91,6 +95,12 @@ def candidate_view(candidate: Candidate) -> StructureView:
     return view_of([row], configuration.label)
 
 
-def _render(sections: Sequence[NotebookSection], notes: Sequence[str]) -> str:
-    page = template("notebook.html")
-    return page.render(sections=sections, notes=notes, properties=PROPERTIES, number=number_text, subscripts=subscripts)
+def _render(sections: Sequence[NotebookSection], notes: Sequence[str], labels_by: str) -> str:
+    return template("notebook.html").render(
+        sections=sections,
+        notes=notes,
+        labels_by=labels_by,
+        properties=PROPERTIES,
+        number=number_text,
+        subscripts=subscripts,
+    )

@@ -60,7 +60,7 @@ def potential_svg(run: DesignRun, candidates: Sequence[Candidate]) -> str:
     for (candidate, left, right), height in zip(ends, heights, strict=True):
         tip = (
             f"#{candidate.rank} {candidate.configuration.label}: {left:z.2f} eV {other}-rich, {right:z.2f} eV "
-            f"{element}-rich, {'DFT' if FORMATION in candidate.dft else 'predicted'}"
+            f"{element}-rich, {run.labels_by if FORMATION in candidate.dft else 'predicted'}"
         )
         name = escape(tip, quote=True)
         kind = "dft" if FORMATION in candidate.dft else "predicted"

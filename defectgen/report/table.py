@@ -67,7 +67,8 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
     )
     if any(candidate.dft for candidate in run.candidates):
         console.print(
-            "[dim]DFT: not new; values and \u0394 of the row are labels, without uncertainty.[/]", width=width
+            f"[dim]{_plain(run.labels_by)}: not new; values and \u0394 of the row are labels, without uncertainty.[/]",
+            width=width,
         )
     if any(candidate.similar for candidate in run.candidates):
         console.print("[dim]like: as many more of the same label, alike within the intervals (--all).[/]", width=width)
@@ -134,7 +135,7 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10, without: Sequ
     for candidate in candidates[:top]:
         values = candidate.best_values
         cells = [_value(values.get(item.column), item) for item in shown]
-        new = "[green]yes[/]" if candidate.novel else "DFT" if candidate.dft else "no"
+        new = "[green]yes[/]" if candidate.novel else _plain(run.labels_by) if candidate.dft else "no"
         cells.append(f"{candidate.best_distance_ev * 1000:.0f}")
         if by_expected:
             cells.append(f"{candidate.expected_ev * 1000:.0f}" if math.isfinite(candidate.expected_ev) else "\u2013")

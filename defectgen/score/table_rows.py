@@ -146,6 +146,8 @@ def _host(says: Mapping[str, Any], named: Mapping[tuple[str, str], Host], given:
         if value is not None and not isinstance(value, str):
             return f"{column} is {value!r:.40}, expected a text."
     record, name, size = (says.get(key) for key in (HOST_RECORD, "host", "supercell"))
+    if record is None and "supercell" in says and size is None:
+        return "the row says no supercell: the sites of its key are not known."
     try:
         if given is not None and name is not None and not _is_called(given, name):
             return f"the row is of {common_name(name)}, and --host is {common_name(given)}: leave --host out."

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pymatgen.core import Structure
+from pymatgen.io.vasp import Incar, Kpoints
 
 import defectgen as dg
 from defectgen.campaign.adding import add_results
+from defectgen.campaign.asked_settings import asked_settings, other_than_asked
 from defectgen.campaign.folder import Campaign, new_campaign
+from defectgen.campaign.proposing import propose
+from defectgen.campaign.running import run_campaign
 from defectgen.campaign.store import DONE
 from defectgen.dft.codes import CODES
+from defectgen.dft.codes.vasp_settings import smearing
 from defectgen.dft.inputs import dft_inputs
+from defectgen.dft.layer_settings import LayerSettings
+from defectgen.dft.result import DftResult, Fingerprint
 from defectgen.errors import DefectgenError
 
 
@@ -115,3 +125,63 @@ def test_a_cell_without_spin_is_accepted_and_told(campaign: Campaign, runs: Path
     found = add_results(campaign, [runs])
     assert (len(found.new), found.refused) == (3, ())
     assert found.notes == ("computed without spin, where others that may have a moment have it: v_B.",)
+
+
+OTHER_THAN_ASKED = [
+    ({"cutoff_ev": 400.0}, "cutoff_ev 400.0 against 500.0"),
+    ({"mesh": [1, 1, 1]}, "k points of 5 angstrom against 75"),
+    ({"smearing_ev": 0.5}, "smearing fermi-dirac 0.5 eV against fermi-dirac 0.05 eV"),
+    ({"functional": "PBEsol"}, "functional PBEsol against PBE"),
+    ({"mode": "lcao"}, "against 500.0"),
+]
+
+
+@pytest.mark.parametrize(("changed", "reason"), OTHER_THAN_ASKED)
+def test_results_by_other_settings_than_those_of_the_campaign_are_told_before_anything_is_computed(
+    campaign: Campaign, runs: Path, changed: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for task in runs.glob("*/gpaw.json"):
+        _result(task.parent, **changed)
+    notes = add_results(campaign, [runs]).notes
+    assert len(notes) == 1
+    assert reason in notes[0]
+    assert "campaign.yaml" in notes[0]
+    monkeypatch.setattr("defectgen.campaign.running.check_engine", lambda *_: ())
+    propose(campaign, 1)
+    with pytest.raises(DefectgenError, match=re.escape(reason)):
+        run_campaign(campaign)
+    assert not (campaign.folder / "calculations").exists()
+
+
+def test_references_alone_by_other_settings_are_told(campaign: Campaign, runs: Path) -> None:
+    _result(runs / "host_BN_2x2", cutoff_ev=400.0)
+    assert "cutoff_ev 400.0 against 500.0" in add_results(campaign, [runs / "host_BN_2x2"]).notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings"), [("gpaw", "2dmd"), ("gpaw", "lcao"), ("gpaw", "mp"), ("vasp", "2dmd"), ("vasp", "mp")]
+)
+def test_what_a_code_is_told_is_what_the_campaign_computes_with(
+    host: dg.Host, tmp_path: Path, engine: str, settings: str
+) -> None:
+    campaign = new_campaign(tmp_path / "c", host, engine=engine, settings=settings, start=False)
+    asked = asked_settings(campaign)
+    assert asked is not None
+    made = dft_inputs(dg.Configuration.from_key(host, "C@B00"), tmp_path / "in", engine, settings=settings)
+    folder = made.folder / "001_C_N"
+    if engine == "vasp":
+        incar = Incar.from_file(str(folder / "INCAR"))
+        points = Kpoints.from_file(str(folder / "KPOINTS"))
+        found = Fingerprint(
+            "vasp", {"PE": "PBE"}[str(incar["GGA"]).upper()], float(incar["ENCUT"]), mesh=tuple(points.kpts[0]),
+            **smearing(incar["ISMEAR"], incar["SIGMA"]),
+        )  # fmt: skip
+        structure = Structure.from_file(folder / "POSCAR")
+        mine = LayerSettings.of(DftResult(folder, "vasp", "", structure, found))
+    else:
+        _result(folder)
+        mine = LayerSettings.of(CODES["gpaw"].read(folder / "gpaw-results.json"))
+    assert mine.differs(asked) == ""
+    assert other_than_asked(campaign, [mine]) == ""
+    coarse = replace(mine, reach_angstrom=(mine.reach_angstrom or 0.0) / 3)
+    assert "k points" in other_than_asked(campaign, [coarse])

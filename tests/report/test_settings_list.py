@@ -37,7 +37,7 @@ def test_counts_have_thousands_and_what_was_not_asked_for_is_left_out() -> None:
     assert setting_lines(given) == [
         ("Proposals", "12,345"),
         ("Proposals by origin", "known 1,234"),
-        ("Only structures without a DFT value", "no"),
+        ("Only structures without a label", "no"),
         ("Seed", "12345"),
     ]
 

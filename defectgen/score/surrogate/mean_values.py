@@ -19,6 +19,7 @@ from defectgen.core import Host
 from defectgen.core.hosts import common_name
 from defectgen.core.properties import BY_COLUMN
 from defectgen.errors import UsageError
+from defectgen.score.absent_values import instead_of
 from defectgen.score.surrogate.agreement import COLUMNS as GAP
 from defectgen.score.surrogate.environments import environment_basis
 from defectgen.score.surrogate.high_density import ENERGY, DenseModels, tree_features
@@ -182,7 +183,9 @@ class MeanModel:
             raise UsageError(
                 f"the surrogate has no values of {item.name.replace('_', ' ')} for cells of "
                 f"{common_name(part.core_host)} with many defects.",
-                f"Leave out --{item.option} ({item.option.replace('-', '_')}=).",
+                instead_of(
+                    item.column, part.models.models, f"Leave out --{item.option} ({item.option.replace('-', '_')}=)."
+                ),
             )
         self.tables = Tables(part.core_host)
         self._part = part
