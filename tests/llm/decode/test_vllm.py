@@ -13,12 +13,14 @@ from tiny_model import save_tiny_llama
 
 from defectgen.core import Host, get_host
 from defectgen.errors import DefectgenError, UsageError
+from defectgen.llm.adapter import METADATA
 from defectgen.llm.decode.generator import Completion, Request, Sampling
 from defectgen.llm.decode.guide import Guide, pack_grammar
 from defectgen.llm.decode.token_grammar import TokenGrammar
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.loading import load_base
 from defectgen.llm.tokens import piece_ids, prompt_ids
+from defectgen.tasks.bulk.crystal_grammar import CrystalGrammar
 from defectgen.tasks.defect.defect_task import DefectTask
 from defectgen.tasks.defect.encodings import ENCODINGS
 
@@ -66,9 +68,12 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("tiny-adapter")
     torch.manual_seed(1)
-    wanted = LoraConfig(r=12, lora_alpha=24, target_modules="all-linear", init_lora_weights=False)
+    wanted = LoraConfig(
+        r=12, lora_alpha=24, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"
+    )
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), wanted)
     model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / METADATA).write_text("{}")  # a card that names no checksums
     return folder
 
 
@@ -241,3 +246,13 @@ def test_rows_keep_their_walk_when_the_batch_changes(base: Path) -> None:
         scores = again[0, guide.allowed].double().log_softmax(0).numpy()
         (token,) = torch.isfinite(kept[0]).nonzero()[0].tolist()
         assert token == guide.allowed[guide.draw(scores, sampling)]
+
+
+def test_colder_coordinates_are_those_of_the_other_engine(plain: Any, expected: TransformersGenerator) -> None:
+    asked = Request("A crystal:", CrystalGrammar(2, ("Na", "Cl"), min_distance=0.5), 6, 3)
+    drawn = {}
+    for colder in (None, 0.0):
+        sampling = Sampling(1.0, coordinate_temperature=colder)
+        drawn[colder] = [one.text for one in plain.generate([asked], sampling)]
+        assert drawn[colder] == [one.text for one in expected.generate([asked], sampling)]
+    assert drawn[None] != drawn[0.0]
