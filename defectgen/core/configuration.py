@@ -41,7 +41,7 @@ class Configuration:
     def __post_init__(self) -> None:
         sites = [site for site, _ in self.edits]
         if sites != sorted(set(sites)):
-            raise UsageValueError(f"got sites {sites}, expected each once, sorted.")
+            raise UsageValueError(f"edits must be sorted by site with each site once, got sites {sites}.")
         if sites and not 0 <= sites[0] <= sites[-1] < self.host.n_sites:
             raise UsageValueError(f"got sites {sites}, expected 0 to {self.host.n_sites - 1}.")
         elements = self.host.site_elements
