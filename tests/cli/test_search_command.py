@@ -77,7 +77,7 @@ def test_the_lowest_comes_first(
     assert "(a partial hull: energies above it are too low)" in shown
     assert f"competitors known: for {known} of {known} judged (100.0 %, 95 % interval " in shown
     assert main([*call[:-1], "--temperature", "0.5"]) == 2
-    assert "holds a search with temperature 1.0" in capsys.readouterr().err
+    assert "holds a search with coordinate_temperature 0.7, temperature 1.0" in capsys.readouterr().err
 
 
 def test_an_interrupted_search_goes_on(
