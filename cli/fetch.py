@@ -43,7 +43,13 @@ def fetch(
     from defectgen.errors import UsageError
 
     if system is not None or output is not None:
-        if name != "materials-project" or system is None or output is None or origin is not None:
+        if name is not None and name != "materials-project":
+            what = "--system" if system is not None else "-o"
+            raise UsageError(
+                f"got {what} for {name}, which is fetched into the cache as a whole.",
+                f"Leave {what} out; it is of materials-project.",
+            )
+        if name is None or system is None or output is None or origin is not None:
             raise UsageError(
                 "--system and -o go together, with materials-project and without --from.",
                 "E.g. defectgen fetch materials-project --system Li-Fe-O -o hull.csv",

@@ -25,3 +25,7 @@ class UsageError(DefectgenError):
     """A wrong option, name or value in the call itself."""
 
     exit_code = 2
+
+
+class UsageValueError(UsageError, ValueError):
+    """A `UsageError` that is a `ValueError` too, for callers who expect Python's own."""

@@ -381,9 +381,10 @@ def _rules(allow: object) -> tuple[Rule, ...]:
 
 
 def _all(configurations: object) -> list[Configuration]:
-    if isinstance(configurations, str) or not isinstance(configurations, Iterable):
-        got = typed(configurations)
-        raise UsageError(f"got {got}, expected configurations.", "Give a Configuration or several.")
+    is_table = hasattr(configurations, "columns")
+    if is_table or isinstance(configurations, str) or not isinstance(configurations, Iterable):
+        hint = "Give one or several; a table: defectgen score FILE."
+        raise UsageError(f"got {typed(configurations)}, expected configurations.", hint)
     return list(configurations)
 
 

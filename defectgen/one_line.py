@@ -44,7 +44,10 @@ def shown(value: object, width: int = SHOWN_CHARACTERS) -> str:
 
 def typed(value: object) -> str:
     """What was given where something else is expected, with its type, as one short line for a message."""
-    name, text = type(value).__name__, shown(value, 40)
+    name, shape = type(value).__name__, getattr(value, "shape", None)
+    if isinstance(shape, tuple) and hasattr(value, "columns"):  # a table, which shows itself as one
+        return f"{name} with {shape[0]} rows"
+    text = shown(value, 40)
     return text if text.startswith((f"{name}(", f"<{name} ")) else f"{name} {text}"
 
 

@@ -248,6 +248,10 @@ def test_the_command_and_the_library_give_the_same_candidates(tmp_path: Path, ca
         ),
         (lambda: dg.score(MOS2), r"got Host\(MoS2 8x8, .*\.\.\., expected configurations"),
         (lambda: dg.score("MoS2"), "got str 'MoS2', expected configurations"),
+        (
+            lambda: dg.score(pl.DataFrame({"key": ["a"]})),
+            "got DataFrame with 1 rows, expected",
+        ),
         (lambda: dg.score([], 4), "got int 4 as scorer"),
         (lambda: dg.enumerate(MOS2), "got no defect classes, expected one of label, rules, max_defects"),
         (lambda: dg.enumerate(MOS2, "v_S", max_defects=2), "got label and max_defects"),

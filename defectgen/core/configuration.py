@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from defectgen.core.host import VACANCY, Host
 from defectgen.core.names import defect_label, short_text
 from defectgen.core.symmetry import canonical_edits, site_permutations
 from defectgen.core.whole import is_whole
-from defectgen.errors import UsageError
+from defectgen.errors import UsageError, UsageValueError
 from defectgen.one_line import shown, typed
 
 if TYPE_CHECKING:
@@ -41,15 +41,17 @@ class Configuration:
     def __post_init__(self) -> None:
         sites = [site for site, _ in self.edits]
         if sites != sorted(set(sites)):
-            raise ValueError(f"edits must be sorted by site with each site once, got sites {sites}")
+            raise UsageValueError(f"edits must be sorted by site with each site once, got sites {sites}.")
         if sites and not 0 <= sites[0] <= sites[-1] < self.host.n_sites:
-            raise ValueError(f"got sites {sites}, expected 0 to {self.host.n_sites - 1}")
+            raise UsageValueError(f"got sites {sites}, expected 0 to {self.host.n_sites - 1}.")
         elements = self.host.site_elements
         for site, species in self.edits:
             if species == elements[site]:
-                raise ValueError(f"site {self.host.site_name(site)} of {self.host.name} already holds {species}")
+                raise UsageValueError(f"site {self.host.site_name(site)} of {self.host.name} already holds {species}.")
             if species not in SYMBOLS and species != VACANCY:
-                raise ValueError(f"got {species!r} at {self.host.site_name(site)}, expected an element or {VACANCY}")
+                raise UsageValueError(
+                    f"got {species!r} at {self.host.site_name(site)}, expected an element or {VACANCY}."
+                )
 
     def __repr__(self) -> str:
         return f"Configuration({self.host.name} {self.host.size}, {short_text(self.label)}: {short_text(self.key)})"
@@ -59,8 +61,8 @@ class Configuration:
         """A configuration from edits in any order: sites by number, or in a mapping by name, e.g. ``{"A00": "W"}``.
 
         Raises:
-            UsageError: what is no host or no edits, or a site that the host does not have by its name.
-            ValueError: a number that is no site, a site twice, or no species that differs from the host's.
+            UsageError: what is no host or no edits, what is no site of the host, a site twice, or no species that
+                differs from the host's; the last three are a `ValueError` too.
         """
         _require_host(host)
         if isinstance(edits, str):
@@ -68,12 +70,12 @@ class Configuration:
                 f"got edits {shown(edits)}, expected sites and species.",
                 'E.g. {"A00": "VAC"}; from a key: Configuration.from_key; of a label: defectgen.enumerate.',
             )
-        if not isinstance(edits, Mapping):
-            return cls(host, tuple(sorted(edits)))
         pairs = []
-        for site, new in edits.items():
+        for site, new in edits.items() if isinstance(edits, Mapping) else _pairs(edits):
             if not isinstance(site, str) and not is_whole(site):
                 raise UsageError(f"got site {shown(site)}, expected its number or its name, e.g. 0 or A00.")
+            if not isinstance(new, str):
+                raise UsageError(f"got species {shown(new)}, expected an element or {VACANCY}.")
             pairs.append((host.parse_site(site) if isinstance(site, str) else int(site), new))
         return cls(host, tuple(sorted(pairs)))
 
@@ -211,3 +213,12 @@ def labels_of_keys(host: Host, keys: Iterable[str]) -> list[str]:
 def _require_host(host: object) -> None:
     if not isinstance(host, Host):
         raise UsageError(f"got {typed(host)} as host, expected a Host.", 'Use defectgen.host("MoS2").')
+
+
+def _pairs(edits: object) -> Iterator[tuple[object, object]]:
+    """Pairs of a site and a species."""
+    items = list(edits) if isinstance(edits, Iterable) else [edits]
+    for item in items:
+        if not isinstance(item, Sequence) or isinstance(item, str) or len(item) != 2:
+            raise UsageError(f"got edit {shown(item)}, expected a site and a species.", 'E.g. (0, "VAC").')
+        yield item[0], item[1]

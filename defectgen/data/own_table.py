@@ -115,7 +115,8 @@ def own_rows(table: pl.DataFrame, host: Host, name: str = "own", folder: Path | 
             found.append(_configuration(said, text, host, folder, singles))
         except (DefectgenError, ValueError) as error:
             known = isinstance(error, DefectgenError)
-            hint = error.hint if isinstance(error, DefectgenError) else "Expected a key such as VAC@A00+Se@B14."
+            is_value = isinstance(error, ValueError)
+            hint = "Expected a key such as VAC@A00+Se@B14." if is_value else getattr(error, "hint", "")
             raise DefectgenError(f"row {place}: {error.args[0]}{'' if known else '.'}", hint) from error
     _require_rules(found, ids, host)
     sizes = [item.n_defects for item in found]

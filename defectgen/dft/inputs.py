@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -201,7 +202,10 @@ def read_decorations(
     Raises:
         DefectgenError: a file that cannot be read, or a structure that decorates no such host.
     """
+    phases = _elements(path)
     for item in read_structures(path):
+        if any(Path(item.name).is_relative_to(phase) for phase in phases):
+            continue
         try:
             configuration = _decoration(item.name, item.structure, item.note, host)
         except DefectgenError as error:
@@ -211,6 +215,16 @@ def read_decorations(
         else:
             assert item.structure is not None
             yield item.name, configuration, item.structure
+
+
+def _elements(folder: Path) -> list[Path]:
+    """Calculations of elemental phases, which decorate no host, in the folders of inputs below a folder."""
+    found = []
+    for manifest in sorted(folder.rglob(MANIFEST)) if folder.is_dir() else ():
+        with contextlib.suppress(DefectgenError):  # it is damaged: then all files below are taken as structures
+            _, calculations = read_manifest(manifest.parent)
+            found += [manifest.parent / name for name, item in calculations.items() if item["role"] == "element"]
+    return found
 
 
 def _decoration(name: str, structure: Structure | None, note: str, host: Host | None) -> Configuration:

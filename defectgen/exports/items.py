@@ -91,7 +91,8 @@ def export_items(
 
 def holds_files(path: Path) -> bool:
     """Whether a path is taken for structure files, or a folder of them: it is no run, no campaign, no DFT results."""
-    return not any((path / name).is_file() for name in (RUN_TABLE, CONFIG, INPUTS))
+    of_campaign = path.name == CALCULATIONS and (path.parent / CONFIG).is_file()
+    return not (of_campaign or any((path / name).is_file() for name in (RUN_TABLE, CONFIG, INPUTS)))
 
 
 def _items(what: What, host: Host | None, left_out: list[str] | None) -> list[ExportItem]:
@@ -114,6 +115,8 @@ def _items(what: What, host: Host | None, left_out: list[str] | None) -> list[Ex
         return _of_run(path)
     if (path / CONFIG).is_file():
         return _of_campaign(path)
+    if path.name == CALCULATIONS and (path.parent / CONFIG).is_file():
+        return _of_campaign(path.parent)
     if (path / INPUTS).is_file():
         return _of_results(path, host)
     return _of_files(path, host, left_out)

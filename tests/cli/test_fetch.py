@@ -89,6 +89,9 @@ def test_a_set_without_its_targets_is_refused(cache: Path, folder: Path, capsys:
         (["fetch", "mp20"], "Run: defectgen fetch mp20 --from PATH"),
         (["fetch", "--force"], "--from and --force need the NAME"),
         (["fetch", "2dmd", "--from", "nowhere"], "nowhere does not exist"),
+        (["fetch", "2dmd", "-o", "x.csv"], "got -o for 2dmd, which is fetched into the cache as a whole. Leave -o out"),
+        (["fetch", "mp20", "--system", "Li-O"], "got --system for mp20, which is fetched into the cache as a whole"),
+        (["fetch", "-o", "x.csv"], "--system and -o go together, with materials-project"),
     ],
 )
 def test_a_wrong_call_says_what_to_do(call: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,6 +180,29 @@ def test_another_compound_is_no_typo(name: str) -> None:
 def test_impossible_configurations_are_refused(edits: tuple[tuple[int, str], ...]) -> None:
     with pytest.raises(ValueError, match=r"got|already"):
         Configuration(get_host("MoS2"), edits)
+    with pytest.raises(UsageError, match=r"got|already"):
+        Configuration(get_host("MoS2"), edits)
+
+
+@pytest.mark.parametrize(
+    ("edits", "said"),
+    [
+        (5, "got edit 5, expected a site and a species"),
+        ([0], "got edit 0, expected a site and a species"),
+        (["VAC@A00"], "got edit 'VAC@A00', expected a site and a species"),
+        ([(1.5, "VAC")], "got site 1.5, expected its number or its name"),
+        ([(0, 42)], "got species 42, expected an element or VAC"),
+        ({0: None}, "got species None, expected an element or VAC"),
+    ],
+)
+def test_what_are_no_edits_is_refused_in_one_line(edits: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Configuration.of(get_host("MoS2"), edits)
+
+
+def test_sites_have_names_in_pairs_too() -> None:
+    host = get_host("MoS2")
+    assert Configuration.of(host, [("A00", "W")]) == Configuration.of(host, {"A00": "W"})
 
 
 @pytest.mark.parametrize("changes", [{"species": ("Mo", "S", "Zz")}, {"rules": (Rule("S", "Zz"),)}])

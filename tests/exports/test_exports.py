@@ -14,6 +14,7 @@ from defectgen.campaign.folder import new_campaign
 from defectgen.campaign.proposing import propose
 from defectgen.campaign.running import RunOptions, run_campaign
 from defectgen.core import Configuration, Host, get_host
+from defectgen.dft.inputs import read_manifest
 from defectgen.dft.results import dft_results
 from defectgen.dft.settings import AseSettings, DftSettings
 from defectgen.errors import DefectgenError, UsageError
@@ -227,6 +228,10 @@ def test_a_campaign_is_exported_with_its_energies(tmp_path: Path, tools: Path) -
     assert main(["export", str(tmp_path / "c"), "--to", "db", "-o", str(tmp_path / "c.db")]) == 0
     (row,) = connect(str(tmp_path / "c.db")).select()
     assert (row.label, row.energy) == (done.configuration.label, item.energy_ev)
+    assert export_items(tmp_path / "c" / "calculations")[0].energy_ev == item.energy_ev
+    again = ["inputs", str(tmp_path / "c" / "calculations"), "-o", str(tmp_path / "in"), "--code", "gpaw"]
+    assert main([*again, "--host", "MoS2", "--supercell", "3x3"]) == 0  # its elements are no decorations
+    assert sum(item["role"] == "defect" for item in read_manifest(tmp_path / "in")[1].values()) == 1
     table = dft_results(tmp_path / "c", host=host)  # the campaign's own database is no result
     assert table.warnings == ()
 

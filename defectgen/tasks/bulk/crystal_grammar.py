@@ -275,6 +275,7 @@ def _third_angles(alpha: int, beta: int) -> list[int]:
 
 def _check_elements(elements: tuple[str, ...]) -> None:
     if unknown := [element for element in elements if element not in ELEMENTS]:
-        raise UsageError(f"got {', '.join(unknown)}, expected symbols of elements, e.g. Li,O.")
+        came = ", ".join(element or "an empty name" for element in unknown)
+        raise UsageError(f"got {came}, expected symbols of elements, e.g. Li,O.")
     if not elements or len(set(elements)) < len(elements):
         raise UsageError(f"got elements {', '.join(elements) or 'none'}, expected at least one, each once.")

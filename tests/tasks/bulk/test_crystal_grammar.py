@@ -125,6 +125,7 @@ def test_the_elements_can_be_chosen() -> None:
     [
         (lambda: CrystalGrammar(0), "expected 1 or more"),
         (lambda: CrystalGrammar(5, ("Ln",)), "got Ln, expected symbols"),
+        (lambda: CrystalGrammar(5, ("",)), "got an empty name, expected symbols"),
         (lambda: CrystalGrammar(5, ()), "at least one"),
         (lambda: CrystalGrammar(5, ("Si",), None, 5.1), "least distance of 5.1 angstrom, expected 0 to 5"),
         (lambda: CrystalGrammar(5, ("Si",), None, float("nan")), "expected 0 to 5"),
