@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from defectgen_cli.options import SupercellOption
+from defectgen_cli.output import say
 
 if TYPE_CHECKING:
     from defectgen.core import Host
@@ -38,10 +39,9 @@ class TableOptions:
         """The host that is named; None if the table has to carry it.
 
         Raises:
-            UsageError: a host that is not known, keys of which nothing says the supercell, or options without a table
-                or host.
+            UsageError: a host that is not known, or options without a table or host.
         """
-        from defectgen.core.hosts import is_known_name
+        from defectgen.core.hosts import common_title, is_known_name
         from defectgen.data.own_table import has_keys_alone
         from defectgen.errors import UsageError
         from defectgen.io.host_files import host_of_options
@@ -51,13 +51,14 @@ class TableOptions:
             raise UsageError(
                 f"{next(k for k, v in given.items() if v)} is for --table.", "Leave it out, or add --table."
             )
+        host = host_of_options(self.host, self.supercell, self.allow)
         named = self.host is not None and self.supercell is None and is_known_name(self.host)
-        if named and self.table is not None and has_keys_alone(self.table):
-            raise UsageError(
-                f"{self.table} does not say of which supercell its keys are.",
-                "Add --supercell, the one that was computed: a key names other sites in each.",
+        if host is not None and named and self.table is not None and has_keys_alone(self.table):
+            say(
+                f"warning: {self.table} does not say of which supercell its keys are, they are read as of "
+                f"{common_title(host)}: a key names other sites in each. Say it with --supercell."
             )
-        return host_of_options(self.host, self.supercell, self.allow)
+        return host
 
 
 NO_TABLE = TableOptions()
