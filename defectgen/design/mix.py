@@ -116,20 +116,20 @@ def _stage(name: str, options: ProposerOptions) -> Stage:
     return Stage(name, lambda: make_proposer(name, options), PROPOSERS.find(name).repeats)
 
 
-def _why_not_first(search: Search, target: Target) -> str:
+def _why_not_first(search: Search, target: Target, labels_by: str) -> str:
     """Where row 1 is farther away than the nearest: which one that is, and why it comes later; else nothing."""
     shortlist = search.shortlists[target.id]
     nearest, first = shortlist.nearest, shortlist.candidates(1, ())
     if not first or first[0].best_distance_ev - nearest.distance_ev < HIDDEN_EV:
         return ""
     away = 1e3 * first[0].best_distance_ev
-    basis = "by its label" if set(first[0].dft) >= {column for column, _ in target.values} else "by a surer prediction"
-    return f"; it is {nearest.label}, which its uncertainty puts behind row 1, {away:.1f} meV away {basis}"
+    basis = labels_by if set(first[0].dft) >= {column for column, _ in target.values} else "a surer prediction"
+    return f"; it is {nearest.label}, which its uncertainty puts behind row 1, {away:.1f} meV away by {basis}"
 
 
-def verdicts(search: Search, mix: Mix) -> list[Verdict]:
-    """What is known of each target: reached or not, and what that rests on."""
-    return [_verdict(search, mix, target) for target in search.targets]
+def verdicts(search: Search, mix: Mix, labels_by: str = "DFT") -> list[Verdict]:
+    """What is known of each target: reached or not, and what that rests on; `labels_by` as of `DesignRequest`."""
+    return [_verdict(search, mix, target, labels_by) for target in search.targets]
 
 
 def _away_text(target: Target, distance_ev: float) -> str:
@@ -146,7 +146,7 @@ def _away_text(target: Target, distance_ev: float) -> str:
     return f"{1e3 * abs(distance_ev):.1f} meV {'away from' if distance_ev >= 0 else 'beyond'} {known}{counted}"
 
 
-def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
+def _verdict(search: Search, mix: Mix, target: Target, labels_by: str) -> Verdict:
     listing, nearest = mix.listing, search.shortlists[target.id].nearest
     number = search.n_distinct(target)
     whole = listing is not None and listing.is_whole and number >= listing.count and not search.settings.novel
@@ -172,5 +172,5 @@ def _verdict(search: Search, mix: Mix, target: Target) -> Verdict:
         if listing is not None and number >= listing.count and not search.settings.novel:
             kinds = " of kinds that the surrogate was trained on" if listing.left_out else ""
             text += f" (among them all {listing.count:,} with {listing.words}{kinds})"
-    text += _why_not_first(search, target)
+    text += _why_not_first(search, target, labels_by)
     return Verdict(target.id, text, round(nearest.distance_ev, 6), bool(reached), number, proof)

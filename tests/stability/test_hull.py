@@ -239,7 +239,7 @@ def test_the_energies_of_a_system_are_fetched_into_a_hull(
         (["materials-project", "--system", "Na-K", "-o", "x.csv"], "has no entry of K in Na-K"),
         (["materials-project", "--system", "Na-Cl", "-o", "x.json"], "expected a name that ends with .csv"),
         (["materials-project", "--system", "Na-Cl"], "--system and -o go together"),
-        (["mp20", "--system", "Na-Cl", "-o", "x.csv"], "--system and -o go together"),
+        (["mp20", "--system", "Na-Cl", "-o", "x.csv"], "got --system for mp20, which is fetched into the cache"),
     ],
 )
 @pytest.mark.usefixtures("project")
