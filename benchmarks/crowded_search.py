@@ -190,7 +190,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
             for suffix, full in passes.items()
         }
 
-    def proposed() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    def proposed() -> Iterator[dict[str, np.ndarray]]:
         """After each number of proposals, and each time a target, what ranks first of those so far."""
         models, limits = Models(adapter=options.model), Limits(min(sizes), max(sizes))
         engine = load_engine(host, models, limits, Drawing(temperature=options.temperature))
@@ -212,7 +212,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
         for number in options.proposals:
             both = firsts_of_ways()
             cpu_s = [some(k, target, of_target(both, k), number, options.seed) for k, target in targets.items()]
-            yield f"model, {number}", ranked(f"model, {number}", both, float(np.mean(cpu_s)), scored(both))
+            yield ranked(f"model, {number}", both, float(np.mean(cpu_s)), scored(both))
         both, spent, round_ = firsts_of_ways(), dict.fromkeys(targets, 0.0), 0
         for seconds in sorted(options.model_seconds):
             while min(spent.values()) < seconds:
@@ -221,8 +221,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
                         seed = options.seed + 1000 * round_
                         spent[k] += some(k, target, of_target(both, k), AT_ONCE, seed)
                 round_ += 1
-            title = f"model {seconds:g} s"
-            yield title, ranked(title, both, float(np.mean(list(spent.values()))), scored(both))
+            yield ranked(f"model {seconds:g} s", both, float(np.mean(list(spent.values()))), scored(both))
 
     def compared(title: str, values: np.ndarray, others: dict[str, np.ndarray]) -> None:
         for other, baseline in others.items():
@@ -236,7 +235,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
     drawn = firsts_of_ways()
     for seconds in sorted({*options.seconds, *options.random_seconds}):
         baselines |= random(f"random {seconds:g} s", drawn, 10**9, seconds)
-    for _, asked in proposed() if options.proposals or options.model_seconds else ():
+    for asked in proposed() if options.proposals or options.model_seconds else ():
         for title, values in asked.items():
             compared(title, values, baselines)
         baselines |= asked

@@ -18,6 +18,7 @@ from defectgen.core import Host, as_host
 from defectgen.core.hosts import common_title
 from defectgen.core.whole import whole
 from defectgen.dft.codes import CODES
+from defectgen.dft.finding import CAMPAIGN, STATE
 from defectgen.dft.settings import DEFAULT, AseSettings, DftSettings, load_settings
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.files import require_writable, write_text
@@ -25,8 +26,9 @@ from defectgen.one_line import OneLine
 from defectgen.score.scorers import potential_names
 
 FORMAT = 1
-CONFIG, DATABASE, CALCULATIONS, REFERENCES, MODEL, APART, PAGE = (
-    "campaign.yaml", "structures.db", "calculations", "references", "model", "apart.jsonl", "campaign.html",
+CONFIG, DATABASE = CAMPAIGN, STATE
+CALCULATIONS, REFERENCES, MODEL, APART, PAGE = (
+    "calculations", "references", "model", "apart.jsonl", "campaign.html",
 )  # fmt: skip
 
 USUAL_SETTINGS = {"gpaw": "lcao"}

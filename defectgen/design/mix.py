@@ -127,7 +127,7 @@ def _why_not_first(search: Search, target: Target, labels_by: str) -> str:
     return f"; it is {nearest.label}, which its uncertainty puts behind row 1, {away:.1f} meV away by {basis}"
 
 
-def verdicts(search: Search, mix: Mix, labels_by: str = "DFT") -> list[Verdict]:
+def verdicts(search: Search, mix: Mix, labels_by: str) -> list[Verdict]:
     """What is known of each target: reached or not, and what that rests on; `labels_by` as of `DesignRequest`."""
     return [_verdict(search, mix, target, labels_by) for target in search.targets]
 

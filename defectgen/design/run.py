@@ -113,7 +113,7 @@ class PreparedDesign(OneLine):
             raw=self.raw,
             warnings=self.warnings,
             extra=self.facts,
-            conclude=lambda search: verdicts(search, self.mix, str(self.facts.get("labels_by", "DFT"))),
+            conclude=lambda search: verdicts(search, self.mix, self.request.labels_by),
             progress=progress,
         )
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib.util
 import lzma
 import math
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,8 @@ from defectgen.dft.result import DftResult, Fingerprint
 from defectgen.dft.results import dft_results
 
 DATA = Path(__file__).parent / "data"
+
+VARIABLE = "DEFECTGEN_VASP_FILES"
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +244,62 @@ def test_settings_that_are_stars_do_not_hide_the_result(tmp_path: Path) -> None:
     assert found.energy_ev == pytest.approx(-43.39087657)
     assert found.path == path
     assert "settings that are no numbers: KINTER" in found.notes
+
+
+def real_file(name: str) -> Path:
+    """One of the files that ASE tests its reader of VASP with, from its package or the folder that a variable names."""
+    spec = importlib.util.find_spec("ase")
+    assert spec is not None
+    assert spec.origin is not None
+    places = [Path(spec.origin).parent / "test" / "testdata" / "vasp"]
+    places += [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
+    found = next((place / name for place in places if (place / name).is_file()), None)
+    if found is None:
+        pytest.skip(f"this ASE brings no test data and {VARIABLE} names no folder with it: VASP's own files left out")
+    return found
+
+
+def test_a_real_vasprun_of_diamond() -> None:
+    found = read_vasp(real_file("vasprun_pstress.xml"))
+    assert found.version == "6.3.0"
+    assert found.energy_ev == pytest.approx(-20.24010135)
+    assert found.gap_ev == pytest.approx(14.5994 - 9.049)  # at the k points of the mesh
+    assert found.fermi_level_ev == pytest.approx(9.21741277)
+    assert found.converged
+    assert found.structure.composition.reduced_formula == "C"
+    assert (found.fingerprint.functional, found.fingerprint.cutoff_ev) == ("LDA", 400)
+
+
+def test_a_real_vasprun_of_rock_salt_compressed_and_cut(tmp_path: Path) -> None:
+    content = real_file("vasprun_dfpt.xml").read_bytes()
+    (tmp_path / "vasprun.xml.gz").write_bytes(gzip.compress(content))
+    found = read_vasp(tmp_path / "vasprun.xml.gz")
+    assert found.structure.composition.reduced_formula == "NaCl"
+    assert found.gap_ev == pytest.approx(5.6402 - 0.1414)
+    assert found.fingerprint.functional == "PBE"
+    assert found.charge == 0
+    (tmp_path / "vasprun.xml").write_bytes(content[:-3000])
+    with pytest.raises(dg.DefectgenError, match="ends in the middle"):
+        read_vasp(tmp_path / "vasprun.xml")
+
+
+def test_a_real_vasprun_that_used_all_its_steps(tmp_path: Path) -> None:
+    content = real_file("vasprun_pstress.xml").read_bytes()
+    assert content.count(b'name="NELM">    60<') == 1
+    steps = content.count(b"</scstep>")
+    path = tmp_path / "vasprun.xml"
+    path.write_bytes(content.replace(b'name="NELM">    60<', f'name="NELM">    {steps}<'.encode()))
+    found = read_vasp(path)
+    assert found.electronic_converged is False
+    assert not found.converged
+
+
+def test_a_real_outcar(tmp_path: Path) -> None:
+    shutil.copy(real_file("OUTCAR_example_1"), tmp_path / "OUTCAR")
+    found = read_vasp(tmp_path / "OUTCAR")
+    assert found.version == "5.3.3"
+    assert found.energy_ev == pytest.approx(-68.23102426)
+    assert found.magnetization_mu_b == pytest.approx(17.0482806)
+    assert len(found.site_potentials_ev) == len(found.structure) == 18
+    assert found.converged
+    assert dict(found.fingerprint.setups) == {"Ni": "Ni"}
