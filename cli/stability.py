@@ -57,7 +57,7 @@ def stability(
     from defectgen.io.crystal_files import left_out_files
     from defectgen.io.folders import claimed
     from defectgen.stability.assessment import RelaxationSettings, check_folder
-    from defectgen.stability.study import open_hull, open_potential, read_all, run_study
+    from defectgen.stability.study import open_hull, open_potential, read_all, run_study, without_reference
 
     with claimed(output):
         check_folder(output)
@@ -65,6 +65,12 @@ def stability(
         crystals = read_all(files, progress)
         skipped = left_out_files([*files, *([elements] if elements else [])])
         _tell_not_used(crystals, skipped)
+        lacking, symbols = without_reference(crystals, found)
+        if lacking:
+            say(
+                f"warning: {lacking} of {len(crystals)} crystals cannot be judged, only relaxed: "
+                f"the hull has no reference of {', '.join(symbols)}."
+            )
         say(f"loading {potential} ...")
         loaded = open_potential(potential, m3gnet)
         settings = RelaxationSettings(loaded.name, max_steps, fmax)

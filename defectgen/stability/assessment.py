@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -27,9 +27,6 @@ from defectgen.score.potentials.relaxation import CONVERGED, CRYSTAL, NOT_CONVER
 from defectgen.stability.corrections import correction_ev, corrections_of
 from defectgen.stability.hull import FORMATION, Hull, NoReferenceError
 from defectgen.stability.references import References
-
-if TYPE_CHECKING:
-    pass
 
 METASTABLE_EV_PER_ATOM = 0.1
 """A crystal less than this above the hull is metastable (Gruver et al., section 5)."""

@@ -97,6 +97,32 @@ def read_all(files: Sequence[Path], watch: Watch = unwatched) -> list[NamedCryst
     return crystals
 
 
+def without_reference(crystals: Sequence[NamedCrystal], hull: Hull) -> tuple[int, tuple[str, ...]]:
+    """Of how many crystals the hull lacks an element, and which elements: known before anything is relaxed.
+
+    Args:
+        crystals: those that cannot be read do not count.
+        hull: one that asks the Materials Project has all elements.
+
+    Raises:
+        DefectgenError: it lacks an element of every crystal, so that none could be judged.
+    """
+    if hull.project is not None:
+        return 0, ()
+    known = hull.elements
+    lacking = [
+        {element.symbol for element in named.structure.elements} - known for named in crystals if named.structure
+    ]
+    n, symbols = sum(map(bool, lacking)), tuple(sorted(set().union(*lacking)))
+    if n and n == len(lacking):
+        what = "the crystal" if n == 1 else f"each of {n} crystals"
+        raise DefectgenError(
+            f"{what} has an element of which the hull ({hull.source}) has no reference: {', '.join(symbols)}.",
+            "Add the elements to the hull, or use --hull mp-api.",
+        )
+    return n, symbols
+
+
 @dataclass(frozen=True)
 class Study:
     """What became of the crystals.

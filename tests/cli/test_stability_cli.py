@@ -12,7 +12,7 @@ from pymatgen.core import Element, Structure
 
 from defectgen.stability import study
 from defectgen.stability.hull import TOTAL, Hull, read_hull
-from defectgen.web import KEY_VARIABLE
+from defectgen.web import KEY_VARIABLE, MaterialsProject
 from defectgen_cli.app import main
 
 
@@ -60,6 +60,10 @@ def test_a_folder_against_labelled_crystals(
         in captured.err
     )
     assert "warning: 1 of 4 crystals cannot be read." in captured.err
+    assert (
+        "warning: 2 of 4 crystals cannot be judged, only relaxed: the hull has no reference of Ar, Mg, O."
+        in captured.err
+    )
     assert "skipped 1 file that is no crystal by its name: notes.txt" in captured.err
     assert json.loads(captured.out)["skipped"] == [str(files / "notes.txt")]
     assert "3 of 4 crystals have no energy above the hull; see the table." in captured.err
@@ -141,8 +145,8 @@ def test_wrong_calls_are_one_line(
             files,
             str(tmp_path / "part.csv"),
             1,
-            "none of 4 crystals can be judged: 1 not read, 1 with an unknown element, 2 without a reference on the "
-            "hull; the first: fake never saw Ar. Add the element to the hull, or use --hull mp-api.",
+            "each of 3 crystals has an element of which the hull (part.csv, 1 total energies) has no reference: "
+            "Ar, Cl, Mg, O. Add the elements to the hull, or use --hull mp-api.",
         ),
     ):
         assert main(["stability", str(given), "--hull", hull, "-o", str(tmp_path / "out")]) == code
@@ -198,7 +202,8 @@ def test_what_the_materials_project_answered_is_kept(
         hull.points["NaCl"] = -3.4
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "open_hull", lambda _: Hull("made", TOTAL, "", {}))
+    project = MaterialsProject("key", "http://127.0.0.1:9")
+    monkeypatch.setattr(study, "open_hull", lambda _: Hull("made", TOTAL, "", {}, project))
     monkeypatch.setattr(assessment, "judge", interrupted)
     assert main(["stability", str(files), "--hull", "mp", "-o", str(tmp_path / "out")]) == 130
     assert read_hull(tmp_path / "out" / "hull.csv").points == {"NaCl": -3.4}

@@ -11,8 +11,17 @@ from fake_crystal_potential import CrystalPotential, element_cell, rocksalt
 
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.stability.assessment import REFERENCES, RelaxationSettings
-from defectgen.stability.hull import TOTAL, Hull, read_hull
-from defectgen.stability.study import Study, element_references, open_potential, read_all, run_study, unjudged
+from defectgen.stability.hull import FORMATION, TOTAL, Hull, read_hull
+from defectgen.stability.study import (
+    Study,
+    element_references,
+    open_potential,
+    read_all,
+    run_study,
+    unjudged,
+    without_reference,
+)
+from defectgen.web import MaterialsProject
 
 pytest.importorskip("ase", reason="relaxation needs the m3gnet extra")
 
@@ -53,6 +62,20 @@ def test_nothing_judged_names_the_first_and_what_to_do(files: Path, tmp_path: Pa
         "none of 3 crystals can be judged: 1 not read, 2 without a reference on the hull; the first: "
     )
     assert str(caught.value).endswith("Add the element to the hull, or use --hull mp-api.")
+
+
+def test_what_the_hull_lacks_is_known_before_anything_is_relaxed(files: Path) -> None:
+    crystals = read_all([files])
+    assert without_reference(crystals, Hull("made", TOTAL, "", {"Na": -1.3, "Cl2": -1.8})) == (1, ("Mg", "O"))
+    whole = {"Na": -1.3, "Cl2": -1.8, "Mg": -1.5, "O2": -4.9}
+    assert without_reference(crystals, Hull("made", TOTAL, "", whole)) == (0, ())
+    assert without_reference(crystals, Hull("made", FORMATION, "", {"MgO": -3.0, "NaCl": -2.0})) == (0, ())
+    with pytest.raises(
+        DefectgenError, match=r"each of 2 crystals has an element of which the hull \(made\) has no reference: Cl, Mg"
+    ):
+        without_reference(crystals, Hull("made", TOTAL, "", {"Fe": -8.0}))
+    asked = Hull("made", TOTAL, "", {}, MaterialsProject("key", "http://127.0.0.1:9"))
+    assert without_reference(crystals, asked) == (0, ())
 
 
 def test_reference_energies_are_computed_once_for_a_table(files: Path, tmp_path: Path) -> None:
