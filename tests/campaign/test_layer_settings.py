@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from dataclasses import replace
@@ -9,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ase.io import read
+from ase.io.espresso import read_fortran_namelist
+from ase.units import Rydberg
 from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.vasp import Incar, Kpoints
 
 import defectgen as dg
@@ -24,7 +29,10 @@ from defectgen.dft.codes.vasp_settings import smearing
 from defectgen.dft.inputs import dft_inputs
 from defectgen.dft.layer_settings import LayerSettings
 from defectgen.dft.result import DftResult, Fingerprint
+from defectgen.dft.settings import load_settings
 from defectgen.errors import DefectgenError
+
+OUTPUTS = Path(__file__).parents[1] / "dft" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -158,12 +166,31 @@ def test_references_alone_by_other_settings_are_told(campaign: Campaign, runs: P
     assert "cutoff_ev 400.0 against 500.0" in add_results(campaign, [runs / "host_BN_2x2"]).notes[-1]
 
 
+def _told_to_pwx(path: Path) -> LayerSettings:
+    """The settings in an input of pw.x, read by ASE."""
+    with path.open() as file:
+        words, cards = read_fortran_namelist(file)
+    mesh = cards[next(k for k, line in enumerate(cards) if line.startswith("K_POINTS")) + 1].split()[:3]
+    system = words["system"]
+    functional = {"pbe": "PBE"}[system["input_dft"]]
+    found = Fingerprint(
+        "qe", functional, system["ecutwfc"] * Rydberg, mesh=(int(mesh[0]), int(mesh[1]), int(mesh[2])),
+        smearing=system["smearing"], width_ev=system["degauss"] * Rydberg,
+    )  # fmt: skip
+    return LayerSettings.of(DftResult(path.parent, "qe", "", AseAtomsAdaptor.get_structure(read(path)), found))
+
+
 @pytest.mark.parametrize(
-    ("engine", "settings"), [("gpaw", "2dmd"), ("gpaw", "lcao"), ("gpaw", "mp"), ("vasp", "2dmd"), ("vasp", "mp")]
-)
+    ("engine", "settings"),
+    [
+        ("gpaw", "2dmd"), ("gpaw", "lcao"), ("gpaw", "mp"), ("vasp", "2dmd"), ("vasp", "mp"), ("qe", "2dmd"),
+        ("qe", "mp"),
+    ],
+)  # fmt: skip
 def test_what_a_code_is_told_is_what_the_campaign_computes_with(
-    host: dg.Host, tmp_path: Path, engine: str, settings: str
+    host: dg.Host, tmp_path: Path, engine: str, settings: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("ESPRESSO_PSEUDO", raising=False)
     campaign = new_campaign(tmp_path / "c", host, engine=engine, settings=settings, start=False)
     asked = asked_settings(campaign)
     assert asked is not None
@@ -178,10 +205,34 @@ def test_what_a_code_is_told_is_what_the_campaign_computes_with(
         )  # fmt: skip
         structure = Structure.from_file(folder / "POSCAR")
         mine = LayerSettings.of(DftResult(folder, "vasp", "", structure, found))
+    elif engine == "qe":
+        mine = _told_to_pwx(folder / "pw.in")
     else:
         _result(folder)
         mine = LayerSettings.of(CODES["gpaw"].read(folder / "gpaw-results.json"))
-    assert mine.differs(asked) == ""
+    if engine != "qe":  # whose inputs are in Ry, with rounding
+        assert mine.differs(asked) == ""
     assert other_than_asked(campaign, [mine]) == ""
     coarse = replace(mine, reach_angstrom=(mine.reach_angstrom or 0.0) / 3)
     assert "k points" in other_than_asked(campaign, [coarse])
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ((), ""),
+        (("cutoff_ev=300",), "cutoff_ev 200.0 against 300.0"),
+        (("functional=PBEsol",), "functional PBE against PBEsol"),
+        (("smearing_ev=0.2",), "smearing gaussian 0.05 eV against gaussian 0.2 eV"),
+        (("kpoint_length_angstrom=30",), "k points of 5 angstrom against 30"),
+    ],
+)
+def test_what_pwx_wrote_beside_what_the_campaign_computes_with(
+    host: dg.Host, tmp_path: Path, changed: tuple[str, ...], reason: str
+) -> None:
+    path = tmp_path / "C_N" / "out" / "pwscf.xml"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.decompress((OUTPUTS / "pwscf-relaxed.xml.gz").read_bytes()))
+    settings = load_settings("2dmd", ["cutoff_ev=200", "kpoint_length_angstrom=5", *changed])
+    campaign = new_campaign(tmp_path / "c", host, engine="qe", settings=settings, start=False)
+    assert other_than_asked(campaign, [LayerSettings.of(CODES["qe"].read(path))]) == reason
