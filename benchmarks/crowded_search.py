@@ -14,14 +14,15 @@ Below each search: for how many targets its first is nearer by the judge than th
 two-sided p of the sign test. ``--proposals N`` adds ``model``: so many proposals of the language model for
 each target, ranked like the others; ``--model-seconds`` as many as it makes in CPU seconds a target. ``--alternate``
 has the halves take turns: each target is searched by one of them and judged by the other. ``--halves A B`` takes two
-trained surrogates (`defectgen surrogate train --half a --networks 2 -o A`, likewise b) instead of fitting them: they
-search by their processes, what is left is ranked by processes and network, as a design does, and the judge judges by
-both. The same search ranked by the processes alone, ``quick``, stands beside it.
+trained surrogates (`defectgen surrogate train --half a --networks 2 -o A`, likewise b) instead of fitting them;
+``--processes`` has them search and rank without their networks, while distances count with them in any case.
+``--write FILE`` adds the distances of each target to a file, ``--against FILE`` compares with what is in one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ from defectgen.score.trees import TreeSettings
 CROWDED = tuple(info.name for info in SETS if info.density == "high")
 
 KEPT = 256
-"""Structures of which the first is judged, as in a design."""
+"""Structures that a search hands over."""
 
 NEAR_MEV = 5.0
 
@@ -92,13 +93,13 @@ class Firsts:
 
     def __init__(self, targets: Sequence[Target], scorer: Surrogate, seed: int) -> None:
         """None so far."""
-        self.shortlists = [[Shortlist(target, KEPT, by) for by in RANKINGS] for target in targets]
+        self.shortlists = [[Shortlist(target, 1, by) for by in RANKINGS] for target in targets]
         self.scorer, self.cpu_s, self.scored, self.rng = scorer, 0.0, 0, np.random.default_rng(seed)
 
     def offer(self, items: Sequence[Configuration]) -> None:
         """Take structures into account for all targets; the time to score them counts."""
         started = time.process_time()
-        batch = score_batch(items, self.scorer.quick)
+        batch = score_batch(items, self.scorer)
         self.cpu_s, self.scored = self.cpu_s + time.process_time() - started, self.scored + len(items)
         for pair in self.shortlists:
             for shortlist in pair:
@@ -108,7 +109,7 @@ class Firsts:
         """Take structures into account for one target."""
         self.scored += len(items)
         for shortlist in self.shortlists[target]:
-            shortlist.offer(score_batch(items, self.scorer.quick))
+            shortlist.offer(score_batch(items, self.scorer))
 
     def draw(self, space: Space, number: int, seconds: float) -> None:
         """Go on until there are so many random structures, or so many CPU seconds are spent on drawing and scoring."""
@@ -118,16 +119,9 @@ class Firsts:
             self.cpu_s += time.process_time() - started
             self.offer(items)
 
-    def found(self, full: bool) -> list[list[Configuration]]:
-        """Of each target the two, ranked in full or by the processes alone."""
-        own = self.scorer
-
-        def first(shortlist: Shortlist) -> Configuration:
-            if full:
-                shortlist = shortlist.rescored(KEPT, own.refines, lambda items: score_batch(items, own))
-            return shortlist.candidates(1, ())[0].configuration
-
-        return [[first(shortlist) for shortlist in pair] for pair in self.shortlists]
+    def found(self) -> list[list[Configuration]]:
+        """Of each target the two."""
+        return [[shortlist.candidates(1, ())[0].configuration for shortlist in pair] for pair in self.shortlists]
 
 
 def distances_mev(items: Sequence[Configuration], targets: Sequence[Target], scorer: Surrogate) -> np.ndarray:
@@ -155,7 +149,6 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
     else:
         halves, rows = fitted(frame, name, options.seed)
     print(f"{name}: {time.process_time() - started:.0f} s for the surrogates", flush=True)
-    passes = {"": True, ", quick": False} if halves["a"].networks else {"": True}
     targets = dict(enumerate(held_out_targets(rows, "test", options.targets, options.seed)))
     sizes = rows.filter(pl.col("split") == "train")["n_defects"].to_list()
     host = host_of(rows)
@@ -164,11 +157,14 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
     ways = [(halves["a"], halves["b"], turns[0]), (halves["b"], halves["a"], turns[1])]
     shares = sum(map(len, turns))
 
-    def firsts_of_ways() -> list[Firsts]:
-        return [Firsts(list(some.values()), own, options.seed) for own, _, some in ways]
+    ids = [target.id for _, _, some in ways for target in some.values()]
 
-    def judged(title: str, found: list[list[list[Configuration]]], cpu_s: float, n: float) -> np.ndarray:
-        figures = []
+    def firsts_of_ways() -> list[Firsts]:
+        pairs = [(own.quick if options.processes else own, list(some.values())) for own, _, some in ways]
+        return [Firsts(some, own, options.seed) for own, some in pairs]
+
+    def judged(title: str, both: Sequence[Firsts], cpu_s: float, n: float) -> dict[str, np.ndarray]:
+        found, figures = [firsts.found() for firsts in both], []
         for kind in range(2):
             pairs = [
                 [distances_mev([pair[kind] for pair in way], list(some.values()), scorer) for scorer in (own, judge)]
@@ -176,19 +172,18 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
             ]
             figures.append((np.concatenate([own for own, _ in pairs]), np.concatenate([other for _, other in pairs])))
         report(name, title, figures, cpu_s, n)
-        return figures[0][1]
+        if options.write:
+            row = {"set": name, "title": title, "targets": ids, "cpu_s": cpu_s, "scored": n}
+            row |= {kind: [x.tolist() for x in pair] for kind, pair in zip(("first", "nearest"), figures, strict=True)}
+            with options.write.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        return {title: figures[0][1]}
 
     def random(title: str, both: Sequence[Firsts], number: int, seconds: float) -> dict[str, np.ndarray]:
         for firsts in both:
             firsts.draw(space, number, seconds)
         means = [float(np.mean([getattr(x, field) for x in both])) for field in ("cpu_s", "scored")]
-        return ranked(title, both, *means)
-
-    def ranked(title: str, both: Sequence[Firsts], cpu_s: float, scored: float) -> dict[str, np.ndarray]:
-        return {
-            title + suffix: judged(title + suffix, [firsts.found(full) for firsts in both], cpu_s, scored)
-            for suffix, full in passes.items()
-        }
+        return judged(title, both, *means)
 
     def proposed() -> Iterator[dict[str, np.ndarray]]:
         """After each number of proposals, and each time a target, what ranks first of those so far."""
@@ -212,7 +207,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
         for number in options.proposals:
             both = firsts_of_ways()
             cpu_s = [some(k, target, of_target(both, k), number, options.seed) for k, target in targets.items()]
-            yield ranked(f"model, {number}", both, float(np.mean(cpu_s)), scored(both))
+            yield judged(f"model, {number}", both, float(np.mean(cpu_s)), scored(both))
         both, spent, round_ = firsts_of_ways(), dict.fromkeys(targets, 0.0), 0
         for seconds in sorted(options.model_seconds):
             while min(spent.values()) < seconds:
@@ -221,7 +216,7 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
                         seed = options.seed + 1000 * round_
                         spent[k] += some(k, target, of_target(both, k), AT_ONCE, seed)
                 round_ += 1
-            yield ranked(f"model {seconds:g} s", both, float(np.mean(list(spent.values()))), scored(both))
+            yield judged(f"model {seconds:g} s", both, float(np.mean(list(spent.values()))), scored(both))
 
     def compared(title: str, values: np.ndarray, others: dict[str, np.ndarray]) -> None:
         for other, baseline in others.items():
@@ -229,9 +224,9 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
             p = binomtest(nearer, differ).pvalue if differ else 1.0
             print(f"{name:<14}   {title} nearer than {other}: {nearer} of {differ}, p = {p:.2g}", flush=True)
 
-    baselines = {
-        title: v for n in options.random for title, v in random(f"{n} random", firsts_of_ways(), n, np.inf).items()
-    }
+    baselines = earlier(options.against, name, ids)
+    for n in options.random:
+        baselines |= random(f"{n} random", firsts_of_ways(), n, np.inf)
     drawn = firsts_of_ways()
     for seconds in sorted({*options.seconds, *options.random_seconds}):
         baselines |= random(f"random {seconds:g} s", drawn, 10**9, seconds)
@@ -244,13 +239,22 @@ def compare(frame: pl.DataFrame, name: str, options: argparse.Namespace) -> None
         both = firsts_of_ways()
         for firsts, (_, _, some) in zip(both, ways, strict=True):
             for place, (k, target) in enumerate(some.items()):
-                proposer = SearchProposer(space, firsts.scorer.quick, Budget(seconds=seconds), clock=time.process_time)
+                proposer = SearchProposer(space, firsts.scorer, Budget(seconds=seconds), clock=time.process_time)
                 result = proposer.find(Ask(dict(target.values), KEPT, options.seed + k))
                 evaluated += result.evaluated
                 firsts.add(result.configurations, place)
-        searched = ranked(f"search {seconds:g} s", both, (time.process_time() - started) / shares, evaluated / shares)
-        for title, values in searched.items():
-            compared(title, values, baselines | {other: v for other, v in searched.items() if other != title})
+        title, spent = f"search {seconds:g} s", (time.process_time() - started) / shares
+        compared(title, judged(title, both, spent, evaluated / shares)[title], baselines)
+
+
+def earlier(files: Sequence[Path], name: str, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """The judge's distances of what ranked first in other runs, for the same targets of a set, by title."""
+    rows = [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    return {
+        f"{row['title']} before": np.array(row["first"][1])
+        for row in rows
+        if row["set"] == name and row["targets"] == list(ids)
+    }
 
 
 def main() -> None:
@@ -263,6 +267,9 @@ def main() -> None:
     parser.add_argument("--random-seconds", type=float, nargs="*", default=[], help="the same of random ones, besides")
     parser.add_argument("--model-seconds", type=float, nargs="*", default=[], help="the same of the model")
     parser.add_argument("--alternate", action="store_true", help="each target searched by one half alone, in turns")
+    parser.add_argument("--processes", action="store_true", help="search and rank without networks")
+    parser.add_argument("--write", type=Path, help="file for the distances of each target")
+    parser.add_argument("--against", type=Path, nargs="*", default=(), help="files of other runs to compare with")
     parser.add_argument("--random", type=int, nargs="+", default=[1000], help="sizes of the random pools")
     parser.add_argument("--halves", type=Path, nargs=2, help="trained surrogates of both halves [fit them]")
     parser.add_argument("--proposals", type=int, nargs="*", default=[], help="numbers of proposals of the model")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,22 +125,6 @@ class FrontFinder:
             self.is_whole = False
             kept = np.argsort(self._steps.sum(axis=1), kind="stable")[: self.most]
             self._entries, self._steps = [self._entries[k] for k in kept], self._steps[kept]
-
-    def rescored(
-        self, refines: Callable[[Configuration], bool], score: Callable[[Sequence[Configuration]], Scored]
-    ) -> FrontFinder:
-        """The same structures by better values of those that have some: see `Shortlist.rescored`."""
-        members = [(batch, row, batch.configurations[row]) for batch, row in self._entries]
-        again = [item for _, _, item in members if refines(item)]
-        if not again:
-            return self
-        found = FrontFinder(self.target, self.most)
-        for batch, row, item in members:
-            if not refines(item):
-                found.offer(batch, [row])
-        found.offer(score(again))
-        found.is_whole = False
-        return found
 
     def front(self, known: Collection[str]) -> Front:
         """What was found.

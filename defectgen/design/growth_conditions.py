@@ -22,7 +22,7 @@ from defectgen.core import VACANCY, Configuration, Host
 from defectgen.core.hosts import common_name, common_title
 from defectgen.errors import UsageError
 from defectgen.one_line import OneLine, shown
-from defectgen.score.protocol import Scorer, TwoPassScorer, quick_form
+from defectgen.score.protocol import Scorer
 
 if TYPE_CHECKING:
     from defectgen.score.surrogate import Surrogate
@@ -69,15 +69,6 @@ class ConditionedScorer(OneLine):
 
     scorer: Scorer
     conditions: Conditions
-
-    @property
-    def quick(self) -> ConditionedScorer:
-        """See `defectgen.score.protocol.TwoPassScorer`."""
-        return ConditionedScorer(quick_form(self.scorer), self.conditions)
-
-    def refines(self, configuration: Configuration) -> bool:
-        """See `defectgen.score.protocol.TwoPassScorer`."""
-        return isinstance(self.scorer, TwoPassScorer) and self.scorer.refines(configuration)
 
     def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
         """See `defectgen.score.protocol.Scorer.score`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +33,10 @@ Indices = NDArray[np.int64]
 
 MOST_KEPT = 0.25
 """Share of a budget in seconds that may be kept for the end."""
+
+
+STAY = Moves.of([((), ())])
+"""The move that changes nothing."""
 
 
 class Walker(Protocol):
@@ -120,7 +124,7 @@ class Archive:
     def __init__(self, capacity: int) -> None:
         """For so many, and as many more before the worst ones are dropped."""
         self._capacity = capacity
-        self._looked_at: set[bytes] = set()
+        self._looked_at: dict[bytes, Mapping[str, float]] = {}
         self._found: dict[bytes, tuple[float, Indices]] = {}
         self._worst = np.inf
 
@@ -134,12 +138,16 @@ class Archive:
         self._found.setdefault(kind_of.astype(np.int8).tobytes(), (distance, kind_of))
         self._trim()
 
-    def correct(self, distance: float, kind_of: Indices) -> None:
-        """Take one with its exact distance, in place of the guessed one."""
+    def correct(self, distance: float, kind_of: Indices, values: Mapping[str, float]) -> None:
+        """Take one with its exact distance, in place of the guessed one, and remember its exact values."""
         key = kind_of.astype(np.int8).tobytes()
-        self._looked_at.add(key)
+        self._looked_at[key] = values
         self._found[key] = (distance, kind_of)
         self._trim()
+
+    def exact(self, kind_of: Indices) -> Mapping[str, float] | None:
+        """Values of a decoration that was scored in full; None for another."""
+        return self._looked_at.get(kind_of.astype(np.int8).tobytes())
 
     def _trim(self) -> None:
         if len(self._found) > 2 * self._capacity:
@@ -167,6 +175,7 @@ class Landscape:
         scorer: predicts.
         model: predicts crowded cells fast; None where `scorer` has none.
         widths: guesses how uncertain the predictions are; without it, or before it knows, distances count without.
+        shifts: what is added to the fast values, by property in its unit: see `near`.
     """
 
     target: Target
@@ -174,6 +183,26 @@ class Landscape:
     scorer: Scorer
     model: MeanModel | None
     widths: WidthModel | None = None
+    shifts: Mapping[str, float] = field(default_factory=dict)
+
+    def near(self, decorations: Sequence[Indices], archive: Archive) -> Landscape:
+        """The same for what is like some decorations: their exact values, where known, say what the fast ones lack.
+
+        The fast values go without the networks of a surrogate, whose share hardly changes by a few edits.
+        """
+        if self.model is None:
+            return self
+        pairs = [(exact, kind_of) for kind_of in decorations if (exact := archive.exact(kind_of)) is not None]
+        apart = []
+        for exact, kind_of in pairs:
+            fast = self.walker(kind_of).propose(STAY)
+            apart.append({column: exact[column] - float(fast[column][0]) for column in fast if column in exact})
+        shifts = {
+            column: float(np.mean(found))
+            for column in (apart[0] if apart else ())
+            if np.isfinite(found := [some[column] for some in apart]).all()
+        }
+        return replace(self, shifts=shifts)
 
     def walker(self, kind_of: Indices) -> Walker:
         """Begin with a decoration."""
@@ -188,7 +217,7 @@ class Landscape:
         if not len(moves):
             return np.zeros(0)
         account.evaluated += len(moves)
-        values = walker.propose(moves)
+        values = {column: found + self.shifts.get(column, 0.0) for column, found in walker.propose(moves).items()}
         columns = [wish.column for wish in self.target.wishes]
         missing = [column for column in columns if column not in values]
         if missing:
@@ -205,10 +234,6 @@ class Landscape:
         found = np.where(np.isnan(found), np.inf, found)
         archive.offer(found, walker.kind_of, moves)
         return found
-
-
-STAY = Moves.of([((), ())])
-"""The move that changes nothing."""
 
 
 def crowded_model(scorer: Scorer, host: Host, columns: Sequence[str]) -> tuple[MeanModel, Indices, int, int] | None:

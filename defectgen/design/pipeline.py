@@ -14,11 +14,11 @@ from defectgen.core.host import Host
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target, Verdict
 from defectgen.design.fronts import FrontFinder
 from defectgen.design.proposers import Ask, Proposal, Proposer
-from defectgen.design.ranking import NO_LABELS, Labels, RankBy, Scored, Shortlist, score_batch
+from defectgen.design.ranking import NO_LABELS, Labels, RankBy, Shortlist, score_batch
 from defectgen.design.raw_reference import RawReference
 from defectgen.design.seeds import seed_for
 from defectgen.errors import DefectgenError, UsageError
-from defectgen.score.protocol import Scorer, TwoPassScorer, quick_form
+from defectgen.score.protocol import Scorer
 
 SINGLE_SHARE = 0.25
 """Share of a target's proposals that ask for one of its properties alone."""
@@ -35,11 +35,6 @@ BATCH = 4096
 KEPT_PER_CANDIDATE = 16
 KEPT = 512
 """Structures that a target keeps before the like are put together: so many a candidate, and no fewer than so many."""
-
-
-REFINED = 256
-"""Structures of each target that are scored in full where searches went by a quicker form of the scorer: no fewer than
-so many, nor than candidates are wanted."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +111,9 @@ class Search:
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Empty shortlists; see `design` for the arguments."""
-        self.host, self.targets, self.scorer, self.settings = host, targets, quick_form(scorer), settings
-        self.full = scorer if isinstance(scorer, TwoPassScorer) else None
+        self.host, self.targets, self.scorer, self.settings = host, targets, scorer, settings
         self.known, self.labels, self.raw, self.progress = known, labels, raw, progress
-        kept = settings.kept if self.full is None else max(settings.kept, REFINED)
-        self.shortlists = {t.id: Shortlist(t, kept, settings.rank_by) for t in targets}
+        self.shortlists = {t.id: Shortlist(t, settings.kept, settings.rank_by) for t in targets}
         self.fronts = {t.id: FrontFinder(t) for t in targets}
         self.tally = Tally()
         self._seen: dict[str, set[int]] = {target.id: set() for target in targets}
@@ -198,25 +191,6 @@ class Search:
             if rows:
                 self.shortlists[target.id].offer(scored, name, rows)
                 self.fronts[target.id].offer(scored, rows)
-
-    def refine(self) -> None:
-        """Score in full what searches by the quick form of a scorer have left, and rank it by that."""
-        full = self.full
-        if full is None or full.quick is full:
-            return
-
-        def score(items: Sequence[Configuration]) -> Scored:
-            return score_batch(items, full, self.labels, self.raw)
-
-        most = max(REFINED, self.settings.n + self.settings.spare)
-        for target in self.targets:
-            if self.n_distinct(target):
-                kept = self.shortlists[target.id].rescored(most, full.refines, score)
-                front = self.fronts[target.id].rescored(full.refines, score)
-                if front is not self.fronts[target.id]:
-                    for entry in kept.best():
-                        front.offer(entry.batch, [entry.row])
-                self.shortlists[target.id], self.fronts[target.id] = kept, front
 
     def _asks(self, target: Target, number: int) -> list[Ask]:
         """What is asked of a proposer for one target in one round.
@@ -307,10 +281,8 @@ def design(
     try:
         for stage in [stages_of(stages)] if not isinstance(stages, Sequence) else stages:
             found.run(stage)
-        found.refine()
     except KeyboardInterrupt:
         complete = False
-        found.refine()
     ranked = [c for t in targets for c in _ranked(found.shortlists[t.id], known, settings)]
     verdicts = tuple(conclude(found)) if complete else ()
     notes = [*warnings, *found.notes]

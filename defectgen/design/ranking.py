@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -263,39 +263,6 @@ class Shortlist:
         if not self._entries and self._missing is not None:
             raise UsageError(*self._missing)
         return sorted(self._entries.values(), key=lambda entry: entry.order)
-
-    def rescored(
-        self,
-        first: int,
-        refines: Callable[[Configuration], bool],
-        score: Callable[[Sequence[Configuration]], Scored],
-    ) -> Shortlist:
-        """The first structures, ranked anew by better values of those that have some.
-
-        Args:
-            first: how many; the others are forgotten if any of the first has better values.
-            refines: whether there are better values of a structure.
-            score: gives them.
-        """
-        entries = self.best()[:first]
-        again = {e.key: e.batch.configurations[e.row] for e in entries if refines(e.batch.configurations[e.row])}
-        nearest = self.nearest.configuration
-        if nearest is not None and refines(nearest):
-            again[nearest.key] = nearest
-        if not again:
-            return self
-        found = Shortlist(self.target, self.capacity, self.by)
-        if nearest is not None and nearest.key not in again:
-            found.nearest = replace(self.nearest)
-        found.nearest.may_be_met = self.nearest.may_be_met
-        for entry in entries:
-            if entry.key not in again:
-                found.offer(entry.batch, rows=[entry.row])
-        found.offer(score(list(again.values())))
-        for entry in entries:
-            if entry.key in found._entries:
-                found._entries[entry.key].origin = entry.origin
-        return found
 
     def candidates(self, n: int, known: Collection[str], diverse: bool = False) -> list[Candidate]:
         """The first `n` as candidates.

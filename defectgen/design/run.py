@@ -56,7 +56,7 @@ from defectgen.errors import UsageError
 from defectgen.llm.adapter import AdapterCard, read_defect_adapter, training_configurations
 from defectgen.models import SHIPPED_SURROGATE, shipped
 from defectgen.one_line import OneLine
-from defectgen.score.protocol import CautiousScorer, Scorer, quick_form
+from defectgen.score.protocol import CautiousScorer, Scorer
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,7 +151,7 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
     if conditions is not None:
         scorer, labels = ConditionedScorer(scorer, conditions), shifted_labels(host, labels, conditions)
     options = ProposerOptions(
-        host, request.limits, request.drawing, models, trained, quick_form(scorer), ranking.budget, ranking.random,
+        host, request.limits, request.drawing, models, trained, scorer, ranking.budget, ranking.random,
         labels={} if ranking.novel else labels, start=request.start, seed=ranking.seed,
     )  # fmt: skip
     warnings = list(request.scorer.cautions) if isinstance(request.scorer, CautiousScorer) else []

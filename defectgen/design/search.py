@@ -109,8 +109,9 @@ class SearchProposer(OneLine):
     """Looks for decorations that are near the target, as far as the uncertainty of the predictions tells.
 
     The expected distance, which ranks a design, guides one half of the walks, the distance of the predicted values the
-    other half. Exact intervals cost too much for every step: they are guessed from the composition, the best of each
-    walk are scored in full, and the guess learns from these.
+    other half. Exact values and intervals cost too much for every step: a walk goes by fast values, corrected by what
+    they lack where it begins, and by intervals guessed from the composition; the best of each walk are scored in full,
+    and the guess learns from these.
 
     With a budget in evaluations the same seed gives the same proposals.
 
@@ -184,12 +185,13 @@ class SearchProposer(OneLine):
                 for landscape, archive in reversed(guides):
                     if account.spent < 1 and (best := archive.best(1)):
                         until = min(account.spent + FIRST_TREE_SHARE, 1.0)
-                        tree_search(landscape, best[0][1], until, account, archive, rng, prior)
+                        root = best[0][1]
+                        tree_search(landscape.near([root], archive), root, until, account, archive, rng, prior)
                         seen.look(archive.unseen(LOOK))
                 while account.spent < 1:
                     landscape, archive = guides[walks % len(guides)]
-                    kind_of, warm = _start(landscape, starts, walks, archive, rng)
-                    _walk(landscape, kind_of, warm, account, archive, rng)
+                    kind_of, like = _start(landscape, starts, walks, archive, rng)
+                    _walk(landscape.near(like, archive), kind_of, bool(like), account, archive, rng)
                     if account.spent < 1:
                         seen.look(archive.unseen(LOOK))
                     walks += 1
@@ -197,7 +199,7 @@ class SearchProposer(OneLine):
                         best = archive.best(PARENTS)
                         root = best[int(rng.integers(len(best)))][1]
                         until = min(account.spent + TREE_SHARE, 1.0)
-                        tree_search(landscape, root, until, account, archive, rng, prior)
+                        tree_search(landscape.near([root], archive), root, until, account, archive, rng, prior)
                 for _, archive in guides:
                     seen.look(archive.unseen(seen.finalists))
         except KeyboardInterrupt:
@@ -262,8 +264,9 @@ class Seen:
                 landscape.widths.learn(counts, [batch.half_widths[column] for column in columns])
                 if landscape.widths.is_fitted:
                     found = target.expected_ev(batch.values, batch.half_widths)
-            for distance, kind_of in zip(np.where(np.isnan(found), np.inf, found), decorations, strict=True):
-                archive.correct(float(distance), kind_of)
+            for row, (distance, kind_of) in enumerate(zip(found.tolist(), decorations, strict=True)):
+                exact = {column: float(batch.values[column][row]) for column in columns}
+                archive.correct(np.inf if np.isnan(distance) else distance, kind_of, exact)
 
     def best(self, n: int) -> SearchResult:
         """Half the nearest, half those of least expected distance, ranked as a design does."""
@@ -282,18 +285,18 @@ class Seen:
 
 def _start(
     landscape: Landscape, starts: Sequence[Indices], walks: int, archive: Archive, rng: np.random.Generator
-) -> tuple[Indices, bool]:
-    """Where a walk begins, and whether it is good already."""
+) -> tuple[Indices, Sequence[Indices]]:
+    """Where a walk begins, and what good ones that is like: itself, the parents, or none for a random one."""
     if walks < len(starts):
-        return starts[walks], True
+        return starts[walks], [starts[walks]]
     best = archive.best(PARENTS)
     if len(best) < 2 or rng.random() < RANDOM_STARTS:
-        return landscape.edits.draw(rng), False
+        return landscape.edits.draw(rng), []
     first, second = (best[int(k)][1] for k in rng.choice(len(best), 2, replace=False))
     image = landscape.edits.configuration(second).random_image(rng)
     other = landscape.edits.kinds_of(image)
     child = None if other is None else landscape.edits.crossed(first, other, rng)
-    return (first if child is None else child), True
+    return (first, [first]) if child is None else (child, [first, second])
 
 
 def _walk(

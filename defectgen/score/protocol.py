@@ -84,25 +84,6 @@ class CautiousScorer(Scorer, Protocol):
         ...
 
 
-@runtime_checkable
-class TwoPassScorer(Scorer, Protocol):
-    """A scorer with a quicker form: searches go by that, and what they hand over is scored in full."""
-
-    @property
-    def quick(self) -> Scorer:
-        """The quicker form."""
-        ...
-
-    def refines(self, configuration: Configuration) -> bool:
-        """Whether the full form has other values of a configuration than the quick one."""
-        ...
-
-
-def quick_form(scorer: Scorer) -> Scorer:
-    """The quicker form of a scorer, or itself."""
-    return scorer.quick if isinstance(scorer, TwoPassScorer) else scorer
-
-
 def uncertainty_column(column: str) -> str:
     """The column that holds the uncertainty of a property: ``homo_ev`` has ``homo_uncertainty_ev``."""
     if column in BY_COLUMN:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from counting_scorer import CountingScorer
 
-from defectgen.core import VACANCY, Configuration, Host
+from defectgen.core import Configuration, Host
 from defectgen.core.level_scale import LevelScale
 from defectgen.design.candidates import PRISTINE_VBM, RAW, Target
 from defectgen.design.evaluate import evaluate_pool, evaluate_proposer, level_errors, nearest_labelled
@@ -68,80 +68,6 @@ def test_progress_counts_each_structure_once(mos2: Host) -> None:
     run = design(mos2, targets, stages, CountingScorer(), (), DesignSettings(n=4, samples=8), progress=told.append)
     assert sum(told) == len({candidate.configuration.key for candidate in run.candidates}) == 1
     assert run.settings["proposed"] > 8  # type: ignore[operator]
-
-
-class TwoPasses(CountingScorer):
-    """In full the HOMO of W_Mo is 0.2 eV higher than its quick form says, and its interval is wide."""
-
-    def __init__(self) -> None:
-        self.quick, self.scored = CountingScorer(), 0
-
-    def refines(self, configuration: Configuration) -> bool:
-        return "W_Mo" in configuration.label
-
-    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
-        self.scored += len(configurations)
-        assert all(map(self.refines, configurations)), "what has no better values is not scored again"
-        return super().score(configurations).with_columns(pl.col("homo_ev") + 0.2)
-
-
-class Many:
-    """All of two kinds of pairs."""
-
-    def propose(self, host: Host, _: Sequence[Ask]) -> Iterator[Proposal]:
-        for site in range(1, 64):
-            for edits in ({0: "W", site: "W"}, {0: VACANCY, site: "W"}, {0: "W", 64 + site: "Se"}):
-                yield Proposal(None, Configuration.of(host, edits).canonical())
-
-
-def test_no_candidate_is_lost_where_more_are_wanted_than_are_scored_in_full(
-    mos2: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("defectgen.design.pipeline.REFINED", 5)
-    run = design(mos2, [TARGET], Many(), TwoPasses(), (), DesignSettings(n=12, samples=8))
-    assert len(run.candidates) == 12
-
-
-class InterruptedInFull(TwoPasses):
-    """Ctrl-C comes while it scores in full for the first time."""
-
-    def score(self, configurations: Sequence[Configuration]) -> pl.DataFrame:
-        found = super().score(configurations)
-        if self.scored == len(configurations):
-            raise KeyboardInterrupt
-        return found
-
-
-def test_an_interruption_while_the_rest_is_scored_in_full_keeps_what_there_is(mos2: Host) -> None:
-    run = design(mos2, [TARGET], Three(), InterruptedInFull(), (), DesignSettings(n=3, samples=8))
-    assert not run.complete
-    by_label = {candidate.configuration.label: candidate.predicted["homo_ev"] for candidate in run.candidates}
-    assert len(by_label) == 3
-    assert by_label["W_Mo+2Se_S"] - by_label["2Se_S"] > 0.2
-
-
-class Three:
-    """One, two and three defects, the last one with W_Mo."""
-
-    def propose(self, host: Host, _: Sequence[Ask]) -> Iterator[Proposal]:
-        for edits in ({64: "Se"}, {64: "Se", 65: "Se"}, {0: "W", 64: "Se", 65: "Se"}):
-            yield Proposal(None, Configuration.of(host, edits).canonical())
-
-
-@pytest.mark.parametrize(
-    ("homo", "order"), [(0.3, ["2Se_S", "Se_S", "W_Mo+2Se_S"]), (0.5, ["W_Mo+2Se_S", "2Se_S", "Se_S"])]
-)
-def test_what_a_quick_scorer_has_left_is_ranked_by_the_full_one(mos2: Host, homo: float, order: list[str]) -> None:
-    scorer, target = TwoPasses(), Target("1", (("homo_ev", homo), ("lumo_ev", 1.0)))
-    run = design(mos2, [target], Three(), scorer, (), DesignSettings(n=3, samples=8))
-    assert [candidate.configuration.label for candidate in run.candidates] == order
-    by_label = {candidate.configuration.label: candidate for candidate in run.candidates}
-    assert by_label["W_Mo+2Se_S"].predicted["homo_ev"] == pytest.approx(0.5)
-    assert by_label["2Se_S"].predicted["homo_ev"] == pytest.approx(0.2)
-    assert all(candidate.origin == ("Three",) for candidate in run.candidates)
-    assert scorer.scored == 2, "once for the list, once for the front"
-    (front,) = run.fronts
-    assert front.members[0].values["homo_ev"] == pytest.approx(0.5 if homo == 0.5 else 0.2)
 
 
 class ExtrapolatingScorer(CountingScorer):

@@ -165,12 +165,8 @@ class Surrogate:
 
     @cached_property
     def quick(self) -> Surrogate:
-        """The same without its networks: for searches, which look at many structures; see `score`."""
+        """The same without its networks: by the processes alone."""
         return replace(self, networks={}) if self.networks else self
-
-    def refines(self, configuration: Configuration) -> bool:
-        """See `defectgen.score.protocol.TwoPassScorer`: whether networks have a share in its values."""
-        return configuration.host.name in self.networks and self.part_for(configuration).network is not None
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -233,7 +229,7 @@ class Surrogate:
 
         Values of a property are null where the training data had none, or only one: no magnetic cells, say. All are
         null for a configuration with more changed sites than any training row of its host has, see `why_not`.
-        Networks have a share in crowded cells, which take some 1.4 times as long: `quick` goes without.
+        Networks have a share in crowded cells, which take 1.4 to 2 times as long: `quick` goes without.
         """
         rows: dict[tuple[str, str], list[int]] = {}
         parts: dict[tuple[str, str], HostModels] = {}
