@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import JsonOption, PilotOption, SeedOption, SetsOption
+from defectgen_cli.options import JsonOption, PilotOption, SeedOption, SetsOption, is_given
 from defectgen_cli.output import emit, say, tell_left_out, tell_repeated
 from defectgen_cli.table_options import NO_TABLE, TableOptions
 
@@ -124,24 +124,24 @@ def build_data(
     if task not in ("defect", "bulk"):
         raise UsageError(f"unknown task {task!r}.", "Expected one of: defect, bulk.")
     for field in (*fields(DefectOptions), *fields(TableOptions)) if task == "bulk" else fields(BulkOptions):
-        if _is_given(context, field.name):
+        if is_given(context, field.name):
             option = "--rotations/--canonical" if field.name == "rotations" else f"--{field.name.replace('_', '-')}"
             raise UsageError(f"{option} has no meaning for the task {task}.", "Leave it out.")
     with claimed(output):
         if task == "bulk":
-            manifest = _build_bulk(output, data if _is_given(context, "data") else None, records, crystals)
+            manifest = _build_bulk(output, data if is_given(context, "data") else None, records, crystals)
         else:
+            if is_given(context, "data") and (own.table is not None or defects.pilot):
+                raise UsageError(
+                    f"got --data with {'--pilot' if defects.pilot else '--table'}, which is where the structures come "
+                    "from.",
+                    "Leave one of them out.",
+                )
             manifest = _build_defects(output, data, records, defects, own)
     counts = {name: entry["records"] for name, entry in manifest["files"].items()}
     text = ", ".join(f"{n} in {name}" for name, n in counts.items())
     done = "records are there already" if manifest.get("skipped") else "records written"
     emit({"output": output, "skipped": False} | manifest, as_json, f"{done}: {text} ({output})")
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option is on the command line."""
-    found = context.get_parameter_source(name)
-    return found is not None and found.name == "COMMANDLINE"
 
 
 def _build_defects(
@@ -159,14 +159,21 @@ def _build_defects(
     from defectgen.tasks.defect.encodings import get_encoding
 
     how = records.split or "symmetry-class"
+    more_asked = bool(defects.enlarge or defects.around)
     more = "--around" if defects.around and not defects.enlarge else "--enlarge"
-    if defects.surrogate is not None and not (defects.enlarge or defects.around):
+    if defects.surrogate is not None and not more_asked:
         raise UsageError(
             "--surrogate values the structures that --enlarge and --around add.", "Add one of these or leave it out."
         )
-    if (defects.enlarge or defects.around) and (defects.pilot or how != "symmetry-class"):
+    if more_asked and (defects.pilot or how != "symmetry-class"):
         what = "the pilot sample has" if defects.pilot else f"the split {how} trains on"
         raise UsageError(f"{what} no high-density structures for {more}.", "Leave it out.")
+    if own.table is not None and more_asked and defects.surrogate is None:
+        raise UsageError(
+            f"got {more} with --table: its structures need values like yours, not those of the shipped surrogate.",
+            f"Train one on the table (defectgen surrogate train --table {own.table} --seed {records.seed} -o DIR), and "
+            "give --surrogate DIR.",
+        )
     settings = RecordSettings(
         encoding=defects.encoding,
         copies=records.copies,
@@ -193,7 +200,7 @@ def _build_defects(
         own_columns = tuple(column for column in valued_columns(rows) if column not in COLUMNS)
         settings = replace(settings, properties=(*settings.properties, *own_columns))
     frame = split_rows(rows, how, seed=records.seed)
-    if defects.enlarge or defects.around:
+    if more_asked:
         say("searching and drawing structures ..." if defects.around else "drawing random structures ...")
         frame, settings = enlarge_records(frame, settings, defects.surrogate or shipped(SHIPPED_SURROGATE))
     return build_data(frame, output, settings, overwrite=records.overwrite)

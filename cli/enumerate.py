@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import FormatOption, JsonOption, SeedOption, SupercellOption, VacuumOption
+from defectgen_cli.options import FormatOption, JsonOption, SeedOption, SupercellOption, VacuumOption, is_given
 from defectgen_cli.output import counted, emit, progress, say, show
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ ANY_HOST, ANY_CLASS, NO_DRAW = HostOptions(), ClassOptions(), DrawOptions()
 
 @expand_groups
 def enumerate_(
+    context: typer.Context,
     labels: Annotated[
         list[str] | None, typer.Argument(metavar="LABEL", help="Defect classes, e.g. 2v_S v_Mo+Se_S.")
     ] = None,
@@ -127,9 +128,11 @@ def enumerate_(
         if output.suffix.lower() not in (".parquet", ".csv"):
             raise UsageError(f"got {output.name!r}, expected a name that ends in .parquet or .csv.")
         refuse_existing(output, overwrite)
+    if draw.sample is None and is_given(context, "uniform"):
+        raise UsageError("got --uniform without --sample, whose draws it is for.", "Add --sample N.")
     if count:
-        if output is not None or cif_dir is not None or sample is not None:
-            raise UsageError("--count only counts.", "Leave out -o, --cif-dir and --sample, or --count.")
+        if output is not None or cif_dir is not None or sample is not None or limit is not None:
+            raise UsageError("--count only counts.", "Leave out -o, --cif-dir, --sample and --limit, or --count.")
         _show_counts(selection, as_json)
         return
     request: dict[str, Any] = {"classes": [kind.name for kind in selection.classes]}

@@ -10,7 +10,7 @@ import typer
 
 from defectgen_cli.design_options import DrawingOptions, ManyModelOptions, names
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import DataOption, JsonOption, SeedOption
+from defectgen_cli.options import DataOption, JsonOption, SeedOption, is_given
 from defectgen_cli.output import emit, progress, say, write
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def _group() -> None:
 @app.command("defect")
 @expand_groups
 def defect(
+    context: typer.Context,
     models: ManyModelOptions,
     drawing: DrawingOptions,
     data: DataOption = None,
@@ -72,6 +73,7 @@ def defect(
     from defectgen.design.held_out import EvaluationRequest, common_sets, evaluate_sets
     from defectgen.io.files import claimed_files
 
+    _check_mode(context, bool(proposers))
     with claimed_files(output, page):
         request = EvaluationRequest(
             sets=tuple(chosen_sets(sets) or ()),
@@ -100,6 +102,21 @@ def defect(
             from defectgen.report.target_page import targets_page
 
             write(page, "plots", lambda: targets_page(plots, result))
+
+
+def _check_mode(context: typer.Context, by_proposers: bool) -> None:
+    """Refuse options of the other way to evaluate."""
+    from defectgen.errors import UsageError
+
+    if by_proposers:
+        for name, option in (("page", "--page"), ("n", "-n")):
+            if is_given(context, name):
+                raise UsageError(
+                    f"got {option} with --proposers, which measures the first of each design and has no page."
+                )
+    for name in () if by_proposers else ("novel", "hide"):
+        if is_given(context, name):
+            raise UsageError(f"got --{name} without --proposers, whose designs it is for.")
 
 
 def _first_ranked(

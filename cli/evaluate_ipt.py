@@ -39,7 +39,9 @@ def ipt(
     from defectgen.data.locations import crystals_path, dataset_path
     from defectgen.data.mp20 import read_crystals
     from defectgen.data.sources import read_dataset
+    from defectgen.data.twodmd import SET_NAMES
     from defectgen.design.engine import task_of
+    from defectgen.errors import UsageError
     from defectgen.llm.adapter import read_adapter, training_configurations
     from defectgen.llm.base import hub_note
     from defectgen.llm.foreign_adapter import style_of
@@ -60,6 +62,11 @@ def ipt(
     else:
         named = os.environ.get("DEFECTGEN_2DMD")
         path = dataset_path(data or (Path(named) if named else None))
+        if unknown := [name for name in trained_sets(card) if name not in SET_NAMES]:
+            raise UsageError(
+                f"{folder} was trained on {', '.join(unknown)}, which is no set of 2DMD.",
+                "Held-out structures come from 2DMD: give an adapter of its sets.",
+            )
         shown = defect_images(read_dataset(path, trained_sets(card)), card, task_of(card), structures, images, rng)
     say("loading the model ...")
     with progress("images", len(shown) * images, "images") as advance:

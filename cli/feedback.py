@@ -42,7 +42,7 @@ def feedback(
     from defectgen.design.feedback import FeedbackSettings
     from defectgen.design.feedback_run import feedback_of_model
 
-    chosen = () if sets == "all" else tuple(sets.split(","))
+    chosen = () if sets == "all" else tuple(name.strip() for name in sets.split(",") if name.strip())
     settings = FeedbackSettings(targets, n, temperature, within / 1000, chosen, seed, diversity / 1000)
     made = feedback_of_model(data, output, settings, models.models(), progress, overwrite=overwrite, say=say)
     text = (

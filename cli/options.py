@@ -10,6 +10,13 @@ import typer
 POTENTIALS = ("m3gnet", "chgnet")
 """The potentials that come with the package, for the help: their registry takes too long to import for it."""
 
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option, by the name of its parameter, is on the command line."""
+    found = context.get_parameter_source(name)
+    return found is not None and found.name == "COMMANDLINE"
+
+
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON result on stdout; everything else goes to stderr.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from defectgen_cli.option_groups import expand_groups
-from defectgen_cli.options import DataOption, JsonOption, SeedOption, SetsOption
+from defectgen_cli.options import DataOption, JsonOption, SeedOption, SetsOption, is_given
 from defectgen_cli.output import emit, progress, say, write
 from defectgen_cli.table_options import NO_TABLE, TableOptions
 
@@ -132,6 +132,7 @@ def _show(trained: Surrogate, output: Path, started: float, as_json: bool) -> No
 
 @app.command("evaluate")
 def evaluate(
+    context: typer.Context,
     data: DataOption = None,
     model: Annotated[Path | None, typer.Option("--model", metavar="MODEL", help="Surrogate [the shipped one].")] = None,
     output: Annotated[
@@ -166,6 +167,9 @@ def evaluate(
 
     if cross_validate and model is not None:
         raise UsageError("--cross-validate trains its own surrogates.", "Leave out --model.")
+    for name in () if cross_validate else ("seed", "threads"):
+        if is_given(context, name):
+            raise UsageError(f"got --{name} without --cross-validate: nothing is drawn or trained.", "Leave it out.")
     with claimed_files(output, page):
         frame = labelled_sets(data, sets).frame
         if cross_validate:

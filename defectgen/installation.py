@@ -161,8 +161,11 @@ def _data() -> Iterator[Finding]:
         value = os.environ.get(variable)
         if value is None:
             continue
-        there = Path(value).expanduser().is_dir()
-        advice = "" if there else f"point {variable} to a folder that exists, or unset it"
+        path = Path(value).expanduser()
+        named = variable == "DEFECTGEN_M3GNET" and not path.exists() and "/" not in value  # a name on the hub
+        there = named or (path.exists() if variable == "DEFECTGEN_MP20" else path.is_dir())
+        what = "file or folder" if variable == "DEFECTGEN_MP20" else "folder"
+        advice = "" if there else f"point {variable} to a {what} that exists, or unset it"
         yield Finding("folders that variables name", variable, "ok" if there else "broken", value, advice)
 
 

@@ -28,6 +28,33 @@ def law_rows(host: dg.Host, n: int) -> pl.DataFrame:
     return pl.DataFrame([{"configuration": item.key, **values(item)} for item in items])
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "."], "got --data with --table"),
+        (["--enlarge", "4"], "got --enlarge with --table: its structures need values like yours"),
+    ],
+)
+def test_records_of_a_table_have_its_values_alone(
+    host: dg.Host, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from defectgen_cli.app import main
+
+    law_rows(host, 60).write_csv(tmp_path / "own.csv")
+    call = [
+        "build-data",
+        "--table",
+        str(tmp_path / "own.csv"),
+        "--host",
+        str(CIF),
+        *WORDS,
+        "-o",
+        str(tmp_path / "records"),
+    ]
+    assert main([*call, *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_columns_that_nothing_is_learnt_of_are_told(
     host: dg.Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,7 @@ def dataset_path(data: Path | None, *, pilot: bool = False) -> Path:
         return asset_path("2dmd-pilot")
     if data is None:
         return asset_path("2dmd")
+    data = data.expanduser()
     if not data.is_dir():
         raise UsageError(f"{data} is not a folder.", "Expected 2DMD in its published layout.")
     return data
@@ -90,7 +91,7 @@ def crystals_path(data: Path | None) -> Path:
         DefectgenError: the data set has not been fetched.
     """
     if data is None and os.environ.get("DEFECTGEN_MP20"):
-        return Path(os.environ["DEFECTGEN_MP20"])
+        return Path(os.environ["DEFECTGEN_MP20"]).expanduser()
     name = "mp20" if data is None else str(data)
     return asset_path(name) if data is None or (name in load_cards() and not data.exists()) else data
 

@@ -72,8 +72,8 @@ class JudgedProposals:
 
     Attributes:
         record: the training record whose levels were asked for.
-        distances_ev: canonical key of each distinct proposal to |dHOMO| + |dLUMO|; by label if it is a labelled
-            training structure, else by the surrogate. Structures held back are left out.
+        distances_ev: canonical key of each distinct proposal to |dHOMO| + |dLUMO|; by label if a
+            training record states both levels of it, else by the surrogate. Structures held back are left out.
     """
 
     record: Record

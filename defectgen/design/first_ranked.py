@@ -65,11 +65,14 @@ def first_ranked_sets(
         watch: shows progress.
 
     Raises:
-        UsageError: an unknown proposer or word in `hide`, or a set that the models do not know.
+        UsageError: an unknown proposer or word in `hide`, more than one model, or a set that the model does not know.
         DefectgenError: data or models that are missing or damaged.
     """
     if hide not in HIDE:
         raise UsageError(f"got --hide {hide!r}, expected one of {', '.join(HIDE)}.")
+    if len(request.adapters) > 1:
+        raise UsageError(f"got {len(request.adapters)} models with --proposers, expected one at most.")
+    models = replace(request.models, adapter=request.adapters[0]) if request.adapters else request.models
     sets, cards = common_sets(request)
     for name in sets:
         frame = split_by_class(read_dataset(data, (name,)), seed=cards[0].data["settings"]["seed"])
@@ -78,15 +81,17 @@ def first_ranked_sets(
         host = host_of(frame)
         sizes = frame.filter(pl.col("split") == "train")["n_defects"]
         limits = Limits(int(sizes.min()), int(sizes.max()))  # type: ignore[arg-type]
-        asked = frame.filter(pl.col("id").is_in([target.id for target in targets]))["configuration"].to_list()
+        part = pl.col("split") == request.split  # by the model's seed, which need not be that of the shipped labels
+        rows = frame.filter(part if hide == "part" else pl.col("id").is_in([target.id for target in targets]))
+        unseen = set() if hide == "nothing" else set(rows["configuration"])
         labels, found = set_labels(frame), {}
         shown = labels_of(host, hidden=(request.split,) if hide == "part" else (), fetched=False)
-        shown = {key: values for key, values in shown.items() if hide == "nothing" or key not in asked}
+        shown = {key: values for key, values in shown.items() if key not in unseen}
         for proposer in names:
             with watch(f"{name}: {proposer}", None, "structures") as advance:
                 design = DesignRequest(
                     host, targets, Ranking(n=1, seed=request.seed, novel=novel), limits,
-                    request.drawing, request.models,
+                    request.drawing, models,
                     proposer=None if proposer == DEFAULT else proposer.replace("+", ","),
                     labels=shown,
                 )  # fmt: skip

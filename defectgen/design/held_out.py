@@ -68,6 +68,7 @@ class EvaluationRequest:
         return {
             "targets_per_set": self.targets, "n": self.n, "split": self.split, "seed": self.seed,
             **asdict(self.drawing), "engine": self.models.engine,
+            "models": [Path(adapter).name for adapter in self.adapters] or ["shipped"],
         }  # fmt: skip
 
 

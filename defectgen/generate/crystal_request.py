@@ -102,6 +102,11 @@ class CrystalRequest:
             raise UsageError(f"got --infill and {got}.", "Mutate a crystal, or generate under conditions.")
         if self.balance and (self.free or self.infill is not None):
             raise UsageError("--balance is a preference of the grammar of crystals.", "Leave out --free and --infill.")
+        if self.balance and self.exact_formula and "formula" in self.stated:
+            raise UsageError(
+                "--balance decides where a crystal ends, which the formula decides already.",
+                "Leave it out, or add --any-formula.",
+            )
         if self.orbits and ("spacegroup" not in self.stated or self.free):
             raise UsageError("--orbits is a grammar of --spacegroup N.", "State that one, and leave out --free.")
         if self.guidance != 1 and (not self.stated or self.free):
@@ -143,7 +148,10 @@ class CrystalRequest:
         allowed = self.elements or trained_elements(card) or MP_ELEMENTS
         style = self.style(card)
         if self.infill is None and not self.free and (foreign := _without_grammar(style, card)):
-            raise UsageError(f"the grammar does not know {foreign}, on which this adapter was trained.", "Add --free.")
+            raise UsageError(
+                f"the grammar does not know {foreign}, on which this adapter was trained.",
+                "Draw freely: defectgen generate --free.",
+            )
         if self.infill is None:
             most = self.max_atoms or (card.data.get("max_atoms") if card else None) or MAX_ATOMS
             return generation_job(

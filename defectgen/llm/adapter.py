@@ -80,7 +80,8 @@ class AdapterCard:
         hosts = tuple(sorted({*self.hosts, *earlier.hosts}))
         most = {host: max(card.max_defects.get(host, 0) for card in (self, earlier)) for host in hosts}
         records = dict(sorted((earlier.host_records | self.host_records).items()))
-        return replace(self, hosts=hosts, max_defects=most, covered_ev=covered, host_records=records)
+        data = self.data | _crystals_of_both(self.data, earlier.data) if self.is_bulk else self.data
+        return replace(self, hosts=hosts, max_defects=most, covered_ev=covered, host_records=records, data=data)
 
     @property
     def core_hosts(self) -> tuple[Host, ...]:
@@ -106,6 +107,22 @@ class AdapterCard:
         (folder / MODEL_CARD).write_text(adapter_markdown(self), encoding="utf-8")
         values = asdict(self) | {"files": stamps(folder, CHECKED)}
         (folder / METADATA).write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _crystals_of_both(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Elements, largest number of atoms and ranges of labels that two sets of crystals cover together."""
+    found: dict[str, Any] = {}
+    if "elements" in one and "elements" in other:
+        found["elements"] = sorted({*one["elements"], *other["elements"]})
+    if "max_atoms" in one and "max_atoms" in other:
+        found["max_atoms"] = max(one["max_atoms"], other["max_atoms"])
+    ranges = [part.get("covered", {}) for part in (one, other)]
+    if any(ranges):
+        pairs = {name: [part[name] for part in ranges if name in part] for name in {*ranges[0], *ranges[1]}}
+        found["covered"] = {
+            name: [min(low for low, _ in ends), max(high for _, high in ends)] for name, ends in sorted(pairs.items())
+        }
+    return found
 
 
 def installed_prompt_version(encoding: str) -> int | None:

@@ -45,7 +45,7 @@ def foreign_card(folder: Path, prompts: str | None) -> AdapterCard:
     if prompts is None:
         raise UsageError(
             f"{folder} holds LoRA weights without a card, so that its prompts are not known.",
-            f"Name them: --prompts {' or '.join(sorted(STYLES, reverse=True))}.",
+            f"Name them: defectgen generate --prompts {' or '.join(sorted(STYLES, reverse=True))}.",
         )
     path = folder / LORA_CONFIG
     try:

@@ -68,7 +68,7 @@ def shrink_adapter(folder: Path, output: Path, rank: int) -> Shrunk:
 def _shrink(folder: Path, output: Path, rank: int, before: Lora, card: AdapterCard) -> Shrunk:
     weights = read_weights(folder, before)
     config = read_object(folder / LORA_CONFIG)
-    smaller: dict[str, torch.Tensor] = {}
+    smaller = {name: weights[name] for name in weights if ".lora_" not in name}  # rows of tokens, trained in full
     kept = []
     for name in sorted(weights):
         if ".lora_A." not in name:

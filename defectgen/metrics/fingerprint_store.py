@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def structure_fingerprints(
 
     Args:
         crystals: in any order.
-        folder: where the store lies; it is made. None computes everything anew.
+        folder: where the store lies; it is made. None computes everything anew, as does one that cannot be written.
         advance: told how many more are done.
     """
     path = folder / f"crystal-fingerprints-{STORE_VERSION}.parquet" if folder else None
@@ -87,4 +88,5 @@ def _add(path: Path | None, fresh: dict[str, Vector | str]) -> None:
         }
         for key, value in (_read(path) | fresh).items()
     ]
-    write_whole(path, pl.DataFrame(rows, schema=_SCHEMA).write_parquet)
+    with contextlib.suppress(DefectgenError):  # a full or read-only disk: they are computed again next time
+        write_whole(path, pl.DataFrame(rows, schema=_SCHEMA).write_parquet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,7 +134,7 @@ class Crystals:
                 raise UsageError(f"{path}, row {number}: {column} is {energy!r}, expected a number.", same)
             known = row.get("n_competing")
             competing = known if isinstance(known, int) else None
-            above = None if energy is None else float(energy)
+            above = None if energy is None else _finite(energy)
             entries.append(replace(entry, e_above_hull_ev=above, n_competing=competing))
         named = f"{column} of {path.name}"
         return replace(self, entries=tuple(entries), stability_column=named, partial_hull=_partial_hull(path))
@@ -184,8 +185,12 @@ def _table_entries(file: Path, table: pl.DataFrame, column: str) -> Iterator[Ent
             problem=problem,
             accepted=accepted if isinstance(accepted, bool) else True,
             conditions={} if row.get("task") == "infill" else _conditions(row.get("conditions")),
-            e_above_hull_ev=float(energy) if isinstance(energy, int | float) else None,
+            e_above_hull_ev=_finite(energy) if isinstance(energy, int | float) else None,
         )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _crystal(row: Mapping[str, Any]) -> tuple[Crystal | None, str]:

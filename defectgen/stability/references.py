@@ -189,7 +189,7 @@ def references_from_table(
     if not formula or not formation or "cif" not in table.columns:
         raise UsageError(
             f"{path} has formation energies but no column cif to compute reference energies from.",
-            "Give the elemental phases as --elements FILES, or a hull of total energies.",
+            "Give the elemental phases (defectgen stability --elements FILES), or a hull of total energies.",
         )
     table = table.filter(pl.col(formation).is_not_null())
     compositions = [Composition(text) for text in table[formula]]

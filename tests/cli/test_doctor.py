@@ -45,6 +45,18 @@ def test_every_thing_that_is_not_there_has_its_advice(own_cache: Path, monkeypat
     assert not any(item.advice for item in found if item.state == "ok")
 
 
+def test_variables_may_name_what_the_commands_take(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert own_cache.name
+    (tmp_path / "mp20.csv").touch()
+    monkeypatch.setenv("DEFECTGEN_MP20", str(tmp_path / "mp20.csv"))
+    monkeypatch.setenv("DEFECTGEN_M3GNET", "M3GNet-MP-2021.2.8-PES")
+    monkeypatch.setenv("DEFECTGEN_2DMD", str(tmp_path / "mp20.csv"))
+    states = {item.name: item.state for item in installation.examine() if item.group == "folders that variables name"}
+    assert states == {"DEFECTGEN_2DMD": "broken", "DEFECTGEN_MP20": "ok", "DEFECTGEN_M3GNET": "ok"}
+
+
 def missing(package: str) -> str:
     raise installation.PackageNotFoundError(package)
 

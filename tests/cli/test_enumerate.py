@@ -79,6 +79,8 @@ def test_random_structures_come_from_the_seed(capsys: pytest.CaptureFixture[str]
         (("--rules", "2dmd-high"), "Known: 2dmd-low"),
         (("--defects", "5"), "Add --sample N, or --count"),
         (("--defects", "5", "--sample", "2", "--uniform", "sites"), "expected classes or decorations"),
+        (("v_S", "--uniform", "decorations"), "got --uniform without --sample"),
+        (("v_S", "--count", "--limit", "3"), "--count only counts"),
         (("4v_S+4Se_S",), "--sample N for random ones, or --count"),
         (("0v_S",), "with none of a defect"),
         (("v_S", "--min-defects", "2"), "goes with --max-defects"),

@@ -28,6 +28,11 @@ def test_wrong_calls_are_refused_in_one_line(capsys: pytest.CaptureFixture[str],
         (("--page", there), "exists already"),
         (("--sets", "MoS3"), "Did you mean MoS2?"),
         (("--sets", ","), "expected all or some of"),
+        (("--proposers", "random", "--page", tmp_path / "p.html"), "got --page with --proposers"),
+        (("--proposers", "random", "-n", "4"), "got -n with --proposers"),
+        (("--novel",), "got --novel without --proposers"),
+        (("--hide", "targets"), "got --hide without --proposers"),
+        (("--proposers", "llm", "--model", "defect-smollm2", "--model", "crowded-smollm2"), "got 2 models with"),
         (("--data", tmp_path / "none"), "is not a folder"),
     ):
         data = () if "--data" in words else ("--data", tmp_path)

@@ -64,6 +64,7 @@ def test_mutations_keep_the_distances_of_their_crystal() -> None:
         ({}, {"free": True, "engine": "vllm"}, "got --free with --engine vllm"),
         ({"band_gap": None}, {"guidance": 2.0}, "--guidance stresses conditions. State one"),
         ({"band_gap": 1.0}, {"guidance": 2.0, "free": True}, "leave out --free"),
+        ({"formula": "NaCl"}, {"balance": 5.0}, "which the formula decides already"),
         ({"band_gap": 1.0}, {"guidance": 2.0, "engine": "vllm"}, "got --guidance with --engine vllm"),
     ],
 )

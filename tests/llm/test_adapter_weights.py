@@ -15,7 +15,14 @@ from stamped import stamp_adapter
 from training_runs import config
 
 from defectgen.errors import DefectgenError
-from defectgen.llm.adapter import LORA_CONFIG, METADATA, TRAINING_CONFIGURATIONS, WEIGHTS, read_adapter
+from defectgen.llm.adapter import (
+    LORA_CONFIG,
+    METADATA,
+    TRAINING_CONFIGURATIONS,
+    WEIGHTS,
+    AdapterCard,
+    read_adapter,
+)
 from defectgen.llm.adapter_weights import check_fit
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.loading import load_base, load_model_config
@@ -236,3 +243,20 @@ def test_a_folder_that_is_no_base_model_says_what_is_missing(tiny_model_dir: Pat
         for path in tiny_model_dir.glob(pattern):
             shutil.copy(path, folder)
     load_base(str(folder), "float32")
+
+
+def test_a_card_of_crystals_covers_what_both_runs_saw() -> None:
+    def card(elements: list[str], most: int, covered: dict[str, list[float]]) -> AdapterCard:
+        data = {"elements": elements, "max_atoms": most, "covered": covered, "records": {"train": 3}}
+        return AdapterCard("base", "bulk", 1, (), {}, {}, data)
+
+    later = card(["Na", "S"], 4, {"band_gap": [0.0, 1.0]})
+    both = later.after(card(["Li", "O"], 20, {"band_gap": [0.5, 3.0], "e_above_hull": [0.0, 0.1]}))
+    assert both.data["elements"] == ["Li", "Na", "O", "S"]
+    assert both.data["max_atoms"] == 20
+    assert both.data["covered"] == {"band_gap": [0.0, 3.0], "e_above_hull": [0.0, 0.1]}
+    assert both.data["records"] == {"train": 3}
+    plain = AdapterCard("base", "bulk", 1, (), {}, {}, {"elements": ["Na"]})
+    assert plain.after(AdapterCard("base", "bulk", 1, (), {}, {})).data == {"elements": ["Na"]}, (
+        "not known of the earlier"
+    )

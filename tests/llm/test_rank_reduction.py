@@ -57,6 +57,18 @@ def test_the_update_is_the_nearest_of_its_rank(adapter: Path, tmp_path: Path) ->
     assert "cut to rank 2, 94.1%" in (tmp_path / "small" / "README.md").read_text()
 
 
+def test_rows_of_tokens_stay_as_they_are(adapter: Path, tmp_path: Path) -> None:
+    name = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
+    weights = load_file(adapter / "adapter_model.safetensors") | {name: torch.arange(6.0).reshape(2, 3)}
+    save_file(weights, adapter / "adapter_model.safetensors")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["trainable_token_indices"] = {"embed_tokens": [4, 5]}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    read_adapter(adapter).write(adapter)
+    shrink_adapter(adapter, tmp_path / "small", 2)
+    assert torch.equal(load_file(tmp_path / "small" / "adapter_model.safetensors")[name], weights[name])
+
+
 @pytest.mark.parametrize("rank", [0, 4, 9])
 def test_a_rank_that_is_not_lower_is_refused(adapter: Path, tmp_path: Path, rank: int) -> None:
     with pytest.raises(UsageError, match="expected 1 to 3"):

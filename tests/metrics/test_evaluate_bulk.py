@@ -21,6 +21,9 @@ def test_energies_of_the_stability_command_are_joined_by_row(tmp_path):
     crystals = Crystals((Entry("a", salt()), Entry("b", None, "no CIF"), Entry("c", salt(4.2, "Mg", "O"))))
     joined = crystals.with_stability(stability_table(tmp_path / "s.csv", [("NaCl", 0.02), (None, None), ("MgO", None)]))
     assert [entry.e_above_hull_ev for entry in joined.entries] == [0.02, None, None]
+    unknown = [("NaCl", float("nan")), (None, None), ("MgO", float("inf"))]
+    joined_none = crystals.with_stability(stability_table(tmp_path / "i.csv", unknown))
+    assert all(entry.e_above_hull_ev is None for entry in joined_none.entries), "no numbers"
     assert joined.stability_column == "e_above_hull_ev_per_atom of s.csv"
     with pytest.raises(UsageError, match=r"row 3: CaO, but c is MgO"):
         crystals.with_stability(stability_table(tmp_path / "o.csv", [("NaCl", 0.0), (None, None), ("CaO", 0.0)]))

@@ -104,6 +104,9 @@ def test_the_store_computes_a_crystal_once_and_keeps_failures(tmp_path, monkeypa
         file.write_bytes(b"damaged")
     fingerprint_store.structure_fingerprints([RUTILE], tmp_path)
     assert len(calls) == 3
+    (tmp_path / "file").touch()
+    found = fingerprint_store.structure_fingerprints([RUTILE], tmp_path / "file")
+    assert (found[0] == 0.5).all(), "a store that cannot be written costs time only"
 
 
 @pytest.mark.parametrize("error", [MemoryError, ImportError])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -84,7 +85,9 @@ class LossFile(TrainerCallback):
 
 
 def _line(row: dict[str, Any]) -> str:
-    kept = {name: row[name] for name in row if name in FIGURES or name.startswith("eval_design_")}
+    """What is logged of a step; numbers that are not finite are null, as JSON has none."""
+    named = {name: row[name] for name in row if name in FIGURES or name.startswith("eval_design_")}
+    kept = {name: value if math.isfinite(value) else None for name, value in named.items()}
     return json.dumps({"step": row["step"], "epoch": row.get("epoch")} | kept) + "\n" if kept else ""
 
 

@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.trainable_tokens import TrainableTokensLayer
 from transformers import TrainerState
 
-from defectgen.errors import UsageError
+from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.folders import claimed
 from defectgen.llm.adapter import METADATA, make_card, read_adapter
 from defectgen.llm.base import has_crystal_tokens
@@ -33,6 +33,7 @@ from defectgen.llm.train.checkpoints import (
     CHECKPOINTS,
     DESIGN_METRIC,
     LOSS_METRIC,
+    best_step,
     check_checkpoint,
     check_claim,
     checkpoint,
@@ -143,6 +144,11 @@ def _finetune(config: FinetuneConfig, data: Path, output: Path, report: Report, 
             train.margins = reference_margins(model.get_base_model(), tokenizer, inputs.records, output)
         state = _train(trainer, checkpoints, progress)
         history = TrainingHistory.of(state, plan)
+        if history.is_over and plan.metric and best_step(state.log_history, plan.metric) is None:
+            raise DefectgenError(
+                f"no evaluation gave a finite number, the last one at step {history.steps}.",
+                "Take a lower learning_rate, and another folder.",
+            )
         if history.is_over and is_first_process():
             initial = Path(config.initial_adapter) if config.initial_adapter else None
             card = make_card(config.base_model, inputs.manifest, history.for_card(config, command, before))

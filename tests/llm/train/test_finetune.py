@@ -24,6 +24,7 @@ from defectgen.llm.decode.generator import Request, Sampling
 from defectgen.llm.decode.transformers_engine import TransformersGenerator
 from defectgen.llm.likelihood import Text, log_likelihoods
 from defectgen.llm.loading import load_base
+from defectgen.llm.train.callbacks import LOG
 from defectgen.llm.train.checkpoints import CHECKPOINTS, checkpoint
 from defectgen.llm.train.dataset import IGNORED, CompletionDataset, collate, drawn
 from defectgen.llm.train.finetune import finetune
@@ -246,6 +247,15 @@ def test_a_loss_that_is_no_number_ends_the_run(tiny_model_dir: Path, records: Pa
     with pytest.raises(DefectgenError, match=r"the loss of step \d+ is nan, no finite number"):
         finetune(config(tiny_model_dir, learning_rate=1e300, max_steps=6), records, tmp_path / "run")
     assert not (tmp_path / "run" / METADATA).exists()
+
+
+def test_a_run_without_a_finite_evaluation_ends_in_words(tiny_model_dir: Path, records: Path, tmp_path: Path) -> None:
+    run = config(tiny_model_dir, learning_rate=1e300, max_steps=6, eval_steps=2, patience=1)
+    with pytest.raises(DefectgenError, match=r"no evaluation gave a finite number.*Take a lower learning_rate"):
+        finetune(run, records, tmp_path / "run")
+    assert not (tmp_path / "run" / METADATA).exists()
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
+    assert any(row.get("eval_loss", 0) is None for row in rows)
 
 
 def test_a_damaged_checkpoint_is_named_and_not_gone_on_from(
