@@ -118,7 +118,7 @@ def design(
     forms = format_list(formats)
     if vacuum is not None:
         check_vacuum(vacuum)
-    inputs_of = hand_over.writer()
+    inputs_of = hand_over.writer(vacuum)
     folder = output or Path("designs") / common_name(crystal)
 
     def write(run: DesignRun, over: bool) -> None:

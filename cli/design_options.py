@@ -283,8 +283,11 @@ class InputsOptions:
         str, typer.Option("--inputs-settings", metavar="NAME|FILE.yaml", help="2dmd, mp, lcao, or your own.")
     ] = "2dmd"
 
-    def writer(self) -> Callable[[DesignRun], Callable[[Path], object] | None]:
+    def writer(self, vacuum: float | None) -> Callable[[DesignRun], Callable[[Path], object] | None]:
         """What writes the inputs of a run into its folder; None of these for no inputs.
+
+        Args:
+            vacuum: of the structures, in angstrom; inputs have it where their settings name none.
 
         Raises:
             UsageError: an unknown code or unknown settings.
@@ -298,4 +301,6 @@ class InputsOptions:
 
         CODES.find(code)
         settings = load_settings(self.inputs_settings)
+        if vacuum is not None and settings.vacuum_angstrom is None:
+            settings = settings.model_copy(update={"vacuum_angstrom": vacuum})
         return lambda run: lambda folder: dft_inputs(run, folder / f"{code}-inputs", code, settings=settings)

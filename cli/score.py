@@ -71,6 +71,7 @@ def score(
     """
     from defectgen.core.hosts import HOSTS, common_name
     from defectgen.data.assets import cache_dir
+    from defectgen.data.known_labels import with_labels
     from defectgen.errors import UsageError
     from defectgen.io.files import claimed_files
     from defectgen.io.host_files import find_host, stored_hosts
@@ -104,7 +105,8 @@ def score(
             items, skipped = file_items(chosen_files(files)), skipped_files(files)
             adapter = shipped(SHIPPED_ADAPTER)
             trained = read_adapter(adapter).core_hosts
-            known = {title: sorted(keys) for title, keys in training_configurations(adapter).items()}
+            seen = {title: set(keys) for title, keys in training_configurations(adapter).items()}
+            known = {title: sorted(keys) for title, keys in with_labels(seen, trained).items()}
             request = ScoreRequest(FILES, names, options, tuple(hosts), known=known, trained=tuple(trained))
         found = _scored(request, items, executor, chunk, output)
     found.require_scored()

@@ -19,6 +19,7 @@ from synthetic import cif_text
 import defectgen as dg
 from defectgen.design.limits import Limits
 from defectgen.design.proposers import RandomProposer
+from defectgen.design.request import Ranking
 
 MOS2 = dg.host("MoS2")
 WS2_CIF = """data_WS2
@@ -233,6 +234,12 @@ def test_the_command_and_the_library_give_the_same_candidates(tmp_path: Path, ca
         (lambda: dg.design(MOS2), r"no target given\. Expected .*homo=0\.05"),
         (lambda: dg.design(MOS2, homo=0.1, n=0), "got n=0, expected a whole number of 1 or more"),
         (lambda: dg.design(MOS2, homo=0.1, n=2.5), "got n=2.5"),
+        (lambda: dg.design(MOS2, homo=0.1, proposer=" ,"), "got proposer ' ,', expected names"),
+        (lambda: dg.design(MOS2, homo=0.1, max_defects=1, limits=Limits()), "got limits and min_defects"),
+        (lambda: dg.design(MOS2, homo=0.1, n=3, ranking=Ranking()), "got ranking and n or seed"),
+        (lambda: Limits(least_distance_angstrom="6"), "got a least distance of '6'"),
+        (lambda: Limits(concentration="lots"), "got a concentration of 'lots'"),
+        (lambda: Ranking(budget=30), "got budget 30, expected a Budget, or text"),
         (lambda: dg.design(MOS2, hommo=0.1), "unknown property or option 'hommo'.*homo, lumo, band_gap"),
         (lambda: dg.design(MOS2, homo="deep"), "got homo='deep', expected a number"),
         (lambda: dg.design(MOS2, homo=float("nan")), "expected a finite number"),

@@ -20,8 +20,11 @@ from defectgen.core.stored_hosts import host_title, record_hosts
 from defectgen.core.symmetry import site_permutations
 from defectgen.data.known_labels import labels_of
 from defectgen.data.own_table import contradiction, own_rows, read_own_table
+from defectgen.data.splits import split_by_class
 from defectgen.design.engine import Models
 from defectgen.design.growth_conditions import formation_enthalpy_ev
+from defectgen.design.limits import Limits
+from defectgen.design.request import Ranking
 from defectgen.io.host_files import stored_hosts
 from defectgen.llm.adapter import read_adapter
 from defectgen.models import SHIPPED_ADAPTER, SHIPPED_SURROGATE, shipped
@@ -175,6 +178,22 @@ def test_without_a_proposer_all_structures_are_looked_at(model: Path) -> None:
     run = dg.design(host, homo=0.2, lumo=1.1, n=2, max_defects=2, models=Models(surrogate=model))
     assert run.candidates[0].configuration.label == "2v_S"
     assert "llm" not in str(run.settings["proposers"]), "no language model knows this host"
+
+
+def test_what_is_new_and_covered_goes_by_the_own_table(model: Path, table: Path) -> None:
+    host, models = dg.read_host(model), Models(surrogate=model)
+    split = split_by_class(read_own_table(table, host), seed=42)
+    seen = set(split.filter(pl.col("split") != "test")["configuration"])
+    run = dg.design(host, homo=0.2, lumo=1.1, models=models, limits=Limits(max_defects=2), ranking=Ranking(n=40))
+    for candidate in run.candidates:
+        assert candidate.novel == (candidate.configuration.key not in seen)
+    new = dg.design(host, homo=0.2, lumo=1.1, max_defects=3, models=models, ranking=Ranking(n=8, novel=True))
+    assert new.candidates
+    assert not {candidate.configuration.key for candidate in new.candidates} & seen
+    lowest = dg.design(host, lumo="min", n=1, models=models)
+    assert "eV is outside" not in " ".join(lowest.warnings)
+    assert lowest.verdicts[0].nearest_ev is not None
+    assert abs(lowest.verdicts[0].nearest_ev) < 0.5, "from the lowest value of the table"
 
 
 def test_a_design_by_the_command(model: Path, host: dg.Host, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Whole numbers as they are given in calls: Python's or NumPy's, nothing that only looks like one."""
+"""Numbers as they are given in calls: Python's or NumPy's, nothing that only looks like one."""
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TypeGuard
 
 from defectgen.errors import UsageError
@@ -12,6 +12,11 @@ from defectgen.one_line import shown
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number of Python or NumPy; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a real number of Python or NumPy; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def whole(value: object, name: str, least: int) -> int:

@@ -6,7 +6,7 @@ off by more than `MAX_LEVEL_ERROR_EV` is missing. Licence CC BY 4.0; what to cit
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -116,6 +116,14 @@ def labels_of(host: Host, *, hidden: Collection[str] = (), fetched: bool = True)
     found = _values(rows.filter(~pl.col("split").is_in(list(hidden))))
     if fetched and not hidden:
         return {**_fetched(host.name, host.size), **found}
+    return found
+
+
+def with_labels(keys: Mapping[str, Collection[str]], hosts: Iterable[Host]) -> dict[str, set[str]]:
+    """Canonical keys by title of the host, with those of structures that have a label in one of the hosts."""
+    found = {title: set(some) for title, some in keys.items()}
+    for host in hosts:
+        found.setdefault(host.title, set()).update(labels_of(host))
     return found
 
 

@@ -183,12 +183,14 @@ class Candidate:
 
         A DFT value counts in place of the predicted one, without uncertainty.
         """
-        total = 0.0
-        for wish in self.target.wishes:
-            known = self.dft.get(wish.column)
-            width = 0.0 if known is not None else self.uncertainty.get(wish.column, math.nan)
-            total += float(wish.expected_ev(self.predicted[wish.column] if known is None else known, width))
-        return total
+        values, widths = self.best_values, {**self.uncertainty, **dict.fromkeys(self.dft, 0.0)}
+        wishes = self.target.wishes
+        return sum(float(w.expected_ev(values[w.column], widths.get(w.column, math.nan))) for w in wishes)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there are labels of all that was asked for: nothing of its distance is predicted then."""
+        return all(column in self.dft for column, _ in self.target.values)
 
     @property
     def best_values(self) -> dict[str, float]:

@@ -53,7 +53,7 @@ class Listing(OneLine):
         """Which structures they are, e.g. ``up to 3 defects``."""
         least, most = self.space.least, self.most
         number = f"{most}" if least == most else f"up to {most}" if least == 1 else f"{least} to {most}"
-        return f"{number} defect{'' if most == 1 else 's'}"
+        return f"{number} defect{'' if most == 1 else 's'}{' within these limits' if self.space.is_limited else ''}"
 
 
 def plan_listing(space: Space, scorer: Scorer | None = None, largest: int = MAX_LISTED) -> Listing:

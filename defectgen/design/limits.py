@@ -14,7 +14,7 @@ from defectgen.core import Configuration, Host, Rule, defect_name, site_permutat
 from defectgen.core.classes import DefectClass, classes_up_to
 from defectgen.core.hosts import common_name, common_title
 from defectgen.core.names import vacancy_hint
-from defectgen.core.whole import is_whole
+from defectgen.core.whole import is_number, is_whole
 from defectgen.errors import UsageError
 from defectgen.one_line import shown
 from defectgen.score.surrogate.features import pair_orbits
@@ -42,7 +42,7 @@ class Limits:
             several, or a text with commas between them.
         only: the only defects that there may be, e.g. ``v_S``; empty for any.
         without: defects, or species that may not come in, e.g. ``W_Mo``, ``Se`` or ``VAC``.
-        concentration: least and most share of changed sites, 0 to 1.
+        concentration: least and most share of changed sites, 0 to 1; also as text, or the largest share alone.
         side: ``top`` or ``bottom`` where all defects are to be on one side of the layer, up to the host's symmetry.
         least_distance_angstrom: no two defects are nearer to each other.
     """
@@ -79,10 +79,13 @@ class Limits:
             )
         if self.side is not None and self.side not in SIDES:
             raise UsageError(f"got sublattice {self.side!r}, expected top or bottom.")
-        if not (math.isfinite(self.least_distance_angstrom) and self.least_distance_angstrom >= 0):
-            raise UsageError(f"got a least distance of {self.least_distance_angstrom:g}, expected 0 or more angstrom.")
-        if self.concentration is not None and not 0 <= self.concentration[0] <= self.concentration[1] <= 1:
-            low, high = self.concentration
+        distance, share = self.least_distance_angstrom, self.concentration
+        if not (is_number(distance) and math.isfinite(distance) and distance >= 0):
+            raise UsageError(f"got a least distance of {shown(distance)}, expected 0 or more angstrom.")
+        if isinstance(share, str) or is_number(share):  # one number is the largest share
+            object.__setattr__(self, "concentration", parse_share(str(share)))
+        low, high = self.concentration or (0.0, 0.0)
+        if not 0 <= low <= high <= 1:
             fault = "which is upside down" if low > high else "expected a range within 0 to 1"
             raise UsageError(f"got a concentration of {low:g} to {high:g}, {fault}.")
 
@@ -162,6 +165,8 @@ class Space:
         wanted = dict.fromkeys(usable, (0, most))
         for text in limits.defects:
             name, low_number, high_number = _number(host, rules, text)
+            if wanted.get(name, (0, most)) != (0, most):
+                raise UsageError(f"{name} is named twice: {_words(limits)}.", "Name it once, e.g. v_S=1:2.")
             if name not in usable:
                 raise UsageError(f"{name} is wanted and excluded at once: {_words(limits)}.", "Change one of them.")
             wanted[name] = low_number, min(high_number, most)
@@ -200,6 +205,12 @@ class Space:
             tuple(sorted(rule.replacement for rule, _, high in self.counts if rule.element == element and high))
             for element in self.host.species
         )
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the numbers of each kind, which are allowed, or where they are leave out what the host could have."""
+        free = {rule for rule, low, high in self.counts if low == 0 and high >= self.most}
+        return self.limits_arrangement or not set(self.host.rules) <= free
 
     @property
     def limits_arrangement(self) -> bool:

@@ -123,7 +123,7 @@ def _why_not_first(search: Search, target: Target, labels_by: str) -> str:
     if not first or first[0].best_distance_ev - nearest.distance_ev < HIDDEN_EV:
         return ""
     away = 1e3 * first[0].best_distance_ev
-    basis = labels_by if set(first[0].dft) >= {column for column, _ in target.values} else "a surer prediction"
+    basis = labels_by if first[0].is_labelled else "a surer prediction"
     return f"; it is {nearest.label}, which its uncertainty puts behind row 1, {away:.1f} meV away by {basis}"
 
 

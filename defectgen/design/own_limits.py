@@ -114,6 +114,10 @@ SUMMED = ("proposed", "valid", "distinct", "generation_seconds")
 """Settings that count over all targets."""
 
 
+ADDED = ("proposed_by",)
+"""Settings that count over all targets, by name."""
+
+
 def united(runs: Sequence[DesignRun], ids: Sequence[str]) -> DesignRun:
     """Runs of the parts of one request as one.
 
@@ -130,8 +134,11 @@ def united(runs: Sequence[DesignRun], ids: Sequence[str]) -> DesignRun:
         found = [(who, part.get(name)) for who, part in named_parts]
         if name in SUMMED:
             settings[name] = sum(value for _, value in found if isinstance(value, int | float))
-        elif any(isinstance(value, Mapping) for _, value in found):
+        elif name in ADDED:
             settings[name] = _added([value for _, value in found if isinstance(value, Mapping)])
+        elif any(isinstance(value, Mapping) for _, value in found):
+            same = all(value == found[0][1] for _, value in found)
+            settings[name] = found[0][1] if same else _merged([(who, _listed(value)) for who, value in found], "none")
         else:
             settings[name] = _merged(found, "the elements" if name == "formation_energy_at" else "any")
     return replace(
@@ -143,6 +150,15 @@ def united(runs: Sequence[DesignRun], ids: Sequence[str]) -> DesignRun:
         targets=tuple(targets),
         verdicts=tuple(sorted((v for run in runs for v in run.verdicts), key=lambda v: place[v.target_id])),
         fronts=tuple(sorted((f for run in runs for f in run.fronts), key=lambda f: place[f.target_id])),
+    )
+
+
+def _listed(value: object) -> object:
+    """A mapping of numbers in words; other values as they are."""
+    if not isinstance(value, Mapping):
+        return value
+    return ", ".join(
+        f"{key} {number:g}" if isinstance(number, float) else f"{key} {number}" for key, number in value.items()
     )
 
 

@@ -20,6 +20,8 @@ from defectgen.score.protocol import Scorer, uncertainty_column
 
 RankBy = Literal["expected", "distance"]
 
+FORMATION = "formation_energy_ev"
+
 DECIMALS = 6
 """Distances that agree to so many decimals of an eV are equal: the more stable structure comes first."""
 
@@ -222,19 +224,18 @@ class Shortlist:
             self._misses(absent[0], batch, int(chosen[np.argmin(there)]))
         merit = np.where(np.isnan(merit), np.inf, merit).round(DECIMALS)
         ranked = merit if self.by == "expected" else distance.round(DECIMALS)
-        widths = [batch.best_widths(column)[chosen] * BY_COLUMN[column].weight_ev for column in columns]
+        widths = [batch.best_widths(wish.column)[chosen] * wish.scale_ev for wish in self.target.wishes]
         self.nearest.offer(distance, np.sum(widths, axis=0), batch, chosen)
         taken = np.flatnonzero(there & ((ranked <= self._worst) | np.isinf(self._worst)))
+        energy = batch.best(FORMATION)[chosen] if FORMATION in batch.values else np.full(len(chosen), np.inf)
+        second = np.where(np.isfinite(ranked), energy, distance)  # without intervals the distance decides
+        second = np.where(np.isfinite(second), second, np.inf)
         if self.capacity is not None and len(taken) > self.capacity:
-            nearest = np.lexsort((distance[taken], ranked[taken]))[: self.capacity]
-            taken = taken[nearest]
+            first = np.lexsort((distance[taken], second[taken], ranked[taken]))[: self.capacity]
+            taken = taken[first]
         some = batch.subset(chosen[taken].tolist())
-        energy = some.values.get("formation_energy_ev", np.full(len(taken), np.inf))
         for row, place in enumerate(taken.tolist()):
-            # without intervals the distance decides, else the formation energy
-            second = energy[row] if np.isfinite(ranked[place]) else distance[place]
-            second = float(second) if np.isfinite(second) else np.inf
-            self._add(_Entry(float(ranked[place]), second, some, row, (origin,) if origin else ()))
+            self._add(_Entry(float(ranked[place]), float(second[place]), some, row, (origin,) if origin else ()))
         self._trim()
 
     def _misses(self, column: str, batch: Scored, row: int) -> None:

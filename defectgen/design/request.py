@@ -11,7 +11,7 @@ from defectgen.design.candidates import RAW, Target
 from defectgen.design.engine import SHIPPED, USUAL, Drawing, Models
 from defectgen.design.limits import Limits
 from defectgen.design.pipeline import DesignSettings
-from defectgen.design.proposers import ENDLESS, PROPOSERS, Budget, Proposer
+from defectgen.design.proposers import ENDLESS, PROPOSERS, Budget, Proposer, parse_budget
 from defectgen.design.ranking import Labels, RankBy
 from defectgen.design.with_potential import PotentialUse
 from defectgen.errors import UsageError
@@ -38,7 +38,7 @@ class Ranking:
         seed: of all draws.
         diverse: whether a candidate stands for those like it, so that `n` candidates are `n` choices.
         novel: whether only structures without a label, and outside the training data, are wanted.
-        budget: how long proposers may look for each target.
+        budget: how long proposers may look for each target; also as text such as ``30s``.
     """
 
     n: int = 16
@@ -52,6 +52,10 @@ class Ranking:
     budget: Budget = ENDLESS
 
     def __post_init__(self) -> None:
+        if isinstance(self.budget, str):
+            object.__setattr__(self, "budget", parse_budget(self.budget))
+        if not isinstance(self.budget, Budget):
+            raise UsageError(f"got budget {shown(self.budget)}, expected a Budget, or text such as '30s'.")
         for name, least in (("n", 1), ("samples", 1), ("random", 0), ("seed", 0)):
             value = getattr(self, name)
             if value is not None or name not in ("samples", "random"):
@@ -116,6 +120,8 @@ class DesignRequest(OneLine):
         times = Counter(target.id for target in self.targets)
         if twice := sorted(name for name, number in times.items() if number > 1):
             raise UsageError(f"target id {shown(twice[0])} occurs more than once.", "Give each target its own id.")
+        if isinstance(self.proposer, str) and not self.names:
+            raise UsageError(f"got proposer {self.proposer!r}, expected names with commas between them.")
         for name in self.names:
             PROPOSERS.find(name)
         if self.ranking.novel and "known" in self.names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class PreparedDesign(OneLine):
     request: DesignRequest
     mix: Mix
     scorer: Scorer
-    known: frozenset[str]
+    known: Collection[str]
     labels: Labels
     raw: RawReference | None = None
     warnings: tuple[str, ...] = ()
@@ -138,12 +138,18 @@ def prepare_design(request: DesignRequest) -> PreparedDesign:
 
 
 def _prepared(request: DesignRequest) -> PreparedDesign:
+    from defectgen.design.own_knowledge import SeenStructures, covered_ranges, most_defects
+    from defectgen.score.surrogate import Surrogate
+
     host, models, ranking = request.host, request.models, request.ranking
     adapter = models.adapter or shipped_adapter(host, request.limits.min_defects)
     card = read_defect_adapter(adapter)
     predictor = scorer = request.scorer or _surrogate_for(request)
-    known = training_configurations(adapter).get(host.title, frozenset()) if card.knows(host) else frozenset()
+    known: Collection[str] = training_configurations(adapter).get(host.title, ()) if card.knows(host) else ()
     trained = card.max_defects.get(host.name) if known else None
+    own = predictor if isinstance(predictor, Surrogate) and not predictor.knows_2dmd else None
+    if own is not None:
+        known, trained = SeenStructures(own, host), most_defects(own, host)
     labels = request.labels
     if labels is None:
         labels = labels_of(host) if request.scorer is None and _knows_2dmd(predictor) else {}
@@ -172,7 +178,8 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
             )
     warnings += model_notes(request, card, adapter.name, [stage.name for stage in mix.stages])
     raw = _raw_reference(request, predictor, known, options) if ranking.reference == RAW else None
-    covered = _with_labels(coverage(card, host, raw) if known else {}, labels, raw, conditions)
+    of_card = coverage(card, host, raw) if known else {}
+    covered = _with_labels(of_card if own is None else covered_ranges(own, host), labels, raw, conditions)
     request = replace(request, targets=counted_from(request.targets, covered))
     if covered and not request.scorer:
         warnings += coverage_warnings(common_name(host), request.targets, covered)
@@ -255,7 +262,7 @@ def _check_llm(card: AdapterCard, host: Host, name: str) -> None:
 
 
 def _raw_reference(
-    request: DesignRequest, scorer: Scorer, known: frozenset[str], options: ProposerOptions
+    request: DesignRequest, scorer: Scorer, known: Collection[str], options: ProposerOptions
 ) -> RawReference:
     from defectgen.score.surrogate import Surrogate
 
@@ -335,13 +342,13 @@ def design(
         max_defects: most; None for as many as the model saw in the host.
         kinds: kinds of defects, some of ``vacancy`` and ``substitution``; empty for any.
         seed: of all draws; the same seed gives the same candidates.
-        ranking: the zero of levels, how many compete, what decides; its `n` and `seed` take the place of those here.
+        ranking: the zero of levels, how many compete, what decides; `n` and `seed` are in it then.
         drawing: how the language model draws.
         models: other models than the shipped ones.
         proposer: proposes in place of that mix: an object, or names of registered ones (``known``,
             ``exhaustive``, ``random``, ``llm``) with commas between them.
         scorer: predicts in place of the surrogate: an object, or the name of a registered one.
-        limits: all that may be said of the defects; takes the place of the three arguments above.
+        limits: all that may be said of the defects, in place of `min_defects`, `max_defects` and `kinds`.
         conditions: growth conditions of formation energies, e.g. ``S-rich``.
         mu: chemical potentials relative to the elements instead, in eV, e.g. ``{"S": -0.6}``.
         potential: relaxes the best candidates: ``chgnet``, ``m3gnet``, or a `PotentialUse` that says how many and what
@@ -360,6 +367,10 @@ def design(
         UsageError: no target, a value or type that does not fit, or a host that the models were not trained for.
         DefectgenError: a model or table that is missing or damaged.
     """
+    if limits is not None and (min_defects != 1 or max_defects is not None or kinds):
+        raise UsageError("got limits and min_defects, max_defects or kinds.", "Give all of them as limits=Limits(...).")
+    if ranking is not None and (n != Ranking().n or seed):
+        raise UsageError("got ranking and n or seed.", "Give all of them as ranking=Ranking(...).")
     known = as_host(host)
     predictor = other_scorer(scorer, models.surrogate) if isinstance(scorer, str) else scorer
     request = DesignRequest(

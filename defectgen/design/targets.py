@@ -10,12 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from numbers import Real
 from pathlib import Path
 
 import polars as pl
 
 from defectgen.core.properties import BY_COLUMN, COLUMNS, PROPERTIES
+from defectgen.core.whole import is_number
 from defectgen.design.candidates import Target
 from defectgen.design.limits import Limits
 from defectgen.design.own_limits import OWN_COLUMNS, TOLERANCE, own_limits
@@ -69,10 +69,18 @@ def single_target(values: Mapping[str, Wanted]) -> Target:
 def _wish(column: str, value: Wanted) -> Wish:
     try:
         if isinstance(value, Wish):
+            if value.column != column:
+                raise UsageError(
+                    f"got a wish of {value.column} for {BY_COLUMN[column].name}.", f"Expected one of {column}."
+                )
             return value
         if isinstance(value, str):
             return parse_wish(column, value)
         if isinstance(value, tuple):
+            if len(value) != 2 or not all(end is None or is_number(end) for end in value):
+                raise UsageError(
+                    f"{BY_COLUMN[column].name}: got the range {shown(value)}, expected two numbers or None."
+                )
             low, high = value
             if low is not None and high is not None and low > high:
                 raise UsageError(f"{BY_COLUMN[column].name}: got the range {low:g} to {high:g}, which is upside down.")
@@ -116,7 +124,7 @@ def _of_row(row: Mapping[str, Wanted], number: int) -> Target:
     """The target that a mapping says."""
     values = wanted_values({name: value for name, value in row.items() if name != "id" and value is not None})
     wishes = [_wish(column, value) for column, value in values.items()]
-    identity = str(row.get("id") or number)
+    identity = str(number if row.get("id") in (None, "") else row["id"])
     if not wishes:
         raise UsageError(f"target {shown(identity)} asks for nothing.", "Expected at least one property.")
     return _target(identity, wishes, "the targets")
@@ -149,7 +157,7 @@ def wanted_values(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
                 raise UsageError(f"got {name}={value!r}, expected a number in {BY_COLUMN[column].unit}.") from error
         elif isinstance(value, list | tuple) and len(value) == 2:
             item = (value[0], value[1])
-        elif not isinstance(value, Wish) and (isinstance(value, bool) or not isinstance(value, Real)):
+        elif not isinstance(value, Wish) and not is_number(value):
             raise UsageError(f"got {name}={value!r}, expected a number in {BY_COLUMN[column].unit}.")
         found[column] = item
     return found
@@ -250,8 +258,16 @@ def _yaml_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     if not isinstance(values, list) or not all(isinstance(item, dict) for item in values):
         raise UsageError(f"{path} holds no list of mappings.", "Expected e.g. - {homo: 0.05, band_gap: '0.5:0.8'}.")
     names = list(dict.fromkeys(str(name) for item in values for name in item))
-    texts = [{str(name): "" if value is None else str(value) for name, value in item.items()} for item in values]
+    texts = [{str(name): _yaml_text(value) for name, value in item.items()} for item in values]
     return names, [{name: item.get(name, "") for name in names} for item in texts]
+
+
+def _yaml_text(value: object) -> str:
+    """A value as a cell of a table has it: two numbers are a range, other lists names with commas."""
+    if isinstance(value, list):
+        numbers = len(value) == 2 and all(item is None or is_number(item) for item in value)
+        return (":" if numbers else ",").join("" if item is None else str(item) for item in value)
+    return "" if value is None else str(value)
 
 
 def _tolerance(own: Mapping[str, str]) -> float:

@@ -147,7 +147,8 @@ def _ties_broken(candidates: Sequence[Candidate]) -> list[Candidate]:
     rest = list(candidates)
     while rest:
         first = rest[0]
-        width = sum(first.uncertainty.get(column, 0.0) for column, _ in first.target.values if column not in first.dft)
+        wishes = [wish for wish in first.target.wishes if wish.column not in first.dft]
+        width = sum(first.uncertainty.get(wish.column, 0.0) * wish.scale_ev for wish in wishes)
         tied = [first]
         for other in rest[1:]:
             if abs(other.best_distance_ev - first.best_distance_ev) > width or other.relaxation is None:

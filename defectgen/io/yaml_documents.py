@@ -82,3 +82,16 @@ class _Loader(yaml.SafeLoader):
                     raise RefusedError(f"the key {shown(key.value)} occurs twice (line {key.start_mark.line + 1})")
                 keys.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    return node.value if ":" in node.value else loader.construct_yaml_int(node)
+
+
+def _real(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    return node.value if ":" in node.value else loader.construct_yaml_float(node)
+
+
+# YAML 1.1 reads 0:1.5 as a number of base 60, where a range is meant
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
+_Loader.add_constructor("tag:yaml.org,2002:float", _real)

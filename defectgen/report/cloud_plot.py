@@ -61,6 +61,8 @@ def cloud_of(run: DesignRun, candidates: tuple[Candidate, ...]) -> Cloud | None:
     across, up = axes
     labels = labels_of(run.host, fetched=False)
     given = run.settings.get("chemical_potentials_ev")
+    if FORMATION in axes and isinstance(given, str):  # the targets have conditions of their own
+        return None
     if FORMATION in axes and isinstance(given, Mapping):
         labels = shifted_labels(run.host, labels, Conditions({str(e): float(v) for e, v in given.items()}, ""))
     known = [(key, values[across], values[up]) for key, values in labels.items() if set(axes) <= set(values)]
@@ -81,7 +83,7 @@ def cloud_of(run: DesignRun, candidates: tuple[Candidate, ...]) -> Cloud | None:
     for candidate in candidates:
         values = candidate.best_values
         if all(math.isfinite(values.get(column, math.nan)) for column in axes):
-            kind = "dft" if candidate.dft else ""
+            kind = "dft" if set(candidate.dft) >= set(axes) else ""
             tip = escape(f"#{candidate.rank} {candidate.configuration.label}, candidate", quote=True)
             parts.append(
                 f'<circle class="ranked {kind}" cx="{x(values[across]):.1f}" cy="{y(values[up]):.1f}" r="4">'

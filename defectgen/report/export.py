@@ -161,14 +161,23 @@ def _write_files(
         "host": run.host.to_dict(),
         "reference": run.reference,
         "vacuum_angstrom": vacuum_angstrom,
-        "targets": [{"id": target.id, "values": dict(target.values)} for target in run.targets],
+        "targets": [
+            {
+                "id": target.id,
+                "values": dict(target.values),
+                "text": target.text,
+                "limits": dict(target.own),
+                "notes": dict(target.notes),
+            }
+            for target in run.targets
+        ],
         "counts": {
             "targets": len(run.targets),
             "candidates": len(rows),
             "distinct": len({row.configuration.key for row in rows}),
             "novel": sum(row.candidate.novel for row in rows),
         },
-        "fronts": _plain([front.to_dict() for front in run.fronts]),
+        "fronts": _plain([front.to_dict(run.labels_by) for front in run.fronts]),
         "settings": _plain(run.settings),
         "warnings": list(run.warnings),
         "files": listing(folder),

@@ -60,9 +60,9 @@ def _plot(labels_by: str, target: Target, front: Front, candidates: Sequence[Can
     for candidate, (a, b) in zip(candidates, ranked, strict=True):
         tip = (
             f"#{candidate.rank} {candidate.configuration.label}: {BY_COLUMN[across].title} {a:.0f} meV off, "
-            f"{BY_COLUMN[up].title} {b:.0f} meV off, {labels_by if candidate.dft else 'predicted'}"
+            f"{BY_COLUMN[up].title} {b:.0f} meV off, {labels_by if candidate.is_labelled else 'predicted'}"
         )
-        mark = _point(x(a), y(b), 8.5, f"ranked {'dft' if candidate.dft else ''}", tip, str(candidate.rank))
+        mark = _point(x(a), y(b), 8.5, f"ranked {'dft' if candidate.is_labelled else ''}", tip, str(candidate.rank))
         shown.append(mark)
     name = escape(f"{BY_COLUMN[across].title} against {BY_COLUMN[up].title}: distances to target {target.id}")
     return (

@@ -65,7 +65,7 @@ def level_svg(run: DesignRun, target: Target, candidates: Sequence[Candidate], w
     parts += _axis(low, high, y, right)
     room = (right - LEFT_PX) / max(len(shown), 6)
     for number, candidate in enumerate(shown):
-        parts.append(_column(candidate, LEFT_PX + room * (number + 0.5), room * BAR_SHARE / 2, y))
+        parts.append(_column(candidate, run.labels_by, LEFT_PX + room * (number + 0.5), room * BAR_SHARE / 2, y))
     for wish in wishes:
         if wish.low < wish.high:
             top, bottom = y(min(wish.high, high)), y(max(wish.low, low))
@@ -126,7 +126,7 @@ def _axis(low: float, high: float, y: Scale, right: float) -> list[str]:
     return parts
 
 
-def _column(candidate: Candidate, x: float, half: float, y: Scale) -> str:
+def _column(candidate: Candidate, labels_by: str, x: float, half: float, y: Scale) -> str:
     parts = []
     for column in LEVELS:
         value, error = _level(candidate, column)
@@ -134,7 +134,7 @@ def _column(candidate: Candidate, x: float, half: float, y: Scale) -> str:
             continue
         name = column.removesuffix("_ev")
         interval = f" \u00b1 {error:.3f}" if error > 0 else ""
-        source = ", DFT" if column in candidate.dft else ""
+        source = f", {escape(labels_by)}" if column in candidate.dft else ""
         if error > 0:
             parts.append(
                 f'<rect class="{name} interval" x="{x - half:.1f}" y="{y(value + error):.1f}" '

@@ -37,6 +37,8 @@ def potential_svg(run: DesignRun, candidates: Sequence[Candidate]) -> str:
     if not isinstance(enthalpy, int | float) or not enthalpy < 0 or len(unit) != 2 or not shown:
         return ""
     given = run.settings.get("chemical_potentials_ev")
+    if isinstance(given, str):  # the targets have conditions of their own
+        return ""
     now = {str(e): float(v) for e, v in given.items()} if isinstance(given, Mapping) else {}
     other, element = unit
     low = enthalpy / unit[element]

@@ -81,12 +81,11 @@ class Row:
         candidate, configuration = self.candidate, self.configuration
         nearest, farthest = pair_range_angstrom(configuration)
         kept = kept_symmetry(configuration)
-        by_dft = set(candidate.dft) >= {column for column, _ in candidate.target.values}
         return {
             "origin": "+".join(candidate.origin) or None,
             "similar": candidate.similar,
             **{f"dft_{column}": _rounded(candidate.dft.get(column)) for column in COLUMNS},
-            "dft_distance_ev": _rounded(candidate.best_distance_ev) if by_dft else None,
+            "dft_distance_ev": _rounded(candidate.best_distance_ev) if candidate.is_labelled else None,
             "nearest_defects_angstrom": _rounded(nearest),
             "farthest_defects_angstrom": _rounded(farthest),
             "site_symmetry": kept.point_group or None,
@@ -172,12 +171,14 @@ def rows_frame(rows: Sequence[Row]) -> pl.DataFrame:
 def note_columns(targets: Sequence[Target]) -> list[str]:
     """Columns for what a table of targets says besides; one that a row has already is prefixed."""
     names = dict.fromkeys(name for target in targets for name, _ in target.notes)
-    return [f"target_{name}" if name in TAKEN or name in COLUMNS else name for name in names]
+    values = {form for c in COLUMNS for form in (c, uncertainty_column(c), f"dft_{c}")}
+    return [f"target_{name}" if name in TAKEN or name in values else name for name in names]
 
 
 TAKEN = {
     "rank", "target_id", "target", "label", "n_defects", "formula", "novel", "configuration", "origin", "similar",
     "cif", "poscar", "distance_ev", "expected_distance_ev", "site_symmetry", "multiplicity", "dft_distance_ev",
+    "nearest_defects_angstrom", "farthest_defects_angstrom", *RELAXATION_COLUMNS,
 }  # fmt: skip
 """Columns of every row that a note may not take the place of."""
 

@@ -65,9 +65,15 @@ def render_table(run: DesignRun, top: int = 10, console: Console | None = None) 
     console.print(
         f"[dim]Values in eV where no other unit is named, levels {zero}. {ORDER[_ranks_by(run)]}[/]", width=width
     )
-    if any(candidate.dft for candidate in run.candidates):
+    if any(candidate.is_labelled for candidate in run.candidates):
         console.print(
-            f"[dim]{_plain(run.labels_by)}: not new; values and \u0394 of the row are labels, without uncertainty.[/]",
+            f"[dim]{_plain(run.labels_by)}: not new; \u0394 and what was asked for are labels, without uncertainty.[/]",
+            width=width,
+        )
+    if any(candidate.dft and not candidate.is_labelled for candidate in run.candidates):
+        console.print(
+            f"[dim]part: not new; labels by {_plain(run.labels_by)}, but not of all that was asked for: that is "
+            "predicted.[/]",
             width=width,
         )
     if any(candidate.similar for candidate in run.candidates):
@@ -135,19 +141,22 @@ def candidate_table(run: DesignRun, target: Target, top: int = 10, without: Sequ
     for candidate in candidates[:top]:
         values = candidate.best_values
         cells = [_value(values.get(item.column), item) for item in shown]
-        new = "[green]yes[/]" if candidate.novel else _plain(run.labels_by) if candidate.dft else "no"
+        labelled = _plain(run.labels_by) if candidate.is_labelled else "part" if candidate.dft else "no"
+        new = "[green]yes[/]" if candidate.novel else labelled
         cells.append(f"{candidate.best_distance_ev * 1000:.0f}")
         if by_expected:
             cells.append(f"{candidate.expected_ev * 1000:.0f}" if math.isfinite(candidate.expected_ev) else "\u2013")
         if alike:
             cells.append(f"+{candidate.similar}" if candidate.similar else "")
         table.add_row(str(candidate.rank), _plain(candidate.configuration.label), *cells, new)
-    first = next((c for c in candidates[:top] if not c.dft and c.uncertainty), None)
+    first = next((c for c in candidates[:top] if not c.is_labelled and c.uncertainty), None)
     if not candidates:
         table.add_row("", "no candidate", *[""] * len(shown), *last)
     if first is not None:
         errors = [
-            half_width_text(first.uncertainty[item.column], item) if item.column in first.uncertainty else ""
+            half_width_text(first.uncertainty[item.column], item)
+            if item.column in first.uncertainty and item.column not in first.dft
+            else ""
             for item in shown
         ]
         table.add_section()

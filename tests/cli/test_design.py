@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pymatgen.core import Structure
 
 from defectgen.core import Configuration, Host, get_host
 from defectgen.design.engine import raw_reference
@@ -245,6 +246,11 @@ def test_dft_inputs_of_the_candidates_belong_to_the_run(tmp_path: Path, capsys: 
     folders = {path.name for path in (out / "vasp-inputs").iterdir() if path.is_dir()}
     assert {"001_v_S", "host_MoS2_8x8", "element_S"} <= folders
     assert "vasp-inputs/001_v_S/INCAR" in json.loads((out / "manifest.json").read_text())["files"]
+    assert main([*call, "--overwrite", "--inputs", "vasp", "--vacuum", "25", "-o", str(out)]) == 0
+    heights = [Structure.from_file(path).lattice.c for path in (out / "structures").glob("*.vasp")]
+    heights += [Structure.from_file(path).lattice.c for path in (out / "vasp-inputs").glob("00*/POSCAR")]
+    assert len(heights) == 2
+    assert max(heights) - min(heights) < 1e-3
     assert main([*call, "--overwrite", "--inputs", "gpaw", "--inputs-settings", "lcao", "-o", str(out)]) == 0
     assert (out / "gpaw-inputs" / "inputs.json").is_file()
     assert not (out / "vasp-inputs").exists()

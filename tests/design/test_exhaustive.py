@@ -100,6 +100,7 @@ def test_limits_leave_what_they_say(limits: Limits) -> None:
         (Limits(without=("Te",)), "'Te' is no defect of MoS2 and no species"),
         (Limits(defects=("v_S",), only=("W_Mo",)), "v_S is wanted and excluded at once"),
         (Limits(defects=("v_S=4",), max_defects=3), "these limits leave nothing"),
+        (Limits(defects=("v_S=1", "v_S=2")), "v_S is named twice"),
         (Limits(defects=("v_S=3:1",)), "upside down. Expected v_S=1:3"),
         (Limits(defects=("v_S=",)), "expected e.g. v_S, v_S=2 or v_S=1:3"),
         (Limits(min_defects=5, concentration=(0.0, 0.01)), "these limits leave nothing"),

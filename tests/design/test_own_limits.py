@@ -13,6 +13,7 @@ from defectgen.design.request import DesignRequest, Ranking
 from defectgen.design.run import prepare_design
 from defectgen.design.targets import read_targets
 from defectgen.errors import UsageError
+from defectgen.report.potential_plot import potential_svg
 
 MOS2 = get_host("MoS2")
 TABLE = """id,homo,lumo,tolerance,only,max_defects,conditions,note
@@ -55,6 +56,10 @@ def test_one_run_for_all_rows_each_within_its_limits(tmp_path: Path) -> None:
     assert "Mo-rich" in told.split("(targets a, c)")[0]
     assert "S-rich" in told.split("(targets a, c)")[1]
     assert run.settings["max_defects"] == "2 (targets a, c); 1 (target b)"
+    potentials = str(run.settings["chemical_potentials_ev"])
+    assert potentials.startswith("Mo 0, S -")
+    assert "(targets a, c); Mo -" in potentials, "each target has its own, and nothing is added up"
+    assert potential_svg(run, run.of(run.targets[0])) == ""
     assert run.settings["proposed"] == sum(run.settings["proposed_by"].values())  # type: ignore[attr-defined]
 
 

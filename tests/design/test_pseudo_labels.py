@@ -184,18 +184,17 @@ def test_the_command_adds_structures_with_values_of_the_shipped_surrogate(
     assert json.loads(capsys.readouterr().out)["skipped"]
     for more, expected in (
         (("--enlarge", "0", "--surrogate", "x"), "--enlarge and --around add. Add one of these"),
-        (
-            ("--enlarge", "0", "--around", "3", "--pilot"),
-            "the pilot sample has no high-density structures for --around",
-        ),
+        (("--enlarge", "3", "--pilot"), "got --data with --pilot"),
         (("--around", "3", "--sets", "MoS2"), "no high-density training structures"),
         (("--repeat", "0"), "got --repeat '0', expected a number of at least 1."),
         (("--enlarge", "3", "--surrogate", str(tmp_path / "none")), "holds no trained surrogate"),
         (("--enlarge", "3", "--split", "density"), "the split density trains on no high-density structures"),
-        (("--enlarge", "3", "--pilot"), "the pilot sample has no high-density structures"),
         (("--enlarge", "3", "--sets", "MoS2"), "no high-density training structures"),
         (("--enlarge", "-1"), "got --enlarge '-1', expected a number of at least 0."),
     ):
         assert main([*words[:3], "-o", str(tmp_path / "no"), *more]) in (1, 2)
         assert expected in capsys.readouterr().err
         assert not (tmp_path / "no").exists()
+    for option in ("--enlarge", "--around"):
+        assert main(["build-data", "-o", str(tmp_path / "no"), option, "3", "--pilot"]) == 2
+        assert f"the pilot sample has no high-density structures for {option}" in capsys.readouterr().err

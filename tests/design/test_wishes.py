@@ -102,6 +102,12 @@ def test_tables_hold_wishes_and_hand_on_what_else_they_say(tmp_path: Path) -> No
     assert first.notes == (("name", "qubit"), ("gap_source", "Fig. 2"))
     assert second.wishes[0].towards == "min"
     (tmp_path / "targets.yaml").write_text("- {id: a, homo: 0.1, band_gap: '0.5:0.8', name: qubit}\n- {homo: min}\n")
+    (tmp_path / "plain.yaml").write_text(
+        "- {id: a, band_gap: 0:1.5, formation_energy: 1:3.5, magnetization: [1, 2], only: [v_S, W_Mo]}\n"
+    )
+    (plain,) = read_targets(tmp_path / "plain.yaml")
+    assert [(wish.low, wish.high) for wish in plain.wishes] == [(0.0, 1.5), (1.0, 3.5), (1.0, 2.0)]
+    assert dict(plain.own)["only"] == "v_S,W_Mo"
     again = read_targets(tmp_path / "targets.yaml")
     assert [item.text for item in again] == [first.text, second.text]
     table.write_text("homo,homo\n1,2\n")

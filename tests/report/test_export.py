@@ -13,7 +13,7 @@ from defectgen.errors import DefectgenError, UsageError
 from defectgen.io.structures import read_configuration
 from defectgen.report import export
 from defectgen.report.export import claimed_run, write_run
-from defectgen.report.rows import run_rows, safe_name
+from defectgen.report.rows import note_columns, rows_frame, run_rows, safe_name
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -58,6 +58,15 @@ def test_the_manifest_lists_every_other_file(run: DesignRun, tmp_path: Path) -> 
     }
     assert manifest["tool"] == "defectgen"
     assert manifest["complete"] is True
+    assert manifest["targets"] == [
+        {
+            "id": "1",
+            "values": {"homo_ev": 0.05, "lumo_ev": 1.15},
+            "text": "homo_ev=0.050 lumo_ev=1.150",
+            "limits": {},
+            "notes": {},
+        }
+    ]
     assert manifest["counts"] == {"targets": 1, "candidates": 4, "distinct": 4, "novel": 2}
     assert manifest["settings"]["seconds"] == 1.25
     assert len(files) == 2 * 4 + 3
@@ -222,3 +231,12 @@ def test_a_target_without_candidates_keeps_its_number(build: Callable[..., Desig
     other = Target("empty", (("lumo_ev", 1.0),))
     both = DesignRun(run.host, run.reference, run.candidates, {}, targets=(other, *run.targets))
     assert [row.name[:4] for row in run_rows(both)] == ["t02-"]
+
+
+def test_notes_take_no_column_of_the_results(build: Callable[..., DesignRun]) -> None:
+    names = ("homo_uncertainty_ev", "nearest_defects_angstrom", "dft_homo_ev", "geometry", "rank", "owner")
+    target = Target("a", (("homo_ev", 0.05), ("lumo_ev", 1.15)), notes=tuple((name, "mine") for name in names))
+    assert note_columns([target]) == [*(f"target_{name}" for name in names[:-1]), "owner"]
+    frame = rows_frame(run_rows(build(targets=(target,))))
+    assert frame["homo_uncertainty_ev"].dtype == pl.Float64
+    assert frame["owner"].to_list()[:1] == ["mine"]
