@@ -14,13 +14,13 @@ from defectgen.core.selection import select
 from defectgen.core.whole import is_whole
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.one_line import typed
+from defectgen.score.protocol import FACTS, Scorer, checked_scores
 from defectgen.watch import Watch, unwatched
 
 if TYPE_CHECKING:
     import polars as pl
     from pymatgen.core import Structure
 
-    from defectgen.score.protocol import Scorer
     from defectgen.score.surrogate import Surrogate
 
 Supercell = tuple[int, int] | str
@@ -168,7 +168,7 @@ def score(
         changed sites than it has seen.
 
     Raises:
-        UsageError: what is no configuration, an unknown scorer, or a host or defect that the scorer does not know.
+        UsageError: what is no configuration, a scorer that is none, or a host or defect that it does not know.
         DefectgenError: a model that is missing or damaged, or an extra that is not installed.
     """
     import polars as pl
@@ -190,9 +190,9 @@ def score(
             "label": [item.label for item in chosen],
             "configuration": [item.key for item in canonicalize(chosen)],
         },
-        schema=dict.fromkeys(("host", "supercell", "label", "configuration"), pl.String),
+        schema=dict.fromkeys(FACTS, pl.String),
     )
-    return pl.concat([facts, found.score(chosen)], how="horizontal") if chosen else facts
+    return pl.concat([facts, checked_scores(found.score(chosen), len(chosen))], how="horizontal") if chosen else facts
 
 
 def load_2dmd(path: Path | str, sets: str | Sequence[str] | None = None) -> pl.DataFrame:

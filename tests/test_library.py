@@ -224,6 +224,22 @@ def test_the_command_and_the_library_give_the_same_candidates(tmp_path: Path, ca
         assert (tmp_path / "library" / name).read_text() == (tmp_path / "command" / name).read_text()
 
 
+class Returns:
+    """A scorer that returns this, or what it is for so many configurations."""
+
+    def __init__(self, found: Any) -> None:
+        self.found = found
+
+    def score(self, configurations: Sequence[dg.Configuration]) -> Any:
+        return self.found(len(configurations)) if callable(self.found) else self.found
+
+
+def test_a_scorer_may_say_what_its_rows_are_of() -> None:
+    items = list(dg.enumerate(MOS2, "v_S"))
+    found = dg.score(items, Returns(pl.DataFrame({"label": ["mine"], "homo_ev": [0.1]})))
+    assert (found["label"][0], found["homo_ev"][0]) == ("v_S", 0.1)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -260,6 +276,15 @@ def test_the_command_and_the_library_give_the_same_candidates(tmp_path: Path, ca
             "got DataFrame with 1 rows, expected",
         ),
         (lambda: dg.score([], 4), "got int 4 as scorer"),
+        (lambda: dg.score(list(dg.enumerate(MOS2, "v_S")), Returns([1.0])), "the scorer returned list"),
+        (
+            lambda: dg.score(list(dg.enumerate(MOS2, "v_S")), Returns(pl.DataFrame({"homo_ev": [0.1, 0.2]}))),
+            "the scorer returned 2 rows for 1 configurations",
+        ),
+        (
+            lambda: dg.design(MOS2, homo=0.1, scorer=Returns(lambda n: pl.DataFrame({"homo_ev": ["deep"] * n}))),
+            "the scorer returned homo_ev as String, expected numbers",
+        ),
         (lambda: dg.enumerate(MOS2), "got no defect classes, expected one of label, rules, max_defects"),
         (lambda: dg.enumerate(MOS2, "v_S", max_defects=2), "got label and max_defects"),
         (lambda: dg.enumerate(5, "v_S"), "got int 5 as host"),

@@ -14,9 +14,9 @@ from defectgen.core.configuration import Configuration
 from defectgen.core.properties import BY_COLUMN, COLUMNS
 from defectgen.design.candidates import Candidate, Target
 from defectgen.design.raw_reference import RawReference
-from defectgen.errors import DefectgenError, UsageError
+from defectgen.errors import UsageError
 from defectgen.score.absent_values import instead_of
-from defectgen.score.protocol import Scorer, uncertainty_column
+from defectgen.score.protocol import Scorer, checked_scores, uncertainty_column
 
 RankBy = Literal["expected", "distance"]
 
@@ -93,12 +93,10 @@ def score_batch(
         raw: given if levels are wanted on the data's own zero.
 
     Raises:
-        DefectgenError: the scorer returned another number of rows.
+        UsageError: the scorer returned no such table, see `checked_scores`.
     """
-    scores = scorer.score(configurations)
-    if scores.height != len(configurations):
-        raise DefectgenError(f"the scorer returned {scores.height} rows for {len(configurations)} configurations.")
     n = len(configurations)
+    scores = checked_scores(scorer.score(configurations), n)
     nothing = np.full(n, np.nan)
     inside = scores["in_domain"].to_numpy() if "in_domain" in scores.columns else np.ones(n, dtype=bool)
 

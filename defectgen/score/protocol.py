@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from defectgen.core import Configuration
 from defectgen.core.properties import BY_COLUMN, unit_suffix
-from defectgen.one_line import OneLine
+from defectgen.errors import UsageError
+from defectgen.one_line import OneLine, typed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,6 +83,28 @@ class CautiousScorer(Scorer, Protocol):
     def cautions(self) -> tuple[str, ...]:
         """What a reader of its values has to know, a line each; a design shows them as warnings."""
         ...
+
+
+FACTS = ("host", "supercell", "label", "configuration")
+"""Columns that say what a row is of; a scorer has no part in them."""
+
+
+def checked_scores(scores: object, n: int) -> pl.DataFrame:
+    """What a scorer returned, without columns of `FACTS`.
+
+    Raises:
+        UsageError: it is no table with a row for each of `n` configurations, or values are no numbers.
+    """
+    import polars as pl
+
+    if not isinstance(scores, pl.DataFrame):
+        raise UsageError(f"the scorer returned {typed(scores)}, expected a DataFrame of polars.")
+    if scores.height != n:
+        raise UsageError(f"the scorer returned {scores.height} rows for {n} configurations.")
+    for name in (name for name in scores.columns if name in BY_COLUMN):
+        if not (scores[name].dtype.is_numeric() or scores[name].dtype == pl.Null):
+            raise UsageError(f"the scorer returned {name} as {scores[name].dtype}, expected numbers.")
+    return scores.drop(FACTS, strict=False)
 
 
 def uncertainty_column(column: str) -> str:
