@@ -12,7 +12,7 @@ from defectgen.design.exhaustive import ExhaustiveProposer, Listing, plan_listin
 from defectgen.design.landscape import has_crowded
 from defectgen.design.limits import Space
 from defectgen.design.pipeline import Search, Stage
-from defectgen.design.proposers import POOL, PROPOSERS, ProposerOptions, make_proposer
+from defectgen.design.proposers import ENDLESS, POOL, PROPOSERS, ProposerOptions, make_proposer
 from defectgen.errors import UsageError
 
 KNOWN, EXHAUSTIVE, RANDOM, LLM, SEARCH = "known", "exhaustive", "random", "llm", "search"
@@ -70,10 +70,10 @@ def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) 
     """Everything that is small enough to be listed, then what may add to it.
 
     Random structures follow where the listing does not hold all that the limits leave, and a search for targets that
-    are out of reach by then, or for all of them where a structure to begin with is given. The language model follows
-    where nothing could be listed that the scorer was made for and no search came near enough: what is listed it cannot
-    add to, and beyond it a search comes nearer by the surrogate that ranks (docs/results/crowded-cells.md), and
-    sooner by far.
+    are out of reach by then, or for all of them where a budget or a structure to begin with is given. The language
+    model follows where nothing could be listed that the scorer was made for and no search came near enough: what is
+    listed it cannot add to, and beyond it a search comes nearer by the surrogate that ranks
+    (docs/results/crowded-cells.md), and sooner by far.
 
     Args:
         options: host, limits, scorer and the like.
@@ -100,7 +100,8 @@ def default_mix(options: ProposerOptions, *, llm: bool, llm_is_asked_for: bool) 
         stages.append(Stage(LLM, lambda: proposer))
     searched = not (is_listed and listing.is_whole) and has_crowded(options.scorer, options.host)
     if searched or options.start:
-        stages.append(replace(_stage(SEARCH, options), gains=None if options.start else _is_away))
+        asked_for = bool(options.start) or options.budget != ENDLESS
+        stages.append(replace(_stage(SEARCH, options), gains=None if asked_for else _is_away))
     if llm and not is_listed and not llm_is_asked_for:
         stages.append(replace(_stage(LLM, options), is_optional=True, gains=_is_away if searched else None))
     return Mix(tuple(stages), listing if is_listed else None, space)

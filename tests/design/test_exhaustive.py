@@ -244,6 +244,10 @@ def test_the_language_model_is_not_loaded_where_it_cannot_add(mos2: Host, monkey
     assert names == ["known", "exhaustive", "random", "search"]
     crowded = prepare_design(DesignRequest(mos2, targets, limits=Limits(min_defects=9)))
     assert [stage.name for stage in crowded.mix.stages] == ["known", "random", "search", "llm"]
+    assert crowded.mix.stages[2].gains is not None, "only where nothing is near enough yet"
+    limits = Limits(min_defects=9)
+    given = prepare_design(DesignRequest(mos2, targets, Ranking(budget=Budget(evaluations=500)), limits))
+    assert given.mix.stages[2].gains is None, "who gives a budget has it used"
     monkeypatch.setattr(mixing, "make_proposer", fail)
     with pytest.raises(AssertionError, match="llm was made"):
         prepare_design(DesignRequest(mos2, targets, Ranking(samples=8)))
