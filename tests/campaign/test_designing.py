@@ -35,7 +35,7 @@ def test_values_are_named_by_what_computed_them(
     call = ["design", "--campaign", str(campaign.folder), "--formation-energy", "2.6", "-n", "2", "-o", str(folder)]
     assert main(call) == 0
     table = capsys.readouterr().out
-    assert f"{named}: not new; values" in table
+    assert f"{named}: not new; \u0394 and what was asked for" in table
     assert re.search(rf"v_S .* {named}\b", table)
     page = (folder / "report.html").read_text()
     assert f'decide its rank">{named}</span>' in page

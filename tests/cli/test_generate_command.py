@@ -138,7 +138,7 @@ def test_an_adapter_is_asked_as_it_was_trained(
     assert main([*call, "-o", str(tmp_path / "a")]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "LoRA weights without a card, so that its prompts are not known" in line
-    assert line.endswith("Name them: --prompts gruver2024 or defectgen.")
+    assert line.endswith("Name them: defectgen generate --prompts gruver2024 or defectgen.")
     assert main([*call, "--prompts", "llama", "-o", str(tmp_path / "a")]) == 2
     assert "unknown prompts 'llama'" in capsys.readouterr().err
     words = ["--prompts", "gruver2024", "--formula", "NaCl", "--max-atoms", "2"]

@@ -71,7 +71,9 @@ def test_an_adapter_brings_the_rows_of_its_tokens(tiny_model_dir: Path, tmp_path
     request = CrystalRequest({}, max_atoms=2, free=True)
     draw = draw_from(generator, request, request.job(card), Sampling(1.0))
     assert len(list(draw(2, 0))) == 2
-    with pytest.raises(UsageError, match=r"does not know positions in angstrom.*Add --free"):
+    with pytest.raises(
+        UsageError, match=r"does not know positions in angstrom.*Draw freely: defectgen generate --free"
+    ):
         CrystalRequest({}).job(bulk_card(str(adapter)))
 
     values = json.loads((adapter / LORA_CONFIG).read_text())
