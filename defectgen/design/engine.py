@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -108,7 +108,7 @@ class Engine:
         return f"Engine({self.host.title}: model {model}, surrogate {surrogate})"
 
 
-def raw_reference(host: Host, scorer: Surrogate, known: Collection[str], least: int, most: int) -> RawReference:
+def raw_reference(host: Host, scorer: Surrogate, known: frozenset[str], least: int, most: int) -> RawReference:
     """Conversion to the zero of the data's own cells, low or high density as the numbers of defects are.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,7 +126,7 @@ class FrontFinder:
             kept = np.argsort(self._steps.sum(axis=1), kind="stable")[: self.most]
             self._entries, self._steps = [self._entries[k] for k in kept], self._steps[kept]
 
-    def front(self, known: Collection[str]) -> Front:
+    def front(self, known: Container[str]) -> Front:
         """What was found.
 
         Args:
@@ -137,7 +137,7 @@ class FrontFinder:
         members = [self._member(*self._entries[k], known) for k in order]
         return Front(self.target.id, tuple(members), self.is_whole)
 
-    def _member(self, batch: Scored, row: int, known: Collection[str]) -> FrontMember:
+    def _member(self, batch: Scored, row: int, known: Container[str]) -> FrontMember:
         wishes = self.target.wishes
         values = {wish.column: float(batch.best(wish.column)[row]) for wish in wishes}
         labelled = any(not np.isnan(found[row]) for found in batch.dft.values())

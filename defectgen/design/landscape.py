@@ -188,7 +188,8 @@ class Landscape:
     def near(self, decorations: Sequence[Indices], archive: Archive) -> Landscape:
         """The same for what is like some decorations: their exact values, where known, say what the fast ones lack.
 
-        The fast values go without the networks of a surrogate, whose share hardly changes by a few edits.
+        The fast values go without the networks of a surrogate; part of what these add to a cell they add to its
+        neighbours too.
         """
         if self.model is None:
             return self

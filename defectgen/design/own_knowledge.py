@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Container
 
 from defectgen.core import Host
 from defectgen.score.surrogate import Surrogate
 
 
-class SeenStructures(Collection[str]):
+class SeenStructures(Container[str]):
     """Canonical keys of a host that a surrogate was fitted on; it keeps their digests, so that none can be listed."""
 
     def __init__(self, surrogate: Surrogate, host: Host) -> None:
@@ -17,12 +17,6 @@ class SeenStructures(Collection[str]):
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._surrogate.has_seen(self._host.name, key)
-
-    def __len__(self) -> int:
-        return len(self._surrogate.seen)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
 
 
 def covered_ranges(surrogate: Surrogate, host: Host) -> dict[str, list[float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -105,7 +105,7 @@ class Search:
         scorer: Scorer,
         settings: DesignSettings,
         *,
-        known: Collection[str] = (),
+        known: Container[str] = (),
         labels: Labels = NO_LABELS,
         raw: RawReference | None = None,
         progress: Callable[[int], None] = lambda _: None,
@@ -245,7 +245,7 @@ def design(
     targets: Sequence[Target],
     stages: Proposer | Sequence[Stage],
     scorer: Scorer,
-    known: Collection[str],
+    known: Container[str],
     settings: DesignSettings,
     *,
     labels: Labels = NO_LABELS,
@@ -318,7 +318,7 @@ def design(
     )
 
 
-def _ranked(shortlist: Shortlist, known: Collection[str], settings: DesignSettings) -> list[Candidate]:
+def _ranked(shortlist: Shortlist, known: Container[str], settings: DesignSettings) -> list[Candidate]:
     """The candidates of a target, then the spare ones."""
     first = shortlist.candidates(settings.n, known, settings.diverse)
     if not settings.spare:

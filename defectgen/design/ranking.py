@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -263,7 +263,7 @@ class Shortlist:
             raise UsageError(*self._missing)
         return sorted(self._entries.values(), key=lambda entry: entry.order)
 
-    def candidates(self, n: int, known: Collection[str], diverse: bool = False) -> list[Candidate]:
+    def candidates(self, n: int, known: Container[str], diverse: bool = False) -> list[Candidate]:
         """The first `n` as candidates.
 
         Args:
@@ -278,7 +278,7 @@ class Shortlist:
             for rank, (place, similar) in enumerate(places, 1)
         ]
 
-    def _candidate(self, entry: _Entry, known: Collection[str]) -> Candidate:
+    def _candidate(self, entry: _Entry, known: Container[str]) -> Candidate:
         batch, row = entry.batch, entry.row
 
         def there(values: Values) -> dict[str, float]:
@@ -339,7 +339,7 @@ def rank(
     target: Target,
     configurations: Mapping[str, Configuration],
     scorer: Scorer,
-    known: Collection[str],
+    known: Container[str],
     raw: RawReference | None = None,
     *,
     by: RankBy = "expected",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class PreparedDesign(OneLine):
     request: DesignRequest
     mix: Mix
     scorer: Scorer
-    known: Collection[str]
+    known: Container[str]
     labels: Labels
     raw: RawReference | None = None
     warnings: tuple[str, ...] = ()
@@ -145,8 +145,9 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
     adapter = models.adapter or shipped_adapter(host, request.limits.min_defects)
     card = read_defect_adapter(adapter)
     predictor = scorer = request.scorer or _surrogate_for(request)
-    known: Collection[str] = training_configurations(adapter).get(host.title, ()) if card.knows(host) else ()
-    trained = card.max_defects.get(host.name) if known else None
+    learnt = training_configurations(adapter).get(host.title, frozenset()) if card.knows(host) else frozenset()
+    trained = card.max_defects.get(host.name) if learnt else None
+    known: Container[str] = learnt
     own = predictor if isinstance(predictor, Surrogate) and not predictor.knows_2dmd else None
     if own is not None:
         known, trained = SeenStructures(own, host), most_defects(own, host)
@@ -177,8 +178,8 @@ def _prepared(request: DesignRequest) -> PreparedDesign:
                 f"the model saw at most {trained} defects in {common_name(host)}; {most} is beyond its training."
             )
     warnings += model_notes(request, card, adapter.name, [stage.name for stage in mix.stages])
-    raw = _raw_reference(request, predictor, known, options) if ranking.reference == RAW else None
-    of_card = coverage(card, host, raw) if known else {}
+    raw = _raw_reference(request, predictor, learnt, options) if ranking.reference == RAW else None
+    of_card = coverage(card, host, raw) if learnt else {}
     covered = _with_labels(of_card if own is None else covered_ranges(own, host), labels, raw, conditions)
     request = replace(request, targets=counted_from(request.targets, covered))
     if covered and not request.scorer:
@@ -262,7 +263,7 @@ def _check_llm(card: AdapterCard, host: Host, name: str) -> None:
 
 
 def _raw_reference(
-    request: DesignRequest, scorer: Scorer, known: Collection[str], options: ProposerOptions
+    request: DesignRequest, scorer: Scorer, known: frozenset[str], options: ProposerOptions
 ) -> RawReference:
     from defectgen.score.surrogate import Surrogate
 
