@@ -108,12 +108,9 @@ def _check_mode(context: typer.Context, by_proposers: bool) -> None:
     """Refuse options of the other way to evaluate."""
     from defectgen.errors import UsageError
 
-    if by_proposers:
-        for name, option in (("page", "--page"), ("n", "-n")):
-            if is_given(context, name):
-                raise UsageError(
-                    f"got {option} with --proposers, which measures the first of each design and has no page."
-                )
+    for name, option in (("page", "--page"), ("n", "-n")) if by_proposers else ():
+        if is_given(context, name):
+            raise UsageError(f"got {option} with --proposers, which measures the first of each design and has no page.")
     for name in () if by_proposers else ("novel", "hide"):
         if is_given(context, name):
             raise UsageError(f"got --{name} without --proposers, whose designs it is for.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from defectgen_cli.design_options import ModelOptions
+from defectgen_cli.design_options import ModelOptions, names
 from defectgen_cli.option_groups import expand_groups
 from defectgen_cli.options import JsonOption, SeedOption
 from defectgen_cli.output import emit, progress, say
@@ -41,8 +41,11 @@ def feedback(
     """
     from defectgen.design.feedback import FeedbackSettings
     from defectgen.design.feedback_run import feedback_of_model
+    from defectgen.errors import UsageError
 
-    chosen = () if sets == "all" else tuple(name.strip() for name in sets.split(",") if name.strip())
+    chosen = () if sets == "all" else names(sets)
+    if sets != "all" and not chosen:
+        raise UsageError(f"got --sets {sets!r}, expected all or some of the sets of the data.")
     settings = FeedbackSettings(targets, n, temperature, within / 1000, chosen, seed, diversity / 1000)
     made = feedback_of_model(data, output, settings, models.models(), progress, overwrite=overwrite, say=say)
     text = (

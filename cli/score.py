@@ -105,8 +105,8 @@ def score(
             items, skipped = file_items(chosen_files(files)), skipped_files(files)
             adapter = shipped(SHIPPED_ADAPTER)
             trained = read_adapter(adapter).core_hosts
-            seen = {title: set(keys) for title, keys in training_configurations(adapter).items()}
-            known = {title: sorted(keys) for title, keys in with_labels(seen, trained).items()}
+            seen = with_labels(training_configurations(adapter), trained)
+            known = {title: sorted(keys) for title, keys in seen.items()}
             request = ScoreRequest(FILES, names, options, tuple(hosts), known=known, trained=tuple(trained))
         found = _scored(request, items, executor, chunk, output)
     found.require_scored()

@@ -84,6 +84,7 @@ BY_COLUMN: Registry[Property] = Registry("property", "properties", _check)
 
 _ABOVE = "eV above the pristine valence band maximum."
 
+FORMATION = "formation_energy_ev"
 MAGNETIZATION = "total_magnetization_mu_b"
 
 BY_COLUMN.built_in(

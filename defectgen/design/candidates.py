@@ -18,6 +18,7 @@ from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
 from defectgen.core.names import short_text
 from defectgen.core.properties import COLUMNS
+from defectgen.design.verdict import Verdict
 from defectgen.design.wishes import Wish
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ class Candidate:
         rank: place among the target's candidates, from 1.
         target: what was asked for.
         configuration: the proposed defects.
-        predicted: column -> value in eV, for the columns of `core.properties`.
-        uncertainty: column -> half-width of the 90 % interval in eV.
+        predicted: column -> value in the property's unit, for the columns of `core.properties`.
+        uncertainty: column -> half-width of the 90 % interval, likewise.
         distance_ev: sum of ``|predicted - target|`` over the target's properties, in eV.
         novel: whether the configuration is not in the model's training data, up to symmetry.
         relaxation: what a potential made of its atoms, if it was asked.
@@ -184,8 +185,8 @@ class Candidate:
         A DFT value counts in place of the predicted one, without uncertainty.
         """
         values, widths = self.best_values, {**self.uncertainty, **dict.fromkeys(self.dft, 0.0)}
-        wishes = self.target.wishes
-        return sum(float(w.expected_ev(values[w.column], widths.get(w.column, math.nan))) for w in wishes)
+        pairs = [(wish, widths.get(wish.column, math.nan)) for wish in self.target.wishes]
+        return sum(float(wish.expected_ev(values[wish.column], width)) for wish, width in pairs)
 
     @property
     def is_labelled(self) -> bool:
@@ -206,27 +207,6 @@ class Candidate:
         """How far the best value is above what is wanted, see `Wish.deviation`; None for what was not asked for."""
         wish = next((wish for wish in self.target.wishes if wish.column == column), None)
         return None if wish is None else float(wish.deviation(self.best_values[column]))
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a finished run knows of one target.
-
-    Attributes:
-        target_id: of the target.
-        text: one line for people.
-        nearest_ev: least distance that was found, by DFT where there is a label, else predicted; None for none.
-        is_reached: whether the nearest structure has what is wanted, as far as its intervals tell.
-        looked_at: number of structures that were compared.
-        is_proof: whether these are all that the wish allows.
-    """
-
-    target_id: str
-    text: str
-    nearest_ev: float | None
-    is_reached: bool
-    looked_at: int
-    is_proof: bool
 
 
 @dataclass(frozen=True, repr=False)

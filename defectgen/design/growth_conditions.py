@@ -20,6 +20,7 @@ import polars as pl
 
 from defectgen.core import VACANCY, Configuration, Host
 from defectgen.core.hosts import common_name, common_title
+from defectgen.core.properties import FORMATION
 from defectgen.errors import UsageError
 from defectgen.one_line import OneLine, shown
 from defectgen.score.protocol import Scorer
@@ -27,7 +28,6 @@ from defectgen.score.protocol import Scorer
 if TYPE_CHECKING:
     from defectgen.score.surrogate import Surrogate
 
-FORMATION = "formation_energy_ev"
 ROUNDING_EV = 1e-6
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from defectgen.core.properties import BY_COLUMN
-from defectgen.design.candidates import Target, Verdict
+from defectgen.design.candidates import Target
 from defectgen.design.exhaustive import ExhaustiveProposer, Listing, plan_listing
 from defectgen.design.landscape import has_crowded
 from defectgen.design.limits import Space
 from defectgen.design.pipeline import Search, Stage
 from defectgen.design.proposers import ENDLESS, POOL, PROPOSERS, ProposerOptions, make_proposer
+from defectgen.design.verdict import Verdict
 from defectgen.errors import UsageError
 
 KNOWN, EXHAUSTIVE, RANDOM, LLM, SEARCH = "known", "exhaustive", "random", "llm", "search"

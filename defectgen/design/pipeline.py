@@ -11,12 +11,13 @@ import numpy as np
 
 from defectgen.core.configuration import Configuration
 from defectgen.core.host import Host
-from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target, Verdict
+from defectgen.design.candidates import PRISTINE_VBM, RAW, Candidate, DesignRun, Target
 from defectgen.design.fronts import FrontFinder
 from defectgen.design.proposers import Ask, Proposal, Proposer
 from defectgen.design.ranking import NO_LABELS, Labels, RankBy, Shortlist, score_batch
 from defectgen.design.raw_reference import RawReference
 from defectgen.design.seeds import seed_for
+from defectgen.design.verdict import Verdict
 from defectgen.errors import DefectgenError, UsageError
 from defectgen.score.protocol import Scorer
 

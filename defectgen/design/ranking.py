@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defectgen.core.configuration import Configuration
-from defectgen.core.properties import BY_COLUMN, COLUMNS
+from defectgen.core.properties import BY_COLUMN, COLUMNS, FORMATION
 from defectgen.design.candidates import Candidate, Target
 from defectgen.design.raw_reference import RawReference
 from defectgen.errors import UsageError
@@ -19,8 +19,6 @@ from defectgen.score.absent_values import instead_of
 from defectgen.score.protocol import Scorer, checked_scores, uncertainty_column
 
 RankBy = Literal["expected", "distance"]
-
-FORMATION = "formation_energy_ev"
 
 DECIMALS = 6
 """Distances that agree to so many decimals of an eV are equal: the more stable structure comes first."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from defectgen import __version__
 from defectgen.core import Host, as_host
 from defectgen.core.hosts import common_name, common_title
-from defectgen.core.properties import BY_COLUMN, COLUMNS
+from defectgen.core.properties import BY_COLUMN, COLUMNS, FORMATION
 from defectgen.data.known_labels import labels_of
 from defectgen.data.twodmd import SET_NAMES
 from defectgen.design.candidates import RAW, TRAINED_ON, TWO_DMD, DesignRun, Target
@@ -25,7 +25,6 @@ from defectgen.design.engine import (
     shipped_adapter,
 )
 from defectgen.design.growth_conditions import (
-    FORMATION,
     ConditionedScorer,
     Conditions,
     formation_enthalpy_ev,

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from defectgen.core.configuration import labels_of_keys
 from defectgen.core.hosts import common_name
-from defectgen.core.properties import BY_COLUMN
+from defectgen.core.properties import BY_COLUMN, FORMATION
 from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import PRISTINE_VBM, Candidate, DesignRun, Target
-from defectgen.design.growth_conditions import FORMATION, Conditions, shifted_labels
+from defectgen.design.growth_conditions import Conditions, shifted_labels
 from defectgen.report.axes import Axis, frame_svg, span
 from defectgen.report.rows import is_on_2dmd
 

@@ -162,13 +162,7 @@ def _write_files(
         "reference": run.reference,
         "vacuum_angstrom": vacuum_angstrom,
         "targets": [
-            {
-                "id": target.id,
-                "values": dict(target.values),
-                "text": target.text,
-                "limits": dict(target.own),
-                "notes": dict(target.notes),
-            }
+            {"id": target.id, "values": dict(target.values), "wishes": target.text, "notes": dict(target.notes)}
             for target in run.targets
         ],
         "counts": {

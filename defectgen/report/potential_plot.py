@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from defectgen.core.properties import FORMATION
 from defectgen.design.candidates import Candidate, DesignRun
-from defectgen.design.growth_conditions import FORMATION, Conditions, formula_unit
+from defectgen.design.growth_conditions import Conditions, formula_unit
 from defectgen.report.axes import Axis, frame_svg, span
 
 WIDTH_PX, HEIGHT_PX = 480.0, 330.0

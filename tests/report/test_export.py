@@ -62,8 +62,7 @@ def test_the_manifest_lists_every_other_file(run: DesignRun, tmp_path: Path) -> 
         {
             "id": "1",
             "values": {"homo_ev": 0.05, "lumo_ev": 1.15},
-            "text": "homo_ev=0.050 lumo_ev=1.150",
-            "limits": {},
+            "wishes": "homo_ev=0.050 lumo_ev=1.150",
             "notes": {},
         }
     ]

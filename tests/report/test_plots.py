@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from defectgen.core import VACANCY, Configuration, get_host
+from defectgen.core.properties import FORMATION
 from defectgen.data.known_labels import labels_of
 from defectgen.design.candidates import RAW, Candidate, DesignRun, Target
 from defectgen.design.fronts import Front, FrontMember
-from defectgen.design.growth_conditions import FORMATION, growth_conditions
+from defectgen.design.growth_conditions import growth_conditions
 from defectgen.design.wishes import parse_wish
 from defectgen.report.axes import Axis, span
 from defectgen.report.cloud_plot import cloud_axes, cloud_of
