@@ -18,6 +18,7 @@ from defectgen.design.run import prepare_design
 from defectgen.design.targets import targets_of, wanted_values
 from defectgen.design.wishes import Wish
 from defectgen.errors import UsageError
+from defectgen.report.design_page import render_report
 from defectgen.report.front_plot import front_svgs
 from defectgen.report.table import candidate_table
 
@@ -92,6 +93,7 @@ def test_labels_of_other_properties_do_not_make_a_prediction_a_label(
     (drawn,) = front_svgs(run, target, [first])
     assert ("ranked dft" in drawn) == (word == "DFT")
     assert np.isfinite(first.expected_ev)
+    assert ("of rows marked DFT in part some" in render_report(run)) == (word == "part")
 
 
 def test_a_wish_is_of_its_own_property() -> None:
